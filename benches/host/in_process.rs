@@ -5,12 +5,13 @@ use std::{future::ready, path::Path, sync::Arc};
 
 use kapell::{
     config::{self, ProcessEnvironment},
+    engine::NewRun,
     journal::{Durability, SqliteJournal},
     model::{
         AgentId, AgentInfo, ContentBlock, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt,
         ToolOutput,
     },
-    runtime::{self, Agents, CallFuture, RunStart, RuntimeHost, Services},
+    runtime::{self, Agents, CallFuture, RuntimeHost, Services},
     ui::{
         human::policy::NoInput,
         reporters::{Reporter, plain::PlainReporter},
@@ -48,9 +49,8 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     let screen = Screen::stderr()?;
     let plain = PlainReporter::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
     let mut reporters = Reporters { merge: RunResultBuilder::new(&run), plain };
-    let inputs = Arc::new(json!({}));
-    let start = RunStart { run: &run, plan: &plan, inputs: &inputs, seed: 0, planning: None, source: None };
-    runtime::run(start, services, (hub, inbox), &mut reporters).await?;
+    let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None };
+    runtime::run(&run, new_run, services, (hub, inbox), &mut reporters).await?;
     let Reporters { merge, plain } = reporters;
     drop(plain);
     screen.flush();

@@ -120,7 +120,13 @@ impl PlanFixture {
     /// Runs the engine to the end of a run, where every command completes at the next step. `append` gets the records
     /// of each step.
     fn run_engine(&self, mut append: impl FnMut(Vec<Record>)) -> BenchResult<()> {
-        let beginning = NewRun { plan: &self.plan, inputs: &self.inputs, seed: 0, planning: None, source: None };
+        let beginning = NewRun {
+            plan: Arc::clone(&self.plan),
+            inputs: Arc::clone(&self.inputs),
+            seed: 0,
+            planning: None,
+            source: None,
+        };
         let mut now = Timestamp::default();
         let (mut run, mut step) = Run::start(beginning, now)?;
         while !run.has_ended() {

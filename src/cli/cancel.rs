@@ -9,9 +9,10 @@ use super::{
     common::{files, remote_run::RemoteRun},
 };
 use crate::{
+    engine::Resumption,
     journal::{ControlRequest, Durability, JournalError, JournalReader, Lease, SqliteJournal},
     model::{RunId, RunStatus, Timestamp},
-    runtime::{self, Resumption},
+    runtime,
 };
 
 /// The longest wait for the end of the run. Agents are notified and get a moment to stop.
@@ -64,17 +65,10 @@ async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bo
     };
     let reader = JournalReader::open(&path)?;
     let files::LoadedRun { records, run: fold } = files::load_run(&reader, run)?;
-    let last = records.last().map_or_else(Timestamp::default, |record| record.at);
+    let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
     let checkpoints = reader.checkpoints(run)?.calls;
-    let resumption = Resumption {
-        id: run,
-        run: fold,
-        last_event_at: last,
-        checkpoints,
-        accepts_changes: false,
-        requests: Vec::new(),
-    };
+    let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes: false, inputs: Vec::new() };
     let journal = SqliteJournal::open(&path, Durability::Full)?;
-    let cancelled = runtime::cancel(resumption, by, &journal).await;
+    let cancelled = runtime::cancel(run, resumption, by, &journal).await;
     cancelled.map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` was not cancelled"), error))
 }

@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     config::{self, AgentsFile},
-    engine::Run,
+    engine::{Resumption, Run},
     journal::{JournalReader, Lease},
-    model::{Event, ParamsFile, Record, RunId, RunSource},
+    model::{Checkpoints, Event, ParamsFile, Record, RunId, RunSource, Timestamp},
 };
 
 #[derive(Debug, Args)]
@@ -95,8 +95,8 @@ pub(super) async fn resume_run(
     }
     let lease = Lease::acquire(journal, run)?;
     let resumable = load_resumable(&JournalReader::open(journal)?, run, lease, accepted == ChangePolicy::Accept)?;
-    let agents = files::load_agents_for_run(agents, &resumable.run)?;
-    let changes = file_changes(&resumable.run, &agents);
+    let agents = files::load_agents_for_run(agents, &resumable.resumption.run)?;
+    let changes = file_changes(&resumable.resumption.run, &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
             "cli::changed_files",
@@ -111,7 +111,7 @@ pub(super) async fn resume_run(
     for change in changes {
         context.screen.println(format!("accepted: {change}"));
     }
-    if let Some(change) = params_change(&resumable.run) {
+    if let Some(change) = params_change(&resumable.resumption.run) {
         context.screen.println(format!("changed since the run began: {change}"));
     }
     options.print_run(execute(context, &agents, RunRequest::Resume(resumable)).await?)
@@ -190,5 +190,8 @@ fn load_resumable(
             format!("`kapell runs show {run}` shows its outcome; `kapell retry {run} --from TASK` reruns a part of it"),
         ));
     }
-    Ok(ResumableRun { lease, checkpoints: reader.checkpoints(run)?, records, run: fold, accepts_changes })
+    let Checkpoints { sessions, calls: checkpoints } = reader.checkpoints(run)?;
+    let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
+    let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes, inputs: Vec::new() };
+    Ok(ResumableRun { lease, records, sessions, resumption })
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
     common::{
-        execute::{RunRequest, execute},
+        execute::{RunRequest, execute, jitter_seed},
         files,
         run_context::{RunContext, new_run_id},
         run_options::{Interaction, RunOptions, speaks_for_a_person},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics},
-    engine::{self, Run},
+    engine::{self, NewRun, Rerun, Run},
     journal::JournalReader,
     model::{Plan, RunId, RunSource, TaskId},
 };
@@ -82,8 +82,9 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if let Some(change) = params_change(&earlier) {
         context.screen.println(format!("changed since run {}: {change}", of.short()));
     }
-    let work = RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from };
-    args.options.print_run(execute(context, &agents, work).await?)
+    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
+    let rerun = Rerun { earlier_id: of, earlier, from, new_run };
+    args.options.print_run(execute(context, &agents, RunRequest::Rerun(rerun)).await?)
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.

@@ -12,7 +12,7 @@ use super::{
     common::{
         command_target::CommandTarget,
         detach::detach,
-        execute::{RunRequest, execute},
+        execute::{RunRequest, execute, jitter_seed},
         exit::{print, show_diagnostics},
         files,
         goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan},
+    engine::NewRun,
     mcp::process::guard,
     model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task},
     ui::{forms::form_prompt, human::HumanResponse},
@@ -179,8 +180,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     });
     // A run can take long, and a plan's text can be large.
     drop((text, validated.warnings));
-    let work = RunRequest::New { plan, inputs: Arc::new(inputs), planning, catalog, source };
-    args.options.print_run(execute(context, &agents, work).await?)
+    let seed = jitter_seed(&context.run);
+    let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source) };
+    args.options.print_run(execute(context, &agents, RunRequest::New { new_run, catalog }).await?)
 }
 
 /// A plan that is ready to run.

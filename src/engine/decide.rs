@@ -32,18 +32,26 @@ pub struct StepOutput {
 }
 
 /// The parameters of a new run.
-#[derive(Debug, Clone, Copy)]
-pub struct NewRun<'a> {
+#[derive(Debug, Clone)]
+pub struct NewRun {
     /// The plan.
-    pub plan: &'a Arc<Plan>,
+    pub plan: Arc<Plan>,
     /// The inputs with defaults filled in: a JSON object.
-    pub inputs: &'a Arc<Value>,
+    pub inputs: Arc<Value>,
     /// The seed of all delays with jitter.
     pub seed: u64,
     /// The planning calls, if the plan was made for a goal of this run.
-    pub planning: Option<&'a GoalPlanning>,
+    pub planning: Option<GoalPlanning>,
     /// The files that the plan comes from, if there are any.
-    pub source: Option<&'a Arc<RunSource>>,
+    pub source: Option<Arc<RunSource>>,
+}
+
+impl NewRun {
+    /// Returns the first event of the run.
+    pub(super) fn into_event(self) -> Event {
+        let Self { plan, inputs, seed, source, .. } = self;
+        Event::RunStarted { plan, inputs, seed, source }
+    }
 }
 
 /// A step in progress: the run, and the events and commands that were decided so far.
@@ -58,15 +66,13 @@ impl Run {
     ///
     /// # Errors
     /// Returns an error if the tasks of the plan do not form a valid graph. `config::load_plan` rejects such plans.
-    pub fn start(new_run: NewRun<'_>, now: Timestamp) -> Result<(Self, StepOutput), crate::model::GraphError> {
-        let NewRun { plan, inputs, seed, planning, source } = new_run;
-        let mut run = Self::new(new_run, now)?;
-        let source = source.cloned();
-        let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed, source };
+    pub fn start(mut new_run: NewRun, now: Timestamp) -> Result<(Self, StepOutput), crate::model::GraphError> {
+        let planning = new_run.planning.take();
+        let mut run = Self::new(&new_run, now)?;
         let mut decision = Transition::new(&mut run, now);
-        decision.output.records.push(Record { seq: 0, at: now, event });
+        decision.record(Record { seq: 0, at: now, event: new_run.into_event() });
         if let Some(planning) = planning {
-            decision.emit(Event::GoalPlanned(planning.clone()));
+            decision.emit(Event::GoalPlanned(planning));
         }
         decision.connect_preferred_agents();
         decision.advance();

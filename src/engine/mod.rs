@@ -21,7 +21,7 @@ pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
 pub use calls::sent_calls;
 pub use decide::{NewRun, StepOutput};
 pub use rerun::{Rerun, RerunError, check_rerun};
-pub use resume::ResumeContext;
+pub use resume::Resumption;
 pub use state::run::{FoldError, Run};
 
 mod routing;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     expression,
     model::{
-        Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, RunSource, Task,
-        TaskId, Template, Timestamp, UnsettledCall, Work,
+        Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, Task, TaskId,
+        Template, Timestamp, UnsettledCall, Work,
     },
 };
 
@@ -24,22 +24,16 @@ use super::{
 };
 
 /// The parameters of a rerun.
-#[derive(Debug, Clone, Copy)]
-pub struct Rerun<'a> {
+#[derive(Debug)]
+pub struct Rerun {
     /// The ID of the earlier run.
-    pub earlier_id: &'a RunId,
-    /// The earlier run.
-    pub earlier: &'a Run,
-    /// The plan of the new run: the current plan of the earlier run, or a changed plan.
-    pub plan: &'a Arc<Plan>,
-    /// The inputs of the new run.
-    pub inputs: &'a Arc<Value>,
-    /// The files that the new run comes from.
-    pub source: Option<&'a Arc<RunSource>>,
+    pub earlier_id: RunId,
+    /// The earlier run. It has ended.
+    pub earlier: Run,
     /// The planned task from which on everything is repeated.
-    pub from: &'a TaskId,
-    /// The seed of the delays of the new run.
-    pub seed: u64,
+    pub from: TaskId,
+    /// The new run. Its plan is the current plan of the earlier run, or a changed one. It plans no goal.
+    pub new_run: NewRun,
 }
 
 /// The reason why a run cannot be repeated from a task.
@@ -84,19 +78,17 @@ impl Run {
     ///
     /// # Errors
     /// Returns an error if the plan does not have the task `from` or is not a valid graph.
-    pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
-        let Rerun { earlier_id: of, earlier, plan, inputs, source, from, seed } = rerun;
-        check_rerun(plan, of, from)?;
-        let mut run = Self::new(NewRun { plan, inputs, seed, planning: None, source }, now)?;
-        let again = run.rerun_nodes(earlier, from);
-        let planned: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
+    pub fn rerun(rerun: Rerun, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
+        let Rerun { earlier_id: of, ref earlier, from, new_run } = rerun;
+        check_rerun(&new_run.plan, &of, &from)?;
+        let mut run = Self::new(&new_run, now)?;
+        let again = run.rerun_nodes(earlier, &from);
+        let planned: Vec<TaskId> = new_run.plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.reusable_results();
-        let mut unsettled = earlier.calls_to_settle(of);
+        let mut unsettled = earlier.calls_to_settle(&of);
         let mut decision = Transition::new(&mut run, now);
-        let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.cloned());
-        let started = Event::RunStarted { plan, inputs, seed, source };
-        decision.record(Record { seq: 0, at: now, event: started });
-        decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
+        decision.record(Record { seq: 0, at: now, event: new_run.into_event() });
+        decision.emit(Event::RunRerun { of, from });
         for (task, again) in planned.into_iter().zip(again) {
             let Some(before) = earlier.graph.node_index(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
                 continue;

@@ -1,9 +1,10 @@
 //! Resumes a run that an earlier process started: interrupts or reattaches calls, repeats model requests, and reopens
 //! questions. Does not read checkpoints; it knows only which calls have one.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use indexmap::IndexMap;
+use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentInfo, AmbiguityResolution, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command,
@@ -21,19 +22,19 @@ use super::{
     state::run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
 };
 
-/// The data that a resuming process has in addition to the events of the run.
-#[derive(Clone, Copy)]
-pub struct ResumeContext<'a> {
-    /// The current time.
-    pub now: Timestamp,
+/// The parameters of resuming a run that an earlier process left unfinished.
+#[derive(Debug)]
+pub struct Resumption {
+    /// The fold of the run's events.
+    pub run: Run,
     /// The time of the run's last event.
     pub last_event_at: Timestamp,
-    /// Returns whether a call has a checkpoint for reattaching to it.
-    pub has_checkpoint: &'a dyn Fn(&AttemptId) -> bool,
+    /// The checkpoints of calls. Calls with a checkpoint are reattached. The engine does not read a checkpoint.
+    pub checkpoints: HashMap<AttemptId, Value>,
     /// True if a person accepted that the tools of agents have changed.
     pub accepts_changes: bool,
     /// Requests from the control queue while no process drove the run: answers and cancellations.
-    pub inputs: &'a [Input],
+    pub inputs: Vec<Input>,
 }
 
 impl Run {
@@ -42,19 +43,19 @@ impl Run {
     /// Calls with a checkpoint are reattached; the table in [`super::retry`] says what follows for the others. Model
     /// requests are repeated, and people are asked their unanswered questions again. For a run that has finally ended,
     /// the output is empty.
-    pub fn resume(&mut self, context: ResumeContext<'_>) -> StepOutput {
-        let ResumeContext { now, last_event_at: last, has_checkpoint: noted, accepts_changes, inputs: requests } =
-            context;
-        let mut decision = Transition::new(self, now);
-        if !decision.run.status.is_unfinished() {
-            return decision.into_output();
+    pub fn resume(resumption: Resumption, now: Timestamp) -> (Self, StepOutput) {
+        let Resumption { mut run, last_event_at, mut checkpoints, accepts_changes, inputs } = resumption;
+        if !run.status.is_unfinished() {
+            return (run, StepOutput::default());
         }
-        let (taken_up, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(noted);
-        let away = HumanDuration(now.since(last));
+        let mut decision = Transition::new(&mut run, now);
+        let has_checkpoint = |attempt: &AttemptId| checkpoints.contains_key(attempt);
+        let (taken_up, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(has_checkpoint);
+        let away = HumanDuration(now.since(last_event_at));
         decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
         // Process requests first: answered questions are not asked again, and nothing starts in a cancelled run.
-        for request in requests {
-            decision.on_input(request.clone());
+        for input in inputs {
+            decision.on_input(input);
         }
         decision.close_orphaned_questions(&taken_up);
         for question in decision.run.host_questions() {
@@ -62,7 +63,9 @@ impl Run {
         }
         decision.finish_last_step();
         for attempt in taken_up {
-            decision.reattach(attempt);
+            if let Some(checkpoint) = checkpoints.remove(&attempt) {
+                decision.reattach(attempt, checkpoint);
+            }
         }
         for attempt in interrupted {
             let failure = decision.run.interruption_failure(&attempt);
@@ -77,7 +80,8 @@ impl Run {
             decision.cancel_running();
         }
         decision.advance();
-        decision.into_output()
+        let step = decision.into_output();
+        (run, step)
     }
 }
 
@@ -269,13 +273,13 @@ impl Transition<'_> {
     }
 
     /// Continues a call that is still in progress.
-    fn reattach(&mut self, attempt: AttemptId) {
+    fn reattach(&mut self, attempt: AttemptId, checkpoint: Value) {
         let Some(node) = self.run.running_node(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
         let agent = self.run.graph[node].task.routes()[route].agent.clone();
         self.connect(&agent);
         match self.run.start_command(node, route, attempt.clone()) {
-            Ok(call) => self.push_command(Command::Reattach(call)),
+            Ok(call) => self.push_command(Command::Reattach { call: Box::new(call), checkpoint }),
             Err(failure) => self.on_attempt_ended(attempt, Err(failure)),
         }
     }

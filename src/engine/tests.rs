@@ -30,7 +30,7 @@ use indexmap::IndexMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{NewRun, Run, StepOutput, sent_calls};
+use super::{NewRun, Resumption, Run, StepOutput, sent_calls};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
     ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression, Failure,
@@ -137,6 +137,18 @@ fn text(text: &str) -> Arc<ToolOutput> {
     Arc::new(ToolOutput { content: vec![ContentBlock::Text(text.into())], structured: None, warning: None })
 }
 
+fn new_run(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> NewRun {
+    let (plan, inputs) = (Arc::clone(plan), Arc::new(json!({})));
+    NewRun { plan, inputs, seed: 7, planning: planning.cloned(), source: None }
+}
+
+/// Resumes the run with these records in another process that has no checkpoints.
+fn resume(records: &[Record], now: Timestamp, last_event_at: Timestamp) -> (Run, StepOutput) {
+    let run = Run::fold(records).expect("a history");
+    let checkpoints = HashMap::new();
+    Run::resume(Resumption { run, last_event_at, checkpoints, accepts_changes: false, inputs: Vec::new() }, now)
+}
+
 /// A run with all of its records and the commands that were not executed yet.
 struct Driver {
     run: Run,
@@ -153,8 +165,7 @@ impl Driver {
     /// Starts a run whose plan was made by `planning`.
     fn start_planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
         let now = Timestamp(1_000);
-        let beginning = NewRun { plan, inputs: &Arc::new(json!({})), seed: 7, planning, source: None };
-        let (run, step) = Run::start(beginning, now).expect("a graph");
+        let (run, step) = Run::start(new_run(plan, planning), now).expect("a graph");
         let mut driver = Self { run, records: Vec::new(), commands: Vec::new(), now };
         driver.apply_step(step);
         driver

@@ -34,8 +34,13 @@ pub enum Command {
     },
     /// Call a tool.
     StartAttempt(StartAttempt),
-    /// Reattach to a call of an earlier process, by its checkpoint. The call is not sent again.
-    Reattach(StartAttempt),
+    /// Reattach to a call of an earlier process. The call is not sent again.
+    Reattach {
+        /// The call.
+        call: Box<StartAttempt>,
+        /// The checkpoint that the earlier process kept of the call.
+        checkpoint: Value,
+    },
     /// Request a reply to a prompt from the language model.
     RequestModel {
         /// The task and the exchange number.

@@ -7,17 +7,15 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{NewRun, Rerun, RerunError, ResumeContext, Run, StepOutput},
+    engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput},
     journal::{Journal, JournalError},
     llm::Llm,
     model::{
-        AttemptId, Command, Event, GoalPlanning, GraphError, IdHashMap, Input, Plan, QuestionId, Record, RunId,
-        RunSource, RunStatus, Secrets, TaskId, Timestamp,
+        AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
     },
     ui::{human::Human, reporters::Reporter},
 };
@@ -62,21 +60,20 @@ pub enum RuntimeError {
     },
 }
 
-/// Executes a plan until the run ends, and reports every event to `reporter` once it is durable.
+/// Executes a new run with the given ID until it ends, and reports every event to `reporter` once it is durable.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be written. A failed task is not an error: the last event contains the final
 /// status.
 pub async fn run(
-    start: RunStart<'_>,
+    id: &RunId,
+    new_run: NewRun,
     services: Services,
     (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
-    let RunStart { plan, inputs, seed, planning, source, .. } = start;
-    let (run, step) = Run::start(NewRun { plan, inputs, seed, planning, source }, services.clock.now())?;
-    let dispatcher = Dispatcher::new(start.run, run, services, hub);
-    dispatcher.run_to_completion(step, inbox, reporter).await
+    let (run, step) = Run::start(new_run, services.clock.now())?;
+    Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
 }
 
 /// Repeats a part of an earlier run until it ends, and reports every event to `reporter` once it is durable.
@@ -85,7 +82,7 @@ pub async fn run(
 /// Returns an error if the earlier run does not have the task, or the journal cannot be written.
 pub async fn rerun(
     id: &RunId,
-    rerun: Rerun<'_>,
+    rerun: Rerun,
     services: Services,
     (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
     reporter: &mut dyn Reporter,
@@ -99,23 +96,14 @@ pub async fn rerun(
 /// # Errors
 /// Returns an error if the journal cannot be written.
 pub async fn resume(
-    resumption: Resumption<'_>,
+    id: &RunId,
+    resumption: Resumption,
     services: Services,
     (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
-    let Resumption { id, mut run, last_event_at: last, checkpoints: notes, accepts_changes, requests } = resumption;
-    let noted = |attempt: &AttemptId| notes.contains_key(attempt);
-    let now = services.clock.now();
-    let step = run.resume(ResumeContext {
-        now,
-        last_event_at: last,
-        has_checkpoint: &noted,
-        accepts_changes,
-        inputs: &requests,
-    });
-    let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, services, hub) };
-    dispatcher.run_to_completion(step, inbox, reporter).await
+    let (run, step) = Run::resume(resumption, services.clock.now());
+    Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
 }
 
 /// Cancels a run without a driver on behalf of `by`. Returns false without a change if calls are still in progress at
@@ -123,58 +111,21 @@ pub async fn resume(
 ///
 /// # Errors
 /// Returns an error if the journal cannot be written.
-pub async fn cancel(resumption: Resumption<'_>, by: String, journal: &dyn Journal) -> Result<bool, RuntimeError> {
-    let Resumption { id, mut run, last_event_at: last, checkpoints: notes, .. } = resumption;
-    let noted = |attempt: &AttemptId| notes.contains_key(attempt);
-    let now = RunClock::start_no_earlier_than(last).now();
-    let requests = [Input::CancelRequested { by }];
-    let step = run.resume(ResumeContext {
-        now,
-        last_event_at: last,
-        has_checkpoint: &noted,
-        accepts_changes: false,
-        inputs: &requests,
-    });
+pub async fn cancel(
+    id: &RunId,
+    mut resumption: Resumption,
+    by: String,
+    journal: &dyn Journal,
+) -> Result<bool, RuntimeError> {
+    resumption.inputs.push(Input::CancelRequested { by });
+    let now = RunClock::start_no_earlier_than(resumption.last_event_at).now();
+    let (run, step) = Run::resume(resumption, now);
     if run.status().is_unfinished() {
         return Ok(false);
     }
     let appended = journal.append(id, step.records.into()).await;
     appended.map_err(|source| RuntimeError::Journal { run: id.clone(), source })?;
     Ok(true)
-}
-
-/// The state of a run that an earlier process left unfinished.
-#[derive(Debug)]
-pub struct Resumption<'a> {
-    /// The run ID.
-    pub id: &'a RunId,
-    /// The fold of its events. It has not ended for good.
-    pub run: Run,
-    /// The time of the last event.
-    pub last_event_at: Timestamp,
-    /// The checkpoints with which calls are reattached.
-    pub checkpoints: HashMap<AttemptId, Value>,
-    /// True if a person accepted that the agents' tools have changed.
-    pub accepts_changes: bool,
-    /// Requests that arrived while the run had no driver.
-    pub requests: Vec<Input>,
-}
-
-/// The data that a new run starts with.
-#[derive(Debug, Clone, Copy)]
-pub struct RunStart<'a> {
-    /// The run ID.
-    pub run: &'a RunId,
-    /// The plan.
-    pub plan: &'a Arc<Plan>,
-    /// The inputs with defaults filled in: a JSON object.
-    pub inputs: &'a Arc<serde_json::Value>,
-    /// The seed for jitter.
-    pub seed: u64,
-    /// The generation of the plan, if the run has a goal.
-    pub planning: Option<&'a GoalPlanning>,
-    /// The source files, if any.
-    pub source: Option<&'a Arc<RunSource>>,
 }
 
 /// The maximum number of uncommitted steps. If the journal stalls, the dispatcher stops accepting inputs, and the
@@ -203,8 +154,6 @@ pub(super) struct Dispatcher {
     pub(super) attempt_tokens: IdHashMap<AttemptId, CancellationToken>,
     /// Questions that are open here. Each token is cancelled when its question is answered, here or elsewhere.
     pub(super) open_questions: HashMap<QuestionId, CancellationToken>,
-    /// Checkpoints of calls from an earlier process; each is used once.
-    pub(super) notes: HashMap<AttemptId, Value>,
     /// Cancels the last replan.
     pub(super) replan_token: CancellationToken,
 }
@@ -248,7 +197,6 @@ impl Dispatcher {
             attempt_tokens: IdHashMap::default(),
             replan_token: CancellationToken::new(),
             open_questions: HashMap::new(),
-            notes: HashMap::new(),
         }
     }
 

@@ -33,10 +33,7 @@ impl Dispatcher {
                 });
             }
             Command::StartAttempt(call) => self.start_attempt(call, None),
-            Command::Reattach(call) => {
-                let note = self.notes.remove(&call.attempt);
-                self.start_attempt(call, note);
-            }
+            Command::Reattach { call, checkpoint } => self.start_attempt(*call, Some(checkpoint)),
             Command::RequestModel { attempt, chat } => {
                 let cancel = CancellationToken::new();
                 self.attempt_tokens.insert(attempt.clone(), cancel.clone());

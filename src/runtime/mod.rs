@@ -24,7 +24,7 @@ use crate::{
 pub use clock::RunClock;
 pub use control::{forward_requests, read_inputs};
 pub use discover::{AgentProbe, discover};
-pub use dispatcher::{Resumption, RunStart, RuntimeError, Services, cancel, rerun, resume, run};
+pub use dispatcher::{RuntimeError, Services, cancel, rerun, resume, run};
 pub use host::{HostReceiver, RuntimeHost};
 pub use orphans::reap_orphans;
 pub use replanner::Replanner;

@@ -13,8 +13,9 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agents, CallFuture, RunClock, RunStart, RuntimeError, RuntimeHost, Services, run};
+use super::{Agents, CallFuture, RunClock, RuntimeError, RuntimeHost, Services, run};
 use crate::{
+    engine::NewRun,
     journal::{Journal, JournalError},
     llm::{Llm, OnDelta},
     mcp::Host,
@@ -346,10 +347,9 @@ async fn run_scenario(tasks: &[(&str, &str, &[&str])], play: Scenario) -> Scenar
             hub.send(input).await;
         });
     }
-    let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
-    let start = RunStart { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None, source: None };
+    let new_run = NewRun { plan: plan(tasks), inputs: Arc::new(json!({})), seed: 1, planning: None, source: None };
     let mut seen = RecordingReporter { question_reported: play.question_reported, ..RecordingReporter::default() };
-    let end = run(start, services, (hub, inbox), &mut seen).await;
+    let end = run(&RunId::from("r"), new_run, services, (hub, inbox), &mut seen).await;
     let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.reattached.load(Ordering::Relaxed));
     ScenarioResult { reporter: seen, closed, reattached: noted, end }
 }

@@ -1,6 +1,7 @@
 //! Drives a loaded plan to its end, and wires up the agents, the journal, the human, and the reporters.
 
 use std::{
+    collections::HashMap,
     io::IsTerminal,
     mem,
     sync::{Arc, mpsc},
@@ -13,12 +14,12 @@ use super::{files, llm_replanner::LlmReplanner, run_context::RunContext, run_opt
 use crate::{
     cli::{CliError, Exit},
     config::{AgentCatalog, AgentsFile},
-    engine::{self, Rerun, Run},
+    engine::{self, NewRun, Rerun, Resumption},
     journal::{self, Lease, SqliteJournal},
     llm::Llm,
     mcp::Pool,
-    model::{AgentSpec, AttemptId, Checkpoints, GoalPlanning, Plan, Record, RunId, RunSource, Task, TaskId},
-    runtime::{self, Replanner, Resumption, RunClock, RunStart, RuntimeHost, Services, shutdown},
+    model::{AgentId, AgentSpec, AttemptId, Plan, Record, RunId, Task, TaskId},
+    runtime::{self, Replanner, RunClock, RuntimeHost, Services, shutdown},
     system::process,
     ui::{
         reporters::{
@@ -37,43 +38,23 @@ use crate::{
 pub(crate) enum RunRequest {
     /// A new run.
     New {
-        /// The plan.
-        plan: Arc<Plan>,
-        /// The plan's inputs, defaults filled in.
-        inputs: Arc<Value>,
-        /// The goal and the exchanges that planned it, if the run has a goal.
-        planning: Option<GoalPlanning>,
-        /// The tools that the agents offered at that time.
+        /// The run.
+        new_run: NewRun,
+        /// The tools that the agents offered when the goal was planned.
         catalog: AgentCatalog,
-        /// The files that the run comes from.
-        source: Arc<RunSource>,
     },
     /// A run of an earlier process.
     Resume(ResumableRun),
     /// A rerun of a part of a run that has ended.
-    Rerun {
-        /// The ID of the earlier run.
-        rerun_of: RunId,
-        /// The earlier run.
-        earlier: Run,
-        /// The plan of the new run.
-        plan: Arc<Plan>,
-        /// The inputs of the new run.
-        inputs: Arc<Value>,
-        /// The files that the run comes from.
-        source: Option<Arc<RunSource>>,
-        /// The first task that runs again.
-        from: TaskId,
-    },
+    Rerun(Rerun),
 }
 
 impl RunRequest {
     /// Returns the plan as it was when its run began.
     fn plan(&self) -> &Arc<Plan> {
         match self {
-            Self::New { plan, .. } => plan,
-            Self::Resume(resumable) => resumable.run.plan(),
-            Self::Rerun { plan, .. } => plan,
+            Self::New { new_run, .. } | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
+            Self::Resume(resumable) => resumable.resumption.run.plan(),
         }
     }
 
@@ -81,15 +62,15 @@ impl RunRequest {
     fn resumable(&self) -> Option<&ResumableRun> {
         match self {
             Self::Resume(resumable) => Some(resumable),
-            Self::New { .. } | Self::Rerun { .. } => None,
+            Self::New { .. } | Self::Rerun(_) => None,
         }
     }
 
     /// Removes and returns the catalog from the planning of the goal. It is needed only once.
     fn remove_catalog(&mut self) -> AgentCatalog {
         match self {
-            Self::New { catalog, .. } => std::mem::take(catalog),
-            Self::Resume(_) | Self::Rerun { .. } => AgentCatalog::new(),
+            Self::New { catalog, .. } => mem::take(catalog),
+            Self::Resume(_) | Self::Rerun(_) => AgentCatalog::new(),
         }
     }
 }
@@ -100,12 +81,10 @@ pub(crate) struct ResumableRun {
     pub(crate) lease: Lease,
     /// The events of the run.
     pub(crate) records: Vec<Record>,
-    /// The fold of the events.
-    pub(crate) run: Run,
-    /// The checkpoints of its sessions and calls.
-    pub(crate) checkpoints: Checkpoints,
-    /// True if a person accepted that files or agents have changed.
-    pub(crate) accepts_changes: bool,
+    /// The checkpoints of its sessions.
+    pub(crate) sessions: HashMap<AgentId, Value>,
+    /// The state of the run.
+    pub(crate) resumption: Resumption,
 }
 
 /// A run that has ended.
@@ -139,7 +118,7 @@ pub(crate) async fn execute(
 
     let catalog = work.remove_catalog();
     let (plan, resumable) = (work.plan(), work.resumable());
-    let events = resumable.map_or(0, |resumable| resumable.run.next_seq());
+    let events = resumable.map_or(0, |resumable| resumable.resumption.run.next_seq());
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
     // Every request of an agent leaves an event, so no earlier process can have used this number.
@@ -150,11 +129,11 @@ pub(crate) async fn execute(
     let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
     let replanner = plan.replan.map(|_| LlmReplanner { agents: agents.clone(), catalog, options: options.clone() });
     let (sessions, sampled) = resumable
-        .map(|resumable| (resumable.checkpoints.sessions.clone(), engine::sampling_usage(&resumable.records)))
+        .map(|resumable| (resumable.sessions.clone(), engine::sampling_usage(&resumable.records)))
         .unwrap_or_default();
     let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
     let pool = Pool::new(used, options, Arc::clone(&host) as Arc<_>).with_sessions(sessions).with_sampling_usage(spent);
-    let last = resumable.and_then(|resumable| resumable.records.last()).map(|record| record.at);
+    let last = resumable.map(|resumable| resumable.resumption.last_event_at);
     let clock = RunClock::start_no_earlier_than(last.unwrap_or_default());
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
@@ -177,10 +156,10 @@ pub(crate) async fn execute(
     process::adopt_orphans();
     let orphans = tokio::spawn(runtime::reap_orphans());
     let mut control_queue = journal::ControlQueue::open_lazily(&path, &run);
-    let requests = match &work {
+    let inputs = match &work {
         RunRequest::Resume(_) => runtime::read_inputs(&mut control_queue, None)?,
         // No other process knows of the new run yet, so its control queue is empty.
-        RunRequest::New { .. } | RunRequest::Rerun { .. } => Vec::new(),
+        RunRequest::New { .. } | RunRequest::Rerun(_) => Vec::new(),
     };
     let control_queue = tokio::spawn(runtime::forward_requests(control_queue, Arc::clone(&host)));
     let lines = match output {
@@ -203,37 +182,16 @@ pub(crate) async fn execute(
     };
 
     let outcome = match work {
-        RunRequest::New { plan, inputs, planning, source, .. } => {
-            let (planning, source) = (planning.as_ref(), Some(&source));
-            let start = RunStart { run: &run, plan: &plan, inputs: &inputs, seed: jitter_seed(&run), planning, source };
-            runtime::run(start, services, (host, receiver), &mut reporters).await
+        RunRequest::New { new_run, .. } => {
+            runtime::run(&run, new_run, services, (host, receiver), &mut reporters).await
         }
-        RunRequest::Resume(ResumableRun { lease: _lease, records, run: resumable, checkpoints, accepts_changes }) => {
+        RunRequest::Resume(ResumableRun { lease: _lease, records, resumption, .. }) => {
             reporters.catch_up(&records);
             drop(records);
-            let resumption = Resumption {
-                id: &run,
-                run: resumable,
-                last_event_at: last.unwrap_or_default(),
-                checkpoints: checkpoints.calls,
-                accepts_changes,
-                requests,
-            };
-            runtime::resume(resumption, services, (host, receiver), &mut reporters).await
+            let resumption = Resumption { inputs, ..resumption };
+            runtime::resume(&run, resumption, services, (host, receiver), &mut reporters).await
         }
-        RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from } => {
-            let (plan, inputs, source) = (&plan, &inputs, source.as_ref());
-            let rerun = Rerun {
-                earlier_id: &of,
-                earlier: &earlier,
-                plan,
-                inputs,
-                source,
-                from: &from,
-                seed: jitter_seed(&run),
-            };
-            runtime::rerun(&run, rerun, services, (host, receiver), &mut reporters).await
-        }
+        RunRequest::Rerun(rerun) => runtime::rerun(&run, rerun, services, (host, receiver), &mut reporters).await,
     };
     control_queue.abort();
     orphans.abort();
@@ -280,7 +238,7 @@ fn streamed_answer_task(plan: &Plan) -> Option<TaskId> {
 }
 
 /// Returns the seed of the run's jitter. It only has to differ between runs, as IDs do.
-fn jitter_seed(run: &RunId) -> u64 {
+pub(crate) fn jitter_seed(run: &RunId) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     run.hash(&mut hasher);

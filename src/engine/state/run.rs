@@ -320,8 +320,8 @@ impl Run {
         else {
             return Err(FoldError::NoStart);
         };
-        let source = source.as_ref();
-        let mut run = Self::new(NewRun { plan, inputs, seed: *seed, planning: None, source }, *at)?;
+        let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.clone());
+        let mut run = Self::new(&NewRun { plan, inputs, seed: *seed, planning: None, source }, *at)?;
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
@@ -334,14 +334,14 @@ impl Run {
     }
 
     /// Creates the run in its state after `RunStarted`.
-    pub(crate) fn new(beginning: NewRun<'_>, at: Timestamp) -> Result<Self, GraphError> {
-        let NewRun { plan, inputs, seed, source, .. } = beginning;
+    pub(crate) fn new(new_run: &NewRun, at: Timestamp) -> Result<Self, GraphError> {
+        let NewRun { plan, inputs, seed, source, .. } = new_run;
         let graph = TaskGraph::new(&plan.tasks)?;
         let mut state = State {
             plan: Arc::clone(plan),
             inputs: Arc::clone(inputs),
-            seed,
-            source: source.cloned(),
+            seed: *seed,
+            source: source.clone(),
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: Questions::default(),

@@ -1,25 +1,17 @@
 //! Tests of interrupted runs: the remaining state, and how a later process resumes them.
 
 use super::*;
-use crate::{
-    engine::ResumeContext,
-    model::{AmbiguityResolution, ChatRole},
-};
+use crate::model::{AmbiguityResolution, ChatRole};
 
 impl Driver {
     /// Resumes the run in another process.
     fn resume_with(&self, requests: &[Input]) -> Self {
-        let mut run = Run::fold(&self.records).expect("a history");
+        let run = Run::fold(&self.records).expect("a history");
         assert!(run == self.run, "fold(events) differs from the live run");
-        let last = self.records.last().expect("a first event").at;
-        let recovery = ResumeContext {
-            now: self.now,
-            last_event_at: last,
-            has_checkpoint: &|_| false,
-            accepts_changes: false,
-            inputs: requests,
-        };
-        let step = run.resume(recovery);
+        let last_event_at = self.records.last().expect("a first event").at;
+        let (checkpoints, inputs) = (HashMap::new(), requests.to_vec());
+        let resumption = Resumption { run, last_event_at, checkpoints, accepts_changes: false, inputs };
+        let (run, step) = Run::resume(resumption, self.now);
         let mut driver = Self { run, records: self.records.clone(), commands: Vec::new(), now: self.now };
         driver.apply_step(step);
         driver

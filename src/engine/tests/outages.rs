@@ -1,7 +1,6 @@
 //! Tests of unavailable agents, and of servers that request a delay.
 
 use super::*;
-use crate::engine::ResumeContext;
 
 fn with_retry(max_attempts: u32, task: Task) -> Task {
     let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
@@ -106,15 +105,8 @@ fn missing_agent_after_resume_is_reported() {
     let reading = Task { effect: Some(Effect::ReadOnly), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![reading]));
     assert_eq!(driver.drain_call_names(), ["t#1@a"]);
-    let mut run = Run::fold(&driver.records).expect("a run");
     let now = Timestamp(5_000);
-    let step = run.resume(ResumeContext {
-        now,
-        last_event_at: now,
-        has_checkpoint: &|_| false,
-        accepts_changes: true,
-        inputs: &[],
-    });
+    let (run, step) = resume(&driver.records, now, now);
     (driver.run, driver.now) = (run, now);
     driver.apply_step(step);
     make_unavailable(&mut driver, "a");

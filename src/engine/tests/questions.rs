@@ -30,9 +30,8 @@ fn deferred_question_pauses_the_run() {
 fn approval_applies_to_its_task_only() {
     let asked = Task { approve: Some(Box::new(Template(json!("Send to ${{ inputs.who }}?")))), ..task("t", &[]) };
     let plan = plan(vec![asked]);
-    let inputs = Arc::new(json!({"who": "Ada"}));
-    let beginning = NewRun { plan: &plan, inputs: &inputs, seed: 7, planning: None, source: None };
-    let (_, step) = Run::start(beginning, Timestamp(0)).expect("a graph");
+    let with_input = NewRun { inputs: Arc::new(json!({"who": "Ada"})), ..new_run(&plan, None) };
+    let (_, step) = Run::start(with_input, Timestamp(0)).expect("a graph");
     let question = step.commands.iter().find_map(|order| match order {
         Command::AskPerson { question } => Some(question),
         _ => None,

@@ -14,9 +14,9 @@ pub(super) fn rerun_from(driver: &Driver, from: &str) -> Driver {
 
 /// Reruns the run of `driver` with another plan.
 pub(super) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
-    let (of, from) = (RunId::from("earlier"), TaskId::from(from));
-    let inputs = driver.run.inputs();
-    let rerun = Rerun { earlier_id: &of, earlier: &driver.run, plan, inputs, source: None, from: &from, seed: 7 };
+    let earlier = Run::fold(&driver.records).expect("a history");
+    let new_run = NewRun { inputs: Arc::clone(earlier.inputs()), ..new_run(plan, None) };
+    let rerun = Rerun { earlier_id: RunId::from("earlier"), earlier, from: TaskId::from(from), new_run };
     let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
     let mut again = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
     again.apply_step(step);

@@ -6,20 +6,18 @@ use super::{
     simulation::{PendingEffect, complete_effect, seeded_choices, simulate},
     *,
 };
-use crate::{
-    engine::ResumeContext,
-    model::{AmbiguityResolution, Elicitation, Form, Origin, QuestionId, RequestId},
-};
+use crate::model::{AmbiguityResolution, Elicitation, Form, Origin, QuestionId, RequestId};
 
 impl Driver {
     /// Resumes the run in another process that finds the first `events` events and the checkpoints of some calls.
     pub(super) fn restart_after(&self, events: usize, has_checkpoint: &dyn Fn(&AttemptId) -> bool) -> Self {
         let records = self.records[..events].to_vec();
-        let mut run = Run::fold(&records).expect("a history");
-        let last = records.last().expect("a first event").at;
+        let run = Run::fold(&records).expect("a history");
+        let last_event_at = records.last().expect("a first event").at;
         let now = self.now.after(Duration::from_secs(60));
-        let step =
-            run.resume(ResumeContext { now, last_event_at: last, has_checkpoint, accepts_changes: false, inputs: &[] });
+        let checkpoints = run.in_flight().filter(has_checkpoint).map(|attempt| (attempt, json!({}))).collect();
+        let resumption = Resumption { run, last_event_at, checkpoints, accepts_changes: false, inputs: Vec::new() };
+        let (run, step) = Run::resume(resumption, now);
         let mut driver = Self { run, records, commands: Vec::new(), now };
         driver.apply_step(step);
         driver
@@ -31,7 +29,7 @@ impl Driver {
 
     fn drain_reattached(&mut self) -> Vec<String> {
         self.drain_commands(|order| match order {
-            Command::Reattach(call) => Some(call.attempt.to_string()),
+            Command::Reattach { call, .. } => Some(call.attempt.to_string()),
             _ => None,
         })
     }
@@ -249,15 +247,14 @@ fn changed_tools_pause_the_run() {
     let cause = EndCause::AgentChanged { agent: "a".into(), tools: vec!["work".to_owned()] };
     assert_eq!(driver.ended(), Some((RunStatus::Paused, Some(cause))));
 
-    let mut run = Run::fold(&driver.records).expect("a history");
-    let recovery = ResumeContext {
-        now: driver.now,
+    let resumption = Resumption {
+        run: Run::fold(&driver.records).expect("a history"),
         last_event_at: driver.now,
-        has_checkpoint: &|_| false,
+        checkpoints: HashMap::new(),
         accepts_changes: true,
-        inputs: &[],
+        inputs: Vec::new(),
     };
-    let step = run.resume(recovery);
+    let (run, step) = Run::resume(resumption, driver.now);
     let mut driver = Driver { run, records: driver.records, commands: Vec::new(), now: driver.now };
     driver.apply_step(step);
     driver.send_input(Input::AgentConnected { agent: "a".into(), info: other });
@@ -288,7 +285,7 @@ impl AgentModel {
                 prop_assert!(self.running_calls.insert(call.attempt.clone()), "{} was made twice", call.attempt);
                 PendingEffect::Call(call.attempt)
             }
-            Command::Reattach(call) => {
+            Command::Reattach { call, .. } => {
                 prop_assert!(self.running_calls.contains(&call.attempt), "{} was never made", call.attempt);
                 PendingEffect::Call(call.attempt)
             }
@@ -468,7 +465,7 @@ proptest! {
                             prop_assert!(!finished.contains(&call.attempt.task), "a finished task is run again");
                             under_way.push(PendingEffect::Call(call.attempt));
                         }
-                        Command::Reattach(call) => under_way.push(PendingEffect::Call(call.attempt)),
+                        Command::Reattach { call, .. } => under_way.push(PendingEffect::Call(call.attempt)),
                         Command::RequestModel { attempt, .. } => under_way.push(PendingEffect::ModelRequest(attempt)),
                         Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
                         Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),

@@ -41,14 +41,7 @@ fn failure_is_explained_by_effect_of_its_tool() {
 #[test]
 fn interruption_uses_effect_of_running_tool() {
     let driver = fail_over_to_second(two_tools());
-    let mut run = Run::fold(&driver.records).expect("a run");
-    let step = run.resume(super::super::ResumeContext {
-        now: driver.now,
-        last_event_at: driver.now,
-        has_checkpoint: &|_| false,
-        accepts_changes: false,
-        inputs: &[],
-    });
+    let (_, step) = resume(&driver.records, driver.now, driver.now);
     let asked = step.records.iter().find_map(|record| match &record.event {
         Event::QuestionAsked { question, .. } => question.tool.clone(),
         _ => None,
@@ -66,14 +59,7 @@ fn ambiguity_after_interrupt_uses_last_route() {
     };
     let mut records = driver.records.clone();
     records.push(Record { seq: records.len() as u64, at: driver.now, event: failed });
-    let mut run = Run::fold(&records).expect("a run");
-    let step = run.resume(super::super::ResumeContext {
-        now: driver.now,
-        last_event_at: driver.now,
-        has_checkpoint: &|_| false,
-        accepts_changes: false,
-        inputs: &[],
-    });
+    let (_, step) = resume(&records, driver.now, driver.now);
     let outcome = step.records.iter().find_map(|record| match &record.event {
         Event::TaskEnded { outcome: Outcome::Failed(failure), .. } => Some(failure.kind),
         _ => None,

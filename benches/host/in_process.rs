@@ -6,7 +6,7 @@ use std::{future::ready, path::Path, sync::Arc};
 use kapell::{
     config::{self, ProcessEnvironment},
     engine::NewRun,
-    journal::{Durability, SqliteJournal},
+    journal::{self, Durability},
     model::{
         AgentId, AgentInfo, ContentBlock, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt,
         ToolOutput,
@@ -35,8 +35,8 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     let plan = Arc::new(config::load_plan(&plan.display().to_string(), &text, &agents, None)?.plan);
     // The ID is part of every call, so an ID of another length would change the work.
     let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
-    let journal = Arc::new(SqliteJournal::open(journal, Durability::Normal)?);
-    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
+    let journal = journal::store(&journal.into()).open_writer(Durability::Normal)?;
+    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal), 1);
     let services = Services {
         journal,
         agents: Arc::new(ImmediateAgents),

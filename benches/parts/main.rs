@@ -15,7 +15,7 @@ use kapell::{
     config::{self, AgentsFile, ProcessEnvironment},
     engine::{NewRun, Run, StepOutput},
     expression::{self, Scope, TaskLookup, TaskView},
-    journal::{Durability, Journal as _, SqliteJournal},
+    journal::{self, Durability},
     model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput},
 };
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ impl PlanFixture {
     /// Appends all records of a run, in the batches in which they were decided, until they are durable.
     fn append_records(&self, durability: Durability) -> BenchResult<()> {
         let place = tempfile::tempdir_in(self.directory.path())?;
-        let journal = SqliteJournal::open(&place.path().join("journal.db"), durability)?;
+        let journal = journal::store(&place.path().join("journal.db").into()).open_writer(durability)?;
         let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
         for records in &self.appends {
             futures::executor::block_on(journal.append(&run, Arc::clone(records)))?;

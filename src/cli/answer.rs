@@ -58,7 +58,7 @@ impl AnswerArgs {
 pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
     let (run, id) = (&remote.run, &args.question);
-    let questions = QuestionLog::read(&remote.reader, run)?;
+    let questions = QuestionLog::read(&*remote.reader, run)?;
     let asked = questions.get(id).ok_or_else(|| unknown_question(id, &questions))?;
     if let Some((answer, by)) = &asked.answer {
         return Err(CliError::usage(

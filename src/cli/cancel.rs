@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::Resumption,
-    journal::{ControlRequest, Durability, JournalError, JournalReader, Lease, SqliteJournal},
+    journal::{ControlRequest, Durability, JournalError},
     model::{RunId, RunStatus, Timestamp},
     runtime,
 };
@@ -57,18 +57,18 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
 
 /// Cancels the run in this process if no other process drives it. Returns whether it has ended.
 async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
-    let path = files::journal_path(journal)?;
-    let _lease = match Lease::acquire(&path, run) {
+    let store = files::journal_store(journal)?;
+    let _lease = match store.acquire_lease(run) {
         Ok(lease) => lease,
         Err(JournalError::Driven { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let reader = JournalReader::open(&path)?;
-    let files::LoadedRun { records, run: fold } = files::load_run(&reader, run)?;
+    let reader = store.open_reader()?;
+    let files::LoadedRun { records, run: fold } = files::load_run(&*reader, run)?;
     let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
     let checkpoints = reader.checkpoints(run)?.calls;
     let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes: false, inputs: Vec::new() };
-    let journal = SqliteJournal::open(&path, Durability::Full)?;
-    let cancelled = runtime::cancel(run, resumption, by, &journal).await;
+    let journal = store.open_writer(Durability::Full)?;
+    let cancelled = runtime::cancel(run, resumption, by, &*journal).await;
     cancelled.map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` was not cancelled"), error))
 }

@@ -5,10 +5,7 @@ use std::io::{self, BufWriter};
 use clap::Args;
 
 use super::{CliError, Exit, JournalArg, OutputFormat, common::files};
-use crate::{
-    journal::JournalReader,
-    ui::history::{FollowMode, LogFormat, Logs, RunLiveness},
-};
+use crate::ui::history::{FollowMode, LogFormat, Logs, RunLiveness};
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
@@ -25,14 +22,14 @@ pub(super) struct LogsArgs {
 }
 
 pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
-    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
+    let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {
         OutputFormat::Text => LogFormat::Text(files::time_zone()),
         OutputFormat::Json => LogFormat::Json,
     };
     let follow = if args.follow { FollowMode::UntilRunEnds } else { FollowMode::No };
-    let logs = Logs { reader: &reader, run: &run, format, follow };
+    let logs = Logs { reader: &*reader, run: &run, format, follow };
     let liveness = logs
         .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;

@@ -32,10 +32,14 @@ use std::{
     sync::OnceLock,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser as _},
+};
 use tracing_appender::non_blocking::NonBlockingBuilder;
 
 use crate::{
+    journal::JournalLocation,
     model::Secrets,
     system::{environment, process},
     view::text::{printable_styled, printable_unstyled},
@@ -102,12 +106,12 @@ struct AgentsArg {
     agents: Option<PathBuf>,
 }
 
-/// The path of the journal.
+/// The location of the journal.
 #[derive(Debug, Clone, Args)]
 struct JournalArg {
     /// The journal [default: journal.db in the state directory]
-    #[arg(long, value_name = "PATH")]
-    journal: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", value_parser = PathBufValueParser::new().map(JournalLocation::from))]
+    journal: Option<JournalLocation>,
 }
 
 /// The output format of a command that looks something up.

@@ -55,7 +55,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
-    let saved = files::saved_plan_path(&journal::default_path()?, &run_context::new_run_id());
+    let saved = files::saved_plan_path(&journal::default_location()?, &run_context::new_run_id());
     let goal =
         GoalRequest { text, max_replans: DEFAULT_MAX_REPLANS, agents: &agents, screen: &screen, saved_path: saved };
     let planned = goal.plan().await;

@@ -11,7 +11,7 @@ use super::{
     },
 };
 use crate::{
-    journal::{JournalReader, RunSummary},
+    journal::RunSummary,
     model::DefaultAnswer,
     ui::{
         forms::form_prompt,
@@ -31,7 +31,7 @@ pub(super) struct QuestionsArgs {
 }
 
 pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
-    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
+    let reader = files::open_journal(&args.journal)?;
     let runs = match &args.run {
         Some(name) => vec![reader.run(&reader.find_run(name)?)?],
         None => reader.unfinished_runs()?,
@@ -39,7 +39,7 @@ pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     let mut objects = Vec::new();
     let mut text = String::new();
     for run in runs.iter().filter(|run| run.is_unfinished()) {
-        let questions = QuestionLog::read(&reader, &run.run)?;
+        let questions = QuestionLog::read(&*reader, &run.run)?;
         let answered = reader.pending_answers(&run.run)?;
         for asked in questions.open() {
             let waits = answered.contains(&asked.question.id);

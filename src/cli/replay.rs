@@ -11,7 +11,6 @@ use super::{
     common::{execute::progress_reporter, files, run_context, run_options},
 };
 use crate::{
-    journal::JournalReader,
     model::{Record, Timestamp},
     ui::reporters::live::TimeSource,
     view::RunResultBuilder,
@@ -67,7 +66,7 @@ impl ReplaySpeed {
 }
 
 pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
-    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
+    let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let screen = run_context::open_screen()?;
     let clock = ReplayClock::new(args.speed);

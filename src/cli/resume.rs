@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{self, AgentsFile},
     engine::{Resumption, Run},
-    journal::{JournalReader, Lease},
+    journal::{self, JournalError, JournalLocation, JournalReader, Lease},
     model::{Checkpoints, Event, ParamsFile, Record, RunId, RunSource, Timestamp},
 };
 
@@ -48,9 +48,9 @@ pub(super) enum ChangePolicy {
 }
 
 pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
-    let journal = files::journal_path(&args.journal)?;
+    let journal = files::journal_location(&args.journal)?;
     let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
-    let run = JournalReader::open(&journal)?.find_run(wanted)?;
+    let run = journal::store(&journal).open_reader()?.find_run(wanted)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
     resume_run(&run, &journal, &args.agents, &args.options, changes).await
 }
@@ -59,20 +59,18 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
 ///
 /// # Errors
 /// Fails if the journal cannot be read.
-pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, CliError> {
-    if !journal.exists() {
-        return Ok(None);
-    }
-    let reader = JournalReader::open(journal)?;
+pub(super) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Result<Option<RunId>, CliError> {
+    let reader = match journal::store(journal).open_reader() {
+        Err(JournalError::Missing { .. }) => return Ok(None),
+        opened => opened?,
+    };
     let plan = files::absolute(plan);
     for summary in reader.runs(usize::MAX)? {
         let started = reader.records(&summary.run, 0).next().transpose()?;
         let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
         if source.plan.as_deref() == Some(plan.as_str()) {
             // The lease is checked too: a summary does not show a process that is just resuming a paused run.
-            return Ok(
-                (summary.is_unfinished() && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run)
-            );
+            return Ok((summary.is_unfinished() && reader.driver(&summary.run)?.is_none()).then_some(summary.run));
         }
     }
     Ok(None)
@@ -84,7 +82,7 @@ pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<Ru
 /// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
 pub(super) async fn resume_run(
     run: &RunId,
-    journal: &Path,
+    journal: &JournalLocation,
     agents: &AgentsArg,
     options: &RunOptions,
     accepted: ChangePolicy,
@@ -93,8 +91,9 @@ pub(super) async fn resume_run(
     if accepted == ChangePolicy::Accept {
         speaks_for_a_person()?;
     }
-    let lease = Lease::acquire(journal, run)?;
-    let resumable = load_resumable(&JournalReader::open(journal)?, run, lease, accepted == ChangePolicy::Accept)?;
+    let store = journal::store(journal);
+    let lease = store.acquire_lease(run)?;
+    let resumable = load_resumable(&*store.open_reader()?, run, lease, accepted == ChangePolicy::Accept)?;
     let agents = files::load_agents_for_run(agents, &resumable.resumption.run)?;
     let changes = file_changes(&resumable.resumption.run, &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
@@ -107,7 +106,7 @@ pub(super) async fn resume_run(
             ),
         ));
     }
-    let context = RunContext::new(run.clone(), journal.to_owned(), options, Interaction::Terminal)?;
+    let context = RunContext::new(run.clone(), journal.clone(), options, Interaction::Terminal)?;
     for change in changes {
         context.screen.println(format!("accepted: {change}"));
     }
@@ -177,7 +176,7 @@ pub(super) fn params_change(run: &Run) -> Option<String> {
 /// # Errors
 /// Fails if there is nothing to resume, or the journal cannot be read.
 fn load_resumable(
-    reader: &JournalReader,
+    reader: &dyn JournalReader,
     run: &RunId,
     lease: Lease,
     accepts_changes: bool,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{self, AgentsFile, Diagnostics},
     engine::{self, NewRun, Rerun, Run},
-    journal::JournalReader,
+    journal,
     model::{Plan, RunId, RunSource, TaskId},
 };
 
@@ -48,10 +48,10 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.accept_changes {
         speaks_for_a_person()?;
     }
-    let journal = files::journal_path(&args.journal)?;
-    let reader = JournalReader::open(&journal)?;
+    let journal = files::journal_location(&args.journal)?;
+    let reader = journal::store(&journal).open_reader()?;
     let of = reader.find_run(&args.run)?;
-    let earlier = files::load_run(&reader, &of)?.run;
+    let earlier = files::load_run(&*reader, &of)?.run;
     if earlier.status().is_unfinished() {
         return Err(CliError::usage(
             "cli::run_not_ended",

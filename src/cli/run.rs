@@ -111,7 +111,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if args.resume_last
         && let Some(plan) = &args.plan
     {
-        let journal = files::journal_path(&args.journal)?;
+        let journal = files::journal_location(&args.journal)?;
         if let Some(run) = resume::latest_unfinished(&journal, Path::new(plan))? {
             return resume::resume_run(&run, &journal, &args.agents, &args.options, ChangePolicy::Reject).await;
         }
@@ -126,7 +126,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
             ));
         }
         if args.detached_as.is_none() {
-            return detach(&files::journal_path(&args.journal)?, &new_run_id()).await;
+            return detach(&files::journal_location(&args.journal)?, &new_run_id()).await;
         }
         guard::detach_from_terminal()
             .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
@@ -290,5 +290,5 @@ fn run_context(args: &RunArgs) -> Result<RunContext, CliError> {
         RunArgs { detach: true, .. } => Interaction::Remote,
         _ => Interaction::Terminal,
     };
-    RunContext::new(run, files::journal_path(&args.journal)?, &args.options, interaction)
+    RunContext::new(run, files::journal_location(&args.journal)?, &args.options, interaction)
 }

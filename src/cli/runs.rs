@@ -71,19 +71,19 @@ pub(super) struct DiffArgs {
 pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
     match command {
         RunsCommand::List(args) => {
-            let runs = JournalReader::open(&files::journal_path(&args.journal)?)?.runs(args.limit)?;
+            let runs = files::open_journal(&args.journal)?.runs(args.limit)?;
             match args.output {
                 OutputFormat::Json => print_json(&history::runs_json(&runs))?,
                 OutputFormat::Text => print(&history::runs_text(&runs, &files::display_context()))?,
             }
         }
         RunsCommand::Show(args) => {
-            let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
-            show(&reader, &args)?;
+            let reader = files::open_journal(&args.journal)?;
+            show(&*reader, &args)?;
         }
         RunsCommand::Diff(args) => {
-            let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
-            let diff = RunsDiff::new([&run_details(&reader, &args.first)?, &run_details(&reader, &args.second)?]);
+            let reader = files::open_journal(&args.journal)?;
+            let diff = RunsDiff::new([&run_details(&*reader, &args.first)?, &run_details(&*reader, &args.second)?]);
             match args.output {
                 OutputFormat::Json => print_json(&diff)?,
                 OutputFormat::Text => print(&diff.text())?,
@@ -95,7 +95,7 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-fn show(reader: &JournalReader, args: &ShowArgs) -> Result<(), CliError> {
+fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
     let details = run_details(reader, &args.run)?;
     let no_json = |error| CliError::failed("cli::output", "the run cannot be converted to JSON", error);
     match (&args.task, args.output) {
@@ -115,7 +115,7 @@ fn show(reader: &JournalReader, args: &ShowArgs) -> Result<(), CliError> {
 }
 
 /// Returns the calls that a run has made.
-fn calls(reader: &JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> {
+fn calls(reader: &dyn JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> {
     let run = reader.find_run(name)?;
     let records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
     engine::sent_calls(&records)
@@ -123,7 +123,7 @@ fn calls(reader: &JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> 
 }
 
 /// Returns the details of a run from the journal.
-fn run_details(reader: &JournalReader, name: &str) -> Result<RunDetails, CliError> {
+fn run_details(reader: &dyn JournalReader, name: &str) -> Result<RunDetails, CliError> {
     let run = reader.find_run(name)?;
     let mut details = RunDetails::new(&run, reader.driver(&run)?);
     for record in reader.records(&run, 0) {

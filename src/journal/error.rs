@@ -1,11 +1,14 @@
 //! Errors of the journal, each with the file and a suggested fix.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{error::Error, path::PathBuf, sync::Arc};
 
 use miette::Diagnostic;
 
-use super::Holder;
+use super::{Holder, JournalLocation};
 use crate::model::{QuestionId, RunId, RunStatus};
+
+/// An error of the database behind a journal.
+pub type StorageError = Arc<dyn Error + Send + Sync>;
 
 /// An error when reading or writing the journal.
 ///
@@ -17,48 +20,66 @@ pub enum JournalError {
     #[diagnostic(code(journal::no_home), help("name a file with `--journal PATH`"))]
     NoDataDirectory,
     /// The folder or the file cannot be created.
-    #[error("the journal `{path}` cannot be created")]
+    #[error("the journal `{journal}` cannot be created")]
     #[diagnostic(
         code(journal::create),
         help("check that its folder exists and may be written to, or name another file with `--journal PATH`")
     )]
     Create {
         /// The journal.
-        path: PathBuf,
+        journal: JournalLocation,
         /// The system error.
         #[source]
         source: Arc<std::io::Error>,
     },
     /// The journal does not exist.
-    #[error("there is no journal at `{path}`")]
+    #[error("there is no journal at `{journal}`")]
     #[diagnostic(code(journal::missing), help("the first `kapell run` makes it; `--journal PATH` names another"))]
     Missing {
-        /// The expected path.
-        path: PathBuf,
+        /// The expected location.
+        journal: JournalLocation,
     },
     /// The file is not a journal.
-    #[error("`{path}` is not a kapell journal")]
+    #[error("`{journal}` is not a kapell journal")]
     #[diagnostic(code(journal::foreign), help("name another file with `--journal PATH`; this one was left as it is"))]
     NotAJournal {
         /// The file.
-        path: PathBuf,
+        journal: JournalLocation,
     },
     /// The file's format is not supported.
-    #[error("the journal `{path}` has format {found}, and this kapell works with format {expected}")]
+    #[error("the journal `{journal}` has format {found}, but this version of kapell supports format {expected}")]
     #[diagnostic(
         code(journal::version),
-        help("use the kapell that wrote it, or name another file with `--journal PATH`; this one was left as it is")
+        help(
+            "use the version of kapell that wrote it, or name another file with `--journal PATH`; the file was not \
+             changed"
+        )
     )]
     UnsupportedVersion {
         /// The journal.
-        path: PathBuf,
+        journal: JournalLocation,
         /// The format of the file.
         found: i64,
         /// The format of this program.
         expected: i64,
     },
+    /// The file was written by an unreleased version.
+    #[error("the journal `{journal}` was written by a development version of kapell, in format {found}")]
+    #[diagnostic(
+        code(journal::development_format),
+        help(
+            "no release reads this format: move the file away to start a new journal, or name another file with \
+             `--journal PATH`; the file was not changed"
+        )
+    )]
+    DevelopmentFormat {
+        /// The journal.
+        journal: JournalLocation,
+        /// The format of the file.
+        found: i64,
+    },
     /// The file is damaged.
-    #[error("the journal `{path}` is damaged")]
+    #[error("the journal `{journal}` is damaged")]
     #[diagnostic(
         code(journal::damaged),
         help(
@@ -68,13 +89,13 @@ pub enum JournalError {
     )]
     Damaged {
         /// The journal.
-        path: PathBuf,
-        /// The SQLite error.
+        journal: JournalLocation,
+        /// The error of the database.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: StorageError,
     },
     /// The file is empty, but its write-ahead log is not.
-    #[error("the journal `{path}` is empty or gone, but `{log}` is there, which holds its latest events")]
+    #[error("the journal `{journal}` is empty or gone, but `{log}` is there, which holds its latest events")]
     #[diagnostic(
         code(journal::orphaned),
         help(
@@ -83,66 +104,66 @@ pub enum JournalError {
     )]
     OrphanedLog {
         /// The journal.
-        path: PathBuf,
+        journal: JournalLocation,
         /// Its write-ahead log.
         log: PathBuf,
     },
     /// A record is missing or has changed.
-    #[error("the journal `{path}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
+    #[error("the journal `{journal}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
     #[diagnostic(code(journal::altered), help("the events before it and other runs can be read"))]
     RecordCorrupted {
         /// The journal.
-        path: PathBuf,
+        journal: JournalLocation,
         /// The run.
         run: RunId,
         /// The sequence number of the record.
         seq: u64,
     },
     /// The file or its folder is read-only.
-    #[error("the journal `{path}` cannot be written to")]
+    #[error("the journal `{journal}` cannot be written to")]
     #[diagnostic(
         code(journal::read_only),
         help("both the file and its folder must be writable; `--journal PATH` names another")
     )]
     ReadOnly {
         /// The journal.
-        path: PathBuf,
-        /// The SQLite error.
+        journal: JournalLocation,
+        /// The error of the database.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: StorageError,
     },
     /// The disk is full.
-    #[error("there is no room left for the journal `{path}`")]
+    #[error("there is no room left for the journal `{journal}`")]
     #[diagnostic(code(journal::full), help("free some space; what was confirmed before is safe"))]
     DiskFull {
         /// The journal.
-        path: PathBuf,
-        /// The SQLite error.
+        journal: JournalLocation,
+        /// The error of the database.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: StorageError,
     },
     /// Another process locked the file for too long.
-    #[error("the journal `{path}` is held by another process")]
+    #[error("the journal `{journal}` is held by another process")]
     #[diagnostic(
         code(journal::busy),
         help("end the process that holds it, or name another file with `--journal PATH`")
     )]
     Busy {
         /// The journal.
-        path: PathBuf,
-        /// The SQLite error.
+        journal: JournalLocation,
+        /// The error of the database.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: StorageError,
     },
-    /// Any other SQLite error.
-    #[error("the journal `{path}` cannot be used")]
+    /// Any other error of the database.
+    #[error("the journal `{journal}` cannot be used")]
     #[diagnostic(code(journal::storage))]
-    Sqlite {
+    Storage {
         /// The journal.
-        path: PathBuf,
-        /// The SQLite error.
+        journal: JournalLocation,
+        /// The error of the database.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: StorageError,
     },
     /// A record would leave a gap in its run, or overwrite another record.
     #[error("run `{run}` has {expected} events, so event {found} cannot follow")]
@@ -251,27 +272,17 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Returns the location of the damaged journal, if this error reports one.
+    pub fn damaged_journal(&self) -> Option<&JournalLocation> {
+        match self {
+            Self::Damaged { journal, .. } | Self::RecordCorrupted { journal, .. } => Some(journal),
+            _ => None,
+        }
+    }
+
     /// Returns whether only the append itself is invalid, so that others in the same transaction may still succeed.
     pub(super) fn is_append_error(&self) -> bool {
         matches!(self, Self::SequenceGap { .. } | Self::InvalidRecord { .. })
-    }
-
-    /// Converts a SQLite error of the journal at `path`.
-    pub(super) fn from_sqlite(path: &std::path::Path, source: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
-        let path = path.to_path_buf();
-        let code = source.sqlite_error_code();
-        let source = Arc::new(source);
-        match code {
-            Some(ErrorCode::NotADatabase) => Self::NotAJournal { path },
-            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, source },
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                Self::ReadOnly { path, source }
-            }
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path, source },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
-            _ => Self::Sqlite { path, source },
-        }
     }
 }
 

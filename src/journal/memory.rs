@@ -1,94 +1,305 @@
-//! Stores the events of runs in memory, for tests and for drivers that need no durability.
+//! Stores the events of runs in memory, for tests and for programs that need no durability.
 
 use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-use super::{Journal, JournalError};
-use crate::model::{CheckpointKey, Checkpoints, Record, RunId};
+use super::{
+    ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease, QueuedRequest,
+    RawRecord, RecoveryScan, RunSummary, Store, raw_record::PAGE_BYTES,
+};
+use crate::{
+    model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp},
+    system::process::RequestSender,
+};
 
-/// A journal that lasts as long as its process. Clones share their records.
+/// A journal that lasts as long as its process. Clones share their content.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal {
-    // A lock, since `append` takes `&self` and may be called from any thread; held only to push or clone.
-    runs: Arc<Mutex<HashMap<RunId, Vec<Record>>>>,
-    // Held only to insert or clone.
-    checkpoints: Arc<Mutex<HashMap<RunId, Checkpoints>>>,
+    // A lock, since runs may be driven and read by different threads. It is held only for single operations.
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    runs: HashMap<RunId, MemoryRun>,
+    /// The runs that have started, in this order.
+    run_order: Vec<RunId>,
+    last_request_id: i64,
+}
+
+#[derive(Debug, Default)]
+struct MemoryRun {
+    records: Vec<Record>,
+    /// Present once the run has started.
+    started: Option<RunEntry>,
+    checkpoints: Checkpoints,
+    requests: Vec<QueuedRequest>,
+    is_driven: bool,
+}
+
+#[derive(Debug)]
+struct RunEntry {
+    name: String,
+    at: Timestamp,
+    status: RunStatus,
+    ended: Option<Timestamp>,
 }
 
 impl MemoryJournal {
-    /// Returns the records of `run`, oldest first; empty if the run is unknown.
-    pub fn records(&self, run: &RunId) -> Vec<Record> {
-        let runs = self.runs.lock();
-        runs.get(run).cloned().unwrap_or_default()
-    }
-
-    /// Returns the checkpoints of `run`.
-    pub fn checkpoints(&self, run: &RunId) -> Checkpoints {
-        let notes = self.checkpoints.lock();
-        notes.get(run).cloned().unwrap_or_default()
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock()
     }
 }
 
-impl Journal for MemoryJournal {
+impl Store for MemoryJournal {
+    fn open_writer(&self, _: Durability) -> Result<Arc<dyn JournalWriter>, JournalError> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn open_reader(&self) -> Result<Box<dyn JournalReader>, JournalError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn acquire_lease(&self, run: &RunId) -> Result<Lease, JournalError> {
+        let mut content = self.lock();
+        let driven = &mut content.runs.entry(run.clone()).or_default().is_driven;
+        if *driven {
+            return Err(JournalError::Driven { run: run.clone(), holder: this_process() });
+        }
+        *driven = true;
+        Ok(Lease::new(MemoryLease { journal: self.clone(), run: run.clone() }))
+    }
+
+    fn control_queue(&self, run: &RunId) -> Box<dyn ControlQueue> {
+        Box::new(MemoryControlQueue { journal: self.clone(), run: run.clone(), last_read_id: 0 })
+    }
+
+    fn prune(&self, run: &RunId) -> Result<(), JournalError> {
+        let _lease = self.acquire_lease(run)?;
+        let mut content = self.lock();
+        content.run_order.retain(|other| other != run);
+        content.runs.remove(run);
+        Ok(())
+    }
+
+    fn recovery_scan(&self) -> RecoveryScan {
+        RecoveryScan { intact: self.lock().run_order.iter().rev().cloned().collect(), damaged: Vec::new() }
+    }
+}
+
+impl JournalWriter for MemoryJournal {
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let mut runs = self.runs.lock();
-        let kept = runs.entry(run.clone()).or_default();
-        let gap = records.iter().zip(kept.len() as u64..).find(|(record, expected)| record.seq != *expected);
-        let result = match gap {
-            Some((record, expected)) => {
-                Err(JournalError::SequenceGap { run: run.clone(), expected, found: record.seq })
-            }
-            None => {
-                kept.extend_from_slice(&records);
-                Ok(())
-            }
-        };
-        futures::future::ready(result).boxed()
+        futures::future::ready(self.lock().append(run, &records)).boxed()
     }
 
     fn save_checkpoint(
         &self,
         run: &RunId,
         key: CheckpointKey,
-        note: Value,
+        checkpoint: Value,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        let mut notes = self.checkpoints.lock();
-        notes.entry(run.clone()).or_default().insert(key, note);
+        self.lock().runs.entry(run.clone()).or_default().checkpoints.insert(key, checkpoint);
         futures::future::ready(Ok(())).boxed()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Event, Timestamp};
-
-    fn record(seq: u64) -> Record {
-        Record { seq, at: Timestamp(seq), event: Event::CancelRequested { by: None } }
+impl JournalReader for MemoryJournal {
+    fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
+        Ok(self.lock().summaries().take(limit).collect())
     }
 
-    #[test]
-    fn keeps_runs_separate_and_ordered() {
-        let journal = MemoryJournal::default();
-        let (first, second) = (RunId::from("one"), RunId::from("two"));
-        for (run, seqs) in [(&first, vec![0, 1]), (&second, vec![0]), (&first, vec![2])] {
-            let records: Vec<_> = seqs.into_iter().map(record).collect();
-            futures::executor::block_on(journal.append(run, records.into())).expect("appends");
+    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        Ok(self.lock().summaries().filter(RunSummary::is_unfinished).collect())
+    }
+
+    fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
+        let content = self.lock();
+        let found = content.runs.get(run).and_then(|found| found.summary(run));
+        found.ok_or_else(|| unknown_run(run))
+    }
+
+    fn matching_runs(&self, name: &str, limit: usize) -> Result<Vec<RunId>, JournalError> {
+        let matches = |run: &&RunId| run.as_str().starts_with(name) || run.as_str().ends_with(name);
+        let mut found: Vec<_> = self.lock().run_order.iter().rev().filter(matches).cloned().collect();
+        // Stable, so the order of the others stays.
+        found.sort_by_key(|run| run.as_str() != name);
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
+        Ok(self.lock().runs.get(run).filter(|run| run.is_driven).map(|_| this_process()))
+    }
+
+    fn pending_answers(&self, run: &RunId) -> Result<Vec<QuestionId>, JournalError> {
+        let content = self.lock();
+        let requests = content.runs.get(run).into_iter().flat_map(|run| &run.requests);
+        Ok(requests.filter_map(|queued| queued.request.question()).cloned().collect())
+    }
+
+    fn checkpoints(&self, run: &RunId) -> Result<Checkpoints, JournalError> {
+        Ok(self.lock().runs.get(run).map(|run| run.checkpoints.clone()).unwrap_or_default())
+    }
+
+    fn read_page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
+        let content = self.lock();
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        let first = usize::try_from(from_seq).unwrap_or(usize::MAX);
+        for record in content.runs.get(run).into_iter().flat_map(|run| run.records.iter().skip(first)) {
+            let json = serde_json::to_string(record).map_err(|source| JournalError::InvalidRecord {
+                run: run.clone(),
+                seq: record.seq,
+                source: Arc::new(source),
+            })?;
+            bytes += json.len();
+            page.push(RawRecord { seq: record.seq, json });
+            if bytes >= PAGE_BYTES {
+                break;
+            }
         }
-        assert_eq!(journal.records(&first), [record(0), record(1), record(2)]);
-        assert_eq!(journal.records(&second), [record(0)]);
-        assert_eq!(journal.records(&RunId::from("three")), []);
+        Ok(page)
+    }
+}
+
+impl Content {
+    fn append(&mut self, run: &RunId, records: &[Record]) -> Result<(), JournalError> {
+        let stored = self.runs.entry(run.clone()).or_default();
+        let gap = records.iter().zip(stored.records.len() as u64..).find(|(record, expected)| record.seq != *expected);
+        if let Some((record, expected)) = gap {
+            return Err(JournalError::SequenceGap { run: run.clone(), expected, found: record.seq });
+        }
+        stored.records.extend_from_slice(records);
+        for record in records {
+            if matches!(record.event, Event::RunStarted { .. }) {
+                self.run_order.push(run.clone());
+            }
+            stored.apply(record);
+        }
+        Ok(())
     }
 
-    #[test]
-    fn rejects_sequence_gap() {
-        let journal = MemoryJournal::default();
-        let run = RunId::from("one");
-        let error = futures::executor::block_on(journal.append(&run, vec![record(0), record(2)].into()));
-        assert!(matches!(error, Err(JournalError::SequenceGap { expected: 1, found: 2, .. })), "{error:?}");
-        assert_eq!(journal.records(&run), []);
+    /// Returns the runs that have started, latest first.
+    fn summaries(&self) -> impl Iterator<Item = RunSummary> {
+        self.run_order.iter().rev().filter_map(|run| self.runs.get(run)?.summary(run))
     }
+}
+
+impl MemoryRun {
+    /// Keeps the state of the run and its requests consistent with its events.
+    fn apply(&mut self, record: &Record) {
+        match &record.event {
+            Event::RunStarted { plan, .. } => {
+                let (name, status) = (plan.name.clone(), RunStatus::Running);
+                self.started = Some(RunEntry { name, at: record.at, status, ended: None });
+            }
+            Event::RunEnded { status, .. } => {
+                if !status.is_unfinished() {
+                    self.checkpoints = Checkpoints::default();
+                    self.requests.clear();
+                }
+                self.set_status(*status, Some(record.at));
+            }
+            Event::RunResumed { .. } => self.set_status(RunStatus::Running, None),
+            Event::QuestionAnswered { question, .. } => {
+                self.requests.retain(|queued| queued.request.question() != Some(question));
+            }
+            Event::CancelRequested { .. } => self.requests.retain(|queued| queued.request != ControlRequest::Cancel),
+            _ => {}
+        }
+    }
+
+    fn set_status(&mut self, status: RunStatus, ended: Option<Timestamp>) {
+        if let Some(started) = &mut self.started {
+            (started.status, started.ended) = (status, ended);
+        }
+    }
+
+    fn summary(&self, run: &RunId) -> Option<RunSummary> {
+        let RunEntry { name, at, status, ended } = self.started.as_ref()?;
+        Some(RunSummary {
+            run: run.clone(),
+            name: name.clone(),
+            started: *at,
+            ended: *ended,
+            status: *status,
+            last_event: self.records.last()?.at,
+            driver: (ended.is_none() && self.is_driven).then(this_process),
+        })
+    }
+}
+
+/// Releases the lease of a run when it is dropped.
+#[derive(Debug)]
+struct MemoryLease {
+    journal: MemoryJournal,
+    run: RunId,
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        if let Some(run) = self.journal.lock().runs.get_mut(&self.run) {
+            run.is_driven = false;
+        }
+    }
+}
+
+/// The control queue of a run.
+#[derive(Debug)]
+struct MemoryControlQueue {
+    journal: MemoryJournal,
+    run: RunId,
+    last_read_id: i64,
+}
+
+impl ControlQueue for MemoryControlQueue {
+    fn send(&mut self, request: &ControlRequest, sender: &RequestSender) -> Result<(), JournalError> {
+        let mut content = self.journal.lock();
+        let Content { runs, last_request_id, .. } = &mut *content;
+        let run = runs.get_mut(&self.run).ok_or_else(|| unknown_run(&self.run))?;
+        match &run.started {
+            Some(RunEntry { status, .. }) if status.is_unfinished() => {}
+            Some(RunEntry { status, .. }) => {
+                return Err(JournalError::RunEnded { run: self.run.clone(), status: *status });
+            }
+            None => return Err(unknown_run(&self.run)),
+        }
+        if let Some(question) = request.question()
+            && run.requests.iter().any(|queued| queued.request.question() == Some(question))
+        {
+            return Err(JournalError::AlreadyAnswered { run: self.run.clone(), question: question.clone() });
+        }
+        *last_request_id += 1;
+        run.requests.push(QueuedRequest {
+            id: *last_request_id,
+            request: request.clone(),
+            sender: Some(sender.clone()),
+        });
+        Ok(())
+    }
+
+    fn read_new(&mut self) -> Result<Vec<QueuedRequest>, JournalError> {
+        let content = self.journal.lock();
+        let requests = content.runs.get(&self.run).into_iter().flat_map(|run| &run.requests);
+        let new: Vec<_> = requests.filter(|queued| queued.id > self.last_read_id).cloned().collect();
+        self.last_read_id = new.last().map_or(self.last_read_id, |queued| queued.id);
+        Ok(new)
+    }
+
+    fn remove(&mut self, id: i64) -> Result<(), JournalError> {
+        if let Some(run) = self.journal.lock().runs.get_mut(&self.run) {
+            run.requests.retain(|queued| queued.id != id);
+        }
+        Ok(())
+    }
+}
+
+fn this_process() -> Holder {
+    Holder { pid: Some(std::process::id()) }
+}
+
+fn unknown_run(run: &RunId) -> JournalError {
+    JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() }
 }

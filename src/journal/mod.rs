@@ -1,58 +1,51 @@
 //! Stores the events of all runs durably.
+//!
+//! Other rooms see only the traits of [`Store`]. `sqlite` implements them for a file, and [`MemoryJournal`] without one.
 
-mod control_queue;
 mod error;
 mod lease;
+mod location;
 mod memory;
-mod prune;
-mod reader;
-mod recovery_scan;
+mod raw_record;
+mod reading;
 #[cfg(test)]
 pub(crate) mod samples;
-mod schema;
 mod sqlite;
+mod store;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use futures::future::BoxFuture;
-use serde_json::Value;
-
-pub use control_queue::{ControlQueue, ControlRequest, QueuedRequest};
-pub use error::JournalError;
+pub use error::{JournalError, StorageError};
 pub use lease::{Holder, Lease};
+pub use location::JournalLocation;
 pub use memory::MemoryJournal;
-pub use prune::prune_run;
-pub use reader::{JournalReader, RawRecord, RawRecords, Records, RunSummary};
-pub use recovery_scan::{RecoveryScan, recovery_scan};
-pub use schema::default_path;
-pub use sqlite::{Durability, SqliteJournal};
+pub use raw_record::RawRecord;
+pub use reading::{RawRecords, Records};
+pub use store::{
+    ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan, RunSummary,
+    Store,
+};
 
-use crate::model::{CheckpointKey, Record, RunId};
+/// Returns the store at `location`. Nothing is opened or created until the store is used.
+pub fn store(location: &JournalLocation) -> Arc<dyn Store> {
+    Arc::new(sqlite::SqliteStore::new(location.path()))
+}
 
-/// A store of events. Appends become durable in the order of the `append` calls.
-pub trait Journal: Send + Sync {
-    /// Queues the records immediately; the future completes when they are durable.
-    ///
-    /// The records are kept even if the future is dropped. All records of one append become durable together.
-    ///
-    /// # Errors
-    /// Returns an error if they are not durable. The run's next append must then start with the same record: a gap is
-    /// rejected with [`JournalError::SequenceGap`].
-    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
+/// Returns the default location of the journal: `journal.db` in [`state_directory`].
+///
+/// # Errors
+/// Returns [`JournalError::NoDataDirectory`] if the platform has no such directory.
+pub fn default_location() -> Result<JournalLocation, JournalError> {
+    Ok(state_directory()?.join("journal.db").into())
+}
 
-    /// Queues a checkpoint of `run`, which replaces an earlier one with the same key; the future completes when it is
-    /// durable.
-    ///
-    /// A checkpoint becomes durable no later than the records that are appended after it, unless a later checkpoint
-    /// with the same key replaces it first. The checkpoints of a run are removed once it has ended for good. The
-    /// checkpoint is kept even if the future is dropped.
-    ///
-    /// # Errors
-    /// Returns an error if it is not durable.
-    fn save_checkpoint(
-        &self,
-        run: &RunId,
-        key: CheckpointKey,
-        checkpoint: Value,
-    ) -> BoxFuture<'static, Result<(), JournalError>>;
+/// Returns the directory for the state of all runs: `kapell` in the platform's state directory.
+///
+/// # Errors
+/// Returns [`JournalError::NoDataDirectory`] if the platform has no such directory.
+pub fn state_directory() -> Result<PathBuf, JournalError> {
+    let project = directories::ProjectDirs::from("", "", "kapell").ok_or(JournalError::NoDataDirectory)?;
+    Ok(project.state_dir().unwrap_or_else(|| project.data_local_dir()).to_path_buf())
 }

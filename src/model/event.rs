@@ -301,7 +301,7 @@ pub enum Event {
     },
     /// A person requested the cancellation of the run.
     CancelRequested {
-        /// The author of the request; absent in older journals.
+        /// The author of the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },

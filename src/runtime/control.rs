@@ -15,13 +15,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Forwards every new request of `queue` to `hub`, after one interval at the earliest. Runs until dropped. The engine
 /// ignores late and repeated requests.
-pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
+pub async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<RuntimeHost>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         // Reading may wait for another process that is repairing the journal.
         let look = tokio::task::spawn_blocking(move || {
             // A panic must not prevent later answers from reaching the run.
-            let look = || read_inputs(&mut queue, Some(std::process::id()));
+            let look = || read_inputs(&mut *queue, Some(std::process::id()));
             let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
             (queue, found)
         });
@@ -47,7 +47,7 @@ pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
 ///
 /// # Errors
 /// Returns an error if the control queue cannot be read or written.
-pub fn read_inputs(queue: &mut ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
+pub fn read_inputs(queue: &mut dyn ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
     let mut inputs = Vec::new();
     for QueuedRequest { id, request, sender } in queue.read_new()? {
         let (by, objection) = match &sender {

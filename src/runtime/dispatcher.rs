@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput},
-    journal::{Journal, JournalError},
+    journal::{JournalError, JournalWriter},
     llm::Llm,
     model::{
         AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
@@ -25,7 +25,7 @@ use super::{Agents, HostReceiver, Replanner, RuntimeHost, clock::RunClock};
 /// The services of a run.
 pub struct Services {
     /// The journal.
-    pub journal: Arc<dyn Journal>,
+    pub journal: Arc<dyn JournalWriter>,
     /// The agents.
     pub agents: Arc<dyn Agents>,
     /// The language model, if one is configured.
@@ -115,7 +115,7 @@ pub async fn cancel(
     id: &RunId,
     mut resumption: Resumption,
     by: String,
-    journal: &dyn Journal,
+    journal: &dyn JournalWriter,
 ) -> Result<bool, RuntimeError> {
     resumption.inputs.push(Input::CancelRequested { by });
     let now = RunClock::start_no_earlier_than(resumption.last_event_at).now();

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    journal::{Journal, JournalError},
+    journal::{JournalError, JournalWriter},
     mcp::Host,
     model::{
         Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage, Origin,
@@ -43,7 +43,7 @@ pub struct RuntimeHost {
     pending_requests: Mutex<HashMap<RequestId, PendingRequest>>,
     next_request: AtomicU64,
     run: RunId,
-    journal: Arc<dyn Journal>,
+    journal: Arc<dyn JournalWriter>,
     /// Errors of failed checkpoints. The first one ends the run, so the capacity is one.
     journal_errors: mpsc::Sender<JournalError>,
 }
@@ -67,7 +67,7 @@ enum ResponseSender {
 impl RuntimeHost {
     /// Returns a host and its receiver. Checkpoints go to `journal` under `run`. Requests of agents are numbered from
     /// `first_request`, which no earlier process may have used.
-    pub fn new(run: RunId, journal: Arc<dyn Journal>, first_request: u64) -> (Arc<Self>, HostReceiver) {
+    pub fn new(run: RunId, journal: Arc<dyn JournalWriter>, first_request: u64) -> (Arc<Self>, HostReceiver) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
         let (failures, failed) = mpsc::channel(1);
         let hub = Self {

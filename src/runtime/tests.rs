@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Agents, CallFuture, RunClock, RuntimeError, RuntimeHost, Services, run};
 use crate::{
     engine::NewRun,
-    journal::{Journal, JournalError},
+    journal::{JournalError, JournalWriter},
     llm::{Llm, OnDelta},
     mcp::Host,
     model::{
@@ -47,7 +47,7 @@ enum RejectedWrites {
     Checkpoints,
 }
 
-impl Journal for SlowJournal {
+impl JournalWriter for SlowJournal {
     fn append(&self, _: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
         let (durable, refuses) = (Arc::clone(&self.durable), self.rejects);
         async move {
@@ -327,7 +327,7 @@ struct ScenarioResult {
 
 async fn run_scenario(tasks: &[(&str, &str, &[&str])], play: Scenario) -> ScenarioResult {
     let journal = Arc::new(SlowJournal { rejects: play.rejects, ..SlowJournal::default() });
-    let (hub, inbox) = RuntimeHost::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
+    let (hub, inbox) = RuntimeHost::new("r".into(), Arc::clone(&journal) as Arc<dyn JournalWriter>, 1);
     let durable = Arc::clone(&journal.durable);
     let (closed, noted) = (AtomicBool::new(false), AtomicBool::new(false));
     let agents = Arc::new(ScriptedAgents { hub: Arc::clone(&hub), durable, closed, reattached: noted });

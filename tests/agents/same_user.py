@@ -73,7 +73,7 @@ def plant(journal, run_id, sender):
         body["sender"] = sender
     with sqlite3.connect(journal, timeout=10) as connection:
         connection.execute(
-            "INSERT INTO inbox (run, question, body) VALUES (?, 'q1', ?)", (run_id, json.dumps(body))
+            "INSERT INTO control_requests (run_id, question_id, json) VALUES (?, 'q1', ?)", (run_id, json.dumps(body))
         )
     return {"code": 0, "err": ""}
 

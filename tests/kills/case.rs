@@ -7,7 +7,7 @@ use std::{
 };
 
 use kapell::{
-    journal::JournalReader,
+    journal::{self, JournalError, JournalReader},
     model::{Asker, AttemptId, Event, Question, Record, RunStatus},
 };
 use serde_json::json;
@@ -211,17 +211,21 @@ impl CrashCase {
             return None;
         }
         // A process that was killed while it created the journal may have left an empty file.
-        let reader = JournalReader::open(&self.place.path("journal.db")).ok()?;
+        let reader = self.open_journal().ok()?;
         let runs = reader.runs(2).expect("a journal");
         assert!(runs.len() < 2, "a second run was begun");
         Some(runs.first()?.status)
+    }
+
+    fn open_journal(&self) -> Result<Box<dyn JournalReader>, JournalError> {
+        journal::store(&self.place.path("journal.db").into()).open_reader()
     }
 
     fn records(&self) -> Vec<Record> {
         if self.status().is_none() {
             return Vec::new();
         }
-        let reader = JournalReader::open(&self.place.path("journal.db")).expect("a journal");
+        let reader = self.open_journal().expect("a journal");
         let run = reader.find_run("last").expect("a run");
         reader.records(&run, 0).collect::<Result<_, _>>().expect("its events")
     }

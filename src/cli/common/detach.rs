@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::{CliError, Exit},
-    journal::JournalReader,
+    journal::{self, JournalLocation},
     model::RunId,
     system::{environment, files::create_in_own_directory},
 };
@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// # Errors
 /// Fails if the process cannot be started or watched. If the run does not begin, its output is shown and its exit code
 /// is returned.
-pub(crate) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError> {
+pub(crate) async fn detach(journal: &JournalLocation, run: &RunId) -> Result<Exit, CliError> {
     let log = files::detached_log_path(journal, run);
     let failed = |error| CliError::failed("cli::detach", "cannot start the run in the background", error);
     let mut child = create_in_own_directory(&log).and_then(|log| spawn_detached(run, log)).map_err(failed)?;
@@ -65,9 +65,9 @@ fn spawn_detached(run: &RunId, log: File) -> io::Result<Child> {
         .spawn()
 }
 
-fn has_started(journal: &Path, run: &RunId) -> bool {
+fn has_started(journal: &JournalLocation, run: &RunId) -> bool {
     // The run itself reports what is wrong with the journal.
-    JournalReader::open(journal).and_then(|reader| reader.run(run)).is_ok()
+    journal::store(journal).open_reader().and_then(|reader| reader.run(run)).is_ok()
 }
 
 /// Shows the output of a run that did not begin, and returns its exit code.

@@ -15,7 +15,7 @@ use crate::{
     cli::{CliError, Exit},
     config::{AgentCatalog, AgentsFile},
     engine::{self, NewRun, Rerun, Resumption},
-    journal::{self, Lease, SqliteJournal},
+    journal::{self, Lease},
     llm::Llm,
     mcp::Pool,
     model::{AgentId, AgentSpec, AttemptId, Plan, Record, RunId, Task, TaskId},
@@ -24,7 +24,7 @@ use crate::{
     ui::{
         reporters::{
             Reporter,
-            json_lines::JsonLines,
+            json_lines::{JsonLines, JsonLinesError},
             live::{LiveReporter, TimeSource},
             live_answer::{DisplayedAnswer, LiveAnswer},
             plain::PlainReporter,
@@ -106,14 +106,15 @@ pub(crate) async fn execute(
     agents: &AgentsFile,
     mut work: RunRequest,
 ) -> Result<FinishedRun, CliError> {
-    let RunContext { run, journal: path, screen, human, output, durability } = context;
+    let RunContext { run, journal, screen, human, output, durability } = context;
     let models = files::load_models(agents)?;
-    let journal = Arc::new(SqliteJournal::open(&path, durability)?);
+    let store = journal::store(&journal);
+    let journal = store.open_writer(durability)?;
     // Held to the end, after the run's last event is durable.
     let _lease = match work.resumable() {
         // It was acquired before the run was read.
         Some(_) => None,
-        None => Some(Lease::acquire(&path, &run)?),
+        None => Some(store.acquire_lease(&run)?),
     };
 
     let catalog = work.remove_catalog();
@@ -122,7 +123,7 @@ pub(crate) async fn execute(
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
     // Every request of an agent leaves an event, so no earlier process can have used this number.
-    let (host, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
+    let (host, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal), events + 1);
     let options = files::pool_options(agents)?;
     // A replan may use any agent.
     let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
@@ -136,7 +137,7 @@ pub(crate) async fn execute(
     let last = resumable.map(|resumable| resumable.resumption.last_event_at);
     let clock = RunClock::start_no_earlier_than(last.unwrap_or_default());
     let services = Services {
-        journal: Arc::clone(&journal) as Arc<_>,
+        journal: Arc::clone(&journal),
         agents: Arc::new(pool),
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
         replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
@@ -155,16 +156,19 @@ pub(crate) async fn execute(
         .map_err(|error| CliError::failed("cli::signals", "cannot listen for signals", error))?;
     process::adopt_orphans();
     let orphans = tokio::spawn(runtime::reap_orphans());
-    let mut control_queue = journal::ControlQueue::open_lazily(&path, &run);
+    let mut control_queue = store.control_queue(&run);
     let inputs = match &work {
-        RunRequest::Resume(_) => runtime::read_inputs(&mut control_queue, None)?,
+        RunRequest::Resume(_) => runtime::read_inputs(&mut *control_queue, None)?,
         // No other process knows of the new run yet, so its control queue is empty.
         RunRequest::New { .. } | RunRequest::Rerun(_) => Vec::new(),
     };
     let control_queue = tokio::spawn(runtime::forward_requests(control_queue, Arc::clone(&host)));
     let lines = match output {
         RunOutputFormat::StreamJson => Some(
-            JsonLines::start(&path, &run, events, std::io::stdout())
+            store
+                .open_reader()
+                .map_err(JsonLinesError::from)
+                .and_then(|reader| JsonLines::start(reader, &run, events, std::io::stdout()))
                 .map_err(|error| CliError::failed("cli::output", "cannot print events", error))?,
         ),
         _ => None,

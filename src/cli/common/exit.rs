@@ -171,8 +171,8 @@ impl CliError {
             Self::Shown(_) => {}
             other => {
                 message!("{}", WrappedError(&other));
-                if let Some(journal) = other.journal_error().and_then(JournalError::damaged_path) {
-                    message!("{}", describe_salvage(&journal::recovery_scan(journal)));
+                if let Some(journal) = other.journal_error().and_then(JournalError::damaged_journal) {
+                    message!("{}", describe_salvage(&journal::store(journal).recovery_scan()));
                 }
             }
         }

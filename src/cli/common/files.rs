@@ -13,7 +13,7 @@ use crate::{
     cli::{AgentsArg, CliError, JournalArg, mask_in_diagnostics},
     config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan},
     engine::Run,
-    journal::{self, JournalReader},
+    journal::{self, JournalLocation, JournalReader, Store},
     llm::Models,
     mcp::{Options, SamplingSupport, UnreachablePolicy},
     model::{ParamsFile, Record, RunId, Timestamp},
@@ -108,20 +108,36 @@ pub(crate) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
     found.into_iter().map(offered).collect()
 }
 
-/// Returns the path of the journal.
+/// Returns the location of the journal.
 ///
 /// # Errors
 /// Fails if none is named and the platform has no state directory.
-pub(crate) fn journal_path(arg: &JournalArg) -> Result<PathBuf, CliError> {
+pub(crate) fn journal_location(arg: &JournalArg) -> Result<JournalLocation, CliError> {
     match &arg.journal {
-        Some(path) => Ok(path.clone()),
-        None => Ok(journal::default_path()?),
+        Some(location) => Ok(location.clone()),
+        None => Ok(journal::default_location()?),
     }
 }
 
+/// Returns the store of the journal.
+///
+/// # Errors
+/// Fails if none is named and the platform has no state directory.
+pub(crate) fn journal_store(arg: &JournalArg) -> Result<Arc<dyn Store>, CliError> {
+    Ok(journal::store(&journal_location(arg)?))
+}
+
+/// Opens the journal for reading.
+///
+/// # Errors
+/// Fails if there is no journal, or it cannot be read.
+pub(crate) fn open_journal(arg: &JournalArg) -> Result<Box<dyn JournalReader>, CliError> {
+    Ok(journal_store(arg)?.open_reader()?)
+}
+
 /// Returns the path for the plan of a run's goal, beside the journal.
-pub(crate) fn saved_plan_path(journal: &Path, run: &RunId) -> PathBuf {
-    journal.with_extension("plans").join(format!("{run}.yaml"))
+pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf {
+    journal.companion_directory("plans").join(format!("{run}.yaml"))
 }
 
 /// A run as the journal has it.
@@ -136,7 +152,7 @@ pub(crate) struct LoadedRun {
 ///
 /// # Errors
 /// Fails if the events cannot be read or cannot be folded into a run.
-pub(crate) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
+pub(crate) fn load_run(reader: &dyn JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
     let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
     let fold = Run::fold(&records);
     let fold = fold.map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))?;
@@ -144,8 +160,8 @@ pub(crate) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun,
 }
 
 /// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.
-pub(crate) fn detached_log_path(journal: &Path, run: &RunId) -> PathBuf {
-    journal.with_extension("logs").join(format!("{run}.log"))
+pub(crate) fn detached_log_path(journal: &JournalLocation, run: &RunId) -> PathBuf {
+    journal.companion_directory("logs").join(format!("{run}.log"))
 }
 
 /// Returns the language models of the agents file, if it has any.
@@ -164,15 +180,15 @@ pub(crate) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliErro
 /// # Errors
 /// Fails if the platform has no directory for the agents' logs.
 pub(crate) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
-    let beside = journal::default_path()?;
+    let state = journal::state_directory()?;
     let sampling = match agents.models.as_slice() {
         [] => SamplingSupport::Off,
         models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
         _ => SamplingSupport::Plain,
     };
     Ok(Options {
-        log_dir: beside.with_file_name("agents"),
-        era_cache: Some(beside.with_file_name("eras.json")),
+        log_dir: state.join("agents"),
+        era_cache: Some(state.join("eras.json")),
         unreachable: UnreachablePolicy::default(),
         sampling,
         client_name: env!("CARGO_PKG_NAME").into(),

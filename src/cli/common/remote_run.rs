@@ -1,13 +1,13 @@
 //! Access to a run that another process may drive, shared by several commands.
 
-use std::{path::PathBuf, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use super::{files, run_options::not_a_person};
 use crate::{
     cli::{CliError, JournalArg},
-    journal::{ControlQueue, ControlRequest, JournalError, JournalReader, RunSummary},
+    journal::{ControlRequest, JournalError, JournalReader, RunSummary, Store},
     model::RunId,
     system::process::RequestSender,
 };
@@ -17,9 +17,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A run that has not ended for good, and its journal.
 pub(crate) struct RemoteRun {
-    pub(crate) reader: JournalReader,
+    pub(crate) reader: Box<dyn JournalReader>,
     pub(crate) run: RunId,
-    path: PathBuf,
+    store: Arc<dyn Store>,
 }
 
 impl RemoteRun {
@@ -28,10 +28,10 @@ impl RemoteRun {
     /// # Errors
     /// Fails if it does not exist or no longer accepts requests.
     pub(crate) fn find(journal: &JournalArg, name: &str) -> Result<Self, CliError> {
-        let path = files::journal_path(journal)?;
-        let reader = JournalReader::open(&path)?;
+        let store = files::journal_store(journal)?;
+        let reader = store.open_reader()?;
         let run = reader.find_run(name)?;
-        let remote = Self { reader, run, path };
+        let remote = Self { reader, run, store };
         let summary = remote.summary()?;
         if summary.is_unfinished() {
             return Ok(remote);
@@ -60,7 +60,7 @@ impl RemoteRun {
     /// See [`Self::sender`]; also fails if the journal cannot be written.
     pub(crate) fn send(&self, request: &ControlRequest) -> Result<RequestSender, CliError> {
         let sender = self.sender()?;
-        ControlQueue::open(&self.path, &self.run)?.send(request, &sender)?;
+        self.store.control_queue(&self.run).send(request, &sender)?;
         Ok(sender)
     }
 
@@ -68,12 +68,12 @@ impl RemoteRun {
     pub(crate) async fn wait_for_effect<T>(
         &self,
         timeout: Duration,
-        mut effect: impl FnMut(&JournalReader) -> Result<Option<T>, CliError>,
+        mut effect: impl FnMut(&dyn JournalReader) -> Result<Option<T>, CliError>,
     ) -> Result<Option<T>, CliError> {
         let give_up = Instant::now() + timeout;
         loop {
             let driven = self.reader.driver(&self.run)?.is_some();
-            let found = effect(&self.reader)?;
+            let found = effect(&*self.reader)?;
             if found.is_some() || !driven || Instant::now() >= give_up {
                 return Ok(found);
             }

@@ -1,11 +1,11 @@
 //! The context of a run before it starts: its ID, its journal, its screen, and the human that answers.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use super::run_options::{Interaction, RunOptions, RunOutputFormat};
 use crate::{
     cli::CliError,
-    journal::Durability,
+    journal::{Durability, JournalLocation},
     model::RunId,
     system::clock,
     ui::{human::Human, terminal::screen::Screen},
@@ -15,8 +15,8 @@ use crate::{
 pub(crate) struct RunContext {
     /// The ID of the run.
     pub(crate) run: RunId,
-    /// The path of the journal.
-    pub(crate) journal: PathBuf,
+    /// The location of the journal.
+    pub(crate) journal: JournalLocation,
     /// The screen that shows the run.
     pub(crate) screen: Screen,
     /// The human that answers questions.
@@ -34,7 +34,7 @@ impl RunContext {
     /// Fails if the screen cannot be opened, or as [`RunOptions::build_human`] does.
     pub(crate) fn new(
         run: RunId,
-        journal: PathBuf,
+        journal: JournalLocation,
         options: &RunOptions,
         interaction: Interaction,
     ) -> Result<Self, CliError> {

@@ -1,6 +1,6 @@
 //! `kapell runs prune`: removes old runs. A run that a process drives is kept.
 
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
 use clap::{ArgGroup, Args};
 
@@ -12,7 +12,7 @@ use crate::{
             files,
         },
     },
-    journal::{self, JournalError, JournalReader, RunSummary},
+    journal::{self, JournalError, JournalLocation, RunSummary},
     model::{HumanDuration, RunId, Timestamp},
     ui::history,
     view::text::count_text,
@@ -41,21 +41,22 @@ pub(in crate::cli) struct PruneArgs {
 }
 
 pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
-    let path = files::journal_path(&args.journal)?;
+    let journal = files::journal_location(&args.journal)?;
+    let store = journal::store(&journal);
     let viewpoint = files::display_context();
-    let mut runs = JournalReader::open(&path)?.runs(usize::MAX)?;
+    let mut runs = store.open_reader()?.runs(usize::MAX)?;
     runs = runs_to_prune(args, runs, viewpoint.now);
     if !args.dry_run {
         let mut pruned = Vec::new();
         for run in runs {
-            match journal::prune_run(&path, &run.run) {
+            match store.prune(&run.run) {
                 Ok(()) => pruned.push(run),
                 // Another process has resumed it since it was listed.
                 Err(JournalError::Driven { .. }) => continue,
                 Err(error) => return Err(error.into()),
             }
             let run = &pruned[pruned.len() - 1].run;
-            remove_files(&path, run).map_err(|error| {
+            remove_files(&journal, run).map_err(|error| {
                 CliError::failed("cli::unwritable", format!("cannot delete a file of run `{run}`"), error)
             })?;
         }
@@ -82,7 +83,7 @@ fn runs_to_prune(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec
 }
 
 /// Removes the files that a run has beside the journal.
-fn remove_files(journal: &Path, run: &RunId) -> io::Result<()> {
+fn remove_files(journal: &JournalLocation, run: &RunId) -> io::Result<()> {
     for file in [files::saved_plan_path(journal, run), files::detached_log_path(journal, run)] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

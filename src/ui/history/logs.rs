@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Logs<'a> {
     /// The journal.
-    pub reader: &'a JournalReader,
+    pub reader: &'a dyn JournalReader,
     /// The run.
     pub run: &'a RunId,
     /// The output format.
@@ -289,17 +289,15 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::journal::{Durability, Journal, Lease, SqliteJournal, samples};
+    use crate::journal::{JournalWriter, MemoryJournal, Store, samples};
 
-    fn with_journal(events: &[Record], then: impl FnOnce(&SqliteJournal, &JournalReader)) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    fn with_journal(events: &[Record], then: impl FnOnce(&MemoryJournal, &dyn JournalReader)) {
+        let journal = MemoryJournal::default();
         block_on(journal.append(&samples::sample_run_id(), events.into())).expect("appends");
-        then(&journal, &JournalReader::open(&path).expect("opens"));
+        then(&journal, &*journal.open_reader().expect("opens"));
     }
 
-    fn print_logs(reader: &JournalReader, format: LogFormat, follow: FollowMode) -> String {
+    fn print_logs(reader: &dyn JournalReader, format: LogFormat, follow: FollowMode) -> String {
         let mut output = Vec::new();
         let logs = Logs { reader, run: &samples::sample_run_id(), format, follow };
         logs.print(&mut output).expect("prints");
@@ -370,7 +368,7 @@ mod tests {
         }
     }
 
-    fn follow_logs(reader: &JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
+    fn follow_logs(reader: &dyn JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
         let mut output = CallbackWriter(Vec::new(), Some(act));
         let logs =
             Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: FollowMode::UntilRunEnds };
@@ -383,7 +381,7 @@ mod tests {
         let events = samples::sample_run();
         let (before, after) = events.split_at(5);
         with_journal(before, |journal, reader| {
-            let _lease = Lease::acquire(journal.path(), &samples::sample_run_id()).expect("takes");
+            let _lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
             let appended = || block_on(journal.append(&samples::sample_run_id(), after.into())).expect("appends");
             assert_eq!(follow_logs(reader, appended), (RunLiveness::EndedOrRunning, events.len()));
         });
@@ -393,7 +391,7 @@ mod tests {
     fn follow_ends_when_the_process_is_gone() {
         let events = samples::sample_run();
         with_journal(&events[..5], |journal, reader| {
-            let lease = Lease::acquire(journal.path(), &samples::sample_run_id()).expect("takes");
+            let lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
             let dies = || {
                 block_on(journal.append(&samples::sample_run_id(), events[5..7].into())).expect("appends");
                 drop(lease);

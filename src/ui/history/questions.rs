@@ -33,7 +33,7 @@ impl QuestionLog {
     ///
     /// # Errors
     /// When the run cannot be read.
-    pub fn read(reader: &JournalReader, run: &RunId) -> Result<Self, JournalError> {
+    pub fn read(reader: &dyn JournalReader, run: &RunId) -> Result<Self, JournalError> {
         let mut questions = Self::default();
         for record in reader.records(run, 0) {
             questions.apply(&record?);

@@ -5,7 +5,6 @@
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
-    path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -57,9 +56,13 @@ impl<W: Write + Send + 'static> JsonLines<W> {
     /// Starts to print the events of `run`, from sequence number `from_seq`.
     ///
     /// # Errors
-    /// When the journal cannot be read, or the thread cannot be started.
-    pub fn start(journal: &Path, run: &RunId, from_seq: u64, output: W) -> Result<Self, JsonLinesError> {
-        let reader = JournalReader::open(journal)?;
+    /// When the thread cannot be started.
+    pub fn start(
+        reader: Box<dyn JournalReader>,
+        run: &RunId,
+        from_seq: u64,
+        output: W,
+    ) -> Result<Self, JsonLinesError> {
         let run = run.clone();
         let (durable, seen) = watch::channel(from_seq);
         let heard = Arc::<Mutex<PendingDeltas>>::default();
@@ -168,7 +171,7 @@ struct ResultLine<'a> {
 
 /// The source of the lines.
 struct LineSource {
-    reader: JournalReader,
+    reader: Box<dyn JournalReader>,
     run: RunId,
     /// The first event to print. The journal may be far ahead when the thread starts.
     from_seq: u64,
@@ -236,17 +239,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        journal::{Durability, Journal, SqliteJournal, samples},
+        journal::{Durability, MemoryJournal, Store as _, samples},
         view::run_result,
     };
 
     /// Prints a run from a journal that is appended to and then reported, as a dispatcher does.
     fn print_run<W: Write + Send + 'static>(output: W) -> Result<Option<W>, JsonLinesError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let store = MemoryJournal::default();
+        let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
-        let mut lines = JsonLines::start(&path, &run, 0, output).expect("starts");
+        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, output).expect("starts");
         let events = samples::sample_run();
         for part in events.chunks(4) {
             block_on(journal.append(&run, part.into())).expect("appends");
@@ -273,15 +275,14 @@ mod tests {
 
     #[test]
     fn late_thread_prints_everything() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let store = MemoryJournal::default();
+        let journal = store.open_writer(Durability::Normal).expect("opens");
         let (run, events) = (samples::sample_run_id(), samples::sample_run());
         block_on(journal.append(&run, events.as_slice().into())).expect("appends");
         let (durable, seen) = watch::channel(0);
         durable.send_replace(events.len() as u64);
         drop(durable);
-        let reader = JournalReader::open(&path).expect("opens");
+        let reader = store.open_reader().expect("opens");
         let source = LineSource { reader, run, from_seq: 0, durable_seq: seen, pending: Arc::default() };
         let output = copy_lines(source, BufWriter::new(Vec::new())).expect("prints").expect("somebody reads");
         assert_eq!(output.iter().filter(|byte| **byte == b'\n').count(), events.len());
@@ -300,12 +301,12 @@ mod tests {
                 Ok(())
             }
         }
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let store = MemoryJournal::default();
+        let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
         let (release, held) = mpsc::channel();
-        let mut lines = JsonLines::start(&path, &run, 0, HeldWriter(held, Vec::new())).expect("starts");
+        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, HeldWriter(held, Vec::new()))
+            .expect("starts");
         let events = samples::sample_run();
         for event in &events {
             let part = std::slice::from_ref(event);
@@ -319,11 +320,10 @@ mod tests {
 
     #[test]
     fn deltas_keep_their_position() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let store = MemoryJournal::default();
+        let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
-        let mut lines = JsonLines::start(&path, &run, 0, Vec::new()).expect("starts");
+        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, Vec::new()).expect("starts");
         let events = samples::sample_run();
         let (first, second) = events.split_at(2);
         let turn = AttemptId { task: "answer".into(), number: 1 };

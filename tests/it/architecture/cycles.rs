@@ -62,7 +62,6 @@ const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
     ("expression", "mod", "template"),
     ("expression", "scan", "mod"),
     ("expression/evaluator", "builtins", "mod"),
-    ("journal", "error", "lease"),
     ("json_schema", "cost", "mod"),
     ("mcp", "call", "pool"),
     ("mcp", "failure", "message"),

@@ -58,9 +58,13 @@ const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/yaml"]),
     ("saphyr_parser", &["config/yaml"]),
     ("async_openai", &["llm"]),
-    ("rusqlite", &["journal"]),
+    ("rusqlite", &["journal/sqlite"]),
     ("jsonschema", &["json_schema"]),
 ];
+
+/// Prefixes of names that only some files may use, so that another database can stand behind the traits of the journal.
+const RESTRICTED_PREFIXES: &[(&str, &[&str])] =
+    &[("Sqlite", &["journal/sqlite", "journal/mod"]), ("sqlite", &["journal/sqlite", "journal/mod"])];
 
 /// The modules that have no clock, no randomness, no files, no sockets, and no threads.
 const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "view"];
@@ -150,6 +154,12 @@ fn check_path(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<S
     let target = shown.strip_prefix("crate::").unwrap_or(&shown);
     let is_exception =
         ALLOWED_EXCEPTIONS.iter().any(|(files, exception)| starts_with(name, files) && starts_with(target, exception));
+    if let Some((prefix, owners)) =
+        RESTRICTED_PREFIXES.iter().find(|(prefix, _)| path.iter().any(|segment| segment.starts_with(prefix)))
+        && !owners.iter().any(|owner| starts_with(name, owner))
+    {
+        return Err(format!("only {} may name `{prefix}…`, as `{shown}` does", owners.join(", ")));
+    }
     let Some((_, may_name)) = LAYERS.iter().find(|(known, _)| *known == room) else {
         return Err(format!("the room `{room}` is not in the table of `tests/it/architecture/layers.rs`"));
     };
@@ -211,6 +221,10 @@ fn violations_are_found_and_tests_are_not_checked() {
             ("view/terminal", "use crate::{journal::Reader, model::Event};"),
             ("ui/reporters/json_lines", "use crate::journal::Reader;"),
             ("ui/human/mod", "fn a() { rusqlite::Connection::open(path) }"),
+            ("journal/mod", "mod sqlite; pub fn store() { sqlite::SqliteStore::new() }"),
+            ("journal/memory", "use super::sqlite::schema;\nuse rusqlite::Connection;"),
+            ("journal/sqlite/reader", "use rusqlite::Connection; use super::SqliteStore;"),
+            ("cli/run", "fn a() { open::<SqliteStore>(path) }"),
             ("ui/human/policy", "use crate::{ui::terminal::*, mcp::Pool, };"),
             ("cellar/mod", "use std::fs;"),
             ("main", "fn main() { kapell::cli::main(); kapell::runtime::run() }"),
@@ -219,6 +233,7 @@ fn violations_are_found_and_tests_are_not_checked() {
     );
     let expected = [
         "src/cellar/mod.rs:1: the room `cellar` is not in the table of `tests/it/architecture/layers.rs`",
+        "src/cli/run.rs:1: only journal/sqlite, journal/mod may name `Sqlite…`, as `SqliteStore` does",
         "src/config/validate.rs:1: only config/yaml may name `serde_yaml`",
         "src/config/yamls.rs:1: only config/yaml may name `saphyr_parser`",
         "src/engine/mod.rs:5: `engine` is pure and must not name `tokio::net`",
@@ -231,8 +246,10 @@ fn violations_are_found_and_tests_are_not_checked() {
         "src/engine/run.rs:8: `engine` must not name `crate::runtime::clock`",
         "src/engine/run.rs:9: `engine` is pure and must not name `tokio::spawn`",
         "src/engine/run.rs:9: `engine` is pure and must not name `uuid::Uuid::now_v7`",
+        "src/journal/memory.rs:1: only journal/sqlite, journal/mod may name `sqlite…`, as `crate::journal::sqlite::schema` does",
+        "src/journal/memory.rs:2: only journal/sqlite may name `rusqlite`",
         "src/main.rs:1: `main` must not name `crate::runtime::run`",
-        "src/ui/human/mod.rs:1: only journal may name `rusqlite`",
+        "src/ui/human/mod.rs:1: only journal/sqlite may name `rusqlite`",
         "src/ui/human/policy.rs:1: `ui` must not name `crate::mcp::Pool`",
         "src/view/terminal.rs:1: `view` must not name `crate::journal::Reader`",
     ];

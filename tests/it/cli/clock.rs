@@ -1,7 +1,7 @@
 //! Clocks that are set back between two processes. They neither delay nor reorder anything.
 
 use kapell::{
-    journal::{Durability, Journal as _, JournalReader, SqliteJournal},
+    journal::{self, Durability, JournalLocation, JournalReader},
     model::{Record, RunId},
 };
 use serde_json::Value;
@@ -20,11 +20,19 @@ tasks:
   - { id: b, needs: [a], agent: steps, tool: step, with: { label: b } }
 ";
 
+fn location(place: &Workspace, file: &str) -> JournalLocation {
+    place.path(file).into()
+}
+
+fn open_journal(place: &Workspace, file: &str) -> Box<dyn JournalReader> {
+    journal::store(&location(place, file)).open_reader().expect("a journal")
+}
+
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
 /// Copies the only run into a new journal, as if its process had a clock that is a day ahead.
 fn a_day_ahead(place: &Workspace, until: &str) -> RunId {
-    let reader = JournalReader::open(&place.path("state/kapell/journal.db")).expect("a journal");
+    let reader = open_journal(place, "state/kapell/journal.db");
     let run = reader.find_run("last").expect("a run");
     let mut later = Vec::new();
     for record in reader.raw_records(&run, 0) {
@@ -40,7 +48,7 @@ fn a_day_ahead(place: &Workspace, until: &str) -> RunId {
             break;
         }
     }
-    let journal = SqliteJournal::open(&place.path("ahead.db"), Durability::Full).expect("opens");
+    let journal = journal::store(&location(place, "ahead.db")).open_writer(Durability::Full).expect("opens");
     futures::executor::block_on(journal.append(&run, later.into())).expect("appends");
     run
 }
@@ -61,7 +69,7 @@ fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() 
     // By the correct clock, the retry is due in a day.
     let ended = place.kapell(&["resume", "--journal", "ahead.db", "--no-input", "--output", "json"]);
     assert_eq!((ended.code, ended.task("b").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
-    let reader = JournalReader::open(&place.path("ahead.db")).expect("a journal");
+    let reader = open_journal(&place, "ahead.db");
     let moments: Vec<_> = reader.records(&run, 0).map(|record| record.expect("reads").at).collect();
     assert!(moments.is_sorted(), "{moments:?}");
 

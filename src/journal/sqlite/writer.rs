@@ -1,5 +1,5 @@
 //! Writes events to a SQLite file: one thread, one transaction for all queued appends (group commit). Callers block
-//! only in [`SqliteJournal::open`] and on drop.
+//! only in [`SqliteWriter::open`] and on drop.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde_json::Value;
 
-use super::{
-    Journal, JournalError,
-    schema::{self, EVENTS_PER_ROW_SQL},
+use super::schema::{self, EVENTS_PER_ROW_SQL};
+use crate::{
+    journal::{Durability, JournalError, JournalWriter},
+    model::{CheckpointKey, Event, Record, RunId, RunStatus},
 };
-use crate::model::{CheckpointKey, Event, Record, RunId, RunStatus};
 
 /// The maximum number of appends that wait for the writer.
 ///
@@ -35,22 +35,11 @@ const MAX_QUEUED_APPENDS: usize = 1024;
 /// tens of KiB.
 const TARGET_ROW_BYTES: usize = 1 << 18;
 
-/// The durability after a power failure. If only the process is killed, no confirmed append is lost in either mode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Every confirmed commit survives: it reaches the disk first.
-    #[default]
-    Full,
-    /// The last commits may be lost, but never the order: for tests and repeatable runs.
-    Normal,
-}
-
-/// A journal in a SQLite file, which several processes may use concurrently.
+/// Appends to a SQLite file.
 ///
 /// Dropping it writes the queued appends and joins the thread: milliseconds, unless the disk is slow.
 #[derive(Debug)]
-pub struct SqliteJournal {
-    path: PathBuf,
+pub(super) struct SqliteWriter {
     // Taken only by `drop`, so that the writer sees the end of the queue.
     queue: Option<SyncSender<WriterMessage>>,
     pending_checkpoints: Arc<PendingCheckpoints>,
@@ -84,10 +73,11 @@ impl PendingCheckpoints {
     ) -> (oneshot::Receiver<Result<(), JournalError>>, bool) {
         let (done, written) = oneshot::channel();
         let mut pending = self.0.lock();
-        let Some(notes) = &mut *pending else { return (written, false) };
-        let is_only = notes.is_empty();
-        let entry =
-            notes.entry(key).or_insert_with(|| PendingCheckpoint { checkpoint: Value::Null, waiters: Vec::new() });
+        let Some(checkpoints) = &mut *pending else { return (written, false) };
+        let is_only = checkpoints.is_empty();
+        let entry = checkpoints
+            .entry(key)
+            .or_insert_with(|| PendingCheckpoint { checkpoint: Value::Null, waiters: Vec::new() });
         entry.checkpoint = checkpoint;
         entry.waiters.retain(|done| !done.is_canceled());
         entry.waiters.push(done);
@@ -96,17 +86,19 @@ impl PendingCheckpoints {
 
     /// Removes all checkpoints and returns them as appends.
     fn drain(&self) -> Vec<AppendRequest> {
-        let notes = self.0.lock().as_mut().map(mem::take).unwrap_or_default();
-        let append = |((run, key), PendingCheckpoint { checkpoint: note, waiters: done }): (_, PendingCheckpoint)| {
-            AppendRequest { run, content: AppendContent::Checkpoint(key, note), done }
+        let checkpoints = self.0.lock().as_mut().map(mem::take).unwrap_or_default();
+        let append = |((run, key), PendingCheckpoint { checkpoint, waiters }): (_, PendingCheckpoint)| AppendRequest {
+            run,
+            content: AppendContent::Checkpoint(key, checkpoint),
+            waiters,
         };
-        notes.into_iter().map(append).collect()
+        checkpoints.into_iter().map(append).collect()
     }
 
     /// Ends every pending checkpoint, and every later one, with [`JournalError::Closed`].
     fn close(&self) {
-        let notes = self.0.lock().take();
-        drop(notes);
+        let checkpoints = self.0.lock().take();
+        drop(checkpoints);
     }
 }
 
@@ -137,7 +129,7 @@ impl WriterMessage {
 struct AppendRequest {
     run: RunId,
     content: AppendContent,
-    done: Vec<DoneSender>,
+    waiters: Vec<DoneSender>,
 }
 
 enum AppendContent {
@@ -145,20 +137,15 @@ enum AppendContent {
     Checkpoint(CheckpointKey, Value),
 }
 
-impl SqliteJournal {
+impl SqliteWriter {
     /// Opens the journal at `path`, creating the file and its folders if missing. Blocks.
     ///
     /// # Errors
     /// Returns an error if the file cannot be created or written to, is not a journal, is damaged, or has another
     /// format.
-    pub fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
         Self::start_writer(connection, path, durability)
-    }
-
-    /// Returns the path of the journal.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     fn start_writer(connection: Connection, path: &Path, durability: Durability) -> Result<Self, JournalError> {
@@ -170,18 +157,19 @@ impl SqliteJournal {
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
         let (queue, messages) = sync_channel(MAX_QUEUED_APPENDS);
-        let notes = Arc::new(PendingCheckpoints::new());
-        let pending = Arc::clone(&notes);
-        let writer = JournalWriter { connection, path: path.to_path_buf(), row: EventRow::default(), notes: pending };
+        let checkpoints = Arc::new(PendingCheckpoints::new());
+        let pending = Arc::clone(&checkpoints);
+        let writer =
+            WriterThread { connection, path: path.to_path_buf(), row: EventRow::default(), checkpoints: pending };
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.process_messages(&messages))
-            .map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
-        Ok(Self { path: path.to_path_buf(), queue: Some(queue), pending_checkpoints: notes, writer: Some(writer) })
+            .map_err(|source| JournalError::Create { journal: path.into(), source: Arc::new(source) })?;
+        Ok(Self { queue: Some(queue), pending_checkpoints: checkpoints, writer: Some(writer) })
     }
 }
 
-impl Journal for SqliteJournal {
+impl JournalWriter for SqliteWriter {
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
         self.queue(run, AppendContent::Records(records))
     }
@@ -190,9 +178,9 @@ impl Journal for SqliteJournal {
         &self,
         run: &RunId,
         key: CheckpointKey,
-        note: Value,
+        checkpoint: Value,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), note);
+        let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), checkpoint);
         if let (true, Some(queue)) = (wakes, &self.queue) {
             // A full queue wakes the writer too, and a writer that has ended closes the pending checkpoints.
             let _ = queue.try_send(WriterMessage::Checkpoints);
@@ -201,10 +189,10 @@ impl Journal for SqliteJournal {
     }
 }
 
-impl SqliteJournal {
+impl SqliteWriter {
     fn queue(&self, run: &RunId, content: AppendContent) -> BoxFuture<'static, Result<(), JournalError>> {
         let (done, written) = oneshot::channel();
-        let append = AppendRequest { run: run.clone(), content, done: vec![done] };
+        let append = AppendRequest { run: run.clone(), content, waiters: vec![done] };
         // Queued here rather than in the future, so that the order is that of the calls.
         let queued = match &self.queue {
             Some(queue) => queue.try_send(WriterMessage::Append(append)).map_err(|error| match error {
@@ -221,7 +209,7 @@ impl SqliteJournal {
     }
 }
 
-impl Drop for SqliteJournal {
+impl Drop for SqliteWriter {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(writer) = self.writer.take() {
@@ -232,21 +220,21 @@ impl Drop for SqliteJournal {
 }
 
 /// The state of the writer thread.
-struct JournalWriter {
+struct WriterThread {
     connection: Connection,
     path: PathBuf,
     /// Empty between appends; kept to reuse its buffers.
     row: EventRow,
-    notes: Arc<PendingCheckpoints>,
+    checkpoints: Arc<PendingCheckpoints>,
 }
 
-impl JournalWriter {
+impl WriterThread {
     fn process_messages(mut self, messages: &Receiver<WriterMessage>) {
         while let Ok(first) = messages.recv() {
             let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(MAX_QUEUED_APPENDS)).collect();
             // Checkpoints are drained last, so that none is durable later than a record that was appended after it.
             // They are written first, so that the end of a run removes them.
-            let mut batch = self.notes.drain();
+            let mut batch = self.checkpoints.drain();
             batch.extend(queued.into_iter().filter_map(WriterMessage::into_append));
             if batch.is_empty() {
                 continue;
@@ -279,16 +267,16 @@ impl JournalWriter {
     }
 }
 
-impl Drop for JournalWriter {
+impl Drop for WriterThread {
     fn drop(&mut self) {
-        self.notes.close();
+        self.checkpoints.close();
     }
 }
 
 impl AppendRequest {
     fn complete(self, result: Result<(), JournalError>) {
         // The callers may have stopped waiting; the records are kept anyway.
-        for done in self.done {
+        for done in self.waiters {
             let _ = done.send(result.clone());
         }
     }
@@ -343,19 +331,22 @@ fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut
     let run = &append.run;
     let records = match &append.content {
         AppendContent::Records(records) => records,
-        AppendContent::Checkpoint(key, note) => {
-            let mut keep =
-                transaction.prepare_cached("INSERT OR REPLACE INTO notes (run, key, body) VALUES (?1, ?2, ?3)")?;
-            keep.execute((run.as_str(), key.to_string(), note.to_string()))?;
+        AppendContent::Checkpoint(key, checkpoint) => {
+            let mut replace = transaction
+                .prepare_cached("INSERT OR REPLACE INTO checkpoints (run_id, key, json) VALUES (?1, ?2, ?3)")?;
+            replace.execute((run.as_str(), key.to_string(), checkpoint.to_string()))?;
             return Ok(());
         }
     };
     // Queried each time, which takes microseconds: another process may have written to the same run.
-    let next = format!("SELECT seq + {EVENTS_PER_ROW_SQL} FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
+    let next = format!(
+        "SELECT first_seq + {EVENTS_PER_ROW_SQL} FROM events WHERE run_id = ?1 ORDER BY first_seq DESC LIMIT 1"
+    );
     let next: Option<u64> =
         transaction.prepare_cached(&next)?.query_row([run.as_str()], |row| row.get(0)).optional()?;
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO events (run, seq, at, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO events (run_id, first_seq, last_at, json_lines, checksums) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
     let mut first = next.unwrap_or(0);
     row.clear();
     for (index, (record, expected)) in records.iter().zip(first..).enumerate() {
@@ -373,7 +364,7 @@ fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut
         update_run_list(transaction, run, record)?;
     }
     if let Some(last) = records.last() {
-        let mut count = transaction.prepare_cached("UPDATE runs SET events = ?2 WHERE run = ?1")?;
+        let mut count = transaction.prepare_cached("UPDATE runs SET event_count = ?2 WHERE run_id = ?1")?;
         count.execute((run.as_str(), last.seq + 1))?;
     }
     Ok(())
@@ -383,7 +374,7 @@ fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut
 fn update_run_list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
     match &record.event {
         Event::RunStarted { plan, .. } => transaction.execute(
-            "INSERT INTO runs (run, name, started, status) VALUES (:run, :name, :at, :status)",
+            "INSERT INTO runs (run_id, plan_name, status, started_at, event_count) VALUES (:run, :name, :status, :at, 0)",
             named_params! {
                 ":run": run.as_str(),
                 ":name": plan.name,
@@ -393,23 +384,23 @@ fn update_run_list(transaction: &Transaction<'_>, run: &RunId, record: &Record) 
         ),
         Event::RunEnded { status, .. } => {
             if !status.is_unfinished() {
-                transaction.execute("DELETE FROM notes WHERE run = ?1", [run.as_str()])?;
-                transaction.execute("DELETE FROM inbox WHERE run = ?1", [run.as_str()])?;
+                transaction.execute("DELETE FROM checkpoints WHERE run_id = ?1", [run.as_str()])?;
+                transaction.execute("DELETE FROM control_requests WHERE run_id = ?1", [run.as_str()])?;
             }
             transaction.execute(
-                "UPDATE runs SET status = :status, ended = :at WHERE run = :run",
+                "UPDATE runs SET status = :status, ended_at = :at WHERE run_id = :run",
                 named_params! { ":run": run.as_str(), ":at": record.at.0, ":status": status.to_string() },
             )
         }
         Event::RunResumed { .. } => transaction.execute(
-            "UPDATE runs SET status = :status, ended = NULL WHERE run = :run",
+            "UPDATE runs SET status = :status, ended_at = NULL WHERE run_id = :run",
             named_params! { ":run": run.as_str(), ":status": RunStatus::Running.to_string() },
         ),
         Event::QuestionAnswered { question, .. } => {
-            transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question = ?2", (run.as_str(), question.as_str()))
+            transaction.execute("DELETE FROM control_requests WHERE run_id = ?1 AND question_id = ?2", (run.as_str(), question.as_str()))
         }
         Event::CancelRequested { .. } => {
-            transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question IS NULL", [run.as_str()])
+            transaction.execute("DELETE FROM control_requests WHERE run_id = ?1 AND question_id IS NULL", [run.as_str()])
         }
         _ => Ok(0),
     }?;

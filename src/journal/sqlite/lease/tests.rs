@@ -18,20 +18,11 @@ fn run() -> RunId {
 }
 
 #[test]
-fn run_has_one_driver_at_a_time() {
+fn released_lease_leaves_no_file() {
     let (_folder, journal) = journal();
-    assert_eq!(Lease::holder(&journal, &run()).expect("looks"), None);
-    let lease = Lease::acquire(&journal, &run()).expect("takes");
-    let me = Holder { pid: Some(std::process::id()) };
-    assert_eq!(Lease::holder(&journal, &run()).expect("looks"), Some(me));
-    let error = Lease::acquire(&journal, &run()).expect_err("refuses");
-    assert_eq!(error.to_string(), format!("run `0199-a` is being driven by process {}", std::process::id()));
-    let other = Lease::acquire(&journal, &"0199-b".into()).expect("another run is free");
-    drop((lease, other));
-    assert_eq!(Lease::holder(&journal, &run()).expect("looks"), None);
-    drop(Lease::acquire(&journal, &run()).expect("takes"));
-    let left: Vec<_> = fs::read_dir(journal.with_extension("db.leases")).expect("a folder").collect();
-    assert!(left.is_empty(), "{left:?}");
+    drop(FileLease::acquire(&journal, &run()).expect("acquires"));
+    let remaining: Vec<_> = fs::read_dir(journal.with_extension("db.leases")).expect("a folder").collect();
+    assert!(remaining.is_empty(), "{remaining:?}");
 }
 
 #[test]
@@ -39,14 +30,14 @@ fn symlinked_journal_shares_leases() {
     let (folder, journal) = journal();
     let link = folder.path().join("link.db");
     symlink(&journal, &link).expect("links");
-    let _lease = Lease::acquire(&journal, &run()).expect("takes");
-    assert!(matches!(Lease::acquire(&link, &run()), Err(JournalError::Driven { .. })));
+    let _lease = FileLease::acquire(&journal, &run()).expect("takes");
+    assert!(matches!(FileLease::acquire(&link, &run()), Err(JournalError::Driven { .. })));
 }
 
 #[test]
 fn lease_files_are_private() {
     let (_folder, journal) = journal();
-    let _lease = Lease::acquire(&journal, &run()).expect("takes");
+    let _lease = FileLease::acquire(&journal, &run()).expect("takes");
     let folder = journal.with_extension("db.leases");
     let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
     assert_eq!([mode(&folder), mode(&folder.join("0199-a"))], [0o700, 0o600]);
@@ -56,8 +47,8 @@ fn lease_files_are_private() {
 fn run_id_cannot_escape_folder() {
     let (_folder, journal) = journal();
     for id in ["", "..", "../x", "/etc/passwd", "a/b"] {
-        assert!(matches!(Lease::acquire(&journal, &id.into()), Err(JournalError::LeaseUnavailable { .. })), "{id}");
-        assert!(matches!(Lease::holder(&journal, &id.into()), Err(JournalError::LeaseUnavailable { .. })), "{id}");
+        assert!(matches!(FileLease::acquire(&journal, &id.into()), Err(JournalError::LeaseUnavailable { .. })), "{id}");
+        assert!(matches!(holder(&journal, &id.into()), Err(JournalError::LeaseUnavailable { .. })), "{id}");
     }
 }
 
@@ -66,7 +57,7 @@ fn unusable_lease_folder_is_reported() {
     let (_folder, journal) = journal();
     let folder = journal.with_extension("db.leases");
     fs::write(&folder, "no folder").expect("written");
-    let error = Lease::acquire(&journal, &run()).expect_err("refuses");
+    let error = FileLease::acquire(&journal, &run()).expect_err("refuses");
     let file = folder.join("0199-a");
     assert_eq!(error.to_string(), format!("the lease `{}` cannot be taken", file.display()));
 }
@@ -79,7 +70,7 @@ fn concurrent_drivers_exclude_each_other() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..40 {
-                    if let Ok(lease) = Lease::acquire(&journal, &run()) {
+                    if let Ok(lease) = FileLease::acquire(&journal, &run()) {
                         assert_eq!(driving.fetch_add(1, Ordering::SeqCst), 0, "two drive one run");
                         taken.fetch_add(1, Ordering::SeqCst);
                         thread::yield_now();
@@ -92,7 +83,7 @@ fn concurrent_drivers_exclude_each_other() {
         // Readers do not block the lease.
         scope.spawn(|| {
             for _ in 0..500 {
-                Lease::holder(&journal, &run()).expect("looks");
+                holder(&journal, &run()).expect("looks");
             }
         });
     });
@@ -105,7 +96,7 @@ const CHILD_JOURNAL: &str = "KAPELL_TEST_LEASE";
 #[test]
 fn child_process_holds_lease() {
     let Some(journal) = std::env::var_os(CHILD_JOURNAL) else { return };
-    let _lease = Lease::acquire(Path::new(&journal), &run()).expect("takes");
+    let _lease = FileLease::acquire(Path::new(&journal), &run()).expect("takes");
     let mut sleeper = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().expect("starts");
     println!("\nheld {}", sleeper.id());
     sleeper.wait().expect("ends");
@@ -114,7 +105,7 @@ fn child_process_holds_lease() {
 fn spawn_lease_holder(journal: &Path) -> (Child, u32) {
     use std::io::{BufRead as _, BufReader};
     let mut child = Command::new(std::env::current_exe().expect("a program"))
-        .args(["--exact", "journal::lease::tests::child_process_holds_lease", "--nocapture"])
+        .args(["--exact", "journal::sqlite::lease::tests::child_process_holds_lease", "--nocapture"])
         .env(CHILD_JOURNAL, journal)
         .stdout(Stdio::piped())
         .spawn()
@@ -128,12 +119,12 @@ fn spawn_lease_holder(journal: &Path) -> (Child, u32) {
 fn killed_process_loses_lease_despite_children() {
     let (_folder, journal) = journal();
     let (mut child, sleeper) = spawn_lease_holder(&journal);
-    let error = Lease::acquire(&journal, &run()).expect_err("refuses");
+    let error = FileLease::acquire(&journal, &run()).expect_err("refuses");
     assert_eq!(error.to_string(), format!("run `0199-a` is being driven by process {}", child.id()));
     child.kill().expect("kills");
     child.wait().expect("ends");
-    assert_eq!(Lease::holder(&journal, &run()).expect("looks"), None);
-    drop(Lease::acquire(&journal, &run()).expect("takes"));
+    assert_eq!(holder(&journal, &run()).expect("looks"), None);
+    drop(FileLease::acquire(&journal, &run()).expect("takes"));
     let killed = Command::new("kill").arg(sleeper.to_string()).status().expect("kill");
     assert!(killed.success(), "the child of the killed process was gone already");
 }

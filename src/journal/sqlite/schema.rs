@@ -1,8 +1,9 @@
-//! Opens, creates, and migrates the journal's file. Never changes a file that is not a journal of a supported format.
+//! Opens and creates the journal's file. Never changes a file that is not a journal of the supported format.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -12,14 +13,19 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, config::DbConfig, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
-use super::JournalError;
+use crate::journal::JournalError;
 use crate::{
     model::{RunId, RunStatus},
     system::files,
 };
 
-/// The format of the tables and their records. It is incremented when either changes its meaning.
-pub(super) const FORMAT_VERSION: i64 = 5;
+/// The format of the tables and their records. Each change of their meaning is a new format.
+///
+/// [`DEVELOPMENT_FORMATS`] are taken, so the next format is 6.
+pub(super) const FORMAT_VERSION: i64 = 1;
+
+/// The formats of unreleased versions.
+pub(super) const DEVELOPMENT_FORMATS: RangeInclusive<i64> = 2..=5;
 
 /// SQLite's `application_id` of a kapell journal: the letters `kapl`.
 const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
@@ -28,126 +34,86 @@ const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
 /// failing disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `events` is the source of truth. A row contains the events of one append or a part of them. `body` has a line for
-/// each event, `seq` is the number of the first, and `at` is the time of the last. `sum` contains their checksums,
-/// eight bytes each, little-endian. Rows of older formats have one event, and its checksum is a number or absent. Rows
-/// are long, so they are stored apart from their keys.
+/// `events` is the source of truth. A row contains the events of one append or a part of them. `json_lines` has a line
+/// for each event, `first_seq` is the number of the first, and `last_at` is the time of the last. `checksums` contains
+/// their checksums, eight bytes each, little-endian. Rows are long, so they are stored apart from their keys.
 const EVENTS_TABLE: &str = "
     CREATE TABLE events (
-        run  TEXT    NOT NULL,
-        seq  INTEGER NOT NULL,
-        at   INTEGER NOT NULL,
-        body TEXT    NOT NULL,
-        sum  INTEGER,
-        PRIMARY KEY (run, seq)
-    );
+        run_id     TEXT    NOT NULL,
+        first_seq  INTEGER NOT NULL,
+        last_at    INTEGER NOT NULL,
+        json_lines TEXT    NOT NULL,
+        checksums  BLOB    NOT NULL,
+        PRIMARY KEY (run_id, first_seq)
+    ) STRICT;
 ";
 
-/// `runs` is derived from `events` in the same transaction, so that a list of runs need not read events. Its `events`
-/// column is their number, which detects a lost tail; it is absent in rows from format 2. `number` orders the runs,
-/// since clocks can be set back.
+/// `runs` is derived from `events` in the same transaction, so that a list of runs need not read events. `event_count`
+/// detects a lost tail. `number` orders the runs, since clocks can be set back.
 const RUNS_TABLE: &str = "
     CREATE TABLE runs (
-        number  INTEGER PRIMARY KEY,
-        run     TEXT    NOT NULL UNIQUE,
-        name    TEXT    NOT NULL,
-        started INTEGER NOT NULL,
-        status  TEXT    NOT NULL,
-        ended   INTEGER,
-        events  INTEGER
-    );
+        number      INTEGER PRIMARY KEY,
+        run_id      TEXT    NOT NULL UNIQUE,
+        plan_name   TEXT    NOT NULL,
+        status      TEXT    NOT NULL,
+        started_at  INTEGER NOT NULL,
+        ended_at    INTEGER,
+        event_count INTEGER NOT NULL
+    ) STRICT;
 ";
 
-/// `notes` stores checkpoints, with which adapters resume sessions and calls after a crash. `inbox` is the control
-/// queue: requests of other processes. Request IDs are never reused, so the last consumed ID identifies new requests.
+/// With `checkpoints`, adapters resume sessions and calls after a crash. `control_requests` is the control queue:
+/// requests of other processes. Request IDs are never reused, so the last consumed ID identifies new requests.
 const CHECKPOINT_AND_QUEUE_TABLES: &str = "
-    CREATE TABLE notes (
-        run  TEXT NOT NULL,
-        key  TEXT NOT NULL,
-        body TEXT NOT NULL,
-        PRIMARY KEY (run, key)
-    ) WITHOUT ROWID;
-    CREATE TABLE inbox (
-        id       INTEGER PRIMARY KEY AUTOINCREMENT,
-        run      TEXT NOT NULL,
-        question TEXT,
-        body     TEXT NOT NULL,
-        UNIQUE (run, question)
-    );
+    CREATE TABLE checkpoints (
+        run_id TEXT NOT NULL,
+        key    TEXT NOT NULL,
+        json   TEXT NOT NULL,
+        PRIMARY KEY (run_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE control_requests (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id      TEXT NOT NULL,
+        question_id TEXT,
+        json        TEXT NOT NULL,
+        UNIQUE (run_id, question_id)
+    ) STRICT;
 ";
-
-/// Migrates format 2, which had neither checksums nor `notes` and `inbox`, to format 3.
-const MIGRATION_2_TO_3: &str = "
-    ALTER TABLE events ADD COLUMN sum INTEGER;
-    ALTER TABLE runs ADD COLUMN events INTEGER;
-";
-
-/// Migrates format 3 to format 4, with [`EVENTS_TABLE`] in between. Format 3 stored its rows, one event each, with
-/// their keys.
-const MIGRATION_3_TO_4: [&str; 2] = [
-    "ALTER TABLE events RENAME TO events_before;",
-    "INSERT INTO events (run, seq, at, body, sum)
-        SELECT run, seq, at, body, sum FROM events_before ORDER BY run, seq;
-    DROP TABLE events_before;",
-];
-
-/// Migrates format 4 to format 5, with [`RUNS_TABLE`] in between. Format 4 ordered runs by start time.
-const FROM_4_TO_5: [&str; 2] = [
-    "DROP INDEX runs_by_start;
-    ALTER TABLE runs RENAME TO runs_before;",
-    "INSERT INTO runs (run, name, started, status, ended, events)
-        SELECT run, name, started, status, ended, events FROM runs_before ORDER BY
-            (SELECT rowid FROM events WHERE events.run = runs_before.run AND events.seq = 0), started, run;
-    DROP TABLE runs_before;",
-];
 
 /// The number of events in a row of `events`, as SQL. SQLite reads it from the beginning of the row, regardless of the
 /// row's length.
-pub(super) const EVENTS_PER_ROW_SQL: &str = "iif(typeof(sum) = 'blob', length(sum) / 8, 1)";
-
-/// Returns the default path of the journal: `kapell/journal.db` in the platform's state directory.
-///
-/// # Errors
-/// Returns [`JournalError::NoDataDirectory`] if the platform has no such directory.
-pub fn default_path() -> Result<PathBuf, JournalError> {
-    let project = directories::ProjectDirs::from("", "", "kapell").ok_or(JournalError::NoDataDirectory)?;
-    Ok(project.state_dir().unwrap_or_else(|| project.data_local_dir()).join("journal.db"))
-}
+pub(super) const EVENTS_PER_ROW_SQL: &str = "(length(checksums) / 8)";
 
 /// Opens the journal at `path` for writing, creating the file and its folders if missing.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> {
     check_write_ahead_log(path)?;
-    create_file(path).map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
+    create_file(path).map_err(|source| JournalError::Create { journal: path.into(), source: Arc::new(source) })?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare_tables(&mut connection, path)?;
     Ok(connection)
 }
 
-/// Opens the journal at `path` for reading, after migrating an older format.
+/// Opens the journal at `path` for reading.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> {
     check_write_ahead_log(path)?;
     if !path.exists() {
-        return Err(JournalError::Missing { path: path.to_path_buf() });
+        return Err(JournalError::Missing { journal: path.into() });
     }
     if files::check_regular(path).is_err() {
-        return Err(JournalError::NotAJournal { path: path.to_path_buf() });
+        return Err(JournalError::NotAJournal { journal: path.into() });
     }
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match inspect_in_transaction(&connection, path)? {
-        FileContent::Journal => {}
-        FileContent::OlderFormat(_) => drop(open_for_writing(path)?),
+        FileContent::Journal => Ok(connection),
         // Another process is about to create it.
-        FileContent::Empty => return Err(JournalError::Missing { path: path.to_path_buf() }),
+        FileContent::Empty => Err(JournalError::Missing { journal: path.into() }),
     }
-    Ok(connection)
 }
 
 /// The content of a file that may be a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileContent {
     Empty,
-    /// A journal of this older format, which can be migrated.
-    OlderFormat(i64),
     Journal,
 }
 
@@ -171,7 +137,7 @@ pub(super) fn check_write_ahead_log(path: &Path) -> Result<(), JournalError> {
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     let log = with_suffix(path, "-wal");
     if size(&log) > 0 && size(path) == 0 {
-        return Err(JournalError::OrphanedLog { path: path.to_path_buf(), log });
+        return Err(JournalError::OrphanedLog { journal: path.into(), log });
     }
     Ok(())
 }
@@ -240,27 +206,15 @@ fn enable_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), Jo
 fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Another process may have been first. A process that drives a run with the older format may continue, since its
-    // writes have the same meaning.
-    let missing = match inspect(&transaction, path)? {
-        FileContent::Empty => {
-            // SQLite discards the log of an empty file. Therefore the file is synced before the tables are visible in
-            // the log; the log and the folder are synced with the first durable commit.
-            let synced = File::open(path).and_then(|file| file.sync_all());
-            synced.map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
-            [EVENTS_TABLE, RUNS_TABLE, CHECKPOINT_AND_QUEUE_TABLES].concat()
-        }
-        FileContent::OlderFormat(format) => {
-            let steps = [
-                (2, [MIGRATION_2_TO_3, CHECKPOINT_AND_QUEUE_TABLES].concat()),
-                (3, [MIGRATION_3_TO_4[0], EVENTS_TABLE, MIGRATION_3_TO_4[1]].concat()),
-                (4, [FROM_4_TO_5[0], RUNS_TABLE, FROM_4_TO_5[1]].concat()),
-            ];
-            steps.into_iter().filter(|(from, _)| *from >= format).map(|(_, step)| step).collect()
-        }
-        FileContent::Journal => return Ok(()),
-    };
-    transaction.execute_batch(&missing).map_err(failed)?;
+    // Another process may have been first.
+    if inspect(&transaction, path)? == FileContent::Journal {
+        return Ok(());
+    }
+    // SQLite discards the log of an empty file. Therefore the file is synced before the tables are visible in the log;
+    // the log and the folder are synced with the first durable commit.
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|source| JournalError::Create { journal: path.into(), source: Arc::new(source) })?;
+    transaction.execute_batch(&[EVENTS_TABLE, RUNS_TABLE, CHECKPOINT_AND_QUEUE_TABLES].concat()).map_err(failed)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
     transaction.pragma_update(None, "user_version", FORMAT_VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)
@@ -283,13 +237,15 @@ fn inspect(connection: &Connection, path: &Path) -> Result<FileContent, JournalE
     if application == APPLICATION_ID {
         return match found {
             FORMAT_VERSION => Ok(FileContent::Journal),
-            2..FORMAT_VERSION => Ok(FileContent::OlderFormat(found)),
-            _ => Err(JournalError::UnsupportedVersion { path: path.to_path_buf(), found, expected: FORMAT_VERSION }),
+            _ if DEVELOPMENT_FORMATS.contains(&found) => {
+                Err(JournalError::DevelopmentFormat { journal: path.into(), found })
+            }
+            _ => Err(JournalError::UnsupportedVersion { journal: path.into(), found, expected: FORMAT_VERSION }),
         };
     }
     match (application, found, number("SELECT count(*) FROM sqlite_schema")?) {
         (0, 0, 0) => Ok(FileContent::Empty),
-        _ => Err(JournalError::NotAJournal { path: path.to_path_buf() }),
+        _ => Err(JournalError::NotAJournal { journal: path.into() }),
     }
 }
 
@@ -299,44 +255,4 @@ pub(super) fn read_status(row: &Row<'_>, column: usize) -> rusqlite::Result<RunS
     RunStatus::deserialize(status.as_str().into_deserializer()).map_err(|error: serde::de::value::Error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     })
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// The tables of format 2.
-    const TABLES_OF_FORMAT_2: &str = "
-        CREATE TABLE events (
-            run  TEXT    NOT NULL,
-            seq  INTEGER NOT NULL,
-            at   INTEGER NOT NULL,
-            body TEXT    NOT NULL,
-            PRIMARY KEY (run, seq)
-        ) WITHOUT ROWID;
-        CREATE TABLE runs (
-            run     TEXT    NOT NULL PRIMARY KEY,
-            name    TEXT    NOT NULL,
-            started INTEGER NOT NULL,
-            status  TEXT    NOT NULL,
-            ended   INTEGER
-        ) WITHOUT ROWID;
-        CREATE INDEX runs_by_start ON runs (started, run);
-    ";
-
-    /// Creates a journal of an older format as an earlier version did, with the rows that these statements insert.
-    pub(crate) fn create_journal_of_format(path: &Path, format: i64, content: &str) {
-        let connection = Connection::open(path).expect("opens");
-        let to_3 = [MIGRATION_2_TO_3, CHECKPOINT_AND_QUEUE_TABLES];
-        let to_4 = [MIGRATION_3_TO_4[0], EVENTS_TABLE, MIGRATION_3_TO_4[1]];
-        let since = match format {
-            2 => Vec::new(),
-            3 => to_3.to_vec(),
-            _ => [&to_3[..], &to_4[..]].concat(),
-        };
-        connection.execute_batch(&[&[TABLES_OF_FORMAT_2], &*since, &[content]].concat().concat()).expect("creates");
-        connection.pragma_update(None, "application_id", APPLICATION_ID).expect("updates");
-        connection.pragma_update(None, "user_version", format).expect("updates");
-        connection.pragma_update(None, "journal_mode", "wal").expect("switches");
-    }
 }

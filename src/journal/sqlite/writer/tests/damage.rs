@@ -13,8 +13,8 @@ fn foreign_file_is_rejected_unchanged() {
     for path in [&text, &database] {
         let before = fs::read(path).expect("reads");
         let message = format!("`{}` is not a kapell journal", path.display());
-        assert_eq!(SqliteJournal::open(path, Durability::Full).expect_err("refuses").to_string(), message);
-        assert_eq!(JournalReader::open(path).expect_err("refuses").to_string(), message);
+        assert_eq!(SqliteWriter::open(path, Durability::Full).expect_err("refuses").to_string(), message);
+        assert_eq!(SqliteReader::open(path).expect_err("refuses").to_string(), message);
         assert_eq!(&fs::read(path).expect("reads"), &before);
     }
 }
@@ -22,16 +22,18 @@ fn foreign_file_is_rejected_unchanged() {
 #[test]
 fn unusable_paths_are_reported() {
     let (folder, missing) = folder();
-    assert!(matches!(JournalReader::open(&missing), Err(JournalError::Missing { path }) if path == missing));
+    assert!(
+        matches!(SqliteReader::open(&missing), Err(JournalError::Missing { journal }) if journal == missing.as_path().into())
+    );
     let file = folder.path().join("file");
     fs::write(&file, "").expect("writes");
     let below = file.join("journal.db");
     assert!(
-        matches!(SqliteJournal::open(&below, Durability::Full), Err(JournalError::Create { path, .. }) if path == below)
+        matches!(SqliteWriter::open(&below, Durability::Full), Err(JournalError::Create { journal, .. }) if journal == below.as_path().into())
     );
-    let error = SqliteJournal::open(folder.path(), Durability::Full).expect_err("a folder is no file");
+    let error = SqliteWriter::open(folder.path(), Durability::Full).expect_err("a folder is no file");
     let cause = match error {
-        JournalError::Create { path, source } if path == folder.path() => source.to_string(),
+        JournalError::Create { journal, source } if journal == folder.path().into() => source.to_string(),
         error => panic!("{error:?}"),
     };
     assert_eq!(cause, format!("`{}` is a directory, not a regular file", folder.path().display()));
@@ -40,7 +42,7 @@ fn unusable_paths_are_reported() {
 #[test]
 fn damaged_journal_is_reported() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = samples::sample_run_id();
     append_records(&journal, &run, samples::sample_run()).expect("appends");
     drop(journal);
@@ -49,12 +51,11 @@ fn damaged_journal_is_reported() {
     bytes[4096..].fill(0xa5);
     fs::write(&path, bytes).expect("writes");
 
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("the schema is whole");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("the schema is whole");
     let error = append_records(&journal, &run, vec![record(0)]).expect_err("refuses");
-    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
-    let error =
-        JournalReader::open(&path).expect("opens").records(&run, 0).next().expect("an error").expect_err("refuses");
-    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
+    assert!(matches!(&error, JournalError::Damaged { journal, .. } if *journal == path.as_path().into()), "{error:?}");
+    let error = open_reader(&path).records(&run, 0).next().expect("an error").expect_err("refuses");
+    assert!(matches!(&error, JournalError::Damaged { journal, .. } if *journal == path.as_path().into()), "{error:?}");
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn append_fails_on_full_disk_and_recovers() {
     let connection = schema::open_for_writing(&path).expect("opens");
     // SQLite's own limit returns the same error as a full disk.
     connection.pragma_update(None, "max_page_count", 40).expect("limits");
-    let journal = SqliteJournal::start_writer(connection, &path, Durability::Full).expect("starts");
+    let journal = SqliteWriter::start_writer(connection, &path, Durability::Full).expect("starts");
     let run = RunId::from("run");
     append_records(&journal, &run, vec![record(0)]).expect("appends");
     let text = "x".repeat(1 << 20);
@@ -72,7 +73,7 @@ fn append_fails_on_full_disk_and_recovers() {
         {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": text}},
     ]));
     let error = append_records(&journal, &run, large[1..].to_vec()).expect_err("fails");
-    assert!(matches!(&error, JournalError::DiskFull { path: at, .. } if *at == path), "{error:?}");
+    assert!(matches!(&error, JournalError::DiskFull { journal, .. } if *journal == path.as_path().into()), "{error:?}");
     append_records(&journal, &run, vec![record(1)]).expect("appends");
     assert_eq!(read_records(&path, &run), [record(0), record(1)]);
 }
@@ -80,7 +81,7 @@ fn append_fails_on_full_disk_and_recovers() {
 #[test]
 fn torn_log_loses_only_torn_records() {
     let (folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Full).expect("opens");
     let run = RunId::from("run");
     for seq in 0..20 {
         append_records(&journal, &run, vec![record(seq)]).expect("appends");
@@ -92,7 +93,7 @@ fn torn_log_loses_only_torn_records() {
         fs::copy(&path, &copy).expect("copies");
         fs::write(copy.with_extension("db-wal"), log).expect("writes");
         assert_eq!(read_records(&copy, &run), (0..19).map(record).collect::<Vec<_>>(), "{name}");
-        let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
+        let journal = SqliteWriter::open(&copy, Durability::Full).expect("opens");
         append_records(&journal, &run, vec![record(19), record(20)]).expect("goes on");
         assert_eq!(read_records(&copy, &run), (0..21).map(record).collect::<Vec<_>>(), "{name}");
     }

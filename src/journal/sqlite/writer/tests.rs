@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    journal::{Holder, JournalReader, Lease, RunSummary, samples},
-    model::{AttemptId, Checkpoints, EndCause, LogMessage, Origin, RunStatus, Timestamp},
+    journal::{JournalReader, samples, sqlite::SqliteReader},
+    model::{AttemptId, LogMessage, Origin, Timestamp},
 };
 
 fn folder() -> (TempDir, PathBuf) {
@@ -27,49 +27,22 @@ fn record(seq: u64) -> Record {
     Record { seq, at: Timestamp(1_000 + seq), event: Event::CancelRequested { by: None } }
 }
 
-fn append_records(journal: &SqliteJournal, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {
+fn append_records(journal: &SqliteWriter, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {
     block_on(journal.append(run, records.into()))
 }
 
 fn read_records(path: &Path, run: &RunId) -> Vec<Record> {
-    let reader = JournalReader::open(path).expect("opens");
-    reader.records(run, 0).collect::<Result<_, _>>().expect("reads")
+    open_reader(path).records(run, 0).collect::<Result<_, _>>().expect("reads")
 }
 
-#[test]
-fn run_round_trips() {
-    let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-    let records = samples::sample_run();
-    for part in records.chunks(7) {
-        append_records(&journal, &samples::sample_run_id(), part.to_vec()).expect("appends");
-    }
-    assert_eq!(read_records(&path, &samples::sample_run_id()), records);
-
-    let reader = JournalReader::open(&path).expect("opens");
-    let raw: Vec<_> = reader.raw_records(&samples::sample_run_id(), 3).map(|raw| raw.expect("reads").json).collect();
-    let lines: Vec<_> = records[3..].iter().map(|record| serde_json::to_string(record).expect("serialises")).collect();
-    assert_eq!(raw, lines);
-}
-
-#[test]
-fn reader_sees_later_appends() {
-    let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    let run = RunId::from("run");
-    append_records(&journal, &run, vec![record(0)]).expect("appends");
-    let reader = JournalReader::open(&path).expect("opens");
-    let mut records = reader.records(&run, 0);
-    assert_eq!(records.next().expect("one").expect("reads"), record(0));
-    assert!(records.next().is_none());
-    append_records(&journal, &run, vec![record(1)]).expect("appends");
-    assert_eq!(records.next().expect("one more").expect("reads"), record(1));
+fn open_reader(path: &Path) -> Box<dyn JournalReader> {
+    Box::new(SqliteReader::open(path).expect("opens"))
 }
 
 #[test]
 fn appends_keep_call_order() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let mut waiting: Vec<_> = (0..100).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
     // Half of the futures are dropped; their records are kept anyway.
@@ -84,7 +57,7 @@ fn appends_keep_call_order() {
 #[test]
 fn queued_appends_share_a_transaction() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Full).expect("opens");
     let run = RunId::from("run");
     append_records(&journal, &run, vec![record(0)]).expect("appends");
     let before = transaction_count(&path);
@@ -114,7 +87,7 @@ fn transaction_count(path: &Path) -> usize {
 #[test]
 fn sequence_gap_fails_only_its_append() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let (good, bad) = (RunId::from("good"), RunId::from("bad"));
     // Delayed by a lock, both appends are in one transaction.
     let other = Connection::open(&path).expect("opens");
@@ -136,7 +109,7 @@ fn sequence_gap_fails_only_its_append() {
 #[test]
 fn full_queue_rejects_appends_and_keeps_queued_ones() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
@@ -161,7 +134,7 @@ fn full_queue_rejects_appends_and_keeps_queued_ones() {
 #[test]
 fn pending_checkpoints_coalesce_by_key() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let call = |number| AttemptId { task: "book".into(), number };
     let other = Connection::open(&path).expect("opens");
@@ -184,33 +157,33 @@ fn pending_checkpoints_coalesce_by_key() {
 
     drop(journal);
     assert_eq!(read_records(&path, &run), (0..u64::from(count / 6)).map(record).collect::<Vec<_>>());
-    let notes = JournalReader::open(&path).expect("opens").checkpoints(&run).expect("reads");
-    assert_eq!(notes.calls, (0..count).map(|number| (call(number), json!(number))).collect());
+    let checkpoints = open_reader(&path).checkpoints(&run).expect("reads");
+    assert_eq!(checkpoints.calls, (0..count).map(|number| (call(number), json!(number))).collect());
     let last = json!(count - 1);
-    assert_eq!(notes.sessions, [("travel".into(), last.clone()), ("research".into(), last)].into());
+    assert_eq!(checkpoints.sessions, [("travel".into(), last.clone()), ("research".into(), last)].into());
 }
 
 #[test]
 fn pending_checkpoints_end_with_the_writer() {
-    let notes = PendingCheckpoints::new();
+    let pending = PendingCheckpoints::new();
     let key = |agent: &str| (RunId::from("run"), CheckpointKey::Session(agent.into()));
-    let (first, wakes) = notes.insert(key("travel"), json!(1));
+    let (first, wakes) = pending.insert(key("travel"), json!(1));
     assert!(wakes);
-    let (second, wakes) = notes.insert(key("research"), json!(2));
+    let (second, wakes) = pending.insert(key("research"), json!(2));
     assert!(!wakes);
-    notes.close();
-    let (late, wakes) = notes.insert(key("travel"), json!(3));
+    pending.close();
+    let (late, wakes) = pending.insert(key("travel"), json!(3));
     assert!(!wakes);
     for written in [first, second, late] {
         assert!(block_on(written).is_err());
     }
-    assert!(notes.drain().is_empty());
+    assert!(pending.drain().is_empty());
 }
 
 #[test]
 fn large_and_nested_payloads_round_trip() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let deep = (0..200).fold(json!("bottom"), |inner, _| json!([inner]));
     let log = |seq, data| Record {
@@ -227,72 +200,9 @@ fn large_and_nested_payloads_round_trip() {
 }
 
 #[test]
-fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() {
-    let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    let started = |at| Record {
-        at: Timestamp(at),
-        ..samples::records_from_events(json!([samples::run_started_event(json!([]))])).swap_remove(0)
-    };
-    let ended = Record {
-        seq: 1,
-        at: Timestamp(900),
-        event: Event::RunEnded {
-            status: RunStatus::Failed,
-            cause: Some(EndCause::Denied),
-            outputs: None,
-            output_errors: indexmap::IndexMap::new(),
-        },
-    };
-    append_records(&journal, &"aa-old-1".into(), vec![started(300), ended]).expect("appends");
-    append_records(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
-    // The clock was set back before the latest two started, and further before the last.
-    append_records(&journal, &"ab-new-22".into(), vec![started(100)]).expect("appends");
-
-    let reader = JournalReader::open(&path).expect("opens");
-    let summary = |run: &str, started, last_event| RunSummary {
-        run: run.into(),
-        name: "lisbon".into(),
-        started: Timestamp(started),
-        ended: None,
-        status: RunStatus::Running,
-        last_event: Timestamp(last_event),
-        driver: None,
-    };
-    let all = [
-        summary("ab-new-22", 100, 100),
-        summary("ab-mid-2", 200, 1_001),
-        RunSummary { ended: Some(Timestamp(900)), status: RunStatus::Failed, ..summary("aa-old-1", 300, 900) },
-    ];
-    assert_eq!(reader.runs(usize::MAX).expect("lists"), all);
-    assert_eq!(reader.run(&"aa-old-1".into()).expect("is there"), all[2]);
-    let error = reader.run(&"aa-old".into()).expect_err("is not there");
-    assert_eq!(error.to_string(), "no run is called `aa-old`");
-    assert_eq!(reader.runs(1).expect("lists"), all[..1]);
-    assert_eq!(reader.unfinished_runs().expect("lists"), all[..2]);
-
-    let lease = Lease::acquire(&path, &"ab-mid-2".into()).expect("takes");
-    let driver = Some(Holder { pid: Some(std::process::id()) });
-    let driven = [all[0].clone(), RunSummary { driver, ..all[1].clone() }, all[2].clone()];
-    assert_eq!(reader.runs(usize::MAX).expect("lists"), driven);
-    drop(lease);
-
-    for (name, run) in [("last", "ab-new-22"), ("AA", "aa-old-1"), ("-22", "ab-new-22"), ("ab-mid-2", "ab-mid-2")] {
-        assert_eq!(reader.find_run(name).expect(name).as_str(), run);
-    }
-    for (name, message) in [
-        ("ab", "more than one run is called `ab`: `ab-new-22`, `ab-mid-2`"),
-        ("%", "no run is called `%`; the latest are `ab-new-22`, `ab-mid-2`, `aa-old-1`"),
-        ("", "no run is called ``; the latest are `ab-new-22`, `ab-mid-2`, `aa-old-1`"),
-    ] {
-        assert_eq!(reader.find_run(name).expect_err(name).to_string(), message);
-    }
-}
-
-#[test]
 fn joint_appends_share_rows() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     append_records(&journal, &run, (0..100).map(record).collect()).expect("appends");
     let long = |seq| Record {
@@ -305,13 +215,13 @@ fn joint_appends_share_rows() {
     // With escaped line breaks, each is more than a third of a row.
     append_records(&journal, &run, (100..107).map(long).collect()).expect("appends");
     let rows = Connection::open(&path).expect("opens");
-    let mut rows = rows.prepare("SELECT seq FROM events ORDER BY seq").expect("prepares");
+    let mut rows = rows.prepare("SELECT first_seq FROM events ORDER BY first_seq").expect("prepares");
     let rows: Vec<u64> =
         rows.query_map([], |row| row.get(0)).expect("queries").map(|row| row.expect("reads")).collect();
     assert_eq!(rows, [0, 100, 103, 106]);
 
     let all: Vec<_> = (0..100).map(record).chain((100..107).map(long)).collect();
-    let reader = JournalReader::open(&path).expect("opens");
+    let reader = open_reader(&path);
     for from in [0, 1, 99, 100, 101, 102, 103, 106, 107, 1_000] {
         let read: Vec<_> = reader.records(&run, from).collect::<Result<_, _>>().expect("reads");
         assert_eq!(read, all[all.len().min(usize::try_from(from).expect("small"))..], "from {from}");
@@ -328,7 +238,7 @@ fn new_journal_can_be_opened_concurrently() {
                 let (path, start) = (&path, &start);
                 scope.spawn(move || {
                     start.wait();
-                    let journal = SqliteJournal::open(path, Durability::Normal).expect("opens");
+                    let journal = SqliteWriter::open(path, Durability::Normal).expect("opens");
                     append_records(&journal, &format!("run {number}").into(), vec![record(0)]).expect("appends");
                 });
             }
@@ -346,7 +256,7 @@ fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
         let created = std::sync::atomic::AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+                let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
                 append_records(&journal, &"run".into(), vec![record(0)]).expect("appends");
                 created.store(true, std::sync::atomic::Ordering::Relaxed);
             });
@@ -360,7 +270,7 @@ fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
 #[test]
 fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     append_records(&journal, &run, vec![record(0)]).expect("appends");
     journal.queue.as_ref().expect("is open").send(WriterMessage::Panic).expect("a writer");
@@ -381,7 +291,7 @@ fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
 fn journal_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     append_records(&journal, &"run".into(), vec![record(0)]).expect("appends");
     let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().expect("a folder")), 0o700);
@@ -398,7 +308,7 @@ fn child_process_appends() {
     let Some(path) = std::env::var_os(CHILD_JOURNAL) else { return };
     let run = RunId::from(std::env::var(CHILD_RUN).expect("a run"));
     let appends: u64 = std::env::var(CHILD_APPEND_COUNT).expect("a number").parse().expect("a number");
-    let journal = SqliteJournal::open(Path::new(&path), Durability::Full).expect("opens");
+    let journal = SqliteWriter::open(Path::new(&path), Durability::Full).expect("opens");
     for seq in 0..appends {
         append_records(&journal, &run, vec![record(2 * seq), record(2 * seq + 1)]).expect("appends");
         println!("\ndurable {}", 2 * seq + 1);
@@ -407,7 +317,7 @@ fn child_process_appends() {
 
 fn spawn_appender(path: &Path, run: &str, appends: u64) -> Child {
     Command::new(std::env::current_exe().expect("a program"))
-        .args(["--exact", "journal::sqlite::tests::child_process_appends", "--nocapture"])
+        .args(["--exact", "journal::sqlite::writer::tests::child_process_appends", "--nocapture"])
         .envs([
             (CHILD_JOURNAL, path.as_os_str()),
             (CHILD_RUN, run.as_ref()),
@@ -434,7 +344,7 @@ fn confirmed_appends_survive_sigkill() {
     assert!(records.len() as u64 > confirmed);
     assert_eq!(records.len() % 2, 0, "half of an append is there");
     assert_eq!(records, (0..records.len() as u64).map(record).collect::<Vec<_>>());
-    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let journal = SqliteWriter::open(&path, Durability::Full).expect("opens");
     append_records(&journal, &run, vec![record(records.len() as u64)]).expect("goes on");
 }
 

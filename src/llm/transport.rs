@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_openai::{config::Config, error::OpenAIError, middleware::HttpRequestFactory};
 use bytes::Bytes;
+use eventsource_stream::{Event, EventStreamError, Eventsource as _};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::{
     Response, Url,
@@ -274,7 +275,7 @@ pub(super) async fn into_event_stream(response: Response) -> Result<Response, Re
 /// Reports that a part of the body has arrived; see [`super::wire::StreamMarker`].
 const PROGRESS_EVENT: &[u8] = b"data: {\"kapell\":\"progress\"}\n\n";
 /// Reports that the endpoint marked the end of the stream, which `async-openai` does not expose.
-const DONE_EVENT: &[u8] = b"data: {\"kapell\":\"done\"}\n\n";
+const DONE_EVENTS: &[u8] = b"data: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\n";
 
 type BodyChunk = std::io::Result<Bytes>;
 
@@ -302,60 +303,20 @@ fn as_single_event(
     })
 }
 
-/// Inserts a marker before `data: [DONE]`.
+/// Inserts a marker before `[DONE]`.
 fn with_done_marker(
     parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
 ) -> impl Stream<Item = BodyChunk> + Send {
-    stream::unfold(Some((parts, Some(Vec::new()))), |state| async move {
-        let (mut parts, mut line) = state?;
-        match parts.next().await {
-            Some(Ok(part)) => {
-                let marked = insert_done_marker(&part, &mut line);
-                Some((Ok(Bytes::from(marked)), Some((parts, line))))
-            }
-            Some(Err(error)) => Some((Err(error), None)),
-            None => {
-                let mut rest = insert_done_marker(b"\n", &mut line);
-                rest.push(b'\n');
-                Some((Ok(Bytes::from(rest)), None))
-            }
+    // The last event may lack its blank line.
+    let parts = parts.chain(stream::iter([Ok(Bytes::from_static(b"\n\n"))]));
+    parts.eventsource().map(|event| match event {
+        Ok(event) if event.data.trim() == "[DONE]" => Ok(Bytes::from_static(DONE_EVENTS)),
+        Ok(Event { event, data, .. }) => {
+            Ok(format!("event: {event}\ndata: {}\n\n", data.replace('\n', "\ndata: ")).into())
         }
+        Err(EventStreamError::Transport(error)) => Err(error),
+        Err(error) => Err(std::io::Error::other(error.to_string())),
     })
-}
-
-/// Inserts a marker before a line that ends the stream. `line` buffers a partial line that may be one.
-fn insert_done_marker(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
-    const DONE_LINE: &[u8] = b"data:[DONE]";
-    let bare = |line: &[u8]| line.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<u8>>();
-    let mut marked = Vec::with_capacity(part.len());
-    for &byte in part {
-        let is_break = matches!(byte, b'\n' | b'\r');
-        match line {
-            Some(held) if is_break => {
-                if bare(held) == DONE_LINE {
-                    marked.extend_from_slice(DONE_EVENT);
-                    marked.extend_from_slice(b"data: [DONE]\n");
-                    held.clear();
-                }
-                marked.append(held);
-                marked.push(byte);
-            }
-            Some(held) => {
-                held.push(byte);
-                if held.len() > 2 * DONE_LINE.len() || !DONE_LINE.starts_with(&bare(held)) {
-                    marked.append(held);
-                    *line = None;
-                }
-            }
-            None => {
-                marked.push(byte);
-                if is_break {
-                    *line = Some(Vec::new());
-                }
-            }
-        }
-    }
-    marked
 }
 
 /// Returns the delay in `retry-after-ms` or `retry-after`.
@@ -377,15 +338,15 @@ mod tests {
         retry_after(&HeaderMap::from_iter(given))
     }
 
-    #[test]
-    fn marks_the_end_at_any_chunk_boundary() {
-        let whole = b"data: {}\n\ndata:[DONE]\r\n\r\n: data: [DONE]\n\n";
-        let expected = "data: {}\n\ndata: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\r\n\r\n: data: [DONE]\n\n";
+    #[tokio::test]
+    async fn marks_the_end_at_any_chunk_boundary() {
+        let whole = b"data: {}\n\n: [DONE]\nevent: keepalive\ndata: 1\ndata: 2\n\ndata:  [DONE]\r\n\r\ndata: late";
+        let expected = "event: message\ndata: {}\n\nevent: keepalive\ndata: 1\ndata: 2\n\n\
+                        data: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\nevent: message\ndata: late\n\n";
         for at in 0..=whole.len() {
-            let mut line = Some(Vec::new());
-            let mut marked = insert_done_marker(&whole[..at], &mut line);
-            marked.extend(insert_done_marker(&whole[at..], &mut line));
-            assert_eq!(String::from_utf8_lossy(&marked), expected, "cut at {at}");
+            let parts = [&whole[..at], &whole[at..]].map(|part| Ok(Bytes::from_static(part)));
+            let marked: Vec<Bytes> = with_done_marker(stream::iter(parts)).try_collect().await.expect("no error");
+            assert_eq!(String::from_utf8_lossy(&marked.concat()), expected, "cut at {at}");
         }
     }
 

@@ -318,8 +318,11 @@ fn check_table(at: SourceSpan, map: &Map<'_>, section: &'static TableSchema, fin
 
 /// A reader of a map that was checked against a schema. Values that are absent or have the wrong type, which was
 /// reported already, read as `None`.
+///
+/// In debug builds, reading a key that the schema does not have, or as a type that its value cannot have, panics.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckedTable<'n> {
+    schema: &'static TableSchema,
     /// The entries with known keys, each key once.
     entries: Vec<CheckedEntry<'n>>,
     /// The position of the map.
@@ -346,11 +349,23 @@ impl<'n> CheckedTable<'n> {
                 Some(_) => {}
             }
         }
-        Self { entries: given, span: node.span }
+        Self { schema: section, entries: given, span: node.span }
     }
 
     fn field(&self, name: &str) -> Option<&CheckedEntry<'n>> {
+        debug_assert!(self.schema.keys.iter().any(|key| key.name == name), "{} has no key `{name}`", self.schema.title);
         self.entries.iter().find(|field| field.key.name == name)
+    }
+
+    /// Returns the value of a key whose type allows values like `example`.
+    fn typed(&self, name: &str, example: NodeValue<'_>) -> Option<&'n NodeValue<'n>> {
+        let is_possible = |key: &KeySchema| key.value_type.accepts(&example);
+        debug_assert!(
+            self.schema.key(name).is_none_or(is_possible),
+            "`{name}` of {} never holds {example:?}",
+            self.schema.title
+        );
+        Some(&self.node(name)?.value)
     }
 
     /// Returns the value of a key or one of its aliases.
@@ -370,25 +385,28 @@ impl<'n> CheckedTable<'n> {
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&'n str> {
-        self.node(name)?.as_text()
+        match self.typed(name, NodeValue::Text("".into()))? {
+            NodeValue::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(crate) fn boolean(&self, name: &str) -> Option<bool> {
-        match self.node(name)?.value {
-            NodeValue::Bool(value) => Some(value),
+        match self.typed(name, NodeValue::Bool(true))? {
+            NodeValue::Bool(value) => Some(*value),
             _ => None,
         }
     }
 
     pub(crate) fn integer<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
-        match &self.node(name)?.value {
+        match self.typed(name, NodeValue::Number(0.into()))? {
             NodeValue::Number(number) => T::try_from(number.as_u64()?).ok(),
             _ => None,
         }
     }
 
     pub(crate) fn number(&self, name: &str) -> Option<f64> {
-        match &self.node(name)?.value {
+        match self.typed(name, NodeValue::Number(0.into()))? {
             NodeValue::Number(number) => number.as_f64(),
             _ => None,
         }
@@ -425,9 +443,32 @@ impl<'n> CheckedTable<'n> {
 
     /// Returns the elements of a list of maps.
     pub(crate) fn tables(&self, name: &str, section: &'static TableSchema) -> Vec<CheckedTable<'n>> {
-        match self.node(name).map(|node| &node.value) {
+        match self.typed(name, NodeValue::List(Vec::new())) {
             Some(NodeValue::List(nodes)) => nodes.iter().map(|node| CheckedTable::new(node, section)).collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+    use crate::config::schema::keys::TASK;
+
+    fn empty_task(read: impl FnOnce(&CheckedTable<'_>)) {
+        let node = DocumentNode::new(NodeValue::Map(Map::default()), SourceSpan::default());
+        read(&CheckedTable::new(&node, &TASK));
+    }
+
+    #[test]
+    #[should_panic = "a task has no key `agnet`"]
+    fn misspelt_keys_panic() {
+        empty_task(|task| assert!(task.text("agnet").is_none()));
+    }
+
+    #[test]
+    #[should_panic = "`timeout` of a task never holds Number"]
+    fn impossible_types_panic() {
+        empty_task(|task| assert!(task.integer::<u32>("timeout").is_none()));
     }
 }

@@ -21,6 +21,7 @@ pub(crate) use jsonschema::{ValidationError, error::ValidationErrorKind};
 
 use cost::{CostWalker, SchemaMetrics};
 use references::SchemaReferences;
+pub(crate) use references::{Alternatives, alternatives, pointer_tokens, resolve_reference};
 
 use crate::model::text::floor_char_boundary;
 

@@ -1,8 +1,60 @@
-//! Resolves references within a schema.
+//! Resolves references and variants within a schema.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, ptr};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// The maximum number of schemas that [`alternatives`] visits: references can expand a small schema a lot.
+const MAX_ALTERNATIVES: usize = 64;
+
+/// Returns the reference tokens of a JSON pointer (RFC 6901), unescaped. The first `/` may be missing.
+pub(crate) fn pointer_tokens(pointer: &str) -> impl Iterator<Item = String> {
+    let before = usize::from(pointer.is_empty() || pointer.starts_with('/'));
+    pointer.split('/').skip(before).map(|token| token.replace("~1", "/").replace("~0", "~"))
+}
+
+/// Returns the schema that a reference to the same document means: `#`, or `#/…` with a JSON pointer (RFC 6901).
+pub(crate) fn resolve_reference<'s>(root: &'s Map<String, Value>, reference: &str) -> Option<&'s Map<String, Value>> {
+    let pointer = percent_decode(reference.strip_prefix('#')?);
+    if pointer.is_empty() {
+        return Some(root);
+    }
+    let tokens = pointer.strip_prefix('/')?;
+    let (first, rest) = tokens.split_at(tokens.find('/').unwrap_or(tokens.len()));
+    root.get(&pointer_tokens(first).next().unwrap_or_default())?.pointer(rest)?.as_object()
+}
+
+/// The schemas of which one applies to a value.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Alternatives<'s> {
+    /// A schema with all that its `$ref`, `anyOf`, and `oneOf` lead to, each once.
+    pub(crate) schemas: Vec<&'s Map<String, Value>>,
+    /// False if a reference leads out of the document, a variant is not an object, or there are too many.
+    pub(crate) is_complete: bool,
+}
+
+/// Collects the alternatives of a schema. Cycles end where they return to a schema that was visited.
+pub(crate) fn alternatives<'s>(root: &'s Map<String, Value>, schema: &'s Map<String, Value>) -> Alternatives<'s> {
+    let mut found = Alternatives { schemas: vec![schema], is_complete: true };
+    let mut next = 0;
+    while let Some(schema) = found.schemas.get(next).copied() {
+        next += 1;
+        let target = schema.get("$ref").map(|reference| resolve_reference(root, reference.as_str()?));
+        let variants = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key));
+        let variants = variants.flat_map(|variants| match variants {
+            Value::Array(variants) => variants.iter().map(Value::as_object).collect(),
+            _ => vec![None],
+        });
+        for alternative in target.into_iter().chain(variants) {
+            match alternative {
+                Some(known) if found.schemas.iter().any(|schema| ptr::eq(*schema, known)) => {}
+                Some(schema) if found.schemas.len() < MAX_ALTERNATIVES => found.schemas.push(schema),
+                _ => found.is_complete = false,
+            }
+        }
+    }
+    found
+}
 
 /// Named locations in a schema, as JSON pointers. Most schemas have none.
 #[derive(Debug, Default)]
@@ -82,15 +134,15 @@ impl SchemaReferences {
         if fragment.starts_with('/') {
             return documents.iter().filter_map(|document| document.pointer(&fragment)).collect();
         }
-        let anchors = self.anchors.get(&fragment).into_iter().flatten();
+        let anchors = self.anchors.get(&*fragment).into_iter().flatten();
         anchors.filter_map(|pointer| root.pointer(pointer)).collect()
     }
 }
 
 /// Decodes percent escapes.
-fn percent_decode(text: &str) -> String {
+fn percent_decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
     let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
@@ -107,5 +159,85 @@ fn percent_decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn root() -> Map<String, Value> {
+        let root = json!({
+            "$defs": {
+                "a/b": {"const": 1}, "c~d": {"const": 2}, "~1": {"const": 3}, "e f%": {"const": 4}, "": {"const": 5},
+                "list": {"prefixItems": [{"const": 6}, true]},
+                "loop": {"$ref": "#/$defs/pool"}, "pool": {"anyOf": [{"$ref": "#/$defs/loop"}, {"const": 7}]},
+            },
+            "oneOf": [{"const": 8}, {"$ref": "#"}],
+        });
+        root.as_object().cloned().expect("an object")
+    }
+
+    #[test]
+    fn resolves_json_pointers() {
+        let root = root();
+        let resolved = |reference: &str| resolve_reference(&root, reference).map(|schema| schema["const"].clone());
+        for (reference, value) in [
+            ("#/$defs/a~1b", 1),
+            ("#/$defs/c~0d", 2),
+            ("#/$defs/~01", 3),
+            ("#/%24defs/e%20f%25", 4),
+            ("#/$defs/", 5),
+            ("#/$defs/list/prefixItems/0", 6),
+            ("#/oneOf/0", 8),
+        ] {
+            assert_eq!(resolved(reference), Some(json!(value)), "{reference}");
+        }
+        assert_eq!(resolve_reference(&root, "#"), Some(&root));
+        for reference in [
+            "",
+            "/$defs/list",
+            "#$defs",
+            "#/",
+            "#/$defs/a/b",
+            "#/$defs/nowhere",
+            "#/$defs/list/prefixItems/00",
+            "#/$defs/list/prefixItems/1",
+            "https://example.com#/$defs/list",
+        ] {
+            assert_eq!(resolve_reference(&root, reference), None, "{reference}");
+        }
+        let tokens = |pointer| pointer_tokens(pointer).collect::<Vec<_>>();
+        assert_eq!([tokens(""), tokens("/")], [vec![], vec![String::new()]]);
+        assert_eq!([tokens("/a~1b//~01").join(" "), tokens("a/0").join(" ")], ["a/b  ~1", "a 0"]);
+    }
+
+    #[test]
+    fn collects_alternatives_through_cycles() {
+        let root = root();
+        let values = |schema: &Map<String, Value>| {
+            let found = alternatives(&root, schema);
+            let values = found.schemas.iter().filter_map(|schema| schema.get("const")?.as_u64()).collect::<Vec<_>>();
+            (found.schemas.len(), values, found.is_complete)
+        };
+        assert_eq!(values(&root), (3, vec![8], true));
+        let defs = root["$defs"].as_object().expect("an object");
+        let looped = defs["loop"].as_object().expect("an object");
+        assert_eq!(values(looped), (4, vec![7], true));
+        for incomplete in
+            [json!({"$ref": "other.json"}), json!({"$ref": 5}), json!({"anyOf": [true]}), json!({"oneOf": {}})]
+        {
+            assert_eq!(values(incomplete.as_object().expect("an object")), (1, vec![], false), "{incomplete}");
+        }
+    }
+
+    #[test]
+    fn alternatives_are_bounded() {
+        let next = |level: usize| json!({"anyOf": [{"$ref": format!("#/{level}")}, {"$ref": format!("#/{level}")}]});
+        let root: Map<String, Value> = (0..10_000).map(|level| (level.to_string(), next(level + 1))).collect();
+        let found = alternatives(&root, root["0"].as_object().expect("an object"));
+        assert_eq!((found.schemas.len(), found.is_complete), (MAX_ALTERNATIVES, false));
+    }
 }

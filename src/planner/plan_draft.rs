@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{goal::Goal, tool_selection::ToolOffer};
 use crate::{
     config,
+    json_schema::{alternatives, pointer_tokens},
     model::{JsonObject, json_candidates, split_reasoning, text::truncate_chars},
 };
 
@@ -281,10 +282,9 @@ fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&ToolOff
     let Value::Object(mut arguments) = given else { return Some(given) };
     arguments.retain(|_, value| !value.is_null());
     if let Some(ToolOffer { tool, .. }) = offer {
-        let nulls = NullPruner { root: &tool.input_schema };
         for (name, value) in &mut arguments {
             if let Some(schema) = tool.input_schema.get("properties").and_then(|known| known.get(name)) {
-                nulls.prune(value, schema);
+                prune_nulls(value, &tool.input_schema, schema);
             }
         }
     }
@@ -296,12 +296,15 @@ fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&ToolOff
     (!arguments.is_empty()).then_some(Value::Object(arguments))
 }
 
+/// Returns the steps of a JSON pointer into a task's output. Models write `/` for the whole output.
+pub(super) fn output_path(pointer: &str) -> impl Iterator<Item = String> {
+    pointer_tokens(if pointer == "/" { "" } else { pointer })
+}
+
 /// Returns the expression for the part of a task's output at a JSON pointer (RFC 6901).
 fn reference(task: &str, pointer: &str) -> String {
     let mut path = format!("tasks.{task}.output");
-    let steps = pointer.strip_prefix('/').unwrap_or(pointer);
-    for step in steps.split('/').filter(|_| !steps.is_empty()) {
-        let step = step.replace("~1", "/").replace("~0", "~");
+    for step in output_path(pointer) {
         let is_word = |step: &str| step.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if step.parse::<u32>().is_ok_and(|index| index.to_string() == step) {
             path.push_str(&format!("[{step}]"));
@@ -314,57 +317,35 @@ fn reference(task: &str, pointer: &str) -> String {
     format!("${{{{ {path} }}}}")
 }
 
-/// Removes nulls that the model wrote only because strict schemas do not have optional properties.
-struct NullPruner<'s> {
-    root: &'s JsonObject,
-}
-
-impl<'s> NullPruner<'s> {
-    /// Removes nulls recursively. The depth is that of the value, which the parser bounds.
-    fn prune(&self, value: &mut Value, schema: &'s Value) {
-        let variants = self.variants(schema);
-        match value {
-            Value::Object(fields) => {
-                let known = |name: &str| {
-                    variants
-                        .iter()
-                        .find_map(|variant| variant.get("properties")?.get(name).map(|inner| (*variant, inner)))
-                };
-                let required = |variant: &Value, name: &str| {
-                    let required = variant.get("required").and_then(Value::as_array);
-                    required.is_some_and(|names| names.iter().any(|required| required == name))
-                };
-                fields.retain(|name, value| {
-                    !value.is_null() || known(name).is_none_or(|(variant, _)| required(variant, name))
-                });
-                for (name, value) in fields {
-                    if let Some((_, schema)) = known(name) {
-                        self.prune(value, schema);
-                    }
+/// Removes nulls that the model wrote only because strict schemas do not have optional properties. The depth is that of
+/// the value, which the parser bounds.
+fn prune_nulls(value: &mut Value, root: &JsonObject, schema: &Value) {
+    let Some(schema) = schema.as_object() else { return };
+    let variants = alternatives(root, schema).schemas;
+    match value {
+        Value::Object(fields) => {
+            let known = |name: &str| {
+                variants.iter().find_map(|variant| Some((*variant, variant.get("properties")?.get(name)?)))
+            };
+            let is_required = |variant: &JsonObject, name: &str| {
+                let required = variant.get("required").and_then(Value::as_array);
+                required.is_some_and(|names| names.iter().any(|required| required == name))
+            };
+            fields.retain(|name, value| {
+                !value.is_null() || known(name).is_none_or(|(variant, _)| is_required(variant, name))
+            });
+            for (name, value) in fields {
+                if let Some((_, schema)) = known(name) {
+                    prune_nulls(value, root, schema);
                 }
             }
-            Value::Array(items) => {
-                if let Some(schema) = variants.iter().find_map(|variant| variant.get("items")) {
-                    items.iter_mut().for_each(|item| self.prune(item, schema));
-                }
-            }
-            _ => {}
         }
-    }
-
-    /// Returns the alternatives of a schema: itself, its reference target, and its variants, one level of each.
-    fn variants(&self, schema: &'s Value) -> Vec<&'s Value> {
-        let schema = self.resolve(schema);
-        let inner = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
-        std::iter::once(schema).chain(inner.map(|variant| self.resolve(variant))).collect()
-    }
-
-    fn resolve(&self, schema: &'s Value) -> &'s Value {
-        let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| {
-            let (section, name) = reference.strip_prefix("#/")?.split_once('/')?;
-            self.root.get(section)?.get(name)
-        });
-        target.unwrap_or(schema)
+        Value::Array(items) => {
+            if let Some(schema) = variants.iter().find_map(|variant| variant.get("items")) {
+                items.iter_mut().for_each(|item| prune_nulls(item, root, schema));
+            }
+        }
+        _ => {}
     }
 }
 

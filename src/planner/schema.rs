@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::tool_selection::ToolOffer;
-use crate::model::JsonObject;
+use crate::{json_schema::resolve_reference, model::JsonObject};
 
 /// The limits of strict structured output by OpenAI, the strictest known: levels of nesting, properties, enum values,
 /// and characters of all names and values together.
@@ -20,6 +20,9 @@ const MAX_ENUM_NAMES: usize = 250;
 
 /// The maximum number of schemas that one tool's arguments may expand to: references can expand a small schema a lot.
 const MAX_SCHEMA_NODES: usize = 2_000;
+
+/// The maximum number of references that lead to each other. Strict schemas have fewer levels.
+const MAX_REFERENCE_DEPTH: usize = 32;
 
 /// Returns the schema of a plan with these tools: `{analysis, tasks: [{id, title, depends_on, call, bindings}]}`.
 ///
@@ -185,7 +188,10 @@ struct StrictSchemaBuilder<'s> {
 
 impl<'s> StrictSchemaBuilder<'s> {
     fn schema(&mut self, schema: &'s Value) -> Option<Value> {
-        let schema = schema.as_object()?;
+        self.keywords(schema.as_object()?)
+    }
+
+    fn keywords(&mut self, schema: &'s JsonObject) -> Option<Value> {
         self.remaining = self.remaining.checked_sub(1)?;
         if let Some(reference) = schema.get("$ref") {
             return self.reference(reference.as_str()?);
@@ -208,21 +214,14 @@ impl<'s> StrictSchemaBuilder<'s> {
     }
 
     fn reference(&mut self, reference: &'s str) -> Option<Value> {
-        if self.resolving.contains(&reference) {
+        if self.resolving.contains(&reference) || self.resolving.len() == MAX_REFERENCE_DEPTH {
             return None;
         }
-        let mut meant = None;
-        for step in reference.strip_prefix("#/")?.split('/') {
-            let step = step.replace("~1", "/").replace("~0", "~");
-            meant = Some(match meant {
-                None => self.root.get(&step)?,
-                Some(inside) => Value::get(inside, &step)?,
-            });
-        }
+        let target = resolve_reference(self.root, reference)?;
         self.resolving.push(reference);
-        let schema = self.schema(meant?);
+        let strict = self.keywords(target);
         self.resolving.pop();
-        schema
+        strict
     }
 
     /// Returns the types that a schema names, or those of its enum values.
@@ -469,6 +468,9 @@ mod tests {
         }
         definitions.insert("30".to_owned(), json!({"type": "string"}));
         assert_eq!(build_strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": definitions})), None);
+        let next = |level: usize| json!({"properties": {"a": {"$ref": format!("#/$defs/{}", level + 1)}}});
+        let chain: JsonObject = (0..MAX_SCHEMA_NODES).map(|level| (level.to_string(), next(level))).collect();
+        assert_eq!(build_strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": chain})), None);
     }
 
     fn schema_of(tools: &[ToolInfo]) -> Value {

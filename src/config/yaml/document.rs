@@ -5,9 +5,12 @@ use std::borrow::Cow;
 use serde_json::{Number, Value};
 
 use super::map::Map;
-use crate::config::diagnostics::{
-    sink::DiagnosticSink,
-    source::{SourceFile, SourceSpan},
+use crate::{
+    config::diagnostics::{
+        sink::DiagnosticSink,
+        source::{SourceFile, SourceSpan},
+    },
+    json_schema::pointer_tokens,
 };
 
 /// A value and its position. Texts borrow from the file unless they contain escapes or folded lines.
@@ -118,8 +121,7 @@ impl<'s> DocumentNode<'s> {
     /// Returns the node at a JSON pointer below this node, or its closest existing ancestor.
     pub(crate) fn at_pointer(&self, pointer: &str) -> &Self {
         let mut node = self;
-        for step in pointer.split('/').skip(1) {
-            let step = step.replace("~1", "/").replace("~0", "~");
+        for step in pointer_tokens(pointer) {
             let next = match &node.value {
                 NodeValue::Map(map) => map.get(&step).map(|entry| &entry.node),
                 NodeValue::List(nodes) => step.parse().ok().and_then(|index: usize| nodes.get(index)),

@@ -162,7 +162,7 @@ impl FormSchema {
         let violations = check.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
         let error = violations.first()?;
         let path = error.instance_path().to_string();
-        let name = path.split('/').nth(1).unwrap_or_default().replace("~1", "/").replace("~0", "~");
+        let name = json_schema::pointer_tokens(&path).next().unwrap_or_default();
         let field = self.fields.iter().find(|field| field.name == name && !path.is_empty());
         let problem = field.and_then(|field| field.validate(answer.get(&field.name)?).err());
         Some(match problem {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{FieldChoice, Kind, simplify};
-use crate::model::JsonObject;
+use crate::{json_schema::resolve_reference, model::JsonObject};
 
 /// Limits the schemas of one form that are visited, including references.
 const MAX_VISITED: usize = 10_000;
@@ -56,8 +56,7 @@ impl<'s> SchemaReader<'s> {
             self.left -= 1;
             plain.add(&keywords);
             if let Some(Value::String(reference)) = plain.keywords.shift_remove("$ref") {
-                let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-                next = target.and_then(Value::as_object).cloned();
+                next = self.root.as_object().and_then(|root| resolve_reference(root, &reference)).cloned();
                 continue;
             }
             if let Some(Value::Array(all)) = plain.get("allOf")

@@ -13,7 +13,7 @@ use kapell::{
     },
     runtime::{self, Agents, CallFuture, RuntimeHost, Services},
     ui::{
-        human::policy::NoInput,
+        answers::policy::NoInput,
         reporters::{Reporter, plain::PlainReporter},
         terminal::screen::Screen,
     },

@@ -9,9 +9,9 @@ use crate::{
     journal::ControlRequest,
     ui::{
         forms::form_prompt::AnswerInput,
-        history::{AskedQuestion, QuestionLog, answer_action},
+        history::{AskedQuestion, QuestionLog},
     },
-    view::text::printable,
+    view::text::{answer_action, printable},
 };
 
 /// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.

@@ -15,8 +15,9 @@ use crate::{
     model::DefaultAnswer,
     ui::{
         forms::form_prompt,
-        history::{AskedQuestion, QuestionLog, format_time},
+        history::{AskedQuestion, QuestionLog},
     },
+    view::time::format_time,
 };
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! Shows runs to people and asks them questions: the terminal, forms, reporters, and history.
 
+pub mod answers;
 pub mod forms;
 pub mod history;
 pub mod human;

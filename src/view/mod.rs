@@ -6,6 +6,7 @@ mod run_result;
 pub mod run_view;
 mod spending;
 pub mod text;
+pub mod time;
 
 pub use graph::{dot, mermaid};
 pub use result_text::result_text;

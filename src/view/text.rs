@@ -5,7 +5,7 @@ use std::time::Duration;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{QuestionId, Task, text::truncate_chars};
+use crate::model::{Answer, QuestionId, Task, Usage, text::truncate_chars};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
@@ -58,6 +58,20 @@ pub fn kept(results: usize, unsettled: usize) -> String {
         (0, _) => format!("has {}", calls()),
         _ => format!("keeps {} and has {}", count_text(results, "earlier result"), calls()),
     }
+}
+
+/// Describes the action of an answer.
+pub fn answer_action(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Accept { .. } => "accepted",
+        Answer::Decline => "declined",
+        Answer::Cancel => "dismissed",
+    }
+}
+
+/// Formats token counts.
+pub(crate) fn tokens_text(usage: Usage) -> String {
+    format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     model::{ParamsFile, Record, RunId, Timestamp},
     runtime::AgentProbe,
     system::clock,
-    ui::history::DisplayContext,
+    view::time::DisplayContext,
 };
 
 /// Reads the agents file.

@@ -17,11 +17,11 @@ use crate::{
     model::{RunId, RunStatus},
     system::process::RequestSender,
     ui::{
-        human::{
-            Human,
-            answers::AnswerRules,
+        answers::{
             policy::{NoInput, RemoteAnswers, RulesThenHuman},
+            rules::AnswerRules,
         },
+        human::Human,
         reporters::live_answer::DisplayedAnswer,
         terminal::{prompter::TerminalPrompter, screen::Screen},
     },

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::{
     form::{FormField, FormSchema},
+    typed_text::strip_control_sequences,
     url_prompt::PageUrl,
 };
 use crate::{
     model::{Answer, Asker, Effect, Form, ItemPlace, JsonObject, ProposedCall, Question, RunId},
-    ui::terminal::line_reader::strip_control_sequences,
     view::text::{printable, printable_lines, truncated},
 };
 

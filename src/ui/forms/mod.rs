@@ -2,4 +2,5 @@
 
 pub mod form;
 pub mod form_prompt;
+pub(crate) mod typed_text;
 pub(crate) mod url_prompt;

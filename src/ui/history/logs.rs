@@ -5,15 +5,15 @@ use std::{borrow::Cow, io::Write, thread, time::Duration};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{
-    format_time_with,
-    show::{answer_action, tokens_text},
-};
 use crate::{
     journal::JournalReader,
     model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, PlanPatch, Record, RunId, TaskId},
     ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe},
-    view::text::{count_text, describe_request, describe_task, format_elapsed, kept, printable, safe_json, truncated},
+    view::text::{
+        answer_action, count_text, describe_request, describe_task, format_elapsed, kept, printable, safe_json,
+        tokens_text, truncated,
+    },
+    view::time::format_time_with,
 };
 
 /// The interval between polls for new events.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    DisplayContext, format_duration, format_time, last_event, run_status,
+    list::run_status,
     spending::{self, Budgets},
     text_table::{TableRow, TextTable},
 };
@@ -17,7 +17,11 @@ use crate::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, ProposedCall,
         QuestionId, Record, RequestId, RunId, RunStatus, SamplingOrigin, SentCall, TaskId, Timestamp, Usage,
     },
-    view::{Ledger, RunResult, RunResultBuilder, SpendingBreakdown, TaskResult, text::count_text},
+    view::{
+        Ledger, RunResult, RunResultBuilder, SpendingBreakdown, TaskResult,
+        text::{answer_action, count_text, tokens_text},
+        time::{DisplayContext, format_duration, format_time, last_event},
+    },
 };
 
 /// The details of a run, folded from its events.
@@ -461,20 +465,6 @@ impl RunDetails {
         }
         table
     }
-}
-
-/// Describes the action of an answer.
-pub fn answer_action(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Accept { .. } => "accepted",
-        Answer::Decline => "declined",
-        Answer::Cancel => "dismissed",
-    }
-}
-
-/// Formats token counts.
-pub(super) fn tokens_text(usage: Usage) -> String {
-    format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
 }
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ mod tests {
 
     use crate::{
         journal::samples::{records_from_events, sample_run_id, sample_task},
-        ui::history::{DisplayContext, RunDetails},
+        ui::history::RunDetails,
+        view::time::DisplayContext,
     };
 
     /// Returns a planned run with every kind of spending, for two tasks and outside of tasks.

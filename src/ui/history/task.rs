@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{DisplayContext, show::RunDetails, text_table::TextTable};
-use crate::model::{SentCall, TaskId};
+use super::{show::RunDetails, text_table::TextTable};
+use crate::{
+    model::{SentCall, TaskId},
+    view::time::DisplayContext,
+};
 
 /// One task of a run.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 use console::{Alignment, measure_text_width, pad_str};
 
-use super::text::printable;
+use crate::view::text::printable;
 
 /// The rows of a table.
 #[derive(Debug, Default)]

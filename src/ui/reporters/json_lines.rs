@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Reporter;
+use super::reporter::Reporter;
 use crate::{
     journal::{JournalError, JournalReader},
     model::{AttemptId, Record, RunId},

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use owo_colors::{OwoColorize, Style};
 use parking_lot::Mutex;
 
-use super::Reporter;
+use super::reporter::Reporter;
 use crate::{
     model::{Event, Record, RunId, RunStatus, TaskId, Timestamp},
     ui::terminal::screen::{Screen, ScreenSize},

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Reporter;
+use super::reporter::Reporter;
 use crate::{
     engine::synthesis::answer::parse_repair_request,
     model::{AttemptId, ChatMessage, Event, Outcome, Record, RunStatus, TaskId},

@@ -3,7 +3,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::Reporter;
+use super::reporter::Reporter;
 use crate::{
     model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp},
     ui::terminal::screen::Screen,

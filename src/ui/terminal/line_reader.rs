@@ -14,6 +14,8 @@ use nix::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use crate::ui::forms::typed_text::strip_control_sequences;
+
 /// The maximum length of a line. Typed lines are far shorter.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
@@ -148,51 +150,6 @@ fn decode_line(line: &[u8]) -> String {
     strip_control_sequences(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']))
 }
 
-/// Removes control sequences, such as those of arrow keys and bracketed paste, and control characters other than tabs
-/// and line breaks.
-pub(crate) fn strip_control_sequences(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        let introducer = match c {
-            '\x1b' => match rest.next() {
-                Some(introducer) => introducer,
-                None => break,
-            },
-            // The eight-bit forms of the same introducers.
-            '\u{9b}' => '[',
-            '\u{8f}' => 'O',
-            '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}' => ']',
-            '\n' | '\t' => {
-                kept.push(c);
-                continue;
-            }
-            c => {
-                kept.extend((!c.is_control()).then_some(c));
-                continue;
-            }
-        };
-        match introducer {
-            '[' => {
-                while rest.next_if(|c| matches!(c, ' '..='?')).is_some() {}
-                rest.next_if(|c| matches!(c, '@'..='~'));
-            }
-            'O' => {
-                rest.next_if(|c| c.is_ascii_alphanumeric());
-            }
-            ']' | 'P' | 'X' | '^' | '_' => {
-                while let Some(c) = rest.next() {
-                    if matches!(c, '\x07' | '\u{9c}') || c == '\x1b' && rest.next_if_eq(&'\\').is_some() {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{io::BufReader, sync::mpsc};
@@ -235,21 +192,6 @@ pub(crate) mod tests {
         }
         let lines = LineReader::new(BufReader::new(PanickingKeyboard)).expect("a thread");
         assert_eq!([lines.next_line().await, lines.next_line().await], [None, None]);
-    }
-
-    #[test]
-    fn strips_typed_control_sequences() {
-        for (typed, kept) in [
-            ("ab\x1b[A\x1b[D\x1b[1;5Cc", "abc"),
-            ("\x1b[200~pasted text\x1b[201~", "pasted text"),
-            ("\x1bOP\x1bOAx", "x"),
-            ("a\x1b]0;title\x07b\x1b]8;;u\x1b\\c", "abc"),
-            ("a\u{9b}31mb\u{9d}0;t\u{9c}c\u{85}", "abc"),
-            ("a\x08\x7f\x00b\x1b", "ab"),
-            ("\x1b[3~\x1bb \u{fc}\t[A", " \u{fc}\t[A"),
-        ] {
-            assert_eq!(decode_line(typed.as_bytes()), kept, "{typed:?}");
-        }
     }
 
     #[tokio::test]

@@ -14,7 +14,6 @@ use super::{
     line_reader::{LineReader, is_in_foreground},
     screen::{OpenPrompt, Screen},
 };
-use crate::view::text::{printable, printable_lines, truncated};
 use crate::{
     model::{Answer, Form, JsonObject, Question, RunId},
     ui::{
@@ -23,8 +22,9 @@ use crate::{
             form_prompt::{asker_name, call_lines, details},
             url_prompt::{Browser, PageUrl},
         },
-        human::{Human, HumanResponse, policy::default_response},
+        human::{Human, HumanResponse, default_response},
     },
+    view::text::{printable, printable_lines, truncated},
 };
 
 /// The command that declines any question.

@@ -84,11 +84,6 @@ const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
     ("model", "plan", "replan"),
     ("planner", "goal", "repair_loop"),
     ("planner", "plan_draft", "goal"),
-    ("ui", "forms", "terminal"),
-    ("ui", "terminal", "human"),
-    ("ui/forms/form", "mod", "typed"),
-    ("ui/forms/form", "schema", "mod"),
-    ("ui/terminal/screen", "mod", "paint"),
 ];
 
 /// The number of places that are listed for an import.

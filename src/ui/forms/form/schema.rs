@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{FieldChoice, Kind, simplify};
+use super::kind::{FieldChoice, Kind, simplify};
 use crate::{json_schema::resolve_reference, model::JsonObject};
 
 /// Limits the schemas of one form that are visited, including references.

@@ -1,6 +1,7 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
+use super::{field::FormField, form_schema::FormSchema};
+use crate::model::JsonObject;
 
 fn fields(schema: Value) -> FormSchema {
     let Value::Object(schema) = schema else { panic!("an object") };

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::{FieldChoice, Kind, simplify};
+use super::kind::{FieldChoice, Kind, simplify};
 use crate::model::has_leading_zero;
 
 impl Kind {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Device, OutputStream, ScreenSize};
+use super::device::{Device, OutputStream, ScreenSize};
 
 /// A device that keeps all text, regardless of the stream.
 #[derive(Clone, Default)]

@@ -1,32 +1,34 @@
 //! Overlays that cover the live view while they are open: prompts, and answers that are being written.
 
-use super::{OutputStream, Screen, paint::PaintStep};
+use std::sync::Arc;
+
+use super::{device::OutputStream, paint::PaintStep, thread::ScreenThread};
 
 /// An open prompt.
 #[derive(Debug)]
 pub struct OpenPrompt {
-    screen: Screen,
+    thread: Arc<ScreenThread>,
 }
 
 impl OpenPrompt {
-    pub(super) fn new(screen: Screen) -> Self {
-        screen.shared().update(|state| {
+    pub(super) fn new(thread: Arc<ScreenThread>) -> Self {
+        thread.shared.update(|state| {
             state.open_prompts += 1;
             state.is_stale = true;
         });
-        Self { screen }
+        Self { thread }
     }
 
     /// Writes text unchanged; the cursor stays at its end.
     pub fn write(&self, text: &str) {
-        self.screen
-            .shared()
+        self.thread
+            .shared
             .update(|state| state.queue.push_back(PaintStep::Text(OutputStream::Messages, text.to_owned())));
     }
 
     /// Waits until the screen thread panics, after which the prompt cannot be shown.
     pub async fn failed(&self) {
-        self.screen.failed().await;
+        self.thread.shared.failed.cancelled().await;
     }
 
     /// Writes complete lines.
@@ -37,13 +39,13 @@ impl OpenPrompt {
 
     /// Records that a line was typed, which the terminal echoed with its line break.
     pub fn record_input(&self) {
-        self.screen.shared().update(|state| state.queue.push_back(PaintStep::LineBreakTyped));
+        self.thread.shared.update(|state| state.queue.push_back(PaintStep::LineBreakTyped));
     }
 }
 
 impl Drop for OpenPrompt {
     fn drop(&mut self) {
-        let shared = self.screen.shared();
+        let shared = &self.thread.shared;
         shared.update(|state| {
             state.open_prompts -= 1;
             state.close_overlay(shared.capabilities);
@@ -54,21 +56,21 @@ impl Drop for OpenPrompt {
 /// An answer that is being written.
 #[derive(Debug)]
 pub struct OpenAnswer {
-    screen: Screen,
+    thread: Arc<ScreenThread>,
 }
 
 impl OpenAnswer {
-    pub(super) fn new(screen: Screen) -> Self {
-        screen.shared().update(|state| {
+    pub(super) fn new(thread: Arc<ScreenThread>) -> Self {
+        thread.shared.update(|state| {
             state.open_answers += 1;
             state.is_stale = true;
         });
-        Self { screen }
+        Self { thread }
     }
 
     /// Appends text unchanged. Text that the terminal has not accepted yet is merged into one piece.
     pub fn write(&self, more: &str) {
-        self.screen.shared().update(|state| match state.queue.back_mut() {
+        self.thread.shared.update(|state| match state.queue.back_mut() {
             Some(PaintStep::Text(OutputStream::Answer, text)) => text.push_str(more),
             _ => state.queue.push_back(PaintStep::Text(OutputStream::Answer, more.to_owned())),
         });
@@ -77,7 +79,7 @@ impl OpenAnswer {
 
 impl Drop for OpenAnswer {
     fn drop(&mut self) {
-        let shared = self.screen.shared();
+        let shared = &self.thread.shared;
         shared.update(|state| {
             state.open_answers -= 1;
             state.close_overlay(shared.capabilities);

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
-use super::{OutputStream, ScreenCapabilities, ScreenSize};
+use super::device::{OutputStream, ScreenCapabilities, ScreenSize};
 use crate::view::text::{printable_styled, printable_unstyled};
 
 /// A step of output.

@@ -4,10 +4,13 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-use super::{Human, HumanResponse, answers::AnswerRules};
+use super::rules::AnswerRules;
 use crate::{
-    model::{Answer, Asker, Question},
-    ui::terminal::screen::Screen,
+    model::Question,
+    ui::{
+        human::{Human, HumanResponse, default_response},
+        terminal::screen::Screen,
+    },
     view::text::printable,
 };
 
@@ -34,17 +37,6 @@ pub struct RemoteAnswers;
 impl Human for RemoteAnswers {
     async fn ask(&self, _: &Question) -> HumanResponse {
         std::future::pending().await
-    }
-}
-
-/// Returns the response to a question that cannot be answered, for the given reason.
-pub(crate) fn default_response(question: &Question, reason: &str) -> HumanResponse {
-    match question.asker {
-        Asker::Plan { .. } | Asker::Replan { .. } | Asker::Host { .. } => {
-            HumanResponse::Deferred { reason: reason.to_owned() }
-        }
-        // An agent waits only during its call, and cannot continue without an answer.
-        Asker::Agent(_) => HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() },
     }
 }
 
@@ -104,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Form, Origin},
+        model::{Answer, Asker, Form, Origin},
         ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
     };
 

@@ -1,9 +1,6 @@
-//! Gets answers from people, or from rules that people wrote.
+//! The interface to the sources of answers: people, and rules that people wrote.
 
-pub mod answers;
-pub mod policy;
-
-use crate::model::{Answer, Question};
+use crate::model::{Answer, Asker, Question};
 
 /// A source of answers. Dropping the future withdraws the question.
 #[async_trait::async_trait]
@@ -50,4 +47,15 @@ pub enum HumanResponse {
         /// The reason.
         reason: String,
     },
+}
+
+/// Returns the response to a question that cannot be answered, for the given reason.
+pub(crate) fn default_response(question: &Question, reason: &str) -> HumanResponse {
+    match question.asker {
+        Asker::Plan { .. } | Asker::Replan { .. } | Asker::Host { .. } => {
+            HumanResponse::Deferred { reason: reason.to_owned() }
+        }
+        // An agent waits only during its call, and cannot continue without an answer.
+        Asker::Agent(_) => HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() },
+    }
 }

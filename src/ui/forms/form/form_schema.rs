@@ -1,0 +1,108 @@
+//! A whole form: its fields, and the check of a whole answer.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    checks::{compile, parts},
+    field::FormField,
+    schema::SchemaReader,
+};
+use crate::{
+    json_schema::{self, CompiledSchema},
+    model::JsonObject,
+};
+
+/// The maximum length of the description of a problem, in bytes.
+const MAX_PROBLEM_BYTES: usize = 1_000;
+
+/// A form: fields in the order of the schema.
+#[derive(Debug)]
+pub struct FormSchema {
+    pub(super) fields: Vec<FormField>,
+    schema: Option<CompiledSchema>,
+    /// The reason that answers are not checked, if any.
+    pub unchecked_reason: Option<String>,
+}
+
+impl FormSchema {
+    /// Parses a schema. An invalid schema gives a form that accepts anything, and the agent validates the answer.
+    pub fn parse_schema(schema: &JsonObject) -> Self {
+        let document = Value::Object(schema.clone());
+        let mut reader = SchemaReader::new(&document);
+        let form = reader.plain(&document);
+        let required: Vec<&str> =
+            form.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = form.get("properties").and_then(Value::as_object);
+        let check = properties.and_then(|properties| parts(schema, properties)).map(Arc::new);
+        let fields = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, property)| {
+                let read = reader.plain(property);
+                FormField::parse_schema(name, &read, required.contains(&name.as_str()), &mut reader, check.clone())
+            })
+            .collect();
+        let (whole, unchecked) = match compile(document.clone()) {
+            Ok(whole) => (Some(whole), None),
+            Err(unchecked) => (None, Some(unchecked.to_string())),
+        };
+        Self { fields, schema: whole, unchecked_reason: unchecked }
+    }
+
+    /// Returns the fields.
+    pub fn iter(&self) -> impl Iterator<Item = &FormField> {
+        self.fields.iter()
+    }
+
+    /// Returns whether the form has no fields, so that only a yes or no is requested.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Completes an answer with the defaults of the fields and validates it.
+    ///
+    /// # Errors
+    /// Describes the field that is unknown, missing, or invalid.
+    pub fn complete_answer(&self, mut given: JsonObject) -> Result<Value, String> {
+        if let Some(name) = given.keys().find(|name| self.fields.iter().all(|field| field.name != **name)) {
+            let known: Vec<_> = self.fields.iter().map(|field| format!("`{}`", field.name)).collect();
+            return Err(format!("`{name}` is no field of the form; it has {}", known.join(", ")));
+        }
+        for field in &self.fields {
+            match (given.get(&field.name), &field.default) {
+                (Some(_), _) => {}
+                (None, Some(default)) => {
+                    given.insert(field.name.clone(), default.clone());
+                }
+                (None, None) if field.required && field.nullable => {
+                    given.insert(field.name.clone(), Value::Null);
+                }
+                (None, None) if field.required => return Err(format!("`{}` is required", field.name)),
+                (None, None) => {}
+            }
+        }
+        let answer = Value::Object(given);
+        match self.violation(&answer) {
+            Some(problem) => Err(problem),
+            None => Ok(answer),
+        }
+    }
+
+    /// Describes the problem of an answer, if any. Validates the whole answer, then the field that the violation names.
+    fn violation(&self, answer: &Value) -> Option<String> {
+        let check = self.schema.as_ref().or_else(|| self.fields.first()?.validator.as_deref())?;
+        // An answer that takes too much work to validate is left to the agent.
+        let violations = check.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
+        let error = violations.first()?;
+        let path = error.instance_path().to_string();
+        let name = json_schema::pointer_tokens(&path).next().unwrap_or_default();
+        let field = self.fields.iter().find(|field| field.name == name && !path.is_empty());
+        let problem = field.and_then(|field| field.validate(answer.get(&field.name)?).err());
+        Some(match problem {
+            Some(problem) => format!("`{name}`: {problem}"),
+            None => format!("at `{path}`: {}", json_schema::bounded_message(error, MAX_PROBLEM_BYTES)),
+        })
+    }
+}

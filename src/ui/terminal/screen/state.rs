@@ -1,0 +1,180 @@
+//! The state that the handles of a screen share with its thread.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    device::{ScreenCapabilities, ScreenSize},
+    paint::PaintStep,
+};
+use crate::view::text::count_text;
+
+/// Limits the bytes of lines that wait to be written: tens of thousands of lines.
+///
+/// If the output is stalled, further lines are counted and dropped. A run never waits for its reader, and the journal
+/// has every event.
+pub(super) const MAX_QUEUED_BYTES: usize = 1 << 22;
+
+/// Limits the bytes of lines that wait for the next frame. Beyond that, they are written immediately.
+pub(super) const MAX_DEFERRED_BYTES: usize = 1 << 17;
+
+/// The maximum number of lines that an open prompt holds back. Beyond that, they are written despite the prompt.
+pub(super) const MAX_HELD_LINES: usize = 256;
+
+/// A callback that returns the lines of the live view for a screen size. It runs on the screen thread.
+pub type LiveRegion = Arc<dyn Fn(ScreenSize) -> Vec<String> + Send + Sync>;
+
+pub(super) struct ScreenShared {
+    pub(super) capabilities: ScreenCapabilities,
+    /// Held briefly, and never while writing or drawing.
+    pub(super) state: Mutex<ScreenState>,
+    /// Signals that the thread has work.
+    pub(super) has_work: Condvar,
+    /// Signals that the thread has written.
+    pub(super) drained: Condvar,
+    /// Cancelled when the thread has panicked, since queued output may be lost.
+    pub(super) failed: CancellationToken,
+}
+
+#[derive(Default)]
+pub(super) struct ScreenState {
+    /// The steps to write, in order.
+    pub(super) queue: VecDeque<PaintStep>,
+    /// The bytes of the lines in `queue`.
+    pub(super) queued_bytes: usize,
+    /// The number of lines that were dropped after the last one in `queue`.
+    pub(super) omitted_lines: usize,
+    /// The lines that an open prompt or answer holds back.
+    pub(super) held_lines: VecDeque<String>,
+    /// The number of open prompts.
+    pub(super) open_prompts: usize,
+    /// The number of answers that are being written.
+    pub(super) open_answers: usize,
+    pub(super) region: Option<LiveRegion>,
+    /// Set if the live view was shown, hidden, or covered since it was drawn.
+    pub(super) is_stale: bool,
+    /// The number of callers that wait for a flush, for which the next frame is drawn early.
+    pub(super) flush_waiters: usize,
+    pub(super) is_writing: bool,
+    /// The condition that the idle thread waits for.
+    pub(super) wait_reason: WaitReason,
+    pub(super) is_closing: bool,
+    /// Set once the thread has ended, after which waiting is pointless.
+    pub(super) has_ended: bool,
+}
+
+/// The condition that the thread waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum WaitReason {
+    /// No wait: the thread checks the state before it waits.
+    #[default]
+    Nothing,
+    /// The next frame, or urgent work.
+    Frame,
+    /// Any work.
+    Work,
+}
+
+impl ScreenShared {
+    pub(super) fn new(capabilities: ScreenCapabilities) -> Self {
+        Self {
+            capabilities,
+            state: Mutex::default(),
+            has_work: Condvar::new(),
+            drained: Condvar::new(),
+            failed: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, ScreenState> {
+        self.state.lock()
+    }
+
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut ScreenState) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let wakes = match state.wait_reason {
+            WaitReason::Nothing => false,
+            WaitReason::Frame => state.is_urgent(),
+            WaitReason::Work => true,
+        };
+        drop(state);
+        if wakes {
+            self.has_work.notify_one();
+        }
+        result
+    }
+
+    pub(super) fn wait_while(&self, waiting: impl Fn(&ScreenState) -> bool) {
+        let mut state = self.state();
+        while waiting(&state) && !state.has_ended {
+            self.drained.wait(&mut state);
+        }
+    }
+}
+
+impl ScreenState {
+    pub(super) fn add_line(&mut self, line: String) {
+        if self.queued_bytes + line.len() > MAX_QUEUED_BYTES {
+            self.omitted_lines += 1;
+            return;
+        }
+        self.report_omitted();
+        self.queued_bytes += line.len();
+        self.queue.push_back(PaintStep::Line(line));
+    }
+
+    /// Queues a line with the number of dropped lines, if any.
+    pub(super) fn report_omitted(&mut self) {
+        let omitted = std::mem::take(&mut self.omitted_lines);
+        if omitted > 0 {
+            let line = format!(
+                "… {} left out because the output accepted none; `kapell logs` has every event",
+                count_text(omitted, "line")
+            );
+            self.queued_bytes += line.len();
+            self.queue.push_back(PaintStep::Line(line));
+        }
+    }
+
+    pub(super) fn release_held_lines(&mut self) {
+        while let Some(line) = self.held_lines.pop_front() {
+            self.add_line(line);
+        }
+    }
+
+    /// Returns whether the work cannot wait for the next frame: a prompt or answer is open, a caller waits, the screen
+    /// closes, or much is queued.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.flush_waiters > 0
+            || self.is_closing
+            || self.open_prompts + self.open_answers > 0
+            || self.queued_bytes >= MAX_DEFERRED_BYTES
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_stale
+    }
+
+    /// Returns whether lines are held back, because they would interrupt a prompt or an answer.
+    pub(super) fn holds_lines(&self, abilities: ScreenCapabilities) -> bool {
+        self.open_answers > 0 || abilities.live && self.open_prompts > 0
+    }
+
+    /// Ends a prompt or an answer that is no longer counted as open.
+    pub(super) fn close_overlay(&mut self, abilities: ScreenCapabilities) {
+        self.queue.push_back(PaintStep::EndText);
+        self.is_stale = true;
+        if !self.holds_lines(abilities) {
+            self.release_held_lines();
+        }
+    }
+
+    /// Returns the live view to draw, unless a prompt, an answer, or the closing of the screen hides it.
+    pub(super) fn view(&self, abilities: ScreenCapabilities) -> Option<LiveRegion> {
+        let is_covered = self.open_prompts + self.open_answers > 0 || self.is_closing;
+        self.region.clone().filter(|_| abilities.live && !is_covered)
+    }
+}

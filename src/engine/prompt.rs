@@ -173,6 +173,7 @@ impl Transition<'_> {
         let problems =
             if self.run.is_synthesis(node) { answer::check_answer(&text, &self.run.sources(node)) } else { Vec::new() };
         if !problems.is_empty() {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let problems = problems.join("; ");
             if !last {
                 let request = answer::repair_request(&problems);

@@ -38,7 +38,7 @@ impl State {
                 TaskState::Ended(Outcome::Succeeded(_)) => None,
                 TaskState::Ended(Outcome::Failed(failure)) => Some(UnfinishedTask::failed(&other.id, failure)),
                 TaskState::Ended(Outcome::Skipped(reason)) => UnfinishedTask::skipped(&other.id, reason),
-                _ => Some(UnfinishedTask::canceled(&other.id)),
+                _ => Some(UnfinishedTask::cancelled(&other.id)),
             })
             .collect()
     }

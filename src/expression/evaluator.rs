@@ -5,7 +5,7 @@ mod budget;
 mod builtins;
 mod operators;
 
-use std::{ops::Range, sync::Arc};
+use std::{error::Error as _, ops::Range, sync::Arc};
 
 use minijinja::{
     Error, ErrorKind,
@@ -14,10 +14,10 @@ use minijinja::{
 use serde_json::{Number, Value};
 
 use super::{
-    EvalContext, ExpressionError, ResolvedValue, closest_match, resolve,
-    scan::{Invocation, InvocationKind, ScannedExpression},
+    EvalContext, ExpressionError, ExpressionErrorKind, ResolvedValue, closest_match, resolve,
+    scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL},
 };
-use budget::{Count, Taken, refused};
+use budget::{Count, LimitExceeded, PathSteps, invalid_operation};
 use builtins::{ENVIRONMENT, function_names};
 pub(super) use builtins::{filter_names, test_names};
 use operators::Bounded;
@@ -46,10 +46,11 @@ fn check_name(
         return Ok(());
     }
     let name = &text[call.range.clone()];
-    let error = ExpressionError::new(format!("there is no {kind} `{name}`"), call.range.clone());
+    let message = format!("unknown {kind} `{name}`");
+    let error = ExpressionError::new(ExpressionErrorKind::UnknownFunction, message, call.range.clone());
     Err(match closest_match(name, all.clone()) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error.with_help(format!("there is {}", all.collect::<Vec<_>>().join(", "))),
+        None => error.with_help(format!("known {kind}s: {}", all.collect::<Vec<_>>().join(", "))),
     })
 }
 
@@ -58,13 +59,14 @@ pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_
     let mut prepared = PreparedExpression::new(scanned);
     let expression = prepared.compile()?;
     // All paths are resolved first, but a missing value is an error only when the evaluation uses it.
-    let (mut resolved, mut taken) = (Vec::with_capacity(scanned.paths.len()), Taken::default());
+    let (mut resolved, mut steps) = (Vec::with_capacity(scanned.paths.len()), PathSteps::default());
     for path in &scanned.paths {
         let value = resolve::resolve(path, scanned.text, context).map(ResolvedValue::into_value);
         if let Ok(value) = &value {
-            taken.add(value).map_err(|error| {
+            steps.add(value).map_err(|error| {
                 let detail = error.detail().unwrap_or_default();
-                ExpressionError::new(detail, path.range.clone()).with_help(ELSEWHERE)
+                ExpressionError::new(ExpressionErrorKind::LimitExceeded, detail, path.range.clone())
+                    .with_help(USE_A_TOOL)
             })?;
         }
         resolved.push(value);
@@ -76,7 +78,7 @@ pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_
         .map(|(index, (resolved, path))| match resolved {
             Ok(value) => Computed::from(Serde(value)),
             Err(_) if path.is_optional => Computed::UNDEFINED,
-            Err(_) => Computed::from(refused(format!("{MISSING_PATH_PREFIX}{index}"))),
+            Err(_) => Computed::from(invalid_operation(format!("{MISSING_PATH_PREFIX}{index}"))),
         })
         .collect();
     let computed = expression.eval(Computed::from_object(PathValues(names))).and_then(|value| to_json(&value));
@@ -86,9 +88,6 @@ pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_
         missing.unwrap_or_else(|| prepared.error(&error))
     })
 }
-
-/// The help for an expression that exceeds a limit.
-const ELSEWHERE: &str = "compute this in a tool instead";
 
 /// The prefix of the error for an unresolved path; its index follows.
 const MISSING_PATH_PREFIX: &str = "missing path ";
@@ -162,27 +161,67 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
         let range = if self.scanned.text.get(range.clone()).is_some() { range } else { whole };
         let detail = error.detail().unwrap_or_default();
         match error.kind() {
-            ErrorKind::UndefinedError => ExpressionError::new("a part of the expression has no value", range)
-                .with_help("`| default(…)` says what to take instead"),
+            ErrorKind::UndefinedError => {
+                let message = "a part of the expression has no value";
+                ExpressionError::new(ExpressionErrorKind::Undefined, message, range)
+                    .with_help("`| default(…)` sets a default value")
+            }
             ErrorKind::SyntaxError => {
-                let error = ExpressionError::new(format!("this is no expression: {detail}"), range);
-                match self.operator_help() {
+                let message = format!("invalid expression: {detail}");
+                let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, range);
+                match operator_help(&self.bounded.text) {
                     Some(help) => error.with_help(help),
                     None => error,
                 }
             }
-            _ if detail.is_empty() => ExpressionError::new(error.kind().to_string(), range),
-            _ => ExpressionError::new(detail, range),
+            kind => {
+                let is_limit = error.source().is_some_and(|source| source.is::<LimitExceeded>());
+                let message = if detail.is_empty() { kind.to_string() } else { detail.to_owned() };
+                let kind = match kind {
+                    _ if is_limit => ExpressionErrorKind::LimitExceeded,
+                    ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
+                        ExpressionErrorKind::UnknownFunction
+                    }
+                    _ => ExpressionErrorKind::InvalidOperation,
+                };
+                ExpressionError::new(kind, message, range)
+            }
         }
     }
+}
 
-    /// Returns help for operators of other languages.
-    fn operator_help(&self) -> Option<&'static str> {
-        [("&&", "write `and` for `&&`"), ("||", "write `or` for `||`"), ("!", "write `not` for `!`")]
-            .into_iter()
-            .find(|(sign, _)| self.bounded.text.replace("!=", "").contains(sign))
-            .map(|(_, help)| help)
+/// Returns help for operators of other languages in an expression.
+fn operator_help(text: &str) -> Option<&'static str> {
+    let mut operators = outside_quotes(text);
+    for comparison in ["==", "!=", "<=", ">="] {
+        operators = operators.replace(comparison, " ");
     }
+    [
+        ("&&", "write `and` instead of `&&`"),
+        ("||", "write `or` instead of `||`"),
+        ("!", "write `not` instead of `!`"),
+        ("=", "write `==` to compare"),
+    ]
+    .into_iter()
+    .find(|(sign, _)| operators.contains(sign))
+    .map(|(_, help)| help)
+}
+
+/// Returns the text without its quoted strings.
+fn outside_quotes(text: &str) -> String {
+    let mut outside = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match quote {
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None => outside.push(c),
+            Some(_) if c == '\\' => drop(chars.next()),
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+        }
+    }
+    outside
 }
 
 /// Converts a value to JSON. Integers stay exact, and values without a JSON equivalent are errors.
@@ -211,7 +250,7 @@ fn to_json_bounded(value: &Computed, count: &mut Count, level: usize) -> Result<
                 })
                 .collect::<Result<_, Error>>()?,
         ),
-        other => return Err(refused(format!("the result is {other}, which is no JSON"))),
+        other => return Err(invalid_operation(format!("the result is {other}, which JSON cannot express"))),
     })
 }
 
@@ -219,8 +258,9 @@ fn json_number(value: &Computed) -> Result<Number, Error> {
     if value.is_integer() {
         let whole =
             i64::try_from(value.clone()).map(Number::from).or_else(|_| u64::try_from(value.clone()).map(Number::from));
-        return whole.map_err(|_| refused(format!("the integer {value} is too large")));
+        return whole.map_err(|_| invalid_operation(format!("the integer {value} is too large")));
     }
     let float = f64::try_from(value.clone())?;
-    Number::from_f64(float).ok_or_else(|| refused(format!("the result is {float}, which is no JSON number")))
+    Number::from_f64(float)
+        .ok_or_else(|| invalid_operation(format!("the result is {float}, which JSON cannot express")))
 }

@@ -5,8 +5,8 @@ use std::{borrow::Cow, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    EvalContext, ExpressionError, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView,
-    closest_match,
+    EvalContext, ExpressionError, ExpressionErrorKind, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME,
+    TASK_FIELDS, TaskView, closest_match,
     scan::{ExpressionPath, PathSegment, PathStep},
 };
 use crate::model::{ContentBlock, ToolOutput, text::truncate_chars};
@@ -20,28 +20,28 @@ pub(super) fn resolve<'v>(
     text: &str,
     context: &EvalContext<'v>,
 ) -> Result<ResolvedValue<'v>, ExpressionError> {
-    let walk = PathResolver { path, text };
+    let resolver = PathResolver { path, text };
     let scope = match context {
         EvalContext::Run(scope) => scope,
         EvalContext::Document(document) => {
-            return walk.resolve_segments(ResolvedValue::Borrowed(walk.root_value(document)?), 0);
+            return resolver.resolve_segments(ResolvedValue::Borrowed(resolver.root_value(document)?), 0);
         }
     };
     match path.root {
-        "inputs" => walk.resolve_segments(ResolvedValue::Borrowed(scope.inputs), 0),
+        "inputs" => resolver.resolve_segments(ResolvedValue::Borrowed(scope.inputs), 0),
         "tasks" => {
             let id = path.segments[0].text();
             let Some(view) = scope.tasks.task(&id) else {
                 let message = format!("task `{id}` has not ended, or is not in the plan");
-                return Err(ExpressionError::new(message, walk.prefix_range(1)));
+                return Err(ExpressionError::new(ExpressionErrorKind::UnknownTask, message, resolver.prefix_range(1)));
             };
-            walk.resolve_segments(ResolvedValue::Task(view), 1)
+            resolver.resolve_segments(ResolvedValue::Task(view), 1)
         }
         root => match scope.item {
-            Some(item) if item.name == root => walk.resolve_segments(ResolvedValue::Borrowed(item.value), 0),
-            Some(item) if root == LOOP_NAME => walk.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
+            Some(item) if item.name == root => resolver.resolve_segments(ResolvedValue::Borrowed(item.value), 0),
+            Some(item) if root == LOOP_NAME => resolver.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
             _ => {
-                let error = unknown_name(root, scope.item.map(|item| item.name), walk.prefix_range(0));
+                let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
                 Err(match hyphenated_key_help(text, path.range.start) {
                     Some(help) => error.with_help(help),
                     None => error,
@@ -64,10 +64,10 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
 /// Returns the error for an unknown name.
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
     let known = binding.into_iter().chain(["inputs", "tasks"]);
-    let error = ExpressionError::new(format!("`{name}` means nothing here"), range);
+    let error = ExpressionError::new(ExpressionErrorKind::UnknownName, format!("unknown name `{name}`"), range);
     match closest_match(name, known.clone()) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error.with_help(format!("there is {}; texts stand in quotes", format_names(known))),
+        None => error.with_help(format!("known names: {}; text must be quoted", format_names(known))),
     }
 }
 
@@ -103,10 +103,10 @@ impl ResolvedValue<'_> {
         match self {
             Self::Borrowed(Value::String(part)) => text.push_str(part),
             Self::Text(part) => text.push_str(&part),
-            Self::Borrowed(value) => write!(text, "{value}").expect("a `String` takes every write"),
+            Self::Borrowed(value) => write!(text, "{value}").expect("writing to a `String` never fails"),
             other => match other.into_value() {
                 Value::String(part) => text.push_str(&part),
-                value => write!(text, "{value}").expect("a `String` takes every write"),
+                value => write!(text, "{value}").expect("writing to a `String` never fails"),
             },
         }
     }
@@ -143,8 +143,9 @@ impl PathResolver<'_, '_> {
             None => {
                 let known =
                     fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([RESOURCE_NAME]);
-                let error = ExpressionError::new(format!("the contents have no `{name}`"), self.prefix_range(0));
-                Err(error.with_help(format!("there is {}", format_names(known))))
+                let message = format!("the resource has no key `{name}`");
+                let error = ExpressionError::new(ExpressionErrorKind::UnknownKey, message, self.prefix_range(0));
+                Err(error.with_help(format!("known names: {}", format_names(known))))
             }
         }
     }
@@ -211,7 +212,7 @@ impl PathResolver<'_, '_> {
                     } else {
                         format!("it has {}", format_names(fields.keys().map(String::as_str)))
                     };
-                    let error = self.error_at(index, &format!("has no key `{key}`; {has}"));
+                    let error = self.unknown_key(index, &format!("has no key `{key}`; {has}"));
                     if let Some(help) = hyphenated_key_help(self.text, segment.end) {
                         return error.with_help(help);
                     }
@@ -222,9 +223,9 @@ impl PathResolver<'_, '_> {
             _ => {
                 let key = segment.text();
                 let kind = json_type_name(value);
-                let error = self.error_at(index, &format!("is {kind}, which has no `{key}`"));
+                let error = self.unknown_key(index, &format!("is {kind} and has no key `{key}`"));
                 Err(if value.is_string() && index > 1 && self.path.root == "tasks" {
-                    error.with_help("the tool returned text; `| fromjson` reads JSON out of a text")
+                    error.with_help("the tool returned text; `| fromjson` parses JSON")
                 } else {
                     error
                 })
@@ -250,8 +251,8 @@ impl PathResolver<'_, '_> {
         };
         let Some(position) = position else {
             let key = segment.text();
-            let error = self.error_at(index, &format!("is a list, which has no key `{key}`"));
-            return Err(error.with_help("an element is `[0]`; all of them in turn are what `foreach` is for"));
+            let error = self.unknown_key(index, &format!("is a list and has no key `{key}`"));
+            return Err(error.with_help("`[0]` is the first element; use `foreach` to process all of them"));
         };
         let from_start = if position < 0 { position + count as i64 } else { position };
         let at = usize::try_from(from_start).ok().filter(|at| *at < count);
@@ -259,7 +260,9 @@ impl PathResolver<'_, '_> {
     }
 
     fn index_out_of_range(&self, count: usize, position: i64, index: usize) -> ExpressionError {
-        self.error_at(index, &format!("has {count} elements, so there is no `[{position}]`"))
+        let elements = if count == 1 { "element" } else { "elements" };
+        let problem = format!("has {count} {elements}, so `[{position}]` is out of range");
+        self.error_at(index, ExpressionErrorKind::IndexOutOfRange, &problem)
     }
 
     /// Returns a field of a task or of an item.
@@ -272,9 +275,11 @@ impl PathResolver<'_, '_> {
         let name = segment.text();
         let output = || {
             view.output.ok_or_else(|| {
-                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { outcome_text(&view) };
-                let error = self.error_at(index, &format!("has no `{name}`: it {what}"));
-                error.with_help(format!("`| default(…)` says what to take instead of a missing `{name}`"))
+                let reason =
+                    if view.status == "succeeded" { "returned nothing".to_owned() } else { outcome_text(&view) };
+                let problem = format!("has no `{name}`: it {reason}");
+                let error = self.error_at(index, ExpressionErrorKind::NoOutput, &problem);
+                error.with_help("`| default(…)` sets a default value")
             })
         };
         let text = |text: Option<&'v str>| {
@@ -293,20 +298,23 @@ impl PathResolver<'_, '_> {
             ),
             (ITEMS_FIELD, Some(items)) => ResolvedValue::Items(items.clone()),
             ("text" | "content" | "resources", Some(_)) => {
-                let error = self.error_at(index, &format!("ran once for each item, so it has no `{name}` of its own"));
-                return Err(error.with_help(format!("an item's own is `items[0].{name}`; all outputs are `outputs`")));
+                let error = self.unknown_key(index, &format!("is a `foreach` task and has no `{name}` itself"));
+                return Err(
+                    error.with_help(format!("use `items[0].{name}` for one item, or `outputs` for all outputs"))
+                );
             }
             ("output", None) => output_value(output()?),
             ("text", None) => ResolvedValue::Text(output()?.text()),
             ("content", None) => ResolvedValue::Blocks(output()?.content.iter().collect()),
             ("resources", None) => ResolvedValue::Blocks(output()?.resources().collect()),
             ("outputs" | ITEMS_FIELD, None) => {
-                let error = self.error_at(index, &format!("is no `foreach` task, so it has no `{name}`"));
-                return Err(error.with_help("its output is `output`"));
+                let error = self.unknown_key(index, &format!("is not a `foreach` task and has no `{name}`"));
+                return Err(error.with_help("use `output`"));
             }
             _ => {
                 let fields = TASK_FIELDS.into_iter().filter(|field| *field != "outputs");
-                let error = self.error_at(index, &format!("has no `{name}`; it has {}", format_names(fields.clone())));
+                let error =
+                    self.unknown_key(index, &format!("has no `{name}`; it has {}", format_names(fields.clone())));
                 return Err(with_suggestion(error, &name, fields));
             }
         })
@@ -317,19 +325,24 @@ impl PathResolver<'_, '_> {
             true => "the plan has no inputs".to_owned(),
             false => format!("the plan has {}", format_names(fields.keys().map(String::as_str))),
         };
-        let error = ExpressionError::new(format!("there is no input `{name}`; {has}"), self.prefix_range(1));
+        let message = format!("unknown input `{name}`; {has}");
+        let error = ExpressionError::new(ExpressionErrorKind::UnknownInput, message, self.prefix_range(1));
         match name.split_once('-') {
             Some((first, _)) if fields.contains_key(first) => {
-                error.with_help("a name after `inputs.` runs over hyphens: put spaces around a minus sign")
+                error.with_help("names of inputs can contain hyphens; put spaces around a minus sign")
             }
             _ => with_suggestion(error, name, fields.keys().map(String::as_str)),
         }
     }
 
     /// Returns an error about the part of the path before segment `index`.
-    fn error_at(&self, index: usize, problem: &str) -> ExpressionError {
+    fn error_at(&self, index: usize, kind: ExpressionErrorKind, problem: &str) -> ExpressionError {
         let before = &self.text[self.prefix_range(index)];
-        ExpressionError::new(format!("`{before}` {problem}"), self.prefix_range(index + 1))
+        ExpressionError::new(kind, format!("`{before}` {problem}"), self.prefix_range(index + 1))
+    }
+
+    fn unknown_key(&self, index: usize, problem: &str) -> ExpressionError {
+        self.error_at(index, ExpressionErrorKind::UnknownKey, problem)
     }
 
     /// Returns the range of the path up to and excluding segment `count`.
@@ -356,10 +369,10 @@ fn outcome_text(view: &TaskView<'_>) -> String {
 
 fn with_suggestion<'n>(
     error: ExpressionError,
-    wanted: &str,
+    name: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> ExpressionError {
-    match closest_match(wanted, names) {
+    match closest_match(name, names) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
         None => error,
     }

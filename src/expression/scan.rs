@@ -4,12 +4,15 @@ use std::{borrow::Cow, ops::Range};
 
 use smallvec::SmallVec;
 
-use super::ExpressionError;
+use super::{ExpressionError, ExpressionErrorKind};
 
 /// The maximum length of an expression, in bytes: far more than a person writes, far less than deep trees need.
 const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 /// The maximum number of tokens in an expression. It bounds the depth of the tree, and so the stack.
 const MAX_TOKENS: usize = 1_000;
+
+/// The help for an expression that exceeds a limit.
+pub(super) const USE_A_TOOL: &str = "compute this in a tool instead";
 
 /// The result of a scan.
 pub(super) struct ScannedExpression<'e> {
@@ -96,10 +99,12 @@ enum PrecedingToken {
 pub(super) fn scan(text: &str) -> Result<ScannedExpression<'_>, ExpressionError> {
     if text.len() > MAX_EXPRESSION_BYTES {
         let message = format!("the expression is longer than {MAX_EXPRESSION_BYTES} bytes");
-        return Err(ExpressionError::new(message, 0..text.len()).with_help("compute this in a tool instead"));
+        return Err(
+            ExpressionError::new(ExpressionErrorKind::LimitExceeded, message, 0..text.len()).with_help(USE_A_TOOL)
+        );
     }
     if text.trim().is_empty() {
-        return Err(ExpressionError::new("the expression is empty", 0..text.len()));
+        return Err(ExpressionError::new(ExpressionErrorKind::InvalidSyntax, "the expression is empty", 0..text.len()));
     }
     let mut scanner = Scanner { text, offset: 0 };
     let mut scanned = ScannedExpression { text, paths: SmallVec::new(), invocations: Vec::new() };
@@ -127,7 +132,7 @@ pub(super) fn scan(text: &str) -> Result<ScannedExpression<'_>, ExpressionError>
         }
     }
     let message = format!("the expression has more than {MAX_TOKENS} parts");
-    Err(ExpressionError::new(message, 0..text.len()).with_help("compute this in a tool instead"))
+    Err(ExpressionError::new(ExpressionErrorKind::LimitExceeded, message, 0..text.len()).with_help(USE_A_TOOL))
 }
 
 struct Scanner<'e> {
@@ -146,9 +151,9 @@ impl<'e> Scanner<'e> {
         found
     }
 
-    fn consume_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'e str {
+    fn consume_while(&mut self, is_part: impl Fn(u8) -> bool) -> &'e str {
         let start = self.offset;
-        while self.peek().is_some_and(&wanted) {
+        while self.peek().is_some_and(&is_part) {
             self.offset += 1;
         }
         &self.text[start..self.offset]
@@ -183,8 +188,9 @@ impl<'e> Scanner<'e> {
         loop {
             match self.peek() {
                 None => {
-                    let message = format!("the text that starts with {} is not closed", char::from(quote));
-                    return Err(ExpressionError::new(message, start..self.text.len()));
+                    let message = format!("the string that starts with {} is not closed", char::from(quote));
+                    let range = start..self.text.len();
+                    return Err(ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, range));
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -245,8 +251,9 @@ impl<'e> Scanner<'e> {
         }
         self.offset = end;
         if root == "tasks" && !matches!(segments.first(), Some(PathSegment { step: PathStep::Name(_), .. })) {
-            return Err(ExpressionError::new("`tasks` must be followed by a task's id", start..end)
-                .with_help("write the id itself, as in `tasks.find.output` or `tasks['find'].output`"));
+            let message = "`tasks` must be followed by the ID of a task";
+            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, start..end);
+            return Err(error.with_help("write the ID itself, as in `tasks.find.output` or `tasks['find'].output`"));
         }
         Ok(ExpressionPath { root, segments, range: start..end, is_optional: self.is_missing_handled() })
     }

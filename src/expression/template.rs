@@ -5,7 +5,10 @@ use std::ops::Range;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::{EvalContext, ExpressionError, Reference, Scope, check, resolve::ResolvedValue, resolve_or_evaluate};
+use super::{
+    EvalContext, ExpressionError, ExpressionErrorKind, Reference, Scope, check, resolve::ResolvedValue,
+    resolve_or_evaluate,
+};
 
 const EXPRESSION_START: &str = "${{";
 const EXPRESSION_END: &str = "}}";
@@ -39,7 +42,7 @@ pub fn split_template(text: &str) -> Result<SmallVec<[TemplatePart<'_>; 3]>, Exp
         }
         pieces.extend(plain(done..open));
         let Some(length) = expression_length(&text[inside..]) else {
-            let error = ExpressionError::new("`${{` is not closed", open..inside);
+            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, "`${{` is not closed", open..inside);
             return Err(error.with_help("close it with `}}`; a literal `${{` is written `$${{`"));
         };
         pieces.push(TemplatePart::Expression(&text[inside..inside + length], inside..inside + length));
@@ -99,9 +102,9 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
         return Ok(Value::String(text.to_owned()));
     }
     let pieces = split_template(text)?;
-    let ground = EvalContext::Run(scope);
+    let context = EvalContext::Run(scope);
     let find = |expression, range: &Range<usize>| {
-        resolve_or_evaluate(expression, &ground).map_err(|error| error.shifted_by(range.start))
+        resolve_or_evaluate(expression, &context).map_err(|error| error.shifted_by(range.start))
     };
     if let [TemplatePart::Expression(expression, range)] = pieces.as_slice() {
         return find(expression, range).map(ResolvedValue::into_value);
@@ -113,8 +116,9 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
             TemplatePart::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
         }
         if rendered.len() > MAX_TEXT {
-            let message = format!("the text would be larger than {MAX_TEXT} bytes with its values");
-            return Err(ExpressionError::new(message, 0..text.len()).with_help("hand the values over one by one"));
+            let message = format!("the text with its values is larger than {MAX_TEXT} bytes");
+            let error = ExpressionError::new(ExpressionErrorKind::LimitExceeded, message, 0..text.len());
+            return Err(error.with_help("pass each value as a separate argument"));
         }
     }
     Ok(Value::String(rendered))

@@ -49,7 +49,7 @@ fn with_scope<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
         ("find-hotels", succeeded(json!({"results": [{"url": "u1"}, {"url": "u2"}], "total": 2, "big": u64::MAX}))),
         ("say", TaskView { output: text, ..succeeded(Value::Null) }),
         ("broken", failed()),
-        ("left", TaskView { status: "skipped", agent: None, error: None, output: None, items: None }),
+        ("unused", TaskView { status: "skipped", agent: None, error: None, output: None, items: None }),
         ("each", succeeded(Value::Null)),
     ]);
     let items = vec![succeeded(json!(1)), failed(), succeeded(json!({"n": 3}))];
@@ -94,8 +94,8 @@ fn path_resolves_to_its_value() {
             ("tasks.find-hotels.succeeded", json!(true)),
             ("tasks.broken.failed", json!(true)),
             ("tasks.broken.error", json!("it broke")),
-            ("tasks.left.skipped", json!(true)),
-            ("tasks.left.succeeded", json!(false)),
+            ("tasks.unused.skipped", json!(true)),
+            ("tasks.unused.succeeded", json!(false)),
             ("tasks.each.succeeded", json!(2)),
             ("tasks.each.failed", json!(1)),
             ("tasks.each.skipped", json!(0)),
@@ -150,118 +150,85 @@ fn evaluates_compound_expressions() {
     });
 }
 
+/// Formats an error as its message and its help.
+fn error_text(text: &str, error: &ExpressionError) -> String {
+    let help = error.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
+    format!("{text}\n  {error}{help}\n")
+}
+
 #[test]
-fn missing_names_list_known_names() {
+fn missing_names_have_kinds_and_ranges() {
+    use ExpressionErrorKind::{IndexOutOfRange, NoOutput, UnknownInput, UnknownKey, UnknownName, UnknownTask};
+    let mut report = String::new();
     with_scope(|scope| {
-        for (text, message, help, part) in [
-            (
-                "tasks.find-hotels.output.resluts",
-                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
-                Some("did you mean `results`?"),
-                "tasks.find-hotels.output.resluts",
-            ),
-            (
-                "1 + tasks.find-hotels.output.resluts",
-                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
-                Some("did you mean `results`?"),
-                "tasks.find-hotels.output.resluts",
-            ),
-            (
-                "tasks.find-hotels.output.resluts == 1",
-                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
-                Some("did you mean `results`?"),
-                "tasks.find-hotels.output.resluts",
-            ),
-            (
-                "tasks.find-hotels.output.results[7].url",
-                "`tasks.find-hotels.output.results` has 2 elements, so there is no `[7]`",
-                None,
-                "tasks.find-hotels.output.results[7]",
-            ),
-            (
-                "tasks.find-hotels.output.results.url",
-                "`tasks.find-hotels.output.results` is a list, which has no key `url`",
-                Some("an element is `[0]`; all of them in turn are what `foreach` is for"),
-                "tasks.find-hotels.output.results.url",
-            ),
-            (
-                "tasks.say.output.a",
-                "`tasks.say.output` is text, which has no `a`",
-                Some("the tool returned text; `| fromjson` reads JSON out of a text"),
-                "tasks.say.output.a",
-            ),
-            (
-                "tasks.broken.output",
-                "`tasks.broken` has no `output`: it failed",
-                Some("`| default(…)` says what to take instead of a missing `output`"),
-                "tasks.broken.output",
-            ),
-            (
-                "tasks.left.text",
-                "`tasks.left` has no `text`: it was skipped",
-                Some("`| default(…)` says what to take instead of a missing `text`"),
-                "tasks.left.text",
-            ),
-            (
-                "tasks.each.text",
-                "`tasks.each` ran once for each item, so it has no `text` of its own",
-                Some("an item's own is `items[0].text`; all outputs are `outputs`"),
-                "tasks.each.text",
-            ),
-            ("tasks.nope.output", "task `nope` has not ended, or is not in the plan", None, "tasks.nope"),
-            (
-                "inputs.topics",
-                "there is no input `topics`; the plan has `topic`, `limit`, `low`, `ratio`, `empty`, `deep`",
-                Some("did you mean `topic`?"),
-                "inputs.topics",
-            ),
-            (
-                "inputs.limit-1",
-                "there is no input `limit-1`; the plan has `topic`, `limit`, `low`, `ratio`, `empty`, `deep`",
-                Some("a name after `inputs.` runs over hyphens: put spaces around a minus sign"),
-                "inputs.limit-1",
-            ),
-            ("hti.url", "`hti` means nothing here", Some("did you mean `hit`?"), "hti"),
-            (
-                "1 + sea",
-                "`sea` means nothing here",
-                Some("there is `hit`, `inputs`, `tasks`; texts stand in quotes"),
-                "sea",
-            ),
+        for (text, kind, part) in [
+            ("tasks.find-hotels.output.resluts", UnknownKey, "tasks.find-hotels.output.resluts"),
+            ("1 + tasks.find-hotels.output.resluts", UnknownKey, "tasks.find-hotels.output.resluts"),
+            ("tasks.find-hotels.output.resluts == 1", UnknownKey, "tasks.find-hotels.output.resluts"),
+            ("tasks.find-hotels.output.results[7].url", IndexOutOfRange, "tasks.find-hotels.output.results[7]"),
+            ("hit.tags[0].x", UnknownKey, "hit.tags[0].x"),
+            ("tasks.find-hotels.output.results.url", UnknownKey, "tasks.find-hotels.output.results.url"),
+            ("tasks.say.output.a", UnknownKey, "tasks.say.output.a"),
+            ("tasks.broken.output", NoOutput, "tasks.broken.output"),
+            ("tasks.unused.text", NoOutput, "tasks.unused.text"),
+            ("tasks.each.text", UnknownKey, "tasks.each.text"),
+            ("tasks.say.outputs", UnknownKey, "tasks.say.outputs"),
+            ("tasks.say.ouput", UnknownKey, "tasks.say.ouput"),
+            ("tasks.nope.output", UnknownTask, "tasks.nope"),
+            ("inputs.topics", UnknownInput, "inputs.topics"),
+            ("inputs.limit-1", UnknownInput, "inputs.limit-1"),
+            ("hti.url", UnknownName, "hti"),
+            ("1 + sea", UnknownName, "sea"),
         ] {
             let start = text.find(part).expect("the part is in the text");
-            let expected = ExpressionError {
-                message: message.to_owned(),
-                help: help.map(str::to_owned),
-                range: Some(start..start + part.len()),
-            };
-            assert_eq!(evaluate(&expression(text), scope), Err(expected), "{text}");
+            let error = evaluate(&expression(text), scope).expect_err(text);
+            assert_eq!((error.kind, error.range.clone()), (kind, Some(start..start + part.len())), "{text}");
+            report += &error_text(text, &error);
         }
     });
+    insta::assert_snapshot!(report);
 }
 
 #[test]
 fn check_finds_syntax_errors() {
-    for (text, message, part) in [
-        ("", "the expression is empty", ""),
-        ("tasks", "`tasks` must be followed by a task's id", "tasks"),
-        ("tasks[inputs.which].output", "`tasks` must be followed by a task's id", "tasks"),
-        ("inputs.a == 'x", "the text that starts with ' is not closed", "'x"),
-        ("inputs.topic | lenght", "there is no filter `lenght`", "lenght"),
-        ("inputs.topic is evn", "there is no test `evn`", "evn"),
-        ("rang(3)", "there is no function `rang`", "rang"),
-        ("inputs.topic | format(3)", "there is no filter `format`", "format"),
-        ("debug()", "there is no function `debug`", "debug"),
+    use ExpressionErrorKind::{InvalidSyntax, UnknownFunction};
+    let mut report = String::new();
+    for (text, kind, part) in [
+        ("", InvalidSyntax, ""),
+        ("tasks", InvalidSyntax, "tasks"),
+        ("tasks[inputs.which].output", InvalidSyntax, "tasks"),
+        ("inputs.a == 'x", InvalidSyntax, "'x"),
+        ("inputs.topic | lenght", UnknownFunction, "lenght"),
+        ("inputs.topic is evn", UnknownFunction, "evn"),
+        ("rang(3)", UnknownFunction, "rang"),
+        ("inputs.topic | format(3)", UnknownFunction, "format"),
+        ("debug()", UnknownFunction, "debug"),
     ] {
         let error = references(&expression(text)).expect_err(text);
         let start = text.find(part).expect("the part is in the text");
-        assert_eq!((error.message.as_str(), error.range), (message, Some(start..start + part.len())), "{text}");
+        assert_eq!((error.kind, error.range.clone()), (kind, Some(start..start + part.len())), "{text}");
+        report += &error_text(text, &error);
     }
-    for text in ["inputs.a +", "(inputs.a", "inputs.a inputs.b", "a && b", "inputs..a", "}}", "{% if %}", "{{ a }}"] {
+    for text in [
+        "inputs.a +",
+        "(inputs.a",
+        "inputs.a inputs.b",
+        "a && b",
+        "a || b",
+        "!a",
+        "a = 'y'",
+        "a == 'x = y' b",
+        "inputs..a",
+        "}}",
+        "{% if %}",
+        "{{ a }}",
+    ] {
         let error = references(&expression(text)).expect_err(text);
-        assert!(error.message.starts_with("this is no expression: "), "{text}: {error}");
+        assert_eq!(error.kind, InvalidSyntax, "{text}: {error}");
+        report += &error_text(text, &error);
         assert!(text.get(error.range.expect("syntax errors are located")).is_some(), "{text}");
     }
+    insta::assert_snapshot!(report);
 }
 
 #[test]
@@ -318,7 +285,7 @@ fn empty_values_are_falsy() {
             ("0.0", false),
             ("''", false),
             ("inputs.low", true),
-            ("tasks.broken.succeeded or tasks.left.skipped", true),
+            ("tasks.broken.succeeded or tasks.unused.skipped", true),
         ] {
             assert_eq!(evaluate_condition(&expression(text), scope), Ok(holds), "{text}");
         }
@@ -341,8 +308,8 @@ fn missing_document_fields_are_null() {
         assert_eq!(evaluate_document_condition(&expression(text), &document), Ok(holds), "{text}");
     }
     let error = evaluate_document_condition(&expression("error.message == 'x'"), &document).unwrap_err();
-    assert_eq!(error.message, "the contents have no `error`");
-    assert_eq!(error.help.as_deref(), Some("there is `status`, `tasks`, `deep`, `resource`"));
+    assert_eq!(error.kind, ExpressionErrorKind::UnknownKey);
+    assert_eq!(error.help.as_deref(), Some("known names: `status`, `tasks`, `deep`, `resource`"));
     assert_eq!(evaluate_document_condition(&expression("resource == 'done'"), &json!("done")), Ok(true));
 }
 
@@ -417,11 +384,11 @@ fn offered_filters_tests_and_functions_exist() {
     with_scope(|scope| {
         for name in evaluator::filter_names() {
             let error = evaluate(&expression(&format!("inputs.topic | {name}")), scope).err();
-            assert!(!error.is_some_and(|error| error.message.contains("unknown")), "{name}");
+            assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }
         for name in evaluator::test_names() {
             let error = evaluate(&expression(&format!("inputs.topic is {name}")), scope).err();
-            assert!(!error.is_some_and(|error| error.message.contains("unknown")), "{name}");
+            assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }
     });
 }

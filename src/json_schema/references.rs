@@ -121,8 +121,8 @@ impl SchemaReferences {
             documents.push(root);
         }
         let last = document.rsplit('/').next().unwrap_or(document);
-        let meant = self.resources.iter().filter(|(id, _)| document.is_empty() || id.ends_with(last));
-        for resource in meant.filter_map(|(_, pointer)| root.pointer(pointer)) {
+        let candidates = self.resources.iter().filter(|(id, _)| document.is_empty() || id.ends_with(last));
+        for resource in candidates.filter_map(|(_, pointer)| root.pointer(pointer)) {
             if !documents.iter().any(|known| std::ptr::eq(*known, resource)) {
                 documents.push(resource);
             }

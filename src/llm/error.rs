@@ -59,19 +59,20 @@ impl LlmError {
     }
 
     /// Returns the error for a response with `status`, which comes from HTTP or from the body of a success.
-    pub(super) fn from_response(status: Option<u16>, trouble: ApiError) -> Self {
+    pub(super) fn from_response(status: Option<u16>, api_error: ApiError) -> Self {
         let status_text = status.map(|status| {
             let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
             reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
         });
         let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
-        let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
+        let message = if api_error.message.is_empty() { head } else { format!("{head}: {}", api_error.message) };
         // An error without a status occurs within a stream that began successfully.
-        let passing = matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !trouble.is_permanent();
-        let wait = trouble.retry_after().map_or(RetryHint::Backoff, RetryHint::After);
-        let (again, is_limit) = if passing { (wait, trouble.is_limit(status)) } else { (RetryHint::No, false) };
-        let is_too_long = trouble.is_too_long();
-        Self { status, retry: again, is_limit, is_too_long, hint: hint_for(status, trouble), ..Self::new(message) }
+        let is_transient =
+            matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !api_error.is_permanent();
+        let wait = api_error.retry_after().map_or(RetryHint::Backoff, RetryHint::After);
+        let (retry, is_limit) = if is_transient { (wait, api_error.is_limit(status)) } else { (RetryHint::No, false) };
+        let is_too_long = api_error.is_too_long();
+        Self { status, retry, is_limit, is_too_long, hint: hint_for(status, api_error), ..Self::new(message) }
     }
 
     /// Returns the delay that the endpoint requested.
@@ -87,19 +88,19 @@ impl LlmError {
         Self {
             retry: RetryHint::Backoff,
             is_final: true,
-            hint: Some(Hint::Configure("allow more with a higher `timeout`")),
-            ..Self::new(format!("was silent for {}", HumanDuration(limit)))
+            hint: Some(Hint::Configure("raise `timeout`")),
+            ..Self::new(format!("sent no data for {}", HumanDuration(limit)))
         }
     }
 
     /// Returns the error for a reply that was incomplete at the deadline `limit`, after the transient failure `last`.
     pub(super) fn deadline_exceeded(limit: Duration, last: Option<Self>) -> Self {
         let limit = HumanDuration(limit);
-        let earlier = last.as_ref().map(|last| format!("; before that it {}", last.message)).unwrap_or_default();
+        let earlier = last.as_ref().map(|last| format!("; before that, it {}", last.message)).unwrap_or_default();
         Self {
             status: last.and_then(|last| last.status),
-            hint: Some(Hint::Configure("allow more with a higher `deadline`, of the task or")),
-            ..Self::new(format!("gave no whole reply within {limit}{earlier}"))
+            hint: Some(Hint::Configure("raise `deadline`, in the task or")),
+            ..Self::new(format!("did not complete its reply within {limit}{earlier}"))
         }
     }
 }
@@ -111,25 +112,25 @@ impl Hint {
         match self {
             Self::General(words) => Some((*words).to_owned()),
             Self::Configure(words) => Some(format!("{words} in {section}")),
-            Self::ChangeDialect(trouble) => Some(format!("{} in {section}", suggested_change(trouble, spec)?)),
+            Self::ChangeDialect(api_error) => Some(format!("{} in {section}", suggested_change(api_error, spec)?)),
         }
     }
 }
 
 /// Returns the advice for a response with `status`.
-fn hint_for(status: Option<u16>, trouble: ApiError) -> Option<Hint> {
-    if trouble.is_out_of_credit() {
-        return Some(Hint::General("the account has no credit left"));
+fn hint_for(status: Option<u16>, api_error: ApiError) -> Option<Hint> {
+    if api_error.is_out_of_credit() {
+        return Some(Hint::General("the account is out of credit"));
     }
-    if trouble.is_too_long() {
-        return Some(Hint::General("shorten the prompt, lower `max_tokens`, or take a model with a larger context"));
+    if api_error.is_too_long() {
+        return Some(Hint::General("shorten the prompt, lower `max_tokens`, or use a model with a larger context"));
     }
     match status? {
-        400 | 422 | 500 => Some(Hint::ChangeDialect(Box::new(trouble))),
+        400 | 422 | 500 => Some(Hint::ChangeDialect(Box::new(api_error))),
         401 | 403 => Some(Hint::Configure("check `api_key_env_var`")),
-        402 => Some(Hint::General("the account has no credit left")),
+        402 => Some(Hint::General("the account is out of credit")),
         404 => Some(Hint::Configure("check `base_url` and `model`")),
-        429 => Some(Hint::General("it limits how much may be asked; try again later")),
+        429 => Some(Hint::General("the endpoint limits the rate of requests; try again later")),
         _ => None,
     }
 }
@@ -137,12 +138,12 @@ fn hint_for(status: Option<u16>, trouble: ApiError) -> Option<Hint> {
 /// Returns the change to the dialect or the settings that the error suggests.
 ///
 /// Ignores parameters that were not sent, because the error then means something else.
-fn suggested_change(trouble: &ApiError, spec: &LlmSpec) -> Option<String> {
+fn suggested_change(api_error: &ApiError, spec: &LlmSpec) -> Option<String> {
     let names = |name: &str| {
-        trouble.param.as_deref() == Some(name)
-            || ["`", "'", "\""].iter().any(|quote| trouble.message.contains(&format!("{quote}{name}{quote}")))
+        api_error.param.as_deref() == Some(name)
+            || ["`", "'", "\""].iter().any(|quote| api_error.message.contains(&format!("{quote}{name}{quote}")))
     };
-    let says = |word: &str| names(word) || trouble.message.contains(word);
+    let says = |word: &str| names(word) || api_error.message.contains(word);
     let (dialect, given) = (&spec.dialect, &spec.settings);
     let Dialect { max_tokens_field, structured_output, tool_choice, system_role, .. } = dialect;
     let settings = [
@@ -175,10 +176,10 @@ fn suggested_change(trouble: &ApiError, spec: &LlmSpec) -> Option<String> {
         return Some(format!("set `{setting}`"));
     }
     if says("reasoning_effort") && given.reasoning_effort.is_some() {
-        return Some("change `reasoning_effort` or leave it out".to_owned());
+        return Some("change or remove `reasoning_effort`".to_owned());
     }
     if names("seed") && given.seed.is_some() {
-        return Some("leave out `seed`".to_owned());
+        return Some("remove `seed`".to_owned());
     }
     let extra = given.extra_body.keys().find(|key| names(key))?;
     Some(format!("check `{extra}` of `extra_body`"))
@@ -188,14 +189,14 @@ impl From<OpenAIError> for LlmError {
     fn from(error: OpenAIError) -> Self {
         let error = match error {
             OpenAIError::Boxed(boxed) => match boxed.downcast::<ResponseError>() {
-                Ok(refusal) => return (*refusal).into(),
+                Ok(response) => return (*response).into(),
                 Err(other) => OpenAIError::Boxed(other),
             },
             other => other,
         };
         match error {
             OpenAIError::JSONDeserialize(_, content) => {
-                let message = format!("sent what is not JSON: {}", ApiError::from_body(content.as_bytes()).message);
+                let message = format!("sent invalid JSON: {}", ApiError::from_body(content.as_bytes()).message);
                 Self { retry: RetryHint::Backoff, ..Self::new(message) }
             }
             OpenAIError::StreamError(stream) => {
@@ -203,27 +204,27 @@ impl From<OpenAIError> for LlmError {
                     StreamError::EventStream(message) => message,
                     other => other.to_string(),
                 };
-                Self { retry: RetryHint::Backoff, ..Self::new(format!("broke off its reply: {message}")) }
+                Self { retry: RetryHint::Backoff, ..Self::new(format!("interrupted its reply: {message}")) }
             }
-            other => Self::new(format!("could not be asked: {}", root_cause(&other))),
+            other => Self::new(format!("could not be called: {}", root_cause(&other))),
         }
     }
 }
 
 impl From<ResponseError> for LlmError {
-    fn from(refusal: ResponseError) -> Self {
-        match refusal {
+    fn from(error: ResponseError) -> Self {
+        match error {
             ResponseError::Status { status, location: Some(location), .. } if (300..400).contains(&status) => {
-                let message = format!("answered {status}, a redirect to `{location}`, which is not followed");
+                let message = format!("answered {status} with a redirect to `{location}`, which is not followed");
                 let advice = Some(Hint::Configure("correct `base_url`"));
                 Self { status: Some(status), hint: advice, ..Self::new(message) }
             }
-            ResponseError::Status { status, error: trouble, retry_after: wait, .. } => {
-                let failed = Self::from_response(Some(status), trouble);
+            ResponseError::Status { status, error: api_error, retry_after: wait, .. } => {
+                let failed = Self::from_response(Some(status), api_error);
                 match (failed.retry, wait) {
                     (RetryHint::Backoff | RetryHint::After(_), Some(wait)) => {
-                        let asked = HumanDuration(wait);
-                        let message = format!("{} (asks to wait {asked})", failed.message);
+                        let delay = HumanDuration(wait);
+                        let message = format!("{} (requested delay: {delay})", failed.message);
                         let is_limit = failed.is_limit || status == 503;
                         Self { message, retry: RetryHint::After(wait), is_limit, ..failed }
                     }
@@ -255,9 +256,9 @@ mod tests {
     use super::*;
     use crate::{llm::samples::spec, model::RequestSettings};
 
-    fn hint_text(status: u16, trouble: ApiError, dialect: Dialect) -> Option<String> {
+    fn hint_text(status: u16, api_error: ApiError, dialect: Dialect) -> Option<String> {
         let spec = LlmSpec { name: "a".to_owned(), dialect, ..spec("http://endpoint.test") };
-        LlmError::from_response(Some(status), trouble).hint?.text(&spec)
+        LlmError::from_response(Some(status), api_error).hint?.text(&spec)
     }
 
     #[test]
@@ -284,8 +285,8 @@ mod tests {
             (usual, "image input is not in this model", "images = false"),
             (usual, "audio input is not in this model", "audio = false"),
         ] {
-            let trouble = ApiError { message: message.to_owned(), ..ApiError::default() };
-            assert_eq!(hint_text(400, trouble, dialect), Some(format!("set `{setting}` in [models.a]")), "{message}");
+            let api_error = ApiError { message: message.to_owned(), ..ApiError::default() };
+            assert_eq!(hint_text(400, api_error, dialect), Some(format!("set `{setting}` in [models.a]")), "{message}");
         }
         let by_name = ApiError { param: Some("temperature".to_owned()), ..ApiError::default() };
         assert_eq!(hint_text(422, by_name.clone(), usual), Some("set `temperature = false` in [models.a]".to_owned()));
@@ -305,23 +306,26 @@ mod tests {
         let plain = spec("http://endpoint.test");
         let with_settings = LlmSpec { settings, ..plain.clone() };
         for (message, advice) in [
-            ("reasoning_effort must be low", "change `reasoning_effort` or leave it out in [llm]"),
-            ("extra inputs: [\"body\", \"seed\"]", "leave out `seed` in [llm]"),
+            ("reasoning_effort must be low", "change or remove `reasoning_effort` in [llm]"),
+            ("extra inputs: [\"body\", \"seed\"]", "remove `seed` in [llm]"),
             ("Unrecognized request argument supplied: 'top_k'", "check `top_k` of `extra_body` in [llm]"),
         ] {
-            let told = |spec: &LlmSpec| {
-                let trouble = ApiError { message: message.to_owned(), ..ApiError::default() };
-                LlmError::from_response(Some(400), trouble).hint?.text(spec)
+            let hint = |spec: &LlmSpec| {
+                let api_error = ApiError { message: message.to_owned(), ..ApiError::default() };
+                LlmError::from_response(Some(400), api_error).hint?.text(spec)
             };
-            assert_eq!((told(&with_settings).as_deref(), told(&plain)), (Some(advice), None), "{message}");
+            assert_eq!((hint(&with_settings).as_deref(), hint(&plain)), (Some(advice), None), "{message}");
         }
     }
 
     #[test]
     fn closed_connections_are_retried() {
-        let failed = LlmError::from(ResponseError::ConnectionLost { message: "connection reset".to_owned() });
-        assert!(matches!(failed.retry, RetryHint::Backoff));
-        assert_eq!(failed.message, "closed the connection before it answered: connection reset");
+        let message = "connection reset".to_owned();
+        for error in
+            [ResponseError::ConnectionLost { message: message.clone() }, ResponseError::Unreachable { message }]
+        {
+            assert_eq!(LlmError::from(error).retry, RetryHint::Backoff);
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Models {
             let named = self.models.iter().find(|model| model.spec().name == *name);
             return named.ok_or_else(|| {
                 let names: Vec<_> = self.models.iter().map(|model| format!("`{}`", model.spec().name)).collect();
-                let message = format!("there is no model `{name}` in the agents file; it has {}", names.join(", "));
+                let message = format!("unknown model `{name}`: the agents file has {}", names.join(", "));
                 ChatError::Unsupported { message }
             });
         }

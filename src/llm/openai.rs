@@ -36,7 +36,7 @@ const MIN_CHECKED_TOKENS: u64 = 2_000;
 
 /// Advice for a context that is too small.
 pub(super) const MORE_CONTEXT: &str = "start the server with a larger context (Ollama: the variable \
-    `OLLAMA_CONTEXT_LENGTH`; llama.cpp: `--ctx-size`; vLLM: `--max-model-len`), or send less";
+    `OLLAMA_CONTEXT_LENGTH`; llama.cpp: `--ctx-size`; vLLM: `--max-model-len`), or shorten the prompt";
 
 /// A model behind an OpenAI-compatible endpoint.
 pub struct OpenAi {
@@ -99,10 +99,10 @@ impl OpenAi {
     async fn attempt(
         &self,
         request: &ChatRequest,
-        asked: OutgoingRequest<'_>,
+        outgoing: OutgoingRequest<'_>,
         permit: RequestPermit,
     ) -> Result<Reply, LlmError> {
-        let OutgoingRequest { body, on_delta: hear } = asked;
+        let OutgoingRequest { body, on_delta } = outgoing;
         let timeout = request.timeout.map_or(self.spec.timeout, |HumanDuration(timeout)| timeout);
         let chats = self.client.chat();
         let begun = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
@@ -116,7 +116,7 @@ impl OpenAi {
             }
         };
         let begun = permit.answered();
-        let drafted = reply_accumulator::collect(chunks, hear, timeout).await;
+        let drafted = reply_accumulator::collect(chunks, on_delta, timeout).await;
         if let Err(failed) = &drafted
             && failed.is_limit
         {
@@ -157,8 +157,8 @@ impl OpenAi {
         }
         let model = &self.spec.model;
         Some(format!(
-            "model `{model}` read only {read} tokens of a prompt of at least {sent}, so the rest was lost without an error; \
-             {MORE_CONTEXT}"
+            "model `{model}` read only {read} tokens of a prompt of at least {sent}: the endpoint truncated it without an \
+             error; {MORE_CONTEXT}"
         ))
     }
 
@@ -186,8 +186,8 @@ struct OutgoingRequest<'a> {
 
 #[async_trait::async_trait]
 impl Llm for OpenAi {
-    async fn chat_stream(&self, request: &ChatRequest, hear: OnDelta<'_>) -> Result<ChatReply, ChatError> {
-        match self.ask(request, hear).await {
+    async fn chat_stream(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError> {
+        match self.ask(request, on_delta).await {
             Ok(Reply { chat, read }) => Ok(ChatReply { warning: self.warning(request, read), ..chat }),
             Err(Unanswered::Unsupported(error)) => Err(error),
             Err(Unanswered::Failed(failed)) => Err(self.to_chat_error(&failed)),

@@ -62,7 +62,7 @@ pub async fn probe_model(model: &OpenAi) -> Vec<Check> {
 struct ProbeAnswer {
     #[serde(rename = "ready")]
     _ready: bool,
-    #[serde(rename = "colour")]
+    #[serde(rename = "color")]
     _color: Color,
 }
 
@@ -76,12 +76,12 @@ enum Color {
 fn structured_request() -> ChatRequest {
     let schema = json!({
         "type": "object",
-        "properties": {"ready": {"type": "boolean"}, "colour": {"type": "string", "enum": ["red", "green"]}},
-        "required": ["ready", "colour"],
+        "properties": {"ready": {"type": "boolean"}, "color": {"type": "string", "enum": ["red", "green"]}},
+        "required": ["ready", "color"],
         "additionalProperties": false,
     });
     ChatRequest {
-        messages: vec![ChatMessage::text(ChatRole::User, "Say as JSON that you are ready, and name a colour.").into()],
+        messages: vec![ChatMessage::text(ChatRole::User, "State as JSON that you are ready, and name a color.").into()],
         max_tokens: MAX_REPLY_TOKENS,
         output: Some(ReplySchema { name: "answer".to_owned(), schema }),
         ..ChatRequest::default()
@@ -91,24 +91,24 @@ fn structured_request() -> ChatRequest {
 fn check_structured_output(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
     let mut candidates = json_candidates(&reply.text()).into_iter().map(serde_json::from_value::<ProbeAnswer>);
     let error = match candidates.next() {
-        Some(Ok(_)) => return ProbeOutcome::Works("the reply keeps to its schema".to_owned()),
+        Some(Ok(_)) => return ProbeOutcome::Works("the reply matches its schema".to_owned()),
         Some(Err(error)) => error.to_string(),
-        None => "it holds no JSON".to_owned(),
+        None => "it contains no JSON".to_owned(),
     };
     let section = model.spec().section_name();
     if reply.stop_reason == "maxTokens" {
         let limit = model.spec().dialect.max_output_tokens.unwrap_or(u32::MAX).min(MAX_REPLY_TOKENS);
         return ProbeOutcome::Fails(format!(
-            "{limit} tokens did not suffice for a small reply; raise `max_output_tokens` in {section} or take a model \
-             that thinks less"
+            "{limit} tokens were not enough for a small reply; raise `max_output_tokens` in {section} or use a model \
+             that reasons less"
         ));
     }
     let next = match model.spec().dialect.structured_output {
         StructuredOutput::JsonSchema => format!("set `structured_output = \"json_object\"` in {section}"),
         StructuredOutput::JsonObject => format!("set `structured_output = \"text\"` in {section}"),
-        StructuredOutput::Text => "no setting helps: take another model where a form is needed".to_owned(),
+        StructuredOutput::Text => "no setting helps: use another model where a schema is required".to_owned(),
     };
-    ProbeOutcome::Fails(format!("the reply does not keep to its schema ({error}); {next}"))
+    ProbeOutcome::Fails(format!("the reply does not match its schema ({error}); {next}"))
 }
 
 fn check_usage(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
@@ -118,8 +118,8 @@ fn check_usage(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
             let cost = reply.cost_usd.map(|cost| format!(", ${cost:.6}")).unwrap_or_default();
             ProbeOutcome::Works(format!("{} tokens in, {} out{cost}", usage.input_tokens, usage.output_tokens))
         }
-        (None, false) => ProbeOutcome::Absent(format!("not told; try `stream_usage = true` in {section}")),
-        (None, true) => ProbeOutcome::Absent("not told by this endpoint".to_owned()),
+        (None, false) => ProbeOutcome::Absent(format!("not reported; try `stream_usage = true` in {section}")),
+        (None, true) => ProbeOutcome::Absent("not reported by this endpoint".to_owned()),
     }
 }
 
@@ -149,17 +149,17 @@ async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
     match model.measure(&request).await {
         // The true count may be a little smaller, if some tokens span several words.
         Ok(Some(read)) if read >= PROBE_WORDS as u64 / 4 * 3 => {
-            ProbeOutcome::Works(format!("a prompt of {PROBE_WORDS} words was read whole: {read} tokens"))
+            ProbeOutcome::Works(format!("a prompt of {PROBE_WORDS} words was read completely: {read} tokens"))
         }
         Ok(Some(read)) if read > 0 => ProbeOutcome::Fails(format!(
-            "only {read} tokens of a prompt of {PROBE_WORDS} words were read, and the rest was lost without an error; \
-             {MORE_CONTEXT}"
+            "only {read} tokens of a prompt of {PROBE_WORDS} words were read: the endpoint truncated it without an \
+             error; {MORE_CONTEXT}"
         )),
         Ok(_) => ProbeOutcome::Absent(format!(
-            "a prompt of {PROBE_WORDS} words was answered; without its usage, nothing says how much of it was read"
+            "a prompt of {PROBE_WORDS} words was answered, but the endpoint does not report how much of it was read"
         )),
         Err(Unmeasured::TooLong(error)) => {
-            ProbeOutcome::Fails(format!("a prompt of {PROBE_WORDS} words is too long for it: {error}"))
+            ProbeOutcome::Fails(format!("a prompt of {PROBE_WORDS} words exceeds its context: {error}"))
         }
         Err(Unmeasured::Other(error)) => {
             ProbeOutcome::Absent(format!("not measured with a prompt of {PROBE_WORDS} words: {error}"))
@@ -174,7 +174,7 @@ async fn check_tools(model: &OpenAi) -> ProbeOutcome {
     let (Dialect { tools, tool_choice, .. }, section) = (model.spec().dialect, model.spec().section_name());
     if !tools {
         return ProbeOutcome::Absent(format!(
-            "not declared; if the model takes tools, set `tools = true` in {section}"
+            "not declared; if the model supports tools, set `tools = true` in {section}"
         ));
     }
     let schema = json!({
@@ -183,7 +183,9 @@ async fn check_tools(model: &OpenAi) -> ProbeOutcome {
     });
     let is_forced = tool_choice != ForcedToolChoice::Auto;
     let request = ChatRequest {
-        messages: vec![ChatMessage::text(ChatRole::User, "Call the tool `report` to say that you are ready.").into()],
+        messages: vec![
+            ChatMessage::text(ChatRole::User, "Call the tool `report` to report that you are ready.").into(),
+        ],
         max_tokens: MAX_REPLY_TOKENS,
         tools: vec![ChatTool {
             name: "report".to_owned(),
@@ -198,17 +200,17 @@ async fn check_tools(model: &OpenAi) -> ProbeOutcome {
         Ok(reply)
             if reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { name, .. } if name == "report")) =>
         {
-            ProbeOutcome::Works("it asks for a tool when told to".to_owned())
+            ProbeOutcome::Works("it calls a tool when instructed to".to_owned())
         }
         Ok(reply) if reply.parts.iter().any(ChatPart::is_tool_use) => ProbeOutcome::Fails(format!(
-            "it did not ask for the tool `report` in a way that can be read; if it takes none, set `tools = false` in \
+            "its call of the tool `report` could not be parsed; if it does not support tools, set `tools = false` in \
              {section}"
         )),
         Ok(_) if is_forced => ProbeOutcome::Fails(format!(
-            "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or `tools = false` in {section}"
+            "it did not call a required tool; set `tool_choice = \"auto\"` or `tools = false` in {section}"
         )),
         Ok(_) => ProbeOutcome::Fails(format!(
-            "it did not ask for a tool though it was told to; if it takes none, set `tools = false` in {section}"
+            "it did not call a tool when instructed to; if it does not support tools, set `tools = false` in {section}"
         )),
     }
 }

@@ -156,7 +156,7 @@ mod tests {
         gate.acquire().await.limited(Some(seconds(90)));
         assert_eq!((seconds_until_permit(&gate).await, seconds_until_permit(&gate).await), (90, 0));
         gate.acquire().await.limited(Some(MAX_SHARED_WAIT + seconds(1)));
-        assert_eq!(seconds_until_permit(&gate).await, 0, "a wait of hours is that request's own affair");
+        assert_eq!(seconds_until_permit(&gate).await, 0, "a long wait delays only the request that received it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,10 +190,10 @@ mod tests {
         gate.acquire().await.limited(Some(seconds(1)));
         let first = gate.acquire().await;
         let enters = || tokio::time::timeout(seconds(5), gate.acquire());
-        assert!(enters().await.is_err(), "the first has no answer yet");
+        assert!(enters().await.is_err(), "the first request has no response yet");
         let begun = first.answered();
         let (second, third) = (enters().await.expect("room"), enters().await.expect("room"));
-        assert!(enters().await.is_err(), "two are under way");
+        assert!(enters().await.is_err(), "two requests are in flight");
         drop((second, third));
         begun.limited(Some(seconds(7)));
         assert_eq!(seconds_until_permit(&gate).await, 7);

@@ -72,7 +72,7 @@ fn arguments_text(arguments: &Value) -> Option<String> {
 
 /// Reads the stream to its end and passes the text on as it arrives.
 ///
-/// A stream without a finish reason was cut off, so its text is not a complete reply.
+/// A stream without a finish reason was interrupted, so its text is not a complete reply.
 pub(super) async fn collect(
     mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
     on_delta: OnDelta<'_>,
@@ -111,10 +111,10 @@ pub(super) async fn collect(
         draft if draft.finish_reason.is_some() || draft.is_complete_message => Ok(draft),
         draft if draft.is_done && draft.has_content() => Ok(draft),
         draft if !draft.has_content() => {
-            Err(LlmError { retry: RetryHint::Backoff, ..LlmError::new("ended its reply before it began") })
+            Err(LlmError { retry: RetryHint::Backoff, ..LlmError::new("ended its response without a reply") })
         }
         draft => {
-            let message = format!("broke off its reply after {} characters", draft.text.chars().count());
+            let message = format!("interrupted its reply after {} characters", draft.text.chars().count());
             Err(draft.interrupted(LlmError { retry: RetryHint::Backoff, ..LlmError::new(message) }))
         }
     }
@@ -209,7 +209,7 @@ impl ReplyAccumulator {
         if let Some(FinishReason::EndpointFault(word)) = &finish_reason {
             return Err(LlmError {
                 retry: RetryHint::Backoff,
-                ..LlmError::new(format!("ended its reply with `{word}`"))
+                ..LlmError::new(format!("ended its reply with the finish reason `{word}`"))
             });
         }
         let (reasoning, answer) = split_reasoning(&self.text);
@@ -266,11 +266,11 @@ impl ReplyAccumulator {
 
     /// Returns the tool calls with the original tool names.
     ///
-    /// A call that the output limit cut off is omitted. Any other call without a name or with invalid arguments is kept
+    /// A call that the output limit truncated is omitted. Any other call without a name or with invalid arguments is kept
     /// as unreadable, so that the caller can report it.
     fn tool_uses(&mut self, request: &ChatRequest, body: &RequestBody, was_cut: bool) -> Vec<ChatPart> {
         let earlier = request.messages.iter().flat_map(|message| &message.parts);
-        let mut taken: Vec<String> = earlier
+        let mut used_ids: Vec<String> = earlier
             .filter_map(|part| match part {
                 ChatPart::ToolUse { id, .. } | ChatPart::UnreadableToolUse { id, .. } => Some(id.clone()),
                 _ => None,
@@ -283,14 +283,14 @@ impl ReplyAccumulator {
             if input.is_err() && was_cut {
                 continue;
             }
-            let numbered = (taken.len() + 1..).map(|number| format!("call_{number}"));
+            let numbered = (used_ids.len() + 1..).map(|number| format!("call_{number}"));
             let ids = std::iter::once(call.id).chain(numbered);
-            let id = ids.into_iter().find(|id| !id.is_empty() && !taken.contains(id));
+            let id = ids.into_iter().find(|id| !id.is_empty() && !used_ids.contains(id));
             let id = id.expect("there are more numbers than requests");
-            taken.push(id.clone());
+            used_ids.push(id.clone());
             uses.push(match input {
                 _ if name.is_empty() => {
-                    ChatPart::UnreadableToolUse { id, name, problem: "belong to no named tool".to_owned() }
+                    ChatPart::UnreadableToolUse { id, name, problem: "do not belong to a named tool".to_owned() }
                 }
                 Ok(input) => ChatPart::ToolUse { id, name, input },
                 Err(problem) => ChatPart::UnreadableToolUse { id, name, problem },
@@ -375,6 +375,6 @@ fn parse_arguments(text: &str) -> Result<JsonObject, String> {
     match value {
         Value::Object(input) => Ok(input),
         Value::Null => Ok(JsonObject::new()),
-        other => Err(format!("are no object: {other}")),
+        other => Err(format!("are not an object: {other}")),
     }
 }

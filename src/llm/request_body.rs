@@ -41,8 +41,8 @@ impl RequestBody {
             MaxTokensField::MaxTokens => "max_tokens",
             MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
         };
-        let most = dialect.max_output_tokens.unwrap_or(u32::MAX);
-        body.insert(limit.to_owned(), json!(request.max_tokens.min(most)));
+        let max_tokens = dialect.max_output_tokens.unwrap_or(u32::MAX);
+        body.insert(limit.to_owned(), json!(request.max_tokens.min(max_tokens)));
         let settings = &spec.settings;
         // Converted through its text, so that 0.7 does not become 0.699999988.
         let asked = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
@@ -65,7 +65,7 @@ impl RequestBody {
                 body.insert("tool_choice".to_owned(), choice.into());
             }
         }
-        if let Some(format) = request.output.as_ref().and_then(|form| response_format(dialect, form)) {
+        if let Some(format) = request.output.as_ref().and_then(|output| response_format(dialect, output)) {
             body.insert("response_format".to_owned(), format);
         }
         body.extend(settings.extra_body.clone());
@@ -82,33 +82,33 @@ pub(super) fn check_support(spec: &LlmSpec, request: &ChatRequest) -> Result<(),
     let has = |wanted: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(wanted);
     let uses_tools =
         !request.tools.is_empty() || has(|part| part.is_tool_use() || matches!(part, ChatPart::ToolResult { .. }));
-    for (what, key, wanted, taken) in [
+    for (what, key, is_used, is_supported) in [
         ("images", "images", has(|part| matches!(part, ChatPart::Image { .. })), dialect.images),
-        ("sound", "audio", has(|part| matches!(part, ChatPart::Audio { .. })), dialect.audio),
+        ("audio", "audio", has(|part| matches!(part, ChatPart::Audio { .. })), dialect.audio),
         ("tools", "tools", uses_tools, dialect.tools),
     ] {
-        if wanted && !taken {
+        if is_used && !is_supported {
             let section = spec.section_name();
             return unsupported(format!(
-                "model `{}` takes no {what}; if it does, set `{key} = true` in {section}",
+                "model `{}` is not declared to support {what}; if it does, set `{key} = true` in {section}",
                 spec.model
             ));
         }
     }
     let must = request.tool_choice == ToolChoice::Required;
     if must && request.tools.is_empty() {
-        return unsupported("the request demands a tool and offers none".to_owned());
+        return unsupported("the request requires a tool call but offers no tools".to_owned());
     }
     if must && dialect.tool_choice == ForcedToolChoice::Auto {
         let section = spec.section_name();
         let message =
-            format!("model `{}` cannot be made to ask for a tool: see `tool_choice` in {section}", spec.model);
+            format!("model `{}` cannot be forced to call a tool; check `tool_choice` in {section}", spec.model);
         return unsupported(message);
     }
     let count = stop_sequences(request).count();
     if dialect.stop && count > MAX_STOP_SEQUENCES {
         return unsupported(format!(
-            "the request has {count} stop sequences; at most {MAX_STOP_SEQUENCES} can be asked for"
+            "the request has {count} stop sequences, but at most {MAX_STOP_SEQUENCES} are supported"
         ));
     }
     Ok(())
@@ -148,12 +148,14 @@ fn tool_choice(dialect: &Dialect, request: &ChatRequest) -> Option<&'static str>
     }
 }
 
-fn response_format(dialect: &Dialect, form: &ReplySchema) -> Option<Value> {
+fn response_format(dialect: &Dialect, output: &ReplySchema) -> Option<Value> {
     match dialect.structured_output {
         StructuredOutput::JsonSchema => {
-            let schema = without_schema_keyword(&form.schema);
+            let schema = without_schema_keyword(&output.schema);
             let strict = is_strict_object(&schema);
-            Some(json!({"type": "json_schema", "json_schema": {"name": form.name, "schema": schema, "strict": strict}}))
+            Some(
+                json!({"type": "json_schema", "json_schema": {"name": output.name, "schema": schema, "strict": strict}}),
+            )
         }
         StructuredOutput::JsonObject => Some(json!({"type": "json_object"})),
         StructuredOutput::Text => None,
@@ -225,8 +227,8 @@ fn messages_json(spec: &LlmSpec, request: &ChatRequest, names: &mut ToolNames) -
     let dialect = &spec.dialect;
     let mut system: Vec<String> = request.system.iter().cloned().collect();
     let is_unseen = dialect.schema_in_prompt || dialect.structured_output != StructuredOutput::JsonSchema;
-    if let Some(form) = request.output.as_ref().filter(|_| is_unseen) {
-        system.push(form.instruction());
+    if let Some(output) = request.output.as_ref().filter(|_| is_unseen) {
+        system.push(output.instruction());
     }
     let mut all = Vec::with_capacity(request.messages.len() + 1);
     if !system.is_empty() {
@@ -265,9 +267,9 @@ fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(),
                 all.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
             ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => {
-                return unsupported("only the model can ask for a tool, not the user".to_owned());
+                return unsupported("a user message cannot contain tool calls".to_owned());
             }
-            ChatPart::Reasoning { .. } => return unsupported("only the model has thoughts to give back".to_owned()),
+            ChatPart::Reasoning { .. } => return unsupported("a user message cannot contain reasoning".to_owned()),
         }
     }
     let is_text = message.parts.iter().all(|part| matches!(part, ChatPart::Text { .. } | ChatPart::ToolResult { .. }));
@@ -283,12 +285,12 @@ fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(),
 
 fn assistant_message(spec: &LlmSpec, message: &ChatMessage, names: &mut ToolNames) -> Result<Value, ChatError> {
     let mut calls = Vec::new();
-    let mut thoughts = None;
+    let mut reasoning = None;
     for part in &message.parts {
         match part {
             ChatPart::Text { .. } => {}
             ChatPart::Reasoning { model, text } => {
-                thoughts = Some(text).filter(|_| spec.dialect.echo_reasoning && *model == spec.name);
+                reasoning = Some(text).filter(|_| spec.dialect.echo_reasoning && *model == spec.name);
             }
             ChatPart::ToolUse { id, name, input } => {
                 calls.push(tool_call_json(id, names.wire_name(name), &Value::Object(input.clone()).to_string()));
@@ -296,22 +298,20 @@ fn assistant_message(spec: &LlmSpec, message: &ChatMessage, names: &mut ToolName
             // Some endpoints reject arguments that are not valid JSON. The tool result describes the problem.
             ChatPart::UnreadableToolUse { id, name, .. } => calls.push(tool_call_json(id, names.wire_name(name), "{}")),
             ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => {
-                return unsupported(
-                    "a message of the model can hold text and requests for tools, and nothing else".to_owned(),
-                );
+                return unsupported("an assistant message can contain only text, reasoning, and tool calls".to_owned());
             }
         }
     }
     let text = joined_text(message);
-    let mut said = match (calls.is_empty(), text.is_empty()) {
+    let mut written = match (calls.is_empty(), text.is_empty()) {
         (true, _) => json!({"role": "assistant", "content": text}),
         (false, true) => json!({"role": "assistant", "content": null, "tool_calls": calls}),
         (false, false) => json!({"role": "assistant", "content": text, "tool_calls": calls}),
     };
-    if let Some(thoughts) = thoughts {
-        said["reasoning_content"] = json!(thoughts);
+    if let Some(reasoning) = reasoning {
+        written["reasoning_content"] = json!(reasoning);
     }
-    Ok(said)
+    Ok(written)
 }
 
 fn tool_call_json(id: &str, name: String, arguments: &str) -> Value {
@@ -332,7 +332,7 @@ fn audio_format(mime_type: &str) -> Result<&'static str, ChatError> {
     match mime_type.to_ascii_lowercase().as_str() {
         "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => Ok("wav"),
         "audio/mpeg" | "audio/mp3" => Ok("mp3"),
-        _ => unsupported(format!("sound of type `{mime_type}` is not supported: expected `audio/wav` or `audio/mpeg`")),
+        _ => unsupported(format!("audio of type `{mime_type}` is not supported: expected `audio/wav` or `audio/mpeg`")),
     }
 }
 

@@ -33,29 +33,29 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
 /// The reason that an endpoint cannot be used at all.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum EndpointError {
     /// The base URL is invalid.
-    #[error("`base_url` in {section} is `{url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`")]
+    #[error("invalid `base_url` in {section}: `{url}` {problem}")]
+    #[diagnostic(code(llm::invalid_base_url), help("expected a URL such as `http://127.0.0.1:11434/v1`"))]
     BaseUrl {
         /// The section of the agents file.
         section: String,
         /// The URL as written.
         url: String,
-        /// The problem with the URL.
+        /// The problem with the URL, as the predicate of a sentence.
         problem: &'static str,
     },
     /// The key cannot be sent in a header.
-    #[error(
-        "the key of {section} holds a line break or another character that no header can carry; \
-         check the variable that `api_key_env_var` names"
-    )]
+    #[error("the key of {section} contains a character that a header cannot contain, such as a line break")]
+    #[diagnostic(code(llm::invalid_key), help("check the variable that `api_key_env_var` names"))]
     Key {
         /// The section of the agents file.
         section: String,
     },
     /// A header cannot be sent.
-    #[error("header `{name}` of {section} has a name or a value that HTTP does not allow")]
+    #[error("header `{name}` of {section} has an invalid name or value")]
+    #[diagnostic(code(llm::invalid_header), help("check `http_headers` and `env_http_headers` in {section}"))]
     Header {
         /// The section of the agents file.
         section: String,
@@ -64,6 +64,7 @@ pub enum EndpointError {
     },
     /// The HTTP client could not be created.
     #[error("the HTTP client could not be set up: {message}")]
+    #[diagnostic(code(llm::http_client))]
     Client {
         /// The cause.
         message: String,
@@ -89,14 +90,14 @@ const MIN_SECRET_BYTES: usize = 8;
 
 impl LlmEndpoint {
     pub(super) fn new(spec: &LlmSpec) -> Result<Self, EndpointError> {
-        let wrong =
+        let invalid =
             |problem| EndpointError::BaseUrl { section: spec.section_name(), url: spec.base_url.clone(), problem };
-        let mut url = Url::parse(spec.base_url.trim()).map_err(|_| wrong("which is no URL"))?;
+        let mut url = Url::parse(spec.base_url.trim()).map_err(|_| invalid("is not a valid URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("which is neither http nor https"));
+            return Err(invalid("has a scheme other than `http` and `https`"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            let problem = "which holds a name or a password: give the key through `api_key_env_var`";
+            let problem = "contains a user name or a password; set the key with `api_key_env_var`";
             return Err(EndpointError::BaseUrl { section: spec.section_name(), url: "(hidden)".to_owned(), problem });
         }
         let query: Vec<_> = url.query_pairs().into_owned().chain(spec.query.iter().cloned()).collect();
@@ -105,9 +106,9 @@ impl LlmEndpoint {
 
         let mut headers = HeaderMap::new();
         for (name, value) in &spec.headers {
-            let wrong = || EndpointError::Header { section: spec.section_name(), name: name.clone() };
-            let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
-            headers.insert(header, secret_header(value).ok_or_else(wrong)?);
+            let invalid = || EndpointError::Header { section: spec.section_name(), name: name.clone() };
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
+            headers.insert(header, secret_header(value).ok_or_else(invalid)?);
         }
         if let Some(key) = &spec.api_key {
             headers.insert(
@@ -201,7 +202,7 @@ pub(super) enum ResponseError {
 /// Sends a request once.
 pub(super) async fn send(client: reqwest::Client, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
     let request = request.build().await?;
-    let boxed = |refusal: ResponseError| OpenAIError::Boxed(Box::new(refusal));
+    let boxed = |error: ResponseError| OpenAIError::Boxed(Box::new(error));
     let response = client.execute(request).await.map_err(|error| {
         let message = root_cause(&error);
         boxed(if error.is_connect() {
@@ -239,10 +240,11 @@ async fn read_error_response(response: Response) -> ResponseError {
 /// often wrong.
 pub(super) async fn into_event_stream(response: Response) -> Result<Response, ResponseError> {
     let status = response.status();
-    let mut left = MAX_REPLY_BYTES;
+    let mut remaining = MAX_REPLY_BYTES;
+    let too_large = || std::io::Error::other(format!("the reply is larger than {MAX_REPLY_BYTES} bytes"));
     let parts = response.bytes_stream().map_err(std::io::Error::other).map(move |part| {
         let part = part?;
-        left = left.checked_sub(part.len()).ok_or_else(|| std::io::Error::other("the reply is too large"))?;
+        remaining = remaining.checked_sub(part.len()).ok_or_else(too_large)?;
         Ok::<Bytes, std::io::Error>(part)
     });
     let mut parts = Box::pin(parts);
@@ -330,6 +332,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use miette::Diagnostic as _;
+
     use super::*;
 
     fn retry_after_of(name: &'static str, value: &'static str) -> Option<Duration> {
@@ -371,8 +375,11 @@ mod tests {
         }
     }
 
-    fn refusal(spec: &LlmSpec) -> String {
-        LlmEndpoint::new(spec).err().map(|error| error.to_string()).unwrap_or_default()
+    /// Returns the error for an invalid endpoint with its code and its help.
+    fn error_text(spec: &LlmSpec) -> String {
+        let error = LlmEndpoint::new(spec).err().expect("an invalid endpoint");
+        let part = |part: Option<Box<dyn std::fmt::Display + '_>>| part.expect("every error has it").to_string();
+        format!("{}: {error}\n  help: {}\n", part(error.code()), part(error.help()))
     }
 
     #[test]
@@ -381,28 +388,18 @@ mod tests {
             LlmEndpoint::new(&spec("https://example.test/v1/?api-version=2026-01-01#top")).expect("an endpoint");
         assert_eq!(endpoint.url("/chat/completions"), "https://example.test/v1/chat/completions");
         assert_eq!(endpoint.query(), [("api-version", "2026-01-01"), ("token", "secret/of the query")]);
-        let said = "Bearer sk-long-enough of secret-of-the-team?token=secret%2Fof+the+query or secret/of the query";
-        assert_eq!(endpoint.redact(said), "Bearer [secret] of [secret]?token=[secret] or [secret]");
+        let text = "Bearer sk-long-enough of secret-of-the-team?token=secret%2Fof+the+query or secret/of the query";
+        assert_eq!(endpoint.redact(text), "Bearer [secret] of [secret]?token=[secret] or [secret]");
     }
 
     #[test]
     fn rejects_invalid_endpoints() {
-        for (base_url, problem) in [
-            ("127.0.0.1:1", "which is no URL"),
-            ("localhost:1/v1", "which is neither http nor https"),
-            ("ftp://example.test", "which is neither http nor https"),
-        ] {
-            let expected = format!(
-                "`base_url` in [llm] is `{base_url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`"
-            );
-            assert_eq!(refusal(&spec(base_url)), expected);
-        }
-        assert!(!refusal(&spec("https://me:hunter22@example.test")).contains("hunter22"));
-
         let with_key = LlmSpec { api_key: Some("sk-1\n".to_owned()), ..spec("http://example.test") };
-        assert!(refusal(&with_key).starts_with("the key of [llm] holds a line break"));
         let headers = vec![("bad name".to_owned(), "x".to_owned())];
         let with_header = LlmSpec { headers, ..spec("http://example.test") };
-        assert!(refusal(&with_header).starts_with("header `bad name` of [llm]"));
+        let urls = ["127.0.0.1:1", "localhost:1/v1", "ftp://example.test", "https://me:hunter22@example.test"];
+        let report: String = urls.map(spec).iter().chain([&with_key, &with_header]).map(error_text).collect();
+        assert!(!report.contains("hunter22"), "{report}");
+        insta::assert_snapshot!(report);
     }
 }

@@ -33,8 +33,8 @@ pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) ->
                     [text_at(binding, "arg"), pointer].map(|word| truncate_chars(word, MAX_WORD_CHARS));
                 let task = text_at(task, "id");
                 found.push(format!(
-                    "in task `{task}`: the argument `{argument}` is bound to `{pointer}` of the result of `{source}`, \
-                     where nothing can be: {reason}"
+                    "in task `{task}`: the argument `{argument}` is bound to `{pointer}` in the result of `{source}`, \
+                     which cannot exist: {reason}"
                 ));
             }
         }
@@ -56,11 +56,11 @@ fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
 /// # Errors
 /// The reason, if no value of the schema can have one.
 fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
-    let mut meant = vec![root];
+    let mut schemas = vec![root];
     let mut walked = String::new();
     for step in output_path(pointer) {
         let mut plain = Vec::new();
-        for schema in meant {
+        for schema in schemas {
             let Alternatives { schemas, is_complete } = alternatives(root, schema);
             if !is_complete || schemas.iter().any(|schema| has_any(schema, &["allOf", "if"])) {
                 return Ok(());
@@ -84,7 +84,7 @@ fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
             let place = if walked.is_empty() { "the result".to_owned() } else { format!("`{walked}`") };
             return Err(format!("{place} {}", reasons.join(", or ")));
         }
-        meant = inside;
+        schemas = inside;
         walked += &format!("/{}", truncate_chars(&step, MAX_WORD_CHARS));
     }
     Ok(())
@@ -119,10 +119,10 @@ fn step_into<'s>(schema: &'s JsonObject, step: &str) -> StepTarget<'s> {
         return match (step.parse::<u32>(), schema.get("items")) {
             (Ok(_), Some(Value::Object(items))) if !schema.contains_key("prefixItems") => StepTarget::Schema(items),
             (Ok(_), _) => StepTarget::Unknown,
-            (Err(_), _) => StepTarget::Missing("is a list, whose elements have numbers from 0".to_owned()),
+            (Err(_), _) => StepTarget::Missing("is a list, whose elements have indices from 0".to_owned()),
         };
     }
-    StepTarget::Missing(format!("has no parts ({})", kinds.join(" or ")))
+    StepTarget::Missing(format!("has no members ({})", kinds.join(" or ")))
 }
 
 /// Resolves one step into a map. If its schema names some keys and does not mention others, other keys are missing: a
@@ -207,17 +207,17 @@ mod tests {
 
     #[test]
     fn rejects_impossible_pointers_with_alternatives() {
-        let told = |pointer: &str| check_pointer(&schema(), pointer).expect_err(pointer);
+        let reason = |pointer: &str| check_pointer(&schema(), pointer).expect_err(pointer);
         assert_eq!(
-            told("/finding"),
+            reason("/finding"),
             "the result has `summary`, `findings`, `price`, `more`, `any`, `raw`, `map`, `whole`, `tree`, `knot`, `odd`, `nested`"
         );
-        assert_eq!(told("/nested/dollars"), "`/nested` has `euros`");
-        assert_eq!(told("/summary/0"), "`/summary` has no parts (string)");
-        assert_eq!(told("/findings/first"), "`/findings` is a list, whose elements have numbers from 0");
-        assert_eq!(told("/findings/0/name"), "`/findings/0` has `title`");
-        assert_eq!(told("/findings/0/a~1b/c"), "`/findings/0/a/b` has no parts (integer or null)");
-        assert_eq!(told("/price/dollars"), "`/price` has `euros`, or has no parts (null)");
+        assert_eq!(reason("/nested/dollars"), "`/nested` has `euros`");
+        assert_eq!(reason("/summary/0"), "`/summary` has no members (string)");
+        assert_eq!(reason("/findings/first"), "`/findings` is a list, whose elements have indices from 0");
+        assert_eq!(reason("/findings/0/name"), "`/findings/0` has `title`");
+        assert_eq!(reason("/findings/0/a~1b/c"), "`/findings/0/a/b` has no members (integer or null)");
+        assert_eq!(reason("/price/dollars"), "`/price` has `euros`, or has no members (null)");
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(
             invalid_bindings(&answer, &offers),
             [
-                "in task `t2`: the argument `q` is bound to `/findings/0/name` of the result of `t1`, where nothing can be: \
+                "in task `t2`: the argument `q` is bound to `/findings/0/name` in the result of `t1`, which cannot exist: \
               `/findings/0` has `title`"
             ]
         );

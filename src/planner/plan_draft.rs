@@ -12,7 +12,7 @@ use crate::{
 
 /// The first lines of every plan file.
 const FILE_HEADER: &str = "# yaml-language-server: $schema=plan.schema.json\n\
-                    # `kapell schema plan > plan.schema.json` writes the schema by which editors complete this file.\n#\n";
+                    # `kapell schema plan > plan.schema.json` writes the schema that editors use for completion.\n#\n";
 /// The keys of the reply format.
 const PLAN_KEYS: [&str; 2] = ["analysis", "tasks"];
 const PATCH_KEYS: [&str; 3] = ["analysis", "keep", "tasks"];
@@ -139,7 +139,7 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
 /// Writes a reply without a plan as a file that quotes the reply in comments.
 pub(super) fn write_unreadable(goal: &Goal<'_>, answer: &str) -> PlanDraft {
     let mut text = FILE_HEADER.to_owned();
-    text.push_str("# The model answered with no plan, but with this:\n#\n");
+    text.push_str("# The model's answer is not a plan:\n#\n");
     for line in truncate_chars(answer, MAX_ANSWER_CHARS).lines() {
         text.push_str(&comment(line));
     }
@@ -196,7 +196,7 @@ fn comment(text: &str) -> String {
 /// The YAML writer wraps texts at Unicode line separators, which alters them. Values with such characters are written
 /// as JSON, which is valid YAML, with these characters escaped.
 fn to_yaml(value: &Value) -> String {
-    let text = config::write_data(value).expect("YAML can say all that JSON can");
+    let text = config::write_data(value).expect("YAML can express all JSON");
     let is_altered = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}');
     if !text.contains(is_altered) {
         return text;

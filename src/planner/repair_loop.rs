@@ -89,18 +89,18 @@ struct RepairRequest {
 }
 
 /// Requests a plan, and at most two repairs.
-pub(super) async fn plan_with_repairs<J: AnswerValidator>(
+pub(super) async fn plan_with_repairs<V: AnswerValidator>(
     llm: &dyn Llm,
     mut request: ChatRequest,
-    judge: &J,
-    watch: PlanningObserver<'_>,
-) -> Result<J::Accepted, PlanError> {
-    let PlanningObserver { on_progress: tell, log: spent } = watch;
-    let mut limit = TokenLimit::from_agents(judge.agents());
+    validator: &V,
+    observer: PlanningObserver<'_>,
+) -> Result<V::Accepted, PlanError> {
+    let PlanningObserver { on_progress, log } = observer;
+    let mut limit = TokenLimit::from_agents(validator.agents());
     let mut rejected = None;
     let mut repairs = 0;
     loop {
-        spent.requests += 1;
+        log.requests += 1;
         request.max_tokens = limit.current();
         let reply = match llm.chat(&request).await {
             Ok(reply) => reply,
@@ -108,79 +108,83 @@ pub(super) async fn plan_with_repairs<J: AnswerValidator>(
             Err(ChatError::Endpoint { status: Some(400 | 422), .. }) if limit.shrink() => continue,
             Err(source) => return Err(PlanError::Model { source, rejected }),
         };
-        spent.exchanges.push(PlannerExchange::from_reply(&request, &reply));
+        log.exchanges.push(PlannerExchange::from_reply(&request, &reply));
         if let Some(warning) = &reply.warning {
-            tell(PlanningProgress::Warned(warning.clone()));
+            on_progress(PlanningProgress::Warned(warning.clone()));
         }
-        let refused = match evaluate(judge, &reply, &mut limit) {
-            Ok(taken) => return Ok(taken),
+        let repair = match evaluate(validator, &reply, &mut limit) {
+            Ok(accepted) => return Ok(accepted),
             Err(AnswerRejection::NoTasks(analysis)) => return Err(PlanError::NoTasks { analysis }),
             Err(AnswerRejection::Repairable(repair)) => repair,
         };
         repairs += 1;
         if repairs > MAX_REPAIRS {
-            return Err(PlanError::Invalid(Box::new(refused.rejected)));
+            return Err(PlanError::Invalid(Box::new(repair.rejected)));
         }
-        let mistakes = refused.rejected.mistakes.errors() + refused.rejected.mistakes.warnings();
-        tell(PlanningProgress::Repairing { mistakes, repair: repairs, max: MAX_REPAIRS });
+        let mistakes = repair.rejected.mistakes.errors() + repair.rejected.mistakes.warnings();
+        on_progress(PlanningProgress::Repairing { mistakes, repair: repairs, max: MAX_REPAIRS });
         // Only the last reply is sent: earlier diagnostics are obsolete.
         request.messages.truncate(1);
-        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer).into());
-        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair_prompt(&refused.problems)).into());
-        rejected = Some(Box::new(refused.rejected));
+        request.messages.push(ChatMessage::text(ChatRole::Assistant, repair.answer).into());
+        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair_prompt(&repair.problems)).into());
+        rejected = Some(Box::new(repair.rejected));
     }
 }
 
-fn evaluate<J: AnswerValidator>(
-    judge: &J,
+fn evaluate<V: AnswerValidator>(
+    validator: &V,
     reply: &ChatReply,
     limit: &mut TokenLimit,
-) -> Result<J::Accepted, AnswerRejection> {
+) -> Result<V::Accepted, AnswerRejection> {
     let answer = reply.text();
-    if let Some(problem) = truncation_problem(judge, reply, &answer, limit) {
-        return Err(reject_unreadable(judge, &answer, problem));
+    if let Some(problem) = truncation_problem(validator, reply, &answer, limit) {
+        return Err(reject_unreadable(validator, &answer, problem));
     }
     let Some(object) = plan_draft::find_plan(&answer) else {
         let message = match (reply.parts.iter().find_map(describe_tool_call), tool_call_markup(&answer)) {
             (Some(call), _) => format!(
-                "the answer is {call}, and no tool can be called while planning: answer with a plan as text, which calls \
-                 tools in its tasks"
+                "the answer is {call}, but tools cannot be called during planning: answer with a plan as text whose \
+                 tasks call the tools"
             ),
             (None, Some(markup)) => format!(
-                "the answer is a tool call as text (`{markup}`), and no tool can be called while planning: answer with a \
-                 plan, which calls tools in its tasks"
+                "the answer is a tool call as text (`{markup}`), but tools cannot be called during planning: answer with \
+                 a plan whose tasks call the tools"
             ),
-            (None, None) => "the answer holds no JSON object with `tasks`".to_owned(),
+            (None, None) => "the answer does not contain a JSON object with `tasks`".to_owned(),
         };
-        return Err(reject_unreadable(judge, &answer, AnswerProblem { code: "plan::no_plan", message, help: None }));
+        return Err(reject_unreadable(
+            validator,
+            &answer,
+            AnswerProblem { code: "plan::no_plan", message, help: None },
+        ));
     };
     let tasks = object.get("tasks");
     let is_empty = tasks.is_none_or(|tasks| tasks.is_null() || tasks.as_array().is_some_and(Vec::is_empty));
     let analysis = object.get("analysis").and_then(Value::as_str).map(str::trim).unwrap_or_default();
-    if is_empty && !judge.allows_no_tasks() && !analysis.is_empty() {
+    if is_empty && !validator.allows_no_tasks() && !analysis.is_empty() {
         return Err(AnswerRejection::NoTasks(truncate_chars(analysis, MAX_ANALYSIS_CHARS).into_owned()));
     }
-    let too_many = too_many_tasks(judge, tasks);
-    let (draft, mistakes) = match (judge.validate(&object), too_many) {
-        (Ok(taken), None) => return Ok(taken),
+    let too_many = too_many_tasks(validator, tasks);
+    let (draft, mistakes) = match (validator.validate(&object), too_many) {
+        (Ok(accepted), None) => return Ok(accepted),
         (Ok(_), Some((message, help))) => {
-            let draft = judge.draft(&object);
-            (draft, Diagnostics::for_file(judge.file_name(), "plan::too_many_tasks", message).with_help(help))
+            let draft = validator.draft(&object);
+            (draft, Diagnostics::for_file(validator.file_name(), "plan::too_many_tasks", message).with_help(help))
         }
         (Err((draft, mistakes)), Some((message, help))) => {
             (draft, mistakes.with_error("plan::too_many_tasks", message).with_help(help))
         }
         (Err((draft, mistakes)), None) => (draft, mistakes),
     };
-    let mistakes = draft.unknown_keys.iter().fold(mistakes, |mistakes, stranger| {
-        mistakes.with_error("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
+    let mistakes = draft.unknown_keys.iter().fold(mistakes, |mistakes, unknown| {
+        mistakes.with_error("plan::unknown_key", format!("unknown key in the answer: {unknown}"))
     });
-    let told =
+    let problems =
         mistakes.list().iter().take(MAX_SHOWN_DIAGNOSTICS).map(|found| describe_diagnostic(found, &draft)).collect();
     Err(AnswerRejection::Repairable(RepairRequest {
         rejected: RejectedPlan { text: draft.text, mistakes },
         answer,
-        problems: told,
+        problems,
     }))
 }
 
@@ -196,11 +200,11 @@ fn describe_tool_call(part: &ChatPart) -> Option<String> {
 }
 
 /// Returns the error about a plan with too many tasks, and the help that names the limit.
-fn too_many_tasks<J: AnswerValidator>(judge: &J, tasks: Option<&Value>) -> Option<(String, String)> {
-    let max_tasks = judge.agents().planner.max_tasks;
+fn too_many_tasks<V: AnswerValidator>(validator: &V, tasks: Option<&Value>) -> Option<(String, String)> {
+    let max_tasks = validator.agents().planner.max_tasks;
     let planned = tasks.and_then(Value::as_array).map_or(0, Vec::len);
-    let message = || format!("the plan has {planned} tasks, and at most {max_tasks} are allowed");
-    (planned > max_tasks).then(|| (message(), "`max_tasks` of `[planner]` in the agents file is the limit".to_owned()))
+    let message = || format!("the plan has {planned} tasks, but at most {max_tasks} are allowed");
+    (planned > max_tasks).then(|| (message(), "the limit is `max_tasks` in `[planner]` of the agents file".to_owned()))
 }
 
 /// A problem of a reply without a usable plan.
@@ -212,8 +216,8 @@ struct AnswerProblem {
 
 /// Returns the problem of an incomplete reply, if it is incomplete. A complete object in it may be a part of another
 /// plan.
-fn truncation_problem<J: AnswerValidator>(
-    judge: &J,
+fn truncation_problem<V: AnswerValidator>(
+    validator: &V,
     reply: &ChatReply,
     answer: &str,
     limit: &mut TokenLimit,
@@ -221,45 +225,45 @@ fn truncation_problem<J: AnswerValidator>(
     match reply.reply_status() {
         ReplyStatus::Complete => None,
         ReplyStatus::Truncated => {
-            let cut_at = limit.current();
-            let help = limit.help(judge.agents());
+            let max_tokens = limit.current();
+            let help = limit.help(validator.agents());
             let is_reasoning = |part: &ChatPart| matches!(part, ChatPart::Reasoning { .. });
-            let reasoned = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
-                true => ": reasoning used all of them, and no plan was written",
+            let used_for = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
+                true => ", all of them used for reasoning",
                 false => "",
             };
-            let room = match limit.grow() {
-                true => format!("there is room for {} tokens now", limit.current()),
-                false => "there is no more room".to_owned(),
+            let next_limit = match limit.grow() {
+                true => format!("the limit is now {} tokens", limit.current()),
+                false => "the limit stays the same".to_owned(),
             };
             let message = format!(
-                "the answer was cut off at its limit of {cut_at} tokens{reasoned} ({room}): think less, and write a plan \
-                 with fewer tasks and fewer words"
+                "the answer was truncated at its limit of {max_tokens} tokens{used_for} ({next_limit}): reason less, and \
+                 write a plan with fewer tasks and shorter texts"
             );
             Some(AnswerProblem { code: "plan::cut_off", message, help: Some(help) })
         }
-        ReplyStatus::Filtered => withheld_problem("a content filter of the endpoint stopped the answer".to_owned()),
+        ReplyStatus::Filtered => withheld_problem("the content filter of the endpoint stopped the answer".to_owned()),
         ReplyStatus::Refused => withheld_problem("the model refused to plan this goal".to_owned()),
-        ReplyStatus::Unknown(word) => withheld_problem(format!(
-            "the answer ended for a reason that is not known (`{word}`), so it may not be complete"
-        )),
+        ReplyStatus::Unknown(word) => {
+            withheld_problem(format!("the answer ended for an unknown reason (`{word}`) and may be incomplete"))
+        }
     }
 }
 
 fn withheld_problem(message: String) -> Option<AnswerProblem> {
-    let help = Some("ask for the goal in other words, or choose another model".to_owned());
+    let help = Some("rephrase the goal, or choose another model".to_owned());
     Some(AnswerProblem { code: "plan::withheld", message, help })
 }
 
-fn reject_unreadable<J: AnswerValidator>(judge: &J, answer: &str, problem: AnswerProblem) -> AnswerRejection {
+fn reject_unreadable<V: AnswerValidator>(validator: &V, answer: &str, problem: AnswerProblem) -> AnswerRejection {
     let AnswerProblem { code, message, help } = problem;
-    let PlanDraft { text, .. } = judge.unreadable_draft(answer);
-    let told = vec![format!("- {message}")];
-    let mistakes = Diagnostics::for_file(judge.file_name(), code, message);
+    let PlanDraft { text, .. } = validator.unreadable_draft(answer);
+    let problems = vec![format!("- {message}")];
+    let mistakes = Diagnostics::for_file(validator.file_name(), code, message);
     let mistakes = help.into_iter().fold(mistakes, Diagnostics::with_help);
     let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
     let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();
-    AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems: told })
+    AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems })
 }
 
 /// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.

@@ -78,7 +78,7 @@ fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
     let mut variants = Vec::new();
     let mut loose: Vec<Value> = Vec::new();
     // The size of the rest of the schema, including the names of loose tools.
-    let mut left = STRICT_LIMITS.minus(SchemaSize {
+    let mut remaining = STRICT_LIMITS.minus(SchemaSize {
         levels: LEVELS_ABOVE,
         properties: 12,
         values: ids.assignable.len() + 2 * known.len().min(MAX_ENUM_IDS) + MAX_ENUM_IDS + offers.len() + names.len(),
@@ -92,8 +92,8 @@ fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
             (SchemaSize::measure_size(&arguments), object_schema([("tool", tool), ("args", arguments)]))
         });
         match strict {
-            Some((size, variant)) if size.fits_in(left) => {
-                left = left.minus(SchemaSize { levels: 0, properties: size.properties + 2, ..size });
+            Some((size, variant)) if size.fits_in(remaining) => {
+                remaining = remaining.minus(SchemaSize { levels: 0, properties: size.properties + 2, ..size });
                 variants.push(variant);
             }
             _ => loose.push(offer.name().into()),
@@ -312,11 +312,11 @@ impl SchemaSize {
         Self { levels, properties, values, characters }
     }
 
-    fn fits_in(self, left: Self) -> bool {
-        self.levels <= left.levels
-            && self.properties <= left.properties
-            && self.values <= left.values
-            && self.characters <= left.characters
+    fn fits_in(self, available: Self) -> bool {
+        self.levels <= available.levels
+            && self.properties <= available.properties
+            && self.values <= available.values
+            && self.characters <= available.characters
     }
 
     fn minus(self, other: Self) -> Self {
@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(argument(&[named(&["title", "text"]), named(&["city", "text"])]), Some(expected));
         let open = tool("open", json!({"properties": {"a": {}}, "additionalProperties": true}));
         assert_eq!(argument(&[named(&["title"]), open]), Some(text.clone()), "it may have others");
-        assert_eq!(argument(&[named(&[])]), Some(text.clone()), "an enum of nothing is no schema");
+        assert_eq!(argument(&[named(&[])]), Some(text.clone()), "an empty enum is not a valid schema");
         let many: Vec<String> = (0..=MAX_ENUM_NAMES).map(|number| format!("a{number}")).collect();
         assert_eq!(argument(&[named(&many.iter().map(String::as_str).collect::<Vec<_>>())]), Some(text));
     }

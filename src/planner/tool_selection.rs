@@ -40,8 +40,8 @@ impl ToolOffer<'_> {
 }
 
 /// Returns every tool of every agent that answered, in the order of the agents file.
-pub(super) fn tool_offers(catalogue: &AgentCatalog) -> Vec<ToolOffer<'_>> {
-    let answered = catalogue.iter().filter_map(|(agent, info)| Some((agent, info.as_ref().ok()?)));
+pub(super) fn tool_offers(catalog: &AgentCatalog) -> Vec<ToolOffer<'_>> {
+    let answered = catalog.iter().filter_map(|(agent, info)| Some((agent, info.as_ref().ok()?)));
     answered.flat_map(|(agent, info)| info.tools.iter().map(move |tool| ToolOffer { agent, tool })).collect()
 }
 
@@ -132,8 +132,8 @@ mod tests {
         (0..number).map(|index| tool(&format!("other_{index}"), "Does something else", &["thing"])).collect()
     }
 
-    fn selected_names(catalogue: &AgentCatalog, goal: &str) -> Vec<String> {
-        select(tool_offers(catalogue), goal).iter().map(ToolOffer::name).collect()
+    fn selected_names(catalog: &AgentCatalog, goal: &str) -> Vec<String> {
+        select(tool_offers(catalog), goal).iter().map(ToolOffer::name).collect()
     }
 
     #[test]
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn shows_all_of_few_tools() {
-        let catalogue = catalog(unrelated_tools(MAX_TOOLS));
-        assert_eq!(selected_names(&catalogue, "anything").len(), MAX_TOOLS);
+        let catalog = catalog(unrelated_tools(MAX_TOOLS));
+        assert_eq!(selected_names(&catalog, "anything").len(), MAX_TOOLS);
     }
 
     #[test]
@@ -155,8 +155,8 @@ mod tests {
         let mut tools = unrelated_tools(100);
         tools.insert(70, tool("a", "Converts currency", &["amount"]));
         tools.insert(90, tool("b", "Nothing to see", &["iban"]));
-        let catalogue = catalog(tools);
-        let chosen = selected_names(&catalogue, "Transfer to the IBAN in another currency");
+        let catalog = catalog(tools);
+        let chosen = selected_names(&catalog, "Transfer to the IBAN in another currency");
         assert_eq!(chosen.len(), MAX_TOOLS);
         assert_eq!(chosen[MAX_TOOLS - 2..], ["box.a", "box.b"]);
         assert_eq!(chosen[0], "box.other_0");
@@ -167,8 +167,8 @@ mod tests {
         let mut tools: Vec<ToolInfo> =
             (0..50).map(|index| tool(&format!("lisbon_{index}"), "A book for a trip", &[])).collect();
         tools.push(tool("book_trip", &"A long text about quite other things. ".repeat(50), &[]));
-        let catalogue = catalog(tools);
-        let chosen = selected_names(&catalogue, "Lisbon: book trip");
+        let catalog = catalog(tools);
+        let chosen = selected_names(&catalog, "Lisbon: book trip");
         assert_eq!((chosen.len(), chosen.last().map(String::as_str)), (MAX_TOOLS + 1, Some("box.book_trip")));
     }
 

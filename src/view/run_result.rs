@@ -207,8 +207,8 @@ impl RunResultBuilder {
                 set_outcome(task, outcome);
             }
             Event::ReplanStarted { failed, .. } => self.replan_causes.clone_from(failed),
-            Event::Replanned { number, result: Ok(remainder) } => {
-                self.add_planned(&remainder.added);
+            Event::Replanned { number, result: Ok(patch) } => {
+                self.add_planned(&patch.added);
                 for id in std::mem::take(&mut self.replan_causes) {
                     if let Some(task) = self.result.tasks.get_mut(&id) {
                         task.replanned = Some(*number);
@@ -276,7 +276,7 @@ impl RunResultBuilder {
                 _ if task.status == TaskStatus::Succeeded => None,
                 (Some(failure), _) => Some(UnfinishedTask::failed(id, failure)),
                 (_, Some(reason)) => UnfinishedTask::skipped(id, reason),
-                _ => Some(UnfinishedTask::canceled(id)),
+                _ => Some(UnfinishedTask::cancelled(id)),
             })
             .collect()
     }
@@ -412,7 +412,7 @@ mod tests {
                 },
             },
         });
-        assert_eq!(serde_json::to_string(&result).expect("serialises"), expected.to_string());
+        assert_eq!(serde_json::to_string(&result).expect("serializes"), expected.to_string());
     }
 
     #[test]
@@ -446,11 +446,11 @@ mod tests {
     fn replanned_tasks_precede_synthesis() {
         let synthesis = json!({"work": {"synthesis": {"prompt": "Sum up", "max_turns": 1, "max_tokens": 9}}});
         let planned = json!([samples::sample_task("a", json!({})), samples::sample_task("answer", synthesis)]);
-        let remainder = json!({"added": [samples::sample_task("b", json!({}))]});
+        let patch = json!({"added": [samples::sample_task("b", json!({}))]});
         let events = samples::records_from_events(json!([
             samples::run_started_event(planned),
             {"type": "replan_started", "number": 1, "failed": ["a"]},
-            {"type": "replanned", "number": 1, "result": {"Ok": remainder}},
+            {"type": "replanned", "number": 1, "result": {"Ok": patch}},
         ]));
         let result = run_result(&samples::sample_run_id(), &events);
         let tasks: Vec<_> = result.tasks.iter().map(|(id, task)| (id.as_str(), task.replanned)).collect();

@@ -93,8 +93,8 @@ pub(crate) fn repaired_plan() -> Result<(), Failed> {
     let place = place(ServerTransport::Stdio, &endpoint);
     insta::assert_snapshot!("repaired", run(&place, GOAL));
     endpoint.next_request();
-    let told = endpoint.next_request()["messages"][3]["content"].clone();
-    insta::assert_snapshot!("repaired_told", told.as_str().ok_or("nothing was told")?);
+    let repair = endpoint.next_request()["messages"][3]["content"].clone();
+    insta::assert_snapshot!("repair_request", repair.as_str().ok_or("no repair was requested")?);
     Ok(())
 }
 
@@ -146,15 +146,15 @@ fn echo_task(id: &str, of: &str) -> Value {
 }
 
 pub(crate) fn replanned_goal(transport: ServerTransport) -> Result<(), Failed> {
-    let remainder = json!({
+    let patch = json!({
         "analysis": "The server counts its resources from 1.",
         "keep": [],
         "tasks": [resource_task("t4", 1), echo_task("t5", "t4")],
     });
-    let answer = "2 and 40 make 42 [t1]. There is no resource 0, so t2 failed; the first one is at \
+    let answer = "2 and 40 make 42 [t1]. Resource 0 does not exist, so t2 failed; the first one is at \
                   \"demo://resource/dynamic/text/1\" [t4, t5].";
     let endpoint =
-        ScriptedEndpoint::with_replies([&*plan_with_missing_resource().to_string(), &*remainder.to_string(), answer]);
+        ScriptedEndpoint::with_replies([&*plan_with_missing_resource().to_string(), &*patch.to_string(), answer]);
     let place = place(transport, &endpoint);
     insta::assert_snapshot!("replanned", run(&place, READ_GOAL));
     let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
@@ -226,10 +226,10 @@ pub(crate) fn fan_out(transport: ServerTransport) -> Result<(), Failed> {
     let place = place(transport, &fan_out_endpoint(together));
     let shown = run(&place, "Have the model say eight words");
     // Parallel calls are reported in the order of events, which varies.
-    let (head, told) = shown.split_at(shown.find("[TIME]").ok_or("the run told nothing")?);
-    let mut told: Vec<&str> = told.lines().collect();
-    told.sort_unstable();
-    insta::assert_snapshot!("fan_out", format!("{head}{}", told.join("\n")));
+    let (head, progress) = shown.split_at(shown.find("[TIME]").ok_or("the run reported no progress")?);
+    let mut progress: Vec<&str> = progress.lines().collect();
+    progress.sort_unstable();
+    insta::assert_snapshot!("fan_out", format!("{head}{}", progress.join("\n")));
     insta::assert_snapshot!("fan_out_details", run_details(&place)?);
     Ok(())
 }

@@ -85,7 +85,7 @@ impl HostRun {
                 let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
                 let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
                 let explained = talk.contains("no plan in 3 requests, ") && talk.contains(": error[plan::");
-                let is_empty = talk.contains("no plan in ") && talk.contains("the model planned no tasks, and says: ");
+                let is_empty = talk.contains("no plan in ") && talk.contains("planner::no_tasks");
                 if (is_saved && explained || is_empty) && output.stdout.is_empty() { Ok(None) } else { unexpected() }
             }
             _ => unexpected(),

@@ -93,10 +93,11 @@ pub(crate) fn doctor_check() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(1), "{report:#}");
     assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 5], vec!["fails"]), "{report:#}");
     assert_eq!(outcomes(2), ["works", "works", "works", "works", "fails"], "{report:#}");
-    let said = report[2]["checks"][4]["message"].as_str().ok_or("no message")?;
-    assert!(said.starts_with("a prompt of 6000 words is too long for it: ") && said.contains("context size"), "{said}");
-    let said = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
-    assert!(said.contains("answered 401") && said.ends_with("check `api_key_env_var` in [models.locked]"), "{said}");
+    // The message of the engine, and the key to check.
+    let message = report[2]["checks"][4]["message"].as_str().ok_or("no message")?;
+    assert!(message.contains("exceeds the available context size"), "{message}");
+    let message = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
+    assert!(message.contains("401") && message.contains("`api_key_env_var`"), "{message}");
     Ok(())
 }
 
@@ -164,7 +165,7 @@ pub(crate) fn wrong_key() -> Result<(), Failed> {
     for key in [None, Some("another-key-of-tests")] {
         let (status, message) = error_of(request_reply(with(key), &user_request("Hello"))?)?;
         assert_eq!(status, Some(401), "{message}");
-        assert!(message.ends_with("check `api_key_env_var` in [llm]") && !message.contains("of-tests"), "{message}");
+        assert!(message.contains("`api_key_env_var`") && !message.contains("of-tests"), "{message}");
     }
     Ok(())
 }

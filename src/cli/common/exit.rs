@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::{
     config::Diagnostics,
     journal::{self, JournalError, RecoveryScan},
+    llm::EndpointError,
     model::{EndCause, RunStatus},
+    planner::PlanError,
     view::text::{printable_styled, printable_text, safe_json},
 };
 
@@ -113,6 +115,12 @@ pub enum CliError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A goal could not be planned.
+    #[error(transparent)]
+    Plan(#[from] Box<PlanError>),
+    /// A language model of the agents file cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// A failure that was shown already.
     #[error("the error was shown already")]
     Shown(Exit),
@@ -163,7 +171,7 @@ impl CliError {
                 | JournalError::RunEnded { .. }
                 | JournalError::AlreadyAnswered { .. },
             ) => Exit::Usage,
-            Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
+            Self::Journal(_) | Self::Plan(_) | Self::Endpoint(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
         };
         match self {
@@ -186,6 +194,8 @@ impl miette::Diagnostic for CliError {
         match (self, self.journal_error()) {
             (_, Some(error)) => error.code(),
             (Self::Usage { code, .. } | Self::Failed { code, .. }, None) => Some(Box::new(code)),
+            (Self::Plan(error), None) => error.code(),
+            (Self::Endpoint(error), None) => error.code(),
             (Self::File(_) | Self::Journal(_) | Self::Shown(_), None) => None,
         }
     }
@@ -193,6 +203,8 @@ impl miette::Diagnostic for CliError {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         match (self, self.journal_error()) {
             (_, Some(error)) => error.help(),
+            (Self::Plan(error), None) => error.help(),
+            (Self::Endpoint(error), None) => error.help(),
             (Self::Usage { help, .. }, None) => help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>),
             (Self::File(_) | Self::Journal(_) | Self::Failed { .. } | Self::Shown(_), None) => None,
         }

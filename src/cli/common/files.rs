@@ -167,11 +167,9 @@ pub(crate) fn detached_log_path(journal: &JournalLocation, run: &RunId) -> PathB
 /// Returns the language models of the agents file, if it has any.
 ///
 /// # Errors
-/// Fails if a model can never be asked.
+/// Fails if the configuration of a model can never work.
 pub(crate) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
-    Models::new(agents.models.iter().cloned()).map_err(|error| {
-        CliError::failed("cli::invalid_model", "a language model of the agents file is not usable", error)
-    })
+    Ok(Models::new(agents.models.iter().cloned())?)
 }
 
 /// Returns the options for connecting to agents. Commands that only list tools announce the same models as a run, since

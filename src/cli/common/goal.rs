@@ -52,7 +52,7 @@ impl GoalRequest<'_> {
         let llm = self.load_models()?;
         let catalog = self.discover_catalog().await?;
         let file = self.saved_path.display().to_string();
-        let context = PlanningContext { llm: &llm, agents: self.agents, catalogue: &catalog, file: &file };
+        let context = PlanningContext { llm: &llm, agents: self.agents, catalog: &catalog, file: &file };
         let planning = {
             let _view = PlanningStatusLine::show(self.screen);
             let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
@@ -138,14 +138,10 @@ impl GoalRequest<'_> {
                 Err(error) => error,
             },
             PlanError::Model { source, rejected } => {
-                let kept = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
-                kept.err().unwrap_or_else(|| {
-                    CliError::failed("cli::planning_failed", "the goal could not be planned", source)
-                })
+                let saved = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
+                saved.err().unwrap_or_else(|| Box::new(PlanError::Model { source, rejected: None }).into())
             }
-            PlanError::NoTools | PlanError::NoTasks { .. } => {
-                CliError::failed("cli::planning_failed", "the goal could not be planned", error)
-            }
+            PlanError::NoTools | PlanError::NoTasks { .. } => Box::new(error).into(),
         }
     }
 

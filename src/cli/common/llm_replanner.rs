@@ -25,7 +25,7 @@ impl Replanner for LlmReplanner {
     async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure> {
         let catalog = self.catalog(request).await;
         let file = format!("replan {}", request.number);
-        let context = PlanningContext { llm, agents: &self.agents, catalogue: &catalog, file: &file };
+        let context = PlanningContext { llm, agents: &self.agents, catalog: &catalog, file: &file };
         planner::replan(request, &context).await.map_err(to_failure)
     }
 }

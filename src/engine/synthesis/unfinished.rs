@@ -48,7 +48,7 @@ impl UnfinishedTask {
     }
 
     /// Describes a task that had not ended when its run did.
-    pub fn canceled(task: &TaskId) -> Self {
+    pub fn cancelled(task: &TaskId) -> Self {
         Self { task: task.clone(), status: UnfinishedTaskStatus::Cancelled, reason: String::new() }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         let skipped = UnfinishedTask::skipped(&"maybe".into(), &SkipReason::NeedFailed { task: "hotel".into() });
         let skipped = skipped.expect("stated");
         let expected = format!("Not done: hotel failed: no Not done: nothing; {skipped}; late was cancelled");
-        assert_eq!(unfinished_notice(&[failed, skipped, UnfinishedTask::canceled(&"late".into())]), Some(expected));
+        assert_eq!(unfinished_notice(&[failed, skipped, UnfinishedTask::cancelled(&"late".into())]), Some(expected));
         assert_eq!(unfinished_notice(&[]), None);
         assert_eq!(UnfinishedTask::skipped(&"old".into(), &SkipReason::Replanned), None);
     }
@@ -104,7 +104,7 @@ mod tests {
         let failure = Failure::new(FailureKind::ToolError, "é".repeat(10_000));
         let many: Vec<UnfinishedTask> =
             (0..500).map(|n| UnfinishedTask::failed(&format!("t{n}").into(), &failure)).collect();
-        let note = unfinished_notice(&many).expect("a note");
-        assert!(note.ends_with("; and 480 more tasks") && note.chars().count() < 5_000, "{note}");
+        let notice = unfinished_notice(&many).expect("a notice");
+        assert!(notice.ends_with("; and 480 more tasks") && notice.chars().count() < 5_000, "{notice}");
     }
 }

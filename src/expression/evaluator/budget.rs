@@ -19,17 +19,28 @@ const BYTES_PER_VALUE: usize = 64;
 /// The same for a text that a filter splits into values.
 const BYTES_PER_PART: usize = 4;
 
-pub(super) fn refused(message: String) -> Error {
+/// The source of an error about a limit.
+#[derive(Debug, thiserror::Error)]
+#[error("limit exceeded")]
+pub(super) struct LimitExceeded;
+
+/// Returns the error for a value that exceeds a limit.
+pub(super) fn limit_exceeded(message: String) -> Error {
+    invalid_operation(message).with_source(LimitExceeded)
+}
+
+/// Returns the error for an operation that does not support its operands.
+pub(super) fn invalid_operation(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
 /// Returns the error for a value that exceeds [`MAX_VALUES`].
 pub(super) fn too_many_values() -> Error {
-    refused(format!("the expression makes more than {MAX_VALUES} values"))
+    limit_exceeded(format!("the expression creates more than {MAX_VALUES} values"))
 }
 
 fn too_deep() -> Error {
-    refused(format!("lists and objects are nested more than {MAX_LEVELS} deep"))
+    limit_exceeded(format!("lists and objects are nested more than {MAX_LEVELS} levels deep"))
 }
 
 /// The remaining steps of an evaluation.
@@ -48,7 +59,7 @@ impl Steps {
     /// Returns an error if fewer steps remain.
     pub(super) fn charge(&mut self, steps: usize) -> Result<(), Error> {
         self.0 = (self.0.checked_sub(steps))
-            .ok_or_else(|| refused(format!("the expression takes more than {MAX_STEPS} steps")))?;
+            .ok_or_else(|| limit_exceeded(format!("the expression needs more than {MAX_STEPS} steps")))?;
         Ok(())
     }
 }
@@ -113,13 +124,13 @@ impl Count {
     }
 }
 
-/// The values of paths that an evaluation uses.
+/// The steps for the values of paths that an evaluation uses.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct PathSteps {
     steps: usize,
 }
 
-impl Taken {
+impl PathSteps {
     /// Adds the value of a path.
     ///
     /// # Errors
@@ -138,7 +149,7 @@ impl Taken {
                 _ => {}
             }
             if self.steps > MAX_STEPS {
-                return Err(refused(format!("the expression takes more than {MAX_STEPS} values")));
+                return Err(limit_exceeded(format!("the expression reads more than {MAX_STEPS} values")));
             }
         }
         Ok(())

@@ -10,7 +10,9 @@ use minijinja::{
 use serde_json::Value;
 
 use super::{
-    budget::{MAX_TEXT, MAX_VALUES, Steps, parts, refused, size, text_steps, too_many_values},
+    budget::{
+        MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
+    },
     to_json,
 };
 
@@ -206,7 +208,7 @@ fn made(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
 fn only_map(value: &Computed, filter: &str) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Map => Ok(()),
-        other => Err(refused(format!("`{filter}` takes an object, not {other}"))),
+        other => Err(invalid_operation(format!("`{filter}` expects an object, not {other}"))),
     }
 }
 
@@ -233,7 +235,7 @@ fn from_json(text: String) -> Result<Computed, Error> {
     }
     serde_json::from_str::<Value>(&text)
         .map(|value| Computed::from(minijinja::value::Serde(value)))
-        .map_err(|error| refused(format!("the text is not JSON: {error}")))
+        .map_err(|error| invalid_operation(format!("the text is not valid JSON: {error}")))
 }
 
 /// Returns the maximum number of values in a JSON text, based on its punctuation.
@@ -271,14 +273,14 @@ fn join(list: Computed, separator: Option<String>) -> Result<String, Error> {
 }
 
 fn too_long(what: &str) -> Error {
-    refused(format!("the {what} is larger than {MAX_TEXT} bytes"))
+    limit_exceeded(format!("the {what} is larger than {MAX_TEXT} bytes"))
 }
 
 /// Replaces all occurrences of a part of a text.
 fn replace(text: String, from: String, to: String) -> Result<String, Error> {
     let grown = text.matches(from.as_str()).count().saturating_mul(to.len()).saturating_add(text.len());
     if grown > MAX_TEXT {
-        return Err(refused(format!("the text would be larger than {MAX_TEXT} bytes")));
+        return Err(limit_exceeded(format!("the text would be larger than {MAX_TEXT} bytes")));
     }
     Ok(text.replace(&from, &to))
 }
@@ -342,8 +344,9 @@ fn sum(
             (ValueKind::Seq | ValueKind::Iterable, _) if !is_text => items.extend(value.try_iter()?),
             (_, Some(part)) if is_text => text.push_str(part),
             (kind, _) => {
-                let wanted = if is_text { "texts" } else { "lists" };
-                return Err(refused(format!("`sum` that starts with one of the {wanted} takes {wanted}, not {kind}")));
+                let (start, expected) = if is_text { ("text", "texts") } else { ("a list", "lists") };
+                let message = format!("`sum` with {start} as `start` adds {expected} only, not {kind}");
+                return Err(invalid_operation(message));
             }
         }
         if text.len() > MAX_TEXT {

@@ -11,7 +11,7 @@ use minijinja::{
     },
 };
 
-use super::{budget::refused, builtins::BOUNDED};
+use super::{budget::limit_exceeded, builtins::BOUNDED};
 
 /// The maximum number of slices in an expression. Each iteration over a slice iterates over its list again.
 const MAX_SLICES: usize = 16;
@@ -43,7 +43,7 @@ impl Bounded {
         let mut found = Found { has_product: text.contains('*'), ..Found::default() };
         found.look(&expression, 0);
         if found.slices > MAX_SLICES {
-            return Err(refused(format!("the expression has more than {MAX_SLICES} slices")));
+            return Err(limit_exceeded(format!("the expression has more than {MAX_SLICES} slices")));
         }
         let mut text = text.to_owned();
         for Range { start, end } in found.tuples {

@@ -24,7 +24,7 @@ fn models() -> Models {
         model_spec("quick", "Tiny-1B", [1.0, 1.0, 0.1], plain),
         model_spec("able", "gpt-5", [0.1, 0.2, 1.0], able),
     ];
-    Models::new(specs).expect("they can be asked").expect("there are some")
+    Models::new(specs).expect("valid specs").expect("some models")
 }
 
 fn question() -> ChatRequest {
@@ -53,7 +53,8 @@ fn chosen(request: &ChatRequest) -> String {
 fn explicit_name_wins() {
     let named = |name: &str| ChatRequest { model: Some(name.to_owned()), ..hinting(&["gpt"]) };
     assert_eq!(chosen(&named("quick")), "quick");
-    assert_eq!(chosen(&named("best")), "there is no model `best` in the agents file; it has `llm`, `quick`, `able`");
+    assert!(matches!(models().select(&named("best")), Err(ChatError::Unsupported { .. })));
+    insta::assert_snapshot!("unknown_model", chosen(&named("best")));
 }
 
 #[test]
@@ -78,10 +79,10 @@ fn selects_a_model_that_supports_the_request() {
     let offering = ChatRequest { tools: vec![tool], ..hinting(&["tiny"]) };
     assert_eq!(chosen(&offering), "able");
     let named = ChatRequest { model: Some("quick".to_owned()), ..offering };
-    let refused =
-        models().select(&named).and_then(|model| model.check_support(&named).map(|()| model.spec().name.clone()));
-    let message = "model `Tiny-1B` takes no tools; if it does, set `tools = true` in [models.quick]".to_owned();
-    assert_eq!(refused, Err(ChatError::Unsupported { message }));
+    let models = models();
+    let quick = models.select(&named).expect("is configured");
+    assert_eq!(quick.spec().name, "quick");
+    assert!(matches!(quick.check_support(&named), Err(ChatError::Unsupported { .. })));
     // If no model supports the request, the default reports why.
     assert_eq!(chosen(&ChatRequest { tool_choice: ToolChoice::Required, ..question() }), "llm");
     let sound = ChatPart::Audio { mime_type: "audio/wav".to_owned(), data: "UklG".to_owned() };
@@ -92,5 +93,5 @@ fn selects_a_model_that_supports_the_request() {
 
 #[test]
 fn no_models_without_specs() {
-    assert!(Models::new([]).expect("nothing is wrong with nothing").is_none());
+    assert!(Models::new([]).expect("no invalid specs").is_none());
 }

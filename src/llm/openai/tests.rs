@@ -122,8 +122,8 @@ async fn sends_the_request_with_its_key() {
     let answer =
         response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
     let mut server = TestServer::start(vec![answer]).await;
-    let said = server.model().chat(&question()).await;
-    assert_eq!(said, Ok(reply("Hi", "small", "endTurn", None)));
+    let result = server.model().chat(&question()).await;
+    assert_eq!(result, Ok(reply("Hi", "small", "endTurn", None)));
 
     let request = server.requests.recv().await.expect("a request");
     let (head, body) = request.split_once("\r\n\r\n").expect("a body");
@@ -150,8 +150,8 @@ async fn omits_a_missing_key_and_uses_the_max_tokens_field() {
     let mut server = TestServer::start(vec![answer]).await;
     let dialect = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
     let spec = LlmSpec { api_key: None, dialect, ..spec(&server.base_url) };
-    let said = OpenAi::new(spec).expect("a client").chat(&question()).await;
-    assert_eq!(said, Ok(reply("Hi", "small", "maxTokens", None)));
+    let result = OpenAi::new(spec).expect("a client").chat(&question()).await;
+    assert_eq!(result, Ok(reply("Hi", "small", "maxTokens", None)));
     let request = server.requests.recv().await.expect("a request");
     assert!(!request.contains("authorization") && request.contains(r#""max_completion_tokens":100"#), "{request}");
 }
@@ -233,90 +233,60 @@ async fn reply_does_not_depend_on_chunk_boundaries() {
 
 #[tokio::test(start_paused = true)]
 async fn invalid_responses_are_described() {
-    let at = "model `small` at `http://endpoint.test`";
-    for (body, message, status) in [
-        ("", "ended its reply before it began".to_owned(), None),
-        ("data: [DONE]\n\n", "ended its reply before it began".to_owned(), None),
-        (
-            "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n",
-            "broke off its reply after 4 characters".to_owned(),
-            None,
-        ),
+    let mut report = String::new();
+    for (body, status, is_transient) in [
+        ("", None, true),
+        ("data: [DONE]\n\n", None, true),
+        ("data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n", None, true),
         (
             "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\ndata: {\"error\":{\"message\":\"gone\",\"code\":502}}\n\n",
-            "answered 502 Bad Gateway: gone".to_owned(),
             Some(502),
+            true,
         ),
-        (
-            "{\"error\":{\"message\":\"no credit\",\"code\":402}}",
-            "answered 402 Payment Required: no credit; the account has no credit left".to_owned(),
-            Some(402),
-        ),
-        ("[{\"error\":{\"message\":\"odd\"}}]", "answered with an error: odd".to_owned(), None),
-        ("data: {\"error\":\"overloaded\"}\n\n", "answered with an error: overloaded".to_owned(), None),
-        ("data: <oops>\n\n", "sent what is not JSON: a web page".to_owned(), None),
-        ("{\"choices\":[", "sent what is not JSON: {\"choices\":[".to_owned(), None),
-        (
-            "<!doctype html><title>Sign in</title>",
-            "answered 200 with a web page titled `Sign in` instead of JSON; check `base_url` in [llm]".to_owned(),
-            Some(200),
-        ),
+        ("{\"error\":{\"message\":\"no credit\",\"code\":402}}", Some(402), false),
+        ("[{\"error\":{\"message\":\"odd\"}}]", None, true),
+        ("data: {\"error\":\"overloaded\"}\n\n", None, true),
+        ("data: <oops>\n\n", None, true),
+        ("{\"choices\":[", None, true),
+        ("<!doctype html><title>Sign in</title>", Some(200), false),
     ] {
-        let message = format!("{at} {message}");
-        let may_pass = !matches!(status, Some(200 | 402));
-        assert_eq!(failure_parts(chat_with_body(body).await), (message, status, may_pass), "{body}");
+        let (message, found_status, found_transient) = failure_parts(chat_with_body(body).await);
+        assert_eq!((found_status, found_transient), (status, is_transient), "{body}");
+        report += &format!("{}\n", message.replace("http://endpoint.test", "URL"));
     }
+    insta::assert_snapshot!(report);
 }
 
 #[tokio::test(start_paused = true)]
 async fn invalid_utf8_is_an_error() {
-    let said = model_replying(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await;
-    let (message, status, may_pass) = failure_parts(said);
-    assert_eq!((status, may_pass), (None, true));
-    assert!(message.starts_with("model `small` at `http://endpoint.test` broke off its reply: "), "{message}");
+    let result = model_replying(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await;
+    let (message, status, is_transient) = failure_parts(result);
+    assert_eq!((status, is_transient), (None, true));
+    insta::assert_snapshot!(message);
 }
 
 #[tokio::test]
 async fn errors_keep_their_status_and_have_help() {
-    for (head, body, expected, status) in [
-        (
-            "401 Unauthorized",
-            r#"{"error":{"message":"Incorrect key sk-long-enough","code":"invalid_api_key"}}"#,
-            "answered 401 Unauthorized: Incorrect key [secret]; check `api_key_env_var` in [llm]",
-            401,
-        ),
-        (
-            "404 Not Found",
-            r#"{"error":{"message":"no model","code":404}}"#,
-            "answered 404 Not Found: no model; check `base_url` and `model` in [llm]",
-            404,
-        ),
-        (
-            "400 Bad Request",
-            r#"{"error":{"message":"use 'max_completion_tokens' instead"}}"#,
-            "answered 400 Bad Request: use 'max_completion_tokens' instead; \
-             set `max_tokens_field = \"max_completion_tokens\"` in [llm]",
-            400,
-        ),
+    let mut report = String::new();
+    for (head, body, status) in [
+        ("401 Unauthorized", r#"{"error":{"message":"Incorrect key sk-long-enough","code":"invalid_api_key"}}"#, 401),
+        ("404 Not Found", r#"{"error":{"message":"no model","code":404}}"#, 404),
+        ("400 Bad Request", r#"{"error":{"message":"use 'max_completion_tokens' instead"}}"#, 400),
         (
             "429 Too Many Requests",
             r#"{"error":{"message":"pay first","type":"insufficient_quota","code":"insufficient_quota"}}"#,
-            "answered 429 Too Many Requests: pay first; the account has no credit left",
             429,
         ),
-        (
-            "503 Service Unavailable\r\nretry-after: 3600",
-            "<html><title>Back soon</title></html>",
-            "answered 503 Service Unavailable: a web page titled `Back soon` (asks to wait 1h)",
-            503,
-        ),
-        ("418 Odd", "", "answered 418 I'm a teapot", 418),
+        ("400 Bad Request", r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#, 400),
+        ("503 Service Unavailable\r\nretry-after: 3600", "<html><title>Back soon</title></html>", 503),
+        ("418 Odd", "", 418),
     ] {
         let server = TestServer::start(vec![response(head, body)]).await;
-        let message = format!("model `small` at `{}` {expected}", server.base_url);
-        let said = server.model().chat(&question()).await;
-        assert_eq!(failure_parts(said), (message, Some(status), status == 503));
+        let (message, found_status, is_transient) = failure_parts(server.model().chat(&question()).await);
+        assert_eq!((found_status, is_transient), (Some(status), status == 503), "{head}");
+        report += &format!("{}\n", message.replace(&server.base_url, "URL"));
     }
+    insta::assert_snapshot!(report);
 }
 
 #[tokio::test]
@@ -331,24 +301,24 @@ async fn retries_when_the_endpoint_is_busy() {
 
 /// Returns the pieces of a reply that are passed on, and its result.
 async fn streamed_reply(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
-    let heard = std::sync::Mutex::<Vec<String>>::default();
-    let said = model.chat_stream(&question(), &|piece| heard.lock().expect("no panic").push(piece.to_owned())).await;
-    (heard.into_inner().expect("no panic"), said)
+    let pieces = std::sync::Mutex::<Vec<String>>::default();
+    let result = model.chat_stream(&question(), &|piece| pieces.lock().expect("no panic").push(piece.to_owned())).await;
+    (pieces.into_inner().expect("no panic"), result)
 }
 
 #[tokio::test]
 async fn reasoning_tags_are_removed() {
     let chunk = |text: &str| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    for (pieces, handed_over) in [
+    for (deltas, streamed) in [
         (&["<thi", "nk>\nHm.</th", "ink>\n", "\nHel", "lo"][..], &["Hel", "lo"][..]),
         (&["Hm.\n</think>\n", "Hello"], &["Hm.\n</think>\n", "Hello"]),
     ] {
-        let body = pieces.iter().map(|piece| chunk(piece)).collect::<String>() + end;
-        let (heard, said) = streamed_reply(model_replying(vec![Bytes::from(body)])).await;
+        let body = deltas.iter().map(|delta| chunk(delta)).collect::<String>() + end;
+        let (pieces, result) = streamed_reply(model_replying(vec![Bytes::from(body)])).await;
         assert_eq!(
-            (heard, said),
-            (handed_over.iter().map(ToString::to_string).collect(), Ok(reply("Hello", "small", "endTurn", None)))
+            (pieces, result),
+            (streamed.iter().map(ToString::to_string).collect(), Ok(reply("Hello", "small", "endTurn", None)))
         );
     }
 }
@@ -363,8 +333,11 @@ async fn streams_only_text() {
         chunk(json!({"delta": {"content": [{"type": "text", "text": "llo"}]}})),
         chunk(json!({"delta": {}, "finish_reason": "stop"})),
     ];
-    let (heard, said) = streamed_reply(model_replying(vec![Bytes::from(body.concat())])).await;
-    assert_eq!((heard, said), (vec!["He".to_owned(), "llo".to_owned()], Ok(reply("Hello", "small", "endTurn", None))));
+    let (pieces, result) = streamed_reply(model_replying(vec![Bytes::from(body.concat())])).await;
+    assert_eq!(
+        (pieces, result),
+        (vec!["He".to_owned(), "llo".to_owned()], Ok(reply("Hello", "small", "endTurn", None)))
+    );
     let whole = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).to_string();
     assert_eq!(streamed_reply(model_replying(vec![Bytes::from(whole)])).await.0, ["Hello"]);
 }
@@ -385,12 +358,12 @@ async fn retries_only_before_the_first_delta() {
     let after = response("200 OK", &format!("{half}data: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n"));
     let server = TestServer::start(vec![after, good]).await;
     let message = format!("model `small` at `{}` answered 503 Service Unavailable: busy", server.base_url);
-    let (heard, said) = streamed_reply(server.model()).await;
-    assert_eq!((heard, failure_parts(said)), (vec!["Hal".to_owned()], (message, Some(503), true)));
+    let (pieces, result) = streamed_reply(server.model()).await;
+    assert_eq!((pieces, failure_parts(result)), (vec!["Hal".to_owned()], (message, Some(503), true)));
 }
 
 #[tokio::test]
-async fn a_prompt_that_was_not_read_whole_is_warned_of_once() {
+async fn truncated_prompt_is_reported_once() {
     let question = |words: usize| ChatRequest {
         messages: vec![ChatMessage::text(ChatRole::User, "word ".repeat(words)).into()],
         max_tokens: 10,
@@ -406,30 +379,28 @@ async fn a_prompt_that_was_not_read_whole_is_warned_of_once() {
     for (words, usage) in
         [(5_000, used(2_500)), (1_999, used(100)), (5_000, used(0)), (5_000, json!(null)), (5_000, cached)]
     {
-        let said = model(usage.clone()).chat(&question(words)).await;
-        assert_eq!(said.map(|reply| reply.warning), Ok(None), "{words} words, {usage}");
+        let result = model(usage.clone()).chat(&question(words)).await;
+        assert_eq!(result.map(|reply| reply.warning), Ok(None), "{words} words, {usage}");
     }
     let model = model(used(2_048));
     let warning = model.chat(&question(5_000)).await.expect("a reply").warning.expect("a warning");
-    let expected = "model `small` read only 2048 tokens of a prompt of at least 5000, so the rest was lost without an error; \
-                    start the server with a larger context (Ollama: the variable `OLLAMA_CONTEXT_LENGTH`; ";
-    assert!(warning.starts_with(expected), "{warning}");
-    assert_eq!(model.chat(&question(5_000)).await.map(|reply| reply.warning), Ok(None), "once is enough");
+    insta::assert_snapshot!(warning);
+    assert_eq!(model.chat(&question(5_000)).await.map(|reply| reply.warning), Ok(None), "the warning is given once");
 }
 
 #[tokio::test]
 async fn redirects_are_rejected() {
-    let mut elsewhere = TestServer::start(vec![response("200 OK", "{}")]).await;
-    let moved = response(&format!("307 Temporary Redirect\r\nlocation: {}", elsewhere.base_url), "");
+    let mut target = TestServer::start(vec![response("200 OK", "{}")]).await;
+    let moved = response(&format!("307 Temporary Redirect\r\nlocation: {}", target.base_url), "");
     let server = TestServer::start(vec![moved]).await;
     let message = format!(
-        "model `small` at `{}` answered 307, a redirect to `{}`, which is not followed; \
+        "model `small` at `{}` answered 307 with a redirect to `{}`, which is not followed; \
          correct `base_url` in [llm]",
-        server.base_url, elsewhere.base_url
+        server.base_url, target.base_url
     );
-    let said = server.model().chat(&question()).await;
-    assert_eq!(said, Err(ChatError::Endpoint { message, status: Some(307) }));
-    assert!(elsewhere.requests.try_recv().is_err());
+    let result = server.model().chat(&question()).await;
+    assert_eq!(result, Err(ChatError::Endpoint { message, status: Some(307) }));
+    assert!(target.requests.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -439,10 +410,9 @@ async fn connection_errors_differ_from_error_responses() {
     drop(listener);
     let spec = spec(&base_url);
     let request = ChatRequest { single_try: true, ..question() };
-    let (message, status, may_pass) = failure_parts(OpenAi::new(spec).expect("a client").chat(&request).await);
-    assert_eq!((status, may_pass), (None, true));
-    assert!(message.starts_with(&format!("model `small` at `{base_url}` cannot be reached: ")), "{message}");
-    assert!(message.ends_with("; is it running? check `base_url` in [llm]"), "{message}");
+    let (message, status, is_transient) = failure_parts(OpenAi::new(spec).expect("a client").chat(&request).await);
+    assert_eq!((status, is_transient), (None, true));
+    assert!(message.contains(&base_url), "{message}");
 }
 
 #[tokio::test]
@@ -469,7 +439,6 @@ async fn dropping_a_request_closes_its_connection() {
 #[tokio::test]
 async fn too_many_stop_sequences_are_rejected() {
     let stop = (0..5).map(|n| format!("stop {n}")).collect();
-    let message = "the request has 5 stop sequences; at most 4 can be asked for".to_owned();
-    let said = model_replying(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
-    assert_eq!(said, Err(ChatError::Unsupported { message }));
+    let result = model_replying(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
+    assert!(matches!(result, Err(ChatError::Unsupported { .. })), "{result:?}");
 }

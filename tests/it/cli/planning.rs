@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-const GOAL: &str = "Plan a weekend in Lisbon and tell me what to read first";
+const GOAL: &str = "Plan a weekend in Lisbon and suggest what to read first";
 
 /// Returns a workspace with the demo agents and a model with these replies.
 fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, ScriptedEndpoint) {
@@ -64,8 +64,8 @@ fn plan_command_writes_an_editable_plan() {
     insta::assert_snapshot!("plan", std::fs::read_to_string(place.path("plan.yaml")).expect("written"));
     let request = endpoint.next_request();
     assert_eq!((&request["model"], request["messages"].as_array().map(Vec::len)), (&json!("tiny"), Some(2)));
-    let asked = request["messages"][1]["content"].as_str().expect("text");
-    assert!(asked.contains(GOAL) && asked.contains("travel.book_trip"), "{asked}");
+    let prompt = request["messages"][1]["content"].as_str().expect("text");
+    assert!(prompt.contains(GOAL) && prompt.contains("travel.book_trip"), "{prompt}");
     assert_eq!(place.kapell(&["validate", "plan.yaml"]).code, Some(0));
     let printed = place.kapell(&["plan", GOAL]);
     assert_eq!(printed.stdout, std::fs::read_to_string(place.path("plan.yaml")).expect("written"));
@@ -99,11 +99,11 @@ fn spending_of_a_goal_includes_planning() {
     assert_eq!(json["planning"]["goal"], GOAL);
     let text = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
     let (head, spent) = text.stdout.split_once("\nspent\n").expect("a section");
-    assert!(head.contains(&format!("goal     {GOAL}\n")), "{head}");
+    assert!(head.contains(GOAL), "{head}");
     insta::assert_snapshot!("spent", spent);
     let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-    let planned = format!("run: planned in 2 turns, 24 tokens in, 6 out, for the goal: {GOAL}");
-    assert!(logs.stdout.lines().nth(1).is_some_and(|line| line.ends_with(&planned)), "{}", logs.stdout);
+    let planned = logs.stdout.lines().nth(1).and_then(|line| line.split_once("run: ")).expect("a second line");
+    insta::assert_snapshot!("planned_log", planned.1);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn unknown_tool_is_repaired() {
 #[test]
 fn invalid_plan_is_saved_with_diagnostics() {
     let nonsense = json!({"analysis": "Hm.", "tasks": [
-        {"id": "t1", "title": "x", "depends_on": ["t9"], "call": {"tool": "nobody.nothing", "args": {}}, "bindings": []},
+        {"id": "t1", "title": "x", "depends_on": ["t9"], "call": {"tool": "missing.nothing", "args": {}}, "bindings": []},
         {"id": "t1", "title": "y", "depends_on": [], "call": {"tool": "travel.book_trip", "args_json": "{city"},
          "bindings": [], "extra": true},
         {"id": "t3", "title": "z", "depends_on": [], "call": {"tool": "research.research", "args": {"depth": 9}},
@@ -163,14 +163,14 @@ fn documented_models_plan_and_answer_a_goal() {
         let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
         let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
         let base_url = endpoint.config_section().lines().nth(1).map(str::to_owned).expect("an address");
-        // As in the page, but at another address.
+        // As on the page, but with another address.
         place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
         let mut command = place.command(["run", GOAL, "--no-input"]);
         let ended = CommandOutput::from_output(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));
         assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
         assert_eq!(ended.stdout, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
-        let asked = endpoint.next_request()["model"].clone();
-        assert!(asked.as_str().is_some_and(|name| model.contains(name)), "{asked}");
+        let requested = endpoint.next_request()["model"].clone();
+        assert!(requested.as_str().is_some_and(|name| model.contains(name)), "{requested}");
     }
 }
 
@@ -181,25 +181,24 @@ fn goal_without_a_model_explains_the_configuration() {
     for arguments in [vec!["run", GOAL], vec!["plan", GOAL]] {
         let ended = place.kapell(&arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
-        for expected in ["cli::no_model", "[llm]", "base_url", "agents file"] {
-            assert!(ended.stderr.contains(expected), "`{expected}` is missing in:\n{}", ended.stderr);
-        }
+        assert_eq!(ended.error_code(), "cli::no_model");
+        insta::assert_snapshot!("no_model", ended.stderr);
     }
     let missing = place.kapell(&["run", "plans/lisbon.yml"]);
-    assert!(missing.code == Some(2) && missing.stderr.contains("plans/lisbon.yml"), "{missing:?}");
+    assert_eq!((missing.code, missing.error_code()), (Some(2), "cli::unknown_plan"), "{missing:?}");
 }
 
 #[test]
 fn approved_plan_runs_only_after_yes() {
     let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
     let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db", "--output", "json"];
-    let nobody = place.kapell(&arguments);
-    insta::assert_snapshot!(normalized_output(&place, &nobody));
+    let unapproved = place.kapell(&arguments);
+    insta::assert_snapshot!(normalized_output(&place, &unapproved));
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let said = |answer: &str| run_in_terminal(&place, &[("[Y/n, :cancel]> ", answer)], None, &arguments);
-    let no = said("n\n");
+    let run = |answer: &str| run_in_terminal(&place, &[("[Y/n, :cancel]> ", answer)], None, &arguments);
+    let no = run("n\n");
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
-    let yes = said("y\n");
+    let yes = run("y\n");
     assert_eq!((yes.code, yes.task("t2").0.as_str()), (Some(0), "succeeded"), "{yes:?}");
     let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
     let written = place.kapell(&["run", saved.path().to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);
@@ -207,7 +206,7 @@ fn approved_plan_runs_only_after_yes() {
 }
 
 #[test]
-fn a_person_at_a_terminal_sees_what_a_goal_would_do_before_it_runs() {
+fn terminal_shows_the_plan_of_a_goal_before_it_runs() {
     let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
     let run = |steps: &[(&str, &str)], further: &[&str]| {
         let arguments = [&["run", GOAL, "--journal", "journal.db", "--output", "json"], further].concat();
@@ -215,46 +214,48 @@ fn a_person_at_a_terminal_sees_what_a_goal_would_do_before_it_runs() {
     };
     let no = run(&[("[Y/n, :cancel]> ", "n\n")], &[]);
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
-    for line in ["t1: research.research (", "t2: archive.store_document (may be repeated), after t1"] {
-        assert!(no.stderr.contains(line), "`{line}` is missing in:\n{}", no.stderr);
+    for task in ["t1: research.research", "t2: archive.store_document"] {
+        assert!(no.stderr.contains(task), "`{task}` is missing in:\n{}", no.stderr);
     }
     assert!(!place.path("journal.db").exists(), "nothing ran");
     let enter = run(&[("[Y/n, :cancel]> ", "\n")], &[]);
     assert_eq!((enter.code, enter.task("t2").0.as_str()), (Some(0), "succeeded"), "{enter:?}");
     for further in [&["--yes"][..], &["--no-input"]] {
-        let unasked = run(&[], further);
-        assert_eq!((unasked.code, unasked.stderr.contains("[Y/n")), (Some(0), false), "{unasked:?}");
+        let unattended = run(&[], further);
+        assert_eq!((unattended.code, unattended.stderr.contains("[Y/n")), (Some(0), false), "{unattended:?}");
     }
 }
 
 #[test]
 fn planning_excludes_unavailable_agents() {
-    let asks_it = valid_plan().to_string().replace("archive.store_document", "gone.store_document");
-    let (place, endpoint) = workspace([&*asks_it, &*valid_plan().to_string()]);
+    let with_missing_agent = valid_plan().to_string().replace("archive.store_document", "gone.store_document");
+    let (place, endpoint) = workspace([&*with_missing_agent, &*valid_plan().to_string()]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     place.write("agents.toml", format!("{agents}[agents.gone]\ncommand = \"no-such-program\"\n"));
     let ended = place.kapell(&["plan", GOAL]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains("planning without agent `gone`"), "{}", ended.stderr);
-    endpoint.next_request();
-    let told = endpoint.next_request()["messages"][3]["content"].to_string();
-    assert!(told.contains("in task `t2`: the agent `gone` could not be asked for its tools"), "{told}");
+    assert!(ended.stderr.contains("agent `gone`"), "{}", ended.stderr);
+    let prompt = endpoint.next_request()["messages"][1]["content"].to_string();
+    assert!(prompt.contains("archive.store_document") && !prompt.contains("gone."), "{prompt}");
+    let repair = endpoint.next_request()["messages"].clone();
+    assert_eq!(repair.as_array().map(Vec::len), Some(4), "{repair}");
 }
 
 #[test]
 fn endpoint_failure_and_invalid_options_are_reported() {
-    let (place, _endpoint) = workspace(["never asked"]);
+    let (place, _endpoint) = workspace(["not requested"]);
     let inputs = place.kapell(&["run", GOAL, "--param", "city=Lisbon"]);
-    assert!(inputs.code == Some(2) && inputs.stderr.contains("only a plan has inputs"), "{inputs:?}");
+    assert_eq!((inputs.code, inputs.error_code()), (Some(2), "cli::goal_inputs"), "{inputs:?}");
     let folder = place.kapell(&["plan", GOAL, "-o", "nowhere/plan.yaml"]);
-    assert!(folder.code == Some(2) && folder.stderr.contains("nowhere"), "{folder:?}");
+    assert_eq!((folder.code, folder.error_code()), (Some(2), "cli::no_directory"), "{folder:?}");
     let agents = "[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\ntimeout = \"1s\"\n";
     place.write("agents.toml", agents);
     let nothing = place.kapell(&["plan", GOAL]);
-    assert!(nothing.code == Some(1) && nothing.stderr.contains("no agent offers a tool"), "{nothing:?}");
+    assert_eq!((nothing.code, nothing.error_code()), (Some(1), "planner::no_tools"), "{nothing:?}");
     place.write_agents(&[]);
     let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     place.write("agents.toml", format!("{agents}{demo}"));
-    let away = place.kapell(&["plan", GOAL]);
-    assert!(away.code == Some(1) && away.stderr.contains("127.0.0.1:9"), "{away:?}");
+    let unreachable = place.kapell(&["plan", GOAL]);
+    assert_eq!((unreachable.code, unreachable.error_code()), (Some(1), "planner::model_failed"), "{unreachable:?}");
+    assert!(unreachable.stderr.contains("127.0.0.1:9"), "{unreachable:?}");
 }

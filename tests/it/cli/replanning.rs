@@ -59,9 +59,9 @@ fn research_patch() -> String {
 
 /// Returns the output, with only the progress lines that begin with one of `subjects`, without times and IDs.
 fn normalized_output(ended: &CommandOutput, subjects: &[&str]) -> String {
-    let told = ended.stderr.lines().filter_map(|line| line.split_once("] ")?.1.into());
-    let told: Vec<&str> = told.filter(|line: &&str| subjects.iter().any(|subject| line.starts_with(subject))).collect();
-    format!("exit code {:?}\n--- stdout\n{}--- stderr\n{}\n", ended.code, ended.stdout, told.join("\n"))
+    let lines = ended.stderr.lines().filter_map(|line| Some(line.split_once("] ")?.1));
+    let lines: Vec<&str> = lines.filter(|line| subjects.iter().any(|subject| line.starts_with(subject))).collect();
+    format!("exit code {:?}\n--- stdout\n{}--- stderr\n{}\n", ended.code, ended.stdout, lines.join("\n"))
 }
 
 fn run_goal(place: &Workspace, arguments: &[&str]) -> CommandOutput {
@@ -80,8 +80,8 @@ fn planner_model_replans_and_default_model_answers() {
     let ended = run_goal(&place, &[]);
     let stated = format!("{answer}\n\nNot done: t2 failed: no such city\n");
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), &*stated), "{ended:?}");
-    let asked: Vec<_> = std::iter::repeat_with(|| endpoint.next_request()["model"].clone()).take(3).collect();
-    assert_eq!(asked, ["able", "able", "tiny"]);
+    let models: Vec<_> = std::iter::repeat_with(|| endpoint.next_request()["model"].clone()).take(3).collect();
+    assert_eq!(models, ["able", "able", "tiny"]);
 }
 
 #[test]
@@ -91,34 +91,35 @@ fn failed_task_is_replanned() {
     let ended = run_goal(&place, &[]);
     insta::assert_snapshot!(normalized_output(&ended, &["replan", "the planner"]));
     endpoint.next_request();
-    let asked = endpoint.next_request();
-    let question = asked["messages"][1]["content"].as_str().expect("text");
-    let tasks: Vec<&str> = question.lines().filter(|line| line.starts_with("{\"task\"")).collect();
-    let told: Vec<Value> = tasks.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let statuses: Vec<_> = told.iter().map(|task| (task["task"].as_str(), task["status"].as_str())).collect();
-    let expected = [("t1", "succeeded"), ("t2", "failed or skipped"), ("t3", "lost"), ("t4", "lost")];
+    let request = endpoint.next_request();
+    let prompt = request["messages"][1]["content"].as_str().expect("text");
+    let lines = prompt.lines().filter(|line| line.starts_with("{\"task\""));
+    let tasks: Vec<Value> = lines.map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let statuses: Vec<_> = tasks.iter().map(|task| (task["task"].as_str(), task["status"].as_str())).collect();
+    let expected = [("t1", "succeeded"), ("t2", "failed or skipped"), ("t3", "unreachable"), ("t4", "unreachable")];
     assert_eq!(statuses, expected.map(|(task, status)| (Some(task), Some(status))));
-    let ids = asked.pointer("/response_format/json_schema/schema/properties/tasks/items/properties/id/enum/0");
-    assert_eq!(ids, Some(&json!("t5")), "{asked}");
+    let first_id = request.pointer("/response_format/json_schema/schema/properties/tasks/items/properties/id/enum/0");
+    assert_eq!(first_id, Some(&json!("t5")), "{request}");
 
     let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
     let of = |id: &str, key: &str| shown["tasks"][id][key].clone();
     assert_eq!((of("t2", "status"), of("t2", "replanned")), (json!("failed"), json!(1)));
     assert_eq!((of("t3", "status"), of("t6", "status")), (json!("skipped"), json!("succeeded")));
-    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]).stdout;
-    assert!(shown.contains("the rest of the plan was planned anew: replan 1"), "{shown}");
-    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]).stdout;
-    assert!(logs.contains("replan 1: goes on with another remainder: - t3; - t4; + t5: research.research"), "{logs}");
+    let replans = place.logged_events("journal.db", "replanned");
+    let patch = &replans[0]["result"]["Ok"];
+    assert_eq!((replans.len(), &patch["removed"]), (1, &json!(["t3", "t4"])), "{replans:?}");
+    let added: Vec<_> = patch["added"].as_array().into_iter().flatten().map(|task| task["id"].as_str()).collect();
+    assert_eq!(added, [Some("t5"), Some("t6")], "{replans:?}");
 }
 
 #[test]
 fn failure_is_replanned_once() {
-    let (place, _endpoint) =
-        workspace([&*plan_json(), &*patch_json(&[], &[failing_task("t5")]), "never asked for a third plan"]);
+    let (place, _endpoint) = workspace([&*plan_json(), &*patch_json(&[], &[failing_task("t5")]), "not requested"]);
     let ended = run_goal(&place, &["--replan", "9", "--output", "json"]);
     assert_eq!((ended.code, ended.task("t5").0.as_str()), (Some(1), "failed"), "{ended:?}");
-    let help = &ended.result()["tasks"]["t5"]["error"]["help"];
-    assert_eq!(help, "`t2` failed in the same way and was replanned, so it is not tried once more");
+    let replanned = |id: &str| ended.result()["tasks"][id].get("replanned").cloned();
+    assert_eq!((replanned("t2"), replanned("t5")), (Some(json!(1)), None), "{ended:?}");
+    assert_eq!(place.logged_events("journal.db", "replanned").len(), 1);
 }
 
 #[test]
@@ -195,32 +196,29 @@ fn replan_without_a_model_is_a_warning() {
     place.write_agents(&["fails"]);
     let ended = place.run_plan(&failing_plan("", ", on_failure: replan"), &[]);
     assert_eq!((ended.code, ended.task("note").0.as_str()), (Some(1), "skipped"), "{ended:?}");
-    let warning = "a replan needs a language model, and none is configured: the failure counts as `fail`";
+    let warning = "warning[plan::no_model]: ";
     assert!(ended.stderr.contains(warning), "{}", ended.stderr);
     let valid = place.kapell(&["validate", "plan.yaml", "--offline"]);
     assert!(valid.code == Some(0) && valid.stderr.contains(warning), "{valid:?}");
     let flag = place.run_plan(&failing_plan("", ""), &["--replan", "1"]);
-    assert!(flag.code == Some(2) && flag.error_code() == "cli::no_model", "{flag:?}");
+    assert_eq!((flag.code, flag.error_code()), (Some(2), "cli::no_model"), "{flag:?}");
 }
 
 #[test]
 fn approved_run_asks_before_replanning() {
     let answers = [&*plan_json(), &*research_patch(), "Read [t5], noted [t1, t6]; t2 failed."];
-    let said = |answer: &[&str]| {
-        let (place, endpoint) = workspace(answers);
+    let run = |replies: &[&str]| {
+        let (place, _endpoint) = workspace(answers);
         let prompts = ["[Y/n, :cancel]> ", "[y/n, :cancel]> "];
-        let steps: Vec<_> = prompts.into_iter().zip(answer.iter().copied()).collect();
+        let steps: Vec<_> = prompts.into_iter().zip(replies.iter().copied()).collect();
         let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db"];
         let ended = run_in_terminal(&place, &steps, None, &arguments);
-        drop(endpoint);
-        ended
+        let added = ["t5", "t6"].iter().all(|id| ended.stderr.contains(&format!("+ {id}: ")));
+        let started = place.logged_events("journal.db", "attempt_started");
+        let has_started = started.iter().any(|event| event["attempt"]["task"] == "t5");
+        (ended.code, added, has_started)
     };
-    let yes = said(&["y\n", "y\n"]);
-    assert_eq!(yes.code, Some(0), "{yes:?}");
-    assert!(yes.stderr.contains("replan 1: + t5: research.research, The t5"), "{}", yes.stderr);
-    let no = said(&["y\n", "n\n"]);
-    assert_eq!(no.code, Some(1), "{no:?}");
-    assert!(no.stderr.contains("nothing changes: not approved"), "{}", no.stderr);
-    let nobody = said(&["y\n", "\u{4}"]);
-    assert_eq!(nobody.code, Some(4), "{nobody:?}");
+    assert_eq!(run(&["y\n", "y\n"]), (Some(0), true, true), "approved");
+    assert_eq!(run(&["y\n", "n\n"]), (Some(1), true, false), "declined");
+    assert_eq!(run(&["y\n", "\u{4}"]), (Some(4), true, false), "unanswered");
 }

@@ -34,23 +34,21 @@ fn unfinished_tasks_are_listed_below_the_answer() {
     let place = workspace(&endpoint, PLAN);
     let text = run_plan(&place, &[]);
     assert_eq!(text.code, Some(3), "{text:?}");
-    let below = text.stdout.strip_prefix(&format!("{claim}\n\nNot done: hotel failed: ")).expect(&text.stdout);
-    assert!(below.contains("; maybe was skipped: its condition `false` is false"), "{below}");
+    let notice = text.stdout.strip_prefix(&format!("{claim}\n\n")).expect(&text.stdout);
+    insta::assert_snapshot!(notice);
 
     let result = run_plan(&place, &["--output", "json"]).result();
-    let stated = |result: &Value| -> Vec<_> {
+    let unfinished = |result: &Value| -> Vec<_> {
         let not_done = result["not_done"].as_array().cloned().unwrap_or_default();
         not_done.iter().map(|task| (task["task"].clone(), task["status"].clone())).collect()
     };
     let expected = [(json!("hotel"), json!("failed")), (json!("maybe"), json!("skipped"))];
-    assert_eq!(stated(&result), expected);
-    assert!(
-        result["tasks"]["answer"]["output"].as_str().is_some_and(|answer| answer.contains("Not done: hotel failed"))
-    );
+    assert_eq!(unfinished(&result), expected);
+    assert!(result["tasks"]["answer"]["output"].as_str().is_some_and(|answer| answer.contains(notice.trim_end())));
 
     let lines = run_plan(&place, &["--output", "stream-json"]);
     let last = lines.stdout.lines().last().expect("a line");
-    assert_eq!(stated(&serde_json::from_str(last).expect("JSON")), expected);
+    assert_eq!(unfinished(&serde_json::from_str(last).expect("JSON")), expected);
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn json_answer_stays_json_and_warnings_go_to_stderr() {
     let place = workspace(&endpoint, &plan);
     let text = run_plan(&place, &[]);
     assert_eq!(text.result(), json!({"hotel": "booked"}));
-    assert!(text.stderr.contains("Not done: hotel failed: "), "{}", text.stderr);
+    assert!(text.stderr.contains("hotel") && text.stderr.contains("maybe"), "{}", text.stderr);
 }
 
 #[test]

@@ -114,6 +114,13 @@ impl Workspace {
         text
     }
 
+    /// Returns the events of the latest run of a journal whose `type` is `kind`.
+    pub(crate) fn logged_events(&self, journal: &str, kind: &str) -> Vec<Value> {
+        let logs = self.kapell(&["logs", "last", "--journal", journal, "--output", "json"]);
+        let events = logs.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+        events.filter(|event| event["type"] == kind).collect()
+    }
+
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts")
     }

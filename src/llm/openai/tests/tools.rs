@@ -122,7 +122,7 @@ async fn assembles_tool_calls_from_any_chunks() {
 #[tokio::test]
 async fn keeps_tool_calls_without_a_name() {
     let body = stream(&[json!([{"id": "a", "function": {"arguments": "{}"}}])], "tool_calls");
-    let problem = "belong to no named tool".to_owned();
+    let problem = "do not belong to a named tool".to_owned();
     let parts = vec![ChatPart::UnreadableToolUse { id: "a".to_owned(), name: String::new(), problem }];
     assert_eq!(chat_with_tools(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
 }
@@ -150,7 +150,7 @@ async fn separates_calls_with_the_same_id_and_drops_duplicates() {
 
 #[tokio::test]
 async fn recognizes_all_finish_reasons() {
-    let said = |word: &str| json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": word}]}).to_string();
+    let body = |word: &str| json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": word}]}).to_string();
     for (words, stop_reason) in [
         (&["stop", "STOP", "end_turn", "eos_token", "COMPLETE", "FINISH_REASON_STOP"][..], "endTurn"),
         (&["length", "MAX_TOKENS", "max_output_tokens", "model_length"], "maxTokens"),
@@ -159,7 +159,7 @@ async fn recognizes_all_finish_reasons() {
         (&["magic"], "magic"),
     ] {
         for word in words {
-            assert_eq!(chat_with_tools(&said(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
+            assert_eq!(chat_with_tools(&body(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
         }
     }
 }
@@ -181,7 +181,7 @@ async fn unreadable_arguments_keep_the_other_parts() {
     };
     let parts = vec![
         unreadable("a", "book", "are not JSON: EOF while parsing a value at line 1 column 8"),
-        unreadable("b", "geo.find", "are no object: [1]"),
+        unreadable("b", "geo.find", "are not an object: [1]"),
         ChatPart::ToolUse { id: "c".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
     ];
     assert_eq!(chat_with_tools(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
@@ -189,12 +189,12 @@ async fn unreadable_arguments_keep_the_other_parts() {
 
 #[tokio::test]
 async fn keeps_reasoning_only_if_it_is_echoed() {
-    let thinking = |part: &str| json!({"choices": [{"delta": {"reasoning_content": part}}]});
+    let reasoning = |part: &str| json!({"choices": [{"delta": {"reasoning_content": part}}]});
     let calling = json!({"choices": [{"delta": {"tool_calls": [{"id": "a", "function": {"name": "book"}}]}}]});
     let answering = json!({"choices": [{"delta": {"content": "Hi"}}]});
-    let body = |said: &serde_json::Value| {
+    let body = |choice: &serde_json::Value| {
         let end = json!({"choices": [{"delta": {"reasoning_content": null}, "finish_reason": "stop"}]});
-        let chunks = [thinking("I "), thinking("see."), said.clone(), end];
+        let chunks = [reasoning("I "), reasoning("see."), choice.clone(), end];
         chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect::<String>()
     };
     let asked = |echo_reasoning, body: String| async move {
@@ -203,8 +203,8 @@ async fn keeps_reasoning_only_if_it_is_echoed() {
         model_with_spec(spec, vec![Bytes::from(body)]).chat(&tool_request()).await.expect("a reply").parts
     };
     let book = ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() };
-    let thoughts = ChatPart::Reasoning { model: "llm".to_owned(), text: "I see.".to_owned() };
-    assert_eq!(asked(true, body(&calling)).await, [thoughts, book.clone()]);
+    let echoed = ChatPart::Reasoning { model: "llm".to_owned(), text: "I see.".to_owned() };
+    assert_eq!(asked(true, body(&calling)).await, [echoed, book.clone()]);
     assert_eq!(asked(false, body(&calling)).await, [book]);
     assert_eq!(asked(true, body(&answering)).await, [ChatPart::Text { text: "Hi".to_owned() }]);
 }
@@ -217,8 +217,8 @@ async fn generated_ids_are_unique() {
     ];
     let messages = vec![ChatMessage { role: ChatRole::Assistant, parts: earlier.to_vec() }.into()];
     let body = stream(&[json!([{"function": {"name": "book"}}])], "tool_calls");
-    let said = model_with_tools(&body).chat(&ChatRequest { messages, ..tool_request() }).await;
-    assert_eq!(said, expected_tool_uses(&[("call_4", "book", json!({}))], "toolUse"));
+    let result = model_with_tools(&body).chat(&ChatRequest { messages, ..tool_request() }).await;
+    assert_eq!(result, expected_tool_uses(&[("call_4", "book", json!({}))], "toolUse"));
 }
 
 #[tokio::test]
@@ -241,8 +241,8 @@ async fn applies_stop_sequences_locally() {
     let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
     let stop = ["STOP", "END", "a", "b", "c", "d"].map(str::to_owned).to_vec();
     let model = model_with_spec(spec, vec![Bytes::from(body.to_string())]);
-    let said = model.chat(&ChatRequest { stop, ..question() }).await;
-    assert_eq!(said, Ok(reply("one ", "small", "stopSequence", None)));
+    let result = model.chat(&ChatRequest { stop, ..question() }).await;
+    assert_eq!(result, Ok(reply("one ", "small", "stopSequence", None)));
 }
 
 #[tokio::test]
@@ -252,6 +252,6 @@ async fn computes_the_cost_of_a_reply() {
         "usage": {"prompt_tokens": 1_000, "completion_tokens": 100},
     });
     let spec = LlmSpec { prices: Some(Prices { input: 2.0, output: 10.0 }), ..spec("http://endpoint.test") };
-    let said = model_with_spec(spec, vec![Bytes::from(body.to_string())]).chat(&question()).await.expect("a reply");
-    assert!(said.cost_usd.is_some_and(|cost| (cost - 0.003).abs() < 1e-12), "{said:?}");
+    let result = model_with_spec(spec, vec![Bytes::from(body.to_string())]).chat(&question()).await.expect("a reply");
+    assert!(result.cost_usd.is_some_and(|cost| (cost - 0.003).abs() < 1e-12), "{result:?}");
 }

@@ -128,7 +128,7 @@ fn variants() -> Vec<ReplyVariant> {
         ReplyVariant {
             name: "an error in a success",
             response: json!({"error": {"message": "no credit", "code": 402}, "user_id": "u"}),
-            expected: Err("answered 402 Payment Required: no credit; the account has no credit left"),
+            expected: Err("answered 402 Payment Required: no credit; the account is out of credit"),
         },
     ]
 }
@@ -158,8 +158,8 @@ async fn reads_all_variants_whole_and_streamed() {
     let variants = variants();
     assert_eq!(variants.len(), 20);
     for ReplyVariant { name: what, response: whole, expected } in variants {
-        let expected = expected.map_err(|said| {
-            let message = format!("model `small` at `http://endpoint.test` {said}");
+        let expected = expected.map_err(|failure| {
+            let message = format!("model `small` at `http://endpoint.test` {failure}");
             ChatError::Endpoint { message, status: Some(402) }
         });
         for body in [whole.to_string(), format!("{whole:#}"), as_stream(&whole)] {

@@ -7,11 +7,9 @@ use kapell::{
     config::{self, ProcessEnvironment},
     engine::NewRun,
     journal::{self, Durability},
-    model::{
-        AgentId, AgentInfo, ContentBlock, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt,
-        ToolOutput,
-    },
-    runtime::{self, Agents, CallFuture, RuntimeHost, Services},
+    mcp::{Agents, CallContext, CallFuture},
+    model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, StartAttempt, ToolOutput},
+    runtime::{self, RuntimeHost, Services},
     ui::{
         answers::policy::NoInput,
         reporters::{Reporter, plain::PlainReporter},
@@ -20,7 +18,6 @@ use kapell::{
     view::RunResultBuilder,
 };
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::{BenchResult, graph::Digest};
 
@@ -67,25 +64,15 @@ impl Agents for ImmediateAgents {
         Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() }))
     }
 
-    fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> CallFuture<'_> {
+    fn call(&self, call: StartAttempt, _: CallContext) -> CallFuture<'_> {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![ContentBlock::Text(Digest::of(text).to_string())];
         Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None, warning: None }))))
     }
 
-    async fn take_up(
-        &self,
-        call: StartAttempt,
-        _: Value,
-        _: JsonObject,
-        _: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure> {
-        Err(Failure::new(FailureKind::Interrupted, format!("`{}` was never begun", call.attempt)))
-    }
-
     async fn close(&self) {}
 
-    async fn leave(&self) {}
+    async fn suspend(&self) {}
 }
 
 /// The reporters of `kapell run` without a terminal.

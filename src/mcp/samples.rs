@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    NoopHost, SamplingSupport,
-    requests::sampling_quota::SamplingQuota,
-    scheduler::ProcessScheduler,
-    session::{
-        Session,
+    host::NoopHost,
+    options::SamplingSupport,
+    requests::{
         connection_state::{AgentShared, ConnectionState},
+        sampling_quota::SamplingQuota,
+        session_state::Session,
     },
+    scheduler::ProcessScheduler,
 };
 use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 

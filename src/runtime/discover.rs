@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
-    mcp::{NoopHost, Options, Pool, UnreachablePolicy},
+    mcp::{Agents as _, NoopHost, Options, Pool, UnreachablePolicy},
     model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
 };
 

@@ -14,13 +14,14 @@ use crate::{
     engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput},
     journal::{JournalError, JournalWriter},
     llm::Llm,
+    mcp::Agents,
     model::{
         AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
     },
     ui::{human::Human, reporters::Reporter},
 };
 
-use super::{Agents, HostReceiver, Replanner, RuntimeHost, clock::RunClock};
+use super::{HostReceiver, Replanner, RuntimeHost, clock::RunClock};
 
 /// The services of a run.
 pub struct Services {
@@ -226,7 +227,7 @@ impl Dispatcher {
     /// Detaches the agents. Calls continue meanwhile, since a call that is about to connect would block the others.
     async fn suspend_agents(&mut self) {
         let agents = Arc::clone(&self.services.agents);
-        let mut left = std::pin::pin!(agents.leave());
+        let mut left = std::pin::pin!(agents.suspend());
         loop {
             tokio::select! {
                 () = &mut left => return,

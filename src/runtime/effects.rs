@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     llm::{Llm, OnDelta},
+    mcp::CallContext,
     model::{
         Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question,
         StartAttempt,
@@ -92,14 +93,9 @@ impl Dispatcher {
         let cancel = CancellationToken::new();
         self.attempt_tokens.insert(call.attempt.clone(), cancel.clone());
         let agents = Arc::clone(&self.services.agents);
-        let meta = call_meta(&self.id, &call.attempt);
+        let context = CallContext { meta: call_meta(&self.id, &call.attempt), cancel, checkpoint };
         let attempt = call.attempt.clone();
-        let work = async move {
-            match checkpoint {
-                None => agents.call(call, meta, cancel).await,
-                Some(note) => agents.take_up(call, note, meta, cancel).await,
-            }
-        };
+        let work = async move { agents.call(call, context).await };
         // A panic in one call must not end the other tasks.
         let end = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result

@@ -11,14 +11,13 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use super::{Agents, CallFuture, RunClock, RuntimeError, RuntimeHost, Services, run};
+use super::{RunClock, RuntimeError, RuntimeHost, Services, run};
 use crate::{
     engine::NewRun,
     journal::{JournalError, JournalWriter},
     llm::{Llm, OnDelta},
-    mcp::Host,
+    mcp::{Agents, CallContext, CallFuture, Host},
     model::{
         AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, CheckpointKey,
         Elicitation, Event, Failure, FailureKind, Form, HumanDuration, Input, JsonObject, OnFailure, Origin, Plan,
@@ -88,8 +87,12 @@ impl Agents for ScriptedAgents {
         }))
     }
 
-    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> CallFuture<'_> {
+    fn call(&self, call: StartAttempt, context: CallContext) -> CallFuture<'_> {
         Box::pin(async move {
+            let CallContext { meta, cancel, checkpoint } = context;
+            if checkpoint.is_some() {
+                return Err(Failure::new(FailureKind::Interrupted, format!("{} is not here any more", call.attempt)));
+            }
             let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
             assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
             let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
@@ -133,17 +136,7 @@ impl Agents for ScriptedAgents {
         })
     }
 
-    async fn take_up(
-        &self,
-        call: StartAttempt,
-        _: Value,
-        _: JsonObject,
-        _: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure> {
-        Err(Failure::new(FailureKind::Interrupted, format!("{} is not here any more", call.attempt)))
-    }
-
-    async fn leave(&self) {
+    async fn suspend(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 

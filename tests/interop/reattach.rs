@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kapell::model::StartAttempt;
+use kapell::{mcp::Agents as _, model::StartAttempt};
 use libtest_mimic::Failed;
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};

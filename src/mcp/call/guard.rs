@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::timeouts::{CallTimeouts, TimeoutKind};
 use crate::{
-    mcp::{Host, transport::open_calls::CallState},
+    mcp::{host::Host, requests::open_calls::CallState},
     model::{AgentId, Failure, FailureKind, Progress, StartAttempt},
 };
 

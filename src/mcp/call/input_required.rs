@@ -8,17 +8,18 @@ use rmcp::model::{ErrorData, InputResponses};
 use serde_json::Value;
 
 use super::{
-    ActiveCall, CallError,
-    checkpoint::{CallCheckpoint, InputRoundCheckpoint},
+    active_call::{ActiveCall, CallError},
     guard::PROGRESS_INTERVAL,
-    request::{CallInput, CallKind},
 };
 use crate::{
     mcp::{
-        failure,
-        message::tool_result::{CallResult, InputRound},
-        requests::{elicitation, sampling_quota::USER_REJECTED},
-        transport::open_calls::AnswerSource,
+        checkpoint::{CallCheckpoint, InputRoundCheckpoint},
+        message::{
+            call_request::{CallInput, CallKind},
+            failure,
+            tool_result::{CallResult, InputRound},
+        },
+        requests::{elicitation, open_calls::AnswerSource, sampling_quota::USER_REJECTED},
     },
     model::{AgentId, Answer, CheckpointKey, Failure, FailureKind},
 };

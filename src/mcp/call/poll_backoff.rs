@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::{ActiveCall, guard::CallStop};
 use crate::model::Failure;
 
 /// The first and the longest delay while the agent is unreachable.
@@ -40,6 +39,11 @@ impl PollBackoff {
         self.failure = Some(PollFailure { delay: next, latest });
     }
 
+    /// Returns whether the latest poll had no response.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Returns the delay before the next poll.
     pub(crate) fn delay(&self) -> Duration {
         self.failure.as_ref().map_or(self.interval, |trouble| trouble.delay)
@@ -51,42 +55,5 @@ impl PollBackoff {
             failure.message = format!("{}; it could not be asked any more: {latest}", failure.message);
         }
         failure
-    }
-}
-
-impl ActiveCall<'_> {
-    /// Waits for the next poll, or until `early` completes. A lost connection ends the delay.
-    ///
-    /// # Errors
-    /// Returns a failure if the call has ended meanwhile.
-    pub(crate) async fn pause_polling<T>(
-        &mut self,
-        repeat: &PollBackoff,
-        early: impl Future<Output = T>,
-    ) -> Result<Option<T>, Failure> {
-        if repeat.failure.is_none() {
-            self.guard.pause_idle_timeout();
-        }
-        let pause = repeat.delay();
-        let rest = async {
-            tokio::select! {
-                early = early => Some(early),
-                () = tokio::time::sleep(pause) => None,
-            }
-        };
-        // Without a connection, its loss cannot end the delay.
-        let rested = match self.connection.is_usable() {
-            true => self.wait(rest).await,
-            false => self.guard.wait(rest, std::future::pending()).await,
-        };
-        self.guard.resume_idle_timeout();
-        match rested {
-            Ok(early) => Ok(early),
-            Err(CallStop::ConnectionLost) => Ok(None),
-            Err(stop) => {
-                let failure = self.stop_failure(stop).await;
-                Err(repeat.explain_failure(failure))
-            }
-        }
     }
 }

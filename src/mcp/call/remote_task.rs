@@ -13,25 +13,21 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ActiveCall, CANCEL_TIMEOUT, CallError,
-    checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
-    custom_request,
+    active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
     input_required::missing_input_failure,
     poll_backoff::PollBackoff,
-    request::CallKind,
 };
 use crate::{
     mcp::{
-        failure,
+        checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
         message::{
-            codec::UNREADABLE,
-            tool_result::{self, CallResult, RemoteTaskState, RemoteTaskStatus},
+            call_request::CallKind,
+            failure,
+            service_result::UNREADABLE,
+            tool_result::{self, CallResponse, CallResult, RemoteTaskState, RemoteTaskStatus},
         },
-        session::connection_state::ConnectionState,
-        transport::{
-            call_transport::PendingCall,
-            open_calls::{CallResponse, CallState},
-        },
+        requests::{connection_state::ConnectionState, open_calls::CallState},
+        transport::call_transport::PendingCall,
     },
     model::{Failure, FailureKind, JsonObject},
 };
@@ -99,7 +95,7 @@ impl ActiveCall<'_> {
     }
 
     async fn cancel_task(&mut self, id: &str) {
-        if self.route.is_closed() {
+        if self.agent.is_closed() {
             // A later process may reattach to the task.
             return;
         }

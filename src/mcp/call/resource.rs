@@ -13,17 +13,15 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    ActiveCall, CANCEL_TIMEOUT, CallError,
-    checkpoint::{CallCheckpoint, ResourceCheckpoint},
-    custom_request,
+    active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
     poll_backoff::PollBackoff,
 };
+use crate::mcp::checkpoint::{CallCheckpoint, ResourceCheckpoint};
 use crate::{
     expression,
     mcp::{
-        failure,
-        message::{codec::UNREADABLE, lenient_json},
-        session::connect::Connection,
+        message::{failure, lenient_json, service_result::UNREADABLE},
+        session::connection::Connection,
     },
     model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOutput},
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mcp::transport::open_calls::PendingAnswers;
+use crate::mcp::requests::open_calls::PendingAnswers;
 
 /// The longest delay of a timer on a busy machine. A limit that is detected later was not watched.
 const MAX_TIMER_SLIP: Duration = Duration::from_millis(250);

@@ -4,35 +4,25 @@
 use std::borrow::Cow;
 
 use rmcp::model::{
-    CustomRequest, CustomResult, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerRequest,
-    ServerResult,
+    CustomRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerRequest, ServerResult,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     lenient_json::{self, RawMembers},
+    limits::{MAX_LOG_BYTES, MAX_PARAMS_BYTES},
+    request_id::id_number,
     server_info,
-    tool_result::{self, PlainToolResult},
+    service_result::{UNREADABLE, wrap_text},
+    tool_result::{self, CallResponse, PlainToolResult},
 };
-use crate::{
-    mcp::{
-        requests::elicitation,
-        session::connection_state::MAX_LOG_BYTES,
-        transport::open_calls::{CallResponse, id_number},
-    },
-    model::{LogMessage, Progress, text::floor_char_boundary},
-};
+use crate::model::{LogMessage, Progress, text::floor_char_boundary};
 
 /// The key that distinguishes requests and notifications from responses, and the number of leading bytes that are
 /// searched for it.
 const METHOD_KEY: &[u8] = b"\"method\"";
 const METHOD_SEARCH_BYTES: usize = 64;
-/// The maximum size of the parameters of a request or notification that are parsed, in bytes. Parsed JSON takes many
-/// times as much memory.
-const MAX_PARAMS_BYTES: usize = 4 * 1024 * 1024;
-/// The internal code of an error that represents an unreadable response. No server sends it.
-pub(crate) const UNREADABLE: ErrorCode = ErrorCode(i32::MIN);
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -248,8 +238,9 @@ impl RawMessage<'_> {
         }
         let params = self.params.map(RawValue::get).filter(|_| method != "notifications/message");
         let params = match (params, method) {
-            (Some(text), "elicitation/create") if text.len() > elicitation::MAX_PARAMS_BYTES => {
-                Some(elicitation::unparsed(text.len()))
+            (Some(text), "elicitation/create") if text.len() > MAX_PARAMS_BYTES => {
+                // The size stands for parameters that are too large to be parsed.
+                Some(text.len().into())
             }
             // Images and audio make these large, and not costly.
             (Some(text), method) if text.len() <= MAX_PARAMS_BYTES || method == "sampling/createMessage" => {
@@ -324,24 +315,6 @@ fn service_result(result: &str, expected: ExpectedResult) -> Result<ServerResult
         ExpectedResult::Call | ExpectedResult::Text | ExpectedResult::Other => {
             serde_json::from_value(result).map_err(|_| "its result is of an unknown form".to_owned())
         }
-    }
-}
-
-/// Builds an error that represents the unreadable response to request `id` of rmcp's service.
-pub(crate) fn unreadable_response(id: RequestId, reason: String) -> ServerJsonRpcMessage {
-    ServerJsonRpcMessage::error(ErrorData::new(UNREADABLE, reason, None), Some(id))
-}
-
-/// Wraps the JSON of a result, so that rmcp passes it on without parsing it.
-pub(crate) fn wrap_text(result: &str) -> ServerResult {
-    ServerResult::CustomResult(CustomResult(Value::String(result.to_owned())))
-}
-
-/// Returns the JSON that [`wrap_text`] wrapped.
-pub(crate) fn unwrap_text(result: ServerResult) -> Result<String, Box<ServerResult>> {
-    match result {
-        ServerResult::CustomResult(CustomResult(Value::String(text))) => Ok(text),
-        other => Err(Box::new(other)),
     }
 }
 
@@ -436,7 +409,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        mcp::message::tool_result::CallResult,
+        mcp::{
+            message::{service_result::unwrap_text, tool_result::CallResult},
+            requests::elicitation,
+        },
         model::{ContentBlock, ToolOutput},
     };
 

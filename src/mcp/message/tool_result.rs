@@ -2,16 +2,13 @@
 
 use std::borrow::Cow;
 
-use rmcp::model::ServerResult;
+use rmcp::model::{ErrorData, ServerResult};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-use super::{codec, lenient_json};
+use super::{failure, lenient_json, service_result::unwrap_text};
 use crate::{
-    mcp::{
-        call::checkpoint::{RemoteTaskCheckpoint, TaskProtocol},
-        failure,
-    },
+    mcp::checkpoint::{RemoteTaskCheckpoint, TaskProtocol},
     model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput},
 };
 
@@ -28,6 +25,16 @@ pub(crate) enum CallResult {
     Task(RemoteTaskCheckpoint),
     /// Not a result of a tool; the reason is for people.
     Unrecognized(String),
+}
+
+/// The outcome of a call's request.
+#[derive(Debug, PartialEq)]
+pub(crate) enum CallResponse {
+    Result(CallResult),
+    /// A JSON-RPC error.
+    RpcError(ErrorData),
+    /// No response, for a reason that the transport knows.
+    Failed(Failure),
 }
 
 /// A round of input requests.
@@ -131,7 +138,7 @@ pub(crate) fn parse(result: &str) -> CallResult {
 
 /// Parses a result that was received through rmcp.
 pub(crate) fn read_service_result(result: ServerResult) -> CallResult {
-    match codec::unwrap_text(result) {
+    match unwrap_text(result) {
         Ok(text) => parse(&text),
         Err(other) => from_json(serde_json::to_value(other).unwrap_or_default()),
     }
@@ -266,11 +273,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::mcp::message::service_result::wrap_text;
 
     /// Parses the result from the wire and through rmcp, and compares the two.
     fn read_both_ways(result: Value) -> CallResult {
         let answered = parse(&result.to_string());
-        assert_eq!(answered, read_service_result(codec::wrap_text(&result.to_string())));
+        assert_eq!(answered, read_service_result(wrap_text(&result.to_string())));
         answered
     }
 

@@ -4,7 +4,7 @@ use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
 use serde_json::Value;
 
 use crate::{
-    mcp::message::tool_listing,
+    mcp::message::{limits::MAX_PARAMS_BYTES, tool_listing},
     model::{Answer, Elicitation, Form},
 };
 
@@ -18,14 +18,6 @@ const MAX_SCHEMA_BYTES: usize = 256 * 1024;
 const MAX_FIELDS: usize = 500;
 /// The maximum number of questions in one call.
 pub(crate) const MAX_QUESTIONS: u32 = 1_000;
-
-/// The maximum size of the parameters that are parsed, in bytes. Escapes may make them larger than what they stand for.
-pub(crate) const MAX_PARAMS_BYTES: usize = 4 * 1024 * 1024;
-
-/// Returns what stands for parameters of `bytes` bytes, which are too large to be parsed.
-pub(crate) fn unparsed(bytes: usize) -> Value {
-    bytes.into()
-}
 
 /// Returns the limit that a question exceeds, if any.
 fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {

@@ -17,10 +17,9 @@ use rmcp::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::{connection_state::ConnectionState, open_calls::CandidateCalls};
 use crate::{
-    mcp::{
-        Options, SamplingSupport, session::connection_state::ConnectionState, transport::open_calls::CandidateCalls,
-    },
+    mcp::options::{Options, SamplingSupport},
     model::{JsonObject, LogMessage, Progress},
 };
 

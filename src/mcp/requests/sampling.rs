@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::{
     mcp::{
-        SamplingSupport,
         message::{server_info, tool_listing},
+        options::SamplingSupport,
     },
     model::{
         ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, JsonObject, ModelPreferences,

@@ -15,12 +15,10 @@ use tokio::time::Instant;
 
 use super::validation::{CheckOutcome, ToolSchema};
 use crate::{
-    mcp::{
+    mcp::message::{
         failure,
-        message::{
-            codec::{self, UNREADABLE},
-            tool_listing::ToolListing,
-        },
+        service_result::{UNREADABLE, unwrap_text},
+        tool_listing::ToolListing,
     },
     model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo},
 };
@@ -65,7 +63,7 @@ impl Catalog {
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
                 other => other?,
             };
-            let page = codec::unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
+            let page = unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
             let (read, next) = listing
                 .read(page, spec.clone())
                 .await

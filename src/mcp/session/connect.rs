@@ -1,41 +1,39 @@
 //! Connects to one agent: opens the transport, does the handshake of its era, and lists its tools.
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rmcp::{
-    ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
+    ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient,
     model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
-    service::{ClientInitializeError, RunningService},
+    service::ClientInitializeError,
     transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     catalog::Catalog,
-    connection_state::ConnectionState,
+    connect_error::{self, ConnectError, ConnectErrorKind},
+    connection::Connection,
     era::Era,
-    handshakes::{ConnectErrorKind, HandshakeSequence},
+    handshakes::HandshakeSequence,
     subscription, validation,
 };
 use crate::{
     mcp::{
-        Options, UnreachablePolicy, failure,
+        options::{Options, UnreachablePolicy},
         process::{
             child::{Child, PipePurpose},
             log::AgentLog,
         },
-        requests::handler::AgentRequestHandler,
+        requests::{connection_state::ConnectionState, handler::AgentRequestHandler},
         transport::{
             call_transport::{CallTransport, Channel},
             endpoint::HttpEndpoint,
             http::HttpClient,
             http_channel::HttpChannel,
+            request_failure::from_service,
             service_transport::{IdMappingTransport, MergedTransport},
             stdio::StdioTransport,
         },
@@ -43,29 +41,11 @@ use crate::{
     model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol},
 };
 
-/// The time for rmcp to close a connection: end the session and write pending responses.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
 /// rmcp treats even our synthetic response as a broken handshake.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
 /// The time for setting the log level; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An open connection.
-pub(crate) struct Connection {
-    pub(crate) spec: Arc<AgentSpec>,
-    pub(crate) state: Arc<ConnectionState>,
-    pub(crate) peer: Peer<RoleClient>,
-    /// The transport of calls.
-    pub(crate) transport: CallTransport,
-    /// True if the agent speaks 2026-07-28 or later, whose requests are self-contained.
-    pub(crate) modern: bool,
-    /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
-    catalog: Mutex<Arc<Catalog>>,
-    service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
-    /// The process at the other end, and the purpose of its pipes.
-    child: Option<(Arc<Child>, PipePurpose)>,
-}
 
 /// The parameters of a new connection.
 pub(crate) struct ConnectRequest<'a> {
@@ -74,18 +54,6 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) options: &'a Options,
     /// The era that the agent spoke before, if it is known.
     pub(crate) era: Option<Era>,
-}
-
-/// The reason that a connection attempt failed.
-pub(crate) struct ConnectError {
-    pub(crate) failure: Failure,
-    pub(crate) kind: ConnectErrorKind,
-}
-
-impl From<Failure> for ConnectError {
-    fn from(failure: Failure) -> Self {
-        Self { failure, kind: ConnectErrorKind::Final }
-    }
 }
 
 /// Starts `process` for the agent.
@@ -374,14 +342,15 @@ where
         tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
-        let failure = failure::from_service(&spec.id, &error);
+        let failure = from_service(&spec.id, &error);
         // Servers reject unknown sessions with arbitrary error messages. In a new session, the same error would be
         // final.
         let is_session_lost = is_resumed
             && failure.as_ref().is_some_and(|failure| {
                 matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
             });
-        let reason = if is_session_lost { ConnectErrorKind::SessionLost } else { failure::service_error_kind(&error) };
+        let reason =
+            if is_session_lost { ConnectErrorKind::SessionLost } else { connect_error::service_error_kind(&error) };
         let lost = || Failure::new(FailureKind::ConnectionLost, "the connection was lost");
         let mut failure = failure.unwrap_or_else(lost);
         failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
@@ -401,11 +370,11 @@ where
 }
 
 fn handshake_error(spec: &AgentSpec, error: &ClientInitializeError) -> ConnectError {
-    let failure = failure::from_handshake(spec, error).unwrap_or_else(|| {
+    let failure = connect_error::from_handshake(spec, error).unwrap_or_else(|| {
         let message = format!("agent `{}` closed the connection during the handshake", spec.id);
         Failure::new(FailureKind::AgentUnavailable, message)
     });
-    ConnectError { failure, kind: failure::handshake_error_kind(error) }
+    ConnectError { failure, kind: connect_error::handshake_error_kind(error) }
 }
 
 /// Returns the timeout for `server/discover`; the rest of `remaining` is for `initialize`.
@@ -422,101 +391,5 @@ fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
         },
         Protocol::Legacy => ClientLifecycleMode::Initialize,
         Protocol::Modern => ClientLifecycleMode::Discover { preferred_versions },
-    }
-}
-
-impl Connection {
-    /// Returns the era that the agent speaks. Returns `None` if the probe failed for another reason, so that the era is
-    /// not cached.
-    pub(crate) fn era(&self) -> Option<Era> {
-        match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
-            (true, _) => Some(Era::Modern),
-            (false, false) => Some(Era::Legacy),
-            (false, true) => None,
-        }
-    }
-
-    /// Returns whether another call can use the connection.
-    pub(crate) fn is_usable(&self) -> bool {
-        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
-        let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
-        !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
-    }
-
-    /// Returns the tools as last listed.
-    pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.lock().clone()
-    }
-
-    /// Returns the tools, or `None` if they must be listed again: after an announced change, or if `tool` is missing.
-    /// Announcements can get lost.
-    pub(crate) fn catalog_with(&self, tool: &str) -> Option<Arc<Catalog>> {
-        let catalog = self.catalog();
-        let is_known = catalog.info.tool(tool).is_some() || !self.spec.is_tool_allowed(tool);
-        (is_known && !self.state.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
-    }
-
-    /// Returns the tools, listed again unless they have changed since `known`.
-    ///
-    /// # Errors
-    /// Returns an error if the connection is lost meanwhile; no call was sent.
-    pub(crate) async fn refresh_catalog(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
-        let catalog = self.catalog();
-        if !Arc::ptr_eq(&catalog, known) && !self.state.tools_changed.load(Ordering::Relaxed) {
-            return Ok(catalog);
-        }
-        let changed = self.state.tools_changed.swap(false, Ordering::Relaxed);
-        let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
-        match listing.await {
-            Ok(Ok(catalog)) => {
-                let catalog = Arc::new(catalog);
-                let earlier = std::mem::replace(&mut *self.catalog.lock(), catalog.clone());
-                for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
-                    self.state.warn_rate_limited(warning);
-                }
-                Ok(catalog)
-            }
-            _ if !self.is_usable() => Err(self.lost_failure(false).await),
-            _ => {
-                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
-                self.state.tools_changed.store(changed, Ordering::Relaxed);
-                Ok(catalog)
-            }
-        }
-    }
-
-    /// Returns the failure of a call whose connection was lost, or whose response stream ended early. `sent` states
-    /// whether writing the request had begun.
-    pub(crate) async fn lost_failure(&self, sent: bool) -> Failure {
-        let id = &self.spec.id;
-        if sent && self.is_usable() {
-            // Over HTTP, each response has a stream of its own; other calls continue.
-            let message = format!("agent `{id}` ended its response before it answered");
-            return Failure::new(FailureKind::ConnectionLost, message);
-        }
-        self.state.mark_stale();
-        let (kind, when) = match sent {
-            true => (FailureKind::ConnectionLost, "before it answered"),
-            false => (FailureKind::NotSent, "before the call was written"),
-        };
-        let message = format!("the connection to agent `{id}` was lost {when}");
-        match &self.child {
-            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
-            None => Failure::new(kind, message),
-        }
-    }
-
-    /// Closes the connection. Also shuts down a child that is connected over its pipes.
-    pub(crate) async fn close(&self) {
-        self.state.mark_stale();
-        // Pending requests of the agent are withdrawn; otherwise rmcp would wait for their answers.
-        self.state.lost.cancel();
-        let mut service = self.service.lock().await;
-        if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {
-            tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
-        }
-        if let Some((child, pipes @ PipePurpose::Protocol)) = &self.child {
-            child.shut_down(*pipes).await;
-        }
     }
 }

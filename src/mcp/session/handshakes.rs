@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::era::Era;
+use super::{connect_error::ConnectErrorKind, era::Era};
 use crate::model::Protocol;
 
 /// The delays before restarting a child that exited during its handshake. After the last one, the failure is final.
@@ -13,23 +13,6 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 /// The same delays for a server that the host has just started. They are shorter, since it will soon listen.
 const INITIAL_LOCAL_DELAY: Duration = Duration::from_millis(20);
 const MAX_LOCAL_DELAY: Duration = Duration::from_millis(250);
-
-/// The kind of a failed connection attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectErrorKind {
-    /// No server listens at the address, which may change while a server starts.
-    NotListening,
-    /// The server cannot respond at the moment: HTTP 5xx, 429, or a broken connection.
-    NotReady,
-    /// The child exited, or closed its output.
-    Exited,
-    /// The handshake failed, possibly because of its era.
-    Handshake,
-    /// The session of an earlier process no longer exists.
-    SessionLost,
-    /// Another attempt would fail in the same way.
-    Final,
-}
 
 /// The remaining handshakes to try, and the delays between attempts.
 #[derive(Debug)]

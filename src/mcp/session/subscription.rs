@@ -11,7 +11,7 @@ use rmcp::{
     model::{ServerNotification, SubscriptionFilter},
 };
 
-use super::connection_state::ConnectionState;
+use crate::mcp::requests::connection_state::ConnectionState;
 
 /// The first and the longest delay before an ended subscription is renewed.
 const INITIAL_DELAY: Duration = Duration::from_secs(1);

@@ -10,17 +10,14 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    http_channel::HttpChannel,
-    open_calls::{CallResponse, CallState},
-    stdin_writer::StdinSender,
-};
+use super::{http_channel::HttpChannel, stdin_writer::StdinSender};
 use crate::mcp::{
-    call::{
-        checkpoint::StreamCheckpoint,
-        request::{CallRequest, ClientMeta},
+    checkpoint::StreamCheckpoint,
+    message::{
+        call_request::{CallRequest, ClientMeta},
+        tool_result::CallResponse,
     },
-    session::connection_state::ConnectionState,
+    requests::{connection_state::ConnectionState, open_calls::CallState},
 };
 
 /// The transport of calls to an agent, over one connection.

@@ -26,12 +26,16 @@ use rmcp::{
 use sse_stream::SseStream;
 
 use super::{
-    http_response::{self, HttpError, ResponseBody, error_from_response, header, read_body, read_service_response},
-    open_calls::{CallState, id_number},
+    http_response::{
+        self, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, ResponseBody, error_from_response, header, read_body,
+        read_service_response,
+    },
+    request_failure::is_transient,
     sse::{self, EventStream, ReconnectLimiter, ReopenedStream},
 };
 use crate::mcp::{
-    MAX_MESSAGE_BYTES, failure::is_transient, message::codec::SingleRequest, session::connection_state::ConnectionState,
+    message::{codec::SingleRequest, failure::message_too_large, limits::MAX_MESSAGE_BYTES, request_id::id_number},
+    requests::{connection_state::ConnectionState, open_calls::CallState},
 };
 
 /// The time for ending a session.
@@ -47,10 +51,6 @@ const RESPONSE_RETRY_DELAYS: [Duration; 3] =
 /// connection whose end the server has not noticed.
 const CONFLICT_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// The media type of an event stream.
-pub(crate) const EVENT_STREAM_TYPE: &str = "text/event-stream";
-/// The media type of JSON.
-pub(crate) const JSON_TYPE: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
 /// The HTTP side of one connection.
@@ -240,7 +240,7 @@ impl HttpClient {
     pub(crate) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
         let link = self.state.clone();
         move || match &call {
-            Some(call) => call.fail(crate::mcp::failure::message_too_large(&link.agent)),
+            Some(call) => call.fail(message_too_large(&link.agent)),
             None => link.handle_overflow(),
         }
     }

@@ -18,18 +18,21 @@ use super::{
     http::HttpClient,
     http_response::{self, HttpError, ResponseBody, error_from_response},
     mcp_headers,
-    open_calls::{CallResponse, CallState},
+    request_failure::from_http,
     resumable_stream::{ResumableStream, StreamSource},
     sse::{self, EventStream},
 };
 use crate::{
     mcp::{
-        MAX_MESSAGE_BYTES,
-        call::{checkpoint::StreamCheckpoint, request::CallRequest},
-        failure,
-        message::codec::{ExpectedResult, Incoming, SingleRequest},
-        requests::handler::handle_incoming,
-        session::connection_state::ConnectionState,
+        checkpoint::StreamCheckpoint,
+        message::{
+            call_request::CallRequest,
+            codec::{ExpectedResult, Incoming, SingleRequest},
+            failure,
+            limits::MAX_MESSAGE_BYTES,
+            tool_result::CallResponse,
+        },
+        requests::{connection_state::ConnectionState, handler::handle_incoming, open_calls::CallState},
     },
     model::{Failure, FailureKind},
 };
@@ -136,7 +139,7 @@ impl HttpChannel {
             Ok(Ok(ExchangeOutcome::Response(answer))) => self.state.calls.deliver(id, answer),
             Ok(Ok(ExchangeOutcome::Deferred)) => {}
             Ok(Ok(ExchangeOutcome::NoResponse)) => self.state.calls.settle(id),
-            Ok(Err(error)) => self.state.calls.deliver(id, CallResponse::Failed(failure::from_http(agent, &error))),
+            Ok(Err(error)) => self.state.calls.deliver(id, CallResponse::Failed(from_http(agent, &error))),
             Err(_) => {
                 let message = format!(
                     "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in kapell)"

@@ -13,19 +13,20 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::http::{EVENT_STREAM_TYPE, JSON_TYPE};
 use crate::{
-    mcp::{
-        MAX_MESSAGE_BYTES,
-        message::{
-            codec::{self, Incoming, PendingRequests, SingleRequest},
-            lenient_json,
-        },
+    mcp::message::{
+        codec::{self, Incoming, PendingRequests, SingleRequest},
+        lenient_json,
+        limits::MAX_MESSAGE_BYTES,
     },
     model::text::{root_cause, truncate_bytes},
     system::clock,
 };
 
+/// The media type of an event stream.
+pub(crate) const EVENT_STREAM_TYPE: &str = "text/event-stream";
+/// The media type of JSON.
+pub(crate) const JSON_TYPE: &str = "application/json";
 /// The maximum number of bytes that are read from the body of an error.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// The size from which a body is parsed on another thread.

@@ -8,7 +8,7 @@ use rmcp::transport::common::http_header::{
 };
 use serde_json::Value;
 
-use crate::{mcp::call::request::CallRequest, model::JsonObject};
+use crate::{mcp::message::call_request::CallRequest, model::JsonObject};
 
 /// The schema annotation of a mirrored property. Its value is the suffix of the header name.
 const HEADER_ANNOTATION: &str = "x-mcp-header";
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        mcp::call::request::CallKind,
+        mcp::message::call_request::CallKind,
         model::{AttemptId, StartAttempt},
     };
 

@@ -19,14 +19,16 @@ use tokio::time::Instant;
 use super::{
     http::HttpClient,
     http_response::HttpError,
-    open_calls::{CallState, PendingAnswers, normalized_id},
     sse::{self, EventStream},
 };
 use crate::{
     mcp::{
-        MAX_MESSAGE_BYTES,
-        call::checkpoint::{CallCheckpoint, StreamCheckpoint},
-        session::connection_state::ConnectionState,
+        checkpoint::{CallCheckpoint, StreamCheckpoint},
+        message::{limits::MAX_MESSAGE_BYTES, request_id::normalized_id},
+        requests::{
+            connection_state::ConnectionState,
+            open_calls::{CallState, PendingAnswers},
+        },
     },
     model::{CheckpointKey, Failure, FailureKind},
 };

@@ -11,11 +11,13 @@ use rmcp::{
 };
 use tokio::sync::mpsc;
 
-use super::open_calls::{CallResponse, id_number};
+use super::request_id_map::RequestIdMap;
 use crate::mcp::{
-    message::tool_result,
-    requests::handler::handle_incoming,
-    session::{RequestIdMap, connection_state::ConnectionState},
+    message::{
+        request_id::id_number,
+        tool_result::{self, CallResponse},
+    },
+    requests::{connection_state::ConnectionState, handler::handle_incoming},
 };
 
 /// A transport that maps request IDs to those of the session, and reports its end to the connection state.

@@ -22,8 +22,11 @@ use sse_stream::Sse;
 use tokio::time::Instant;
 
 use crate::mcp::{
-    message::codec::{self, ExpectedResult, Incoming, PendingRequests},
-    session::connection_state::ConnectionState,
+    message::{
+        codec::{self, ExpectedResult, Incoming, PendingRequests},
+        service_result,
+    },
+    requests::connection_state::ConnectionState,
 };
 
 /// The events of a response, or the error that ended them.
@@ -181,7 +184,7 @@ impl StreamRequests {
             }
             Incoming::UnreadableResponse(id, reason) => {
                 self.state.requests.remove(&id);
-                return Some(codec::unreadable_response(id, reason));
+                return Some(service_result::unreadable_response(id, reason));
             }
             Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
             Incoming::Log(message) => self.state.log(message),

@@ -9,9 +9,11 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::open_calls::{CallResponse, CallState};
 use crate::{
-    mcp::session::connection_state::ConnectionState,
+    mcp::{
+        message::tool_result::CallResponse,
+        requests::{connection_state::ConnectionState, open_calls::CallState},
+    },
     model::{Failure, FailureKind},
 };
 

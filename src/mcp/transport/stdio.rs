@@ -18,19 +18,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{
-    open_calls::{CallResponse, id_number},
-    stdin_writer::{StdinSender, StdinWriter},
-};
+use super::stdin_writer::{StdinSender, StdinWriter};
 use crate::mcp::{
-    MAX_MESSAGE_BYTES, failure,
     message::{
         codec::{self, Incoming, PendingRequests},
-        lenient_json,
+        failure, lenient_json,
+        limits::MAX_MESSAGE_BYTES,
+        request_id::id_number,
+        service_result,
+        tool_result::CallResponse,
     },
     process::log::AgentLog,
-    requests::handler::handle_incoming,
-    session::connection_state::ConnectionState,
+    requests::{connection_state::ConnectionState, handler::handle_incoming},
 };
 
 /// The number of messages that are read ahead of the service: a burst of progress. After that, the agent is blocked.
@@ -233,7 +232,7 @@ impl StdoutReader {
             self.state.calls.deliver(request, CallResponse::Failed(failure));
             return None;
         }
-        self.state.requests.remove(&id).then(|| codec::unreadable_response(id, reason))
+        self.state.requests.remove(&id).then(|| service_result::unreadable_response(id, reason))
     }
 
     fn skip_line(&mut self, line: &[u8], reason: &str) {

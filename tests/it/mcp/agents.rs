@@ -7,10 +7,10 @@ use std::{
 };
 
 use kapell::{
-    mcp::Pool,
+    mcp::{Agents as _, CallContext, Pool},
     model::{
-        Answer, ChatError, ChatMessage, ChatPart, ChatReply, ChatRole, Failure, FailureKind, Form, JsonObject,
-        Protocol, ToolChoice, Transport,
+        Answer, ChatError, ChatMessage, ChatPart, ChatReply, ChatRole, Failure, FailureKind, Form, Protocol,
+        ToolChoice, Transport,
     },
 };
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::pools::{self, RecordingHost, attempt, is_running, odd_agent, pool, spec, wait_until};
 
 async fn call(pool: &Pool, tool: &str, arguments: Value) -> Result<String, Failure> {
-    let output = pool.call(attempt(tool, arguments), JsonObject::new(), CancellationToken::new()).await?;
+    let output = pool.call(attempt(tool, arguments), CallContext::default()).await?;
     Ok(output.text().into_owned())
 }
 
@@ -53,7 +53,7 @@ async fn connecting_lists_every_page_of_tools() {
 #[test]
 fn a_call_is_small() {
     let pool = pool(vec![], &RecordingHost::new());
-    let calling = pool.call(attempt("work", json!({})), JsonObject::new(), CancellationToken::new());
+    let calling = pool.call(attempt("work", json!({})), CallContext::default());
     let size = size_of_val(&calling);
     assert!(size <= 6 * 1024, "{size} bytes");
 }
@@ -205,20 +205,20 @@ async fn progress_resets_the_idle_timeout() {
     let pool = pool(vec![odd_agent("slow"), spec("silent", odd_agent("silent").transport)], &host);
     let mut slow = attempt("work", json!({}));
     slow.timeout = Duration::from_millis(600);
-    let output = pool.call(slow.clone(), JsonObject::new(), CancellationToken::new()).await.unwrap();
+    let output = pool.call(slow.clone(), CallContext::default()).await.unwrap();
     assert_eq!(output.text(), "slow but steady");
     let steps: Vec<_> = host.progress().into_iter().map(|progress| progress.progress).collect();
     assert_eq!(steps, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
 
     slow.deadline = Some(Duration::from_millis(500));
-    let (late, message) = failure_of(pool.call(slow, JsonObject::new(), CancellationToken::new()).await);
+    let (late, message) = failure_of(pool.call(slow, CallContext::default()).await);
     assert_eq!(late, FailureKind::DeadlineExceeded);
     assert!(message.contains("longer than 500ms; its last progress was "), "{message}");
 
     let mut silent = attempt("work", json!({}));
     silent.agent = "silent".into();
     silent.timeout = Duration::from_millis(300);
-    let (idle, message) = failure_of(pool.call(silent, JsonObject::new(), CancellationToken::new()).await);
+    let (idle, message) = failure_of(pool.call(silent, CallContext::default()).await);
     assert_eq!(idle, FailureKind::IdleTimeout);
     assert!(message.ends_with("was silent for 300ms; it reported no progress"), "{message}");
     pool.close().await;
@@ -232,7 +232,8 @@ async fn canceling_notifies_the_agent_and_ends_the_call() {
     let pool = pool(vec![odd_agent("silent")], &host);
     pool.connect(&"odd".into()).await.unwrap();
     let cancel = CancellationToken::new();
-    let calling = pool.call(attempt("work", json!({})), JsonObject::new(), cancel.clone());
+    let calling =
+        pool.call(attempt("work", json!({})), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let cancelling = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         cancel.cancel();
@@ -252,7 +253,7 @@ async fn legacy_elicitation_pauses_the_timeouts() {
     let mut request = attempt("work", json!({}));
     request.timeout = Duration::from_millis(1_000);
     request.deadline = Some(Duration::from_millis(1_200));
-    let output = pool.call(request.clone(), JsonObject::new(), CancellationToken::new()).await.unwrap();
+    let output = pool.call(request.clone(), CallContext::default()).await.unwrap();
     assert_eq!(output.text(), r#"{"action": "accept", "content": {"name": "Ada"}}"#);
     let (origin, elicitation) = host.elicited().remove(0);
     assert_eq!((origin.attempt, elicitation.message.as_str()), (Some(request.attempt), "who?"));
@@ -267,7 +268,8 @@ async fn canceling_a_call_withdraws_its_question() {
     let pool = pool(vec![odd_agent("elicits")], &host);
     pool.connect(&"odd".into()).await.unwrap();
     let cancel = CancellationToken::new();
-    let calling = pool.call(attempt("work", json!({})), JsonObject::new(), cancel.clone());
+    let calling =
+        pool.call(attempt("work", json!({})), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let cancelling = async {
         wait_until(|| !host.elicited().is_empty()).await;
         cancel.cancel();
@@ -449,10 +451,12 @@ async fn given_input_is_not_sent_again_after_a_restart() {
         "message": "?", "requestedSchema": {"type": "object", "properties": {}},
     }}});
     let open = json!({"kind": "round", "number": 1, "state": "asked", "requests": requests});
-    let taken_up = pool.reattach(work.clone(), open, JsonObject::new(), CancellationToken::new()).await;
+    let taken_up = pool.call(work.clone(), CallContext { checkpoint: Some(open), ..CallContext::default() }).await;
     let said = taken_up.map(|output| output.text().into_owned());
     assert_eq!(said, Ok(r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#.to_owned()));
-    let given = pool.reattach(work, json!({"kind": "input_given"}), JsonObject::new(), CancellationToken::new()).await;
+    let given = pool
+        .call(work, CallContext { checkpoint: Some(json!({"kind": "input_given"})), ..CallContext::default() })
+        .await;
     assert_eq!(given.unwrap_err().kind, FailureKind::Interrupted);
     pool.close().await;
 }

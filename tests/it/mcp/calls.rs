@@ -16,10 +16,10 @@ use axum::{
     response::IntoResponse as _,
 };
 use kapell::{
-    mcp::Pool,
+    mcp::{Agents as _, CallContext, Pool},
     model::{
-        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, JsonObject, Protocol,
-        StartAttempt, ToolOutput, Transport,
+        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, StartAttempt,
+        ToolOutput, Transport,
     },
 };
 use rmcp::{
@@ -226,7 +226,7 @@ fn text_of(outcome: Outcome) -> Result<String, FailureKind> {
 }
 
 async fn call(pool: &Pool, call: StartAttempt) -> Outcome {
-    pool.call(call, JsonObject::new(), CancellationToken::new()).await
+    pool.call(call, CallContext::default()).await
 }
 
 /// Makes a call in a host that is killed as soon as `there` holds. Returns the last checkpoint of the call.
@@ -261,7 +261,7 @@ async fn reattach_after_kill(
     host: &Arc<RecordingHost>,
 ) -> Outcome {
     let pool = pool(vec![agent.clone()], host);
-    let taken = pool.reattach(order, note, JsonObject::new(), CancellationToken::new());
+    let taken = pool.call(order, CallContext { checkpoint: Some(note), ..CallContext::default() });
     let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the call did not end");
     pool.close().await;
     outcome
@@ -350,7 +350,7 @@ async fn canceling_ends_the_remote_task() {
     let host = answering_host();
     let pool = pool(vec![spec], &host);
     let cancel = CancellationToken::new();
-    let calling = pool.call(job("endless"), JsonObject::new(), cancel.clone());
+    let calling = pool.call(job("endless"), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let cancelling = async {
         wait_until(|| !host.progress().is_empty()).await;
         cancel.cancel();

@@ -16,8 +16,8 @@ use axum::{
     routing::any,
 };
 use kapell::{
-    mcp::Pool,
-    model::{AgentSpec, Failure, FailureKind, JsonObject, Protocol, Transport},
+    mcp::{Agents as _, CallContext, Pool},
+    model::{AgentSpec, Failure, FailureKind, Protocol, Transport},
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -151,7 +151,7 @@ fn http(url: &str, protocol: Protocol) -> AgentSpec {
 
 async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
     let meta = object(json!({"key": "k"}));
-    let output = pool.call(attempt(tool, json!({})), meta, CancellationToken::new()).await?;
+    let output = pool.call(attempt(tool, json!({})), CallContext { meta, ..CallContext::default() }).await?;
     Ok(output.text().into_owned())
 }
 
@@ -215,7 +215,8 @@ async fn cancellation_reaches_the_server_in_both_eras() {
         let pool = pool(vec![http(&url, protocol)], &answering_host());
         pool.connect(&"odd".into()).await.unwrap();
         let cancel = CancellationToken::new();
-        let calling = pool.call(attempt("forever", json!({})), JsonObject::new(), cancel.clone());
+        let calling =
+            pool.call(attempt("forever", json!({})), CallContext { cancel: cancel.clone(), ..CallContext::default() });
         let cancelling = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             cancel.cancel();

@@ -13,11 +13,11 @@ use std::{
 use axum::Router;
 use futures::future::{BoxFuture, join_all};
 use kapell::{
-    mcp::{Host, Options, Pool, SamplingSupport, UnreachablePolicy},
+    mcp::{Agents as _, CallContext, Host, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
-        Failure, FailureKind, Form, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt,
-        Transport, Usage,
+        Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
+        Usage,
     },
 };
 use rmcp::{
@@ -153,7 +153,7 @@ fn sampling_call(task: &str) -> StartAttempt {
 }
 
 async fn call(pool: &Pool, call: StartAttempt) -> Result<Value, Failure> {
-    let output = pool.call(call, JsonObject::new(), CancellationToken::new()).await?;
+    let output = pool.call(call, CallContext::default()).await?;
     Ok(serde_json::from_str(&output.text()).unwrap())
 }
 
@@ -341,7 +341,8 @@ async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
     let pool = host.pool(sampling_agent(1));
     let cancel = CancellationToken::new();
     let first = call(&pool, sampling_call("first"));
-    let cancelled = pool.call(sampling_call("cancelled"), JsonObject::new(), cancel.clone());
+    let cancelled =
+        pool.call(sampling_call("cancelled"), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let hurried = StartAttempt {
         timeout: Duration::from_millis(500),
         deadline: Some(Duration::from_millis(500)),

@@ -18,7 +18,7 @@ use axum::{
     routing::any,
 };
 use kapell::{
-    mcp::Pool,
+    mcp::{Agents as _, Pool},
     model::{AttemptId, Checkpoints, Failure, FailureKind},
 };
 use rmcp::{

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use kapell::{
-    mcp::Pool,
-    model::{AgentSpec, Checkpoints, Failure, JsonObject, Protocol, StartAttempt, Transport},
+    mcp::{Agents as _, CallContext, Pool},
+    model::{AgentSpec, Checkpoints, Failure, Protocol, StartAttempt, Transport},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::pools::{RecordingHost, answering_host, pool, spec, wait_until};
 
@@ -25,14 +24,14 @@ pub(crate) fn unresponsive_host() -> Arc<RecordingHost> {
 
 /// Makes a call, and returns its text.
 pub(crate) async fn call(pool: &Pool, call: StartAttempt) -> Result<String, Failure> {
-    let output = pool.call(call, JsonObject::new(), CancellationToken::new()).await?;
+    let output = pool.call(call, CallContext::default()).await?;
     Ok(output.text().into_owned())
 }
 
 /// Reattaches to a call of an earlier host, and returns its text. A failure is as the engine receives it.
 pub(crate) async fn reattach(pool: &Pool, call: StartAttempt, notes: &Checkpoints) -> Result<String, Failure> {
     let note = notes.calls[&call.attempt].clone();
-    let output = pool.reattach(call, note, JsonObject::new(), CancellationToken::new()).await;
+    let output = pool.call(call, CallContext { checkpoint: Some(note), ..CallContext::default() }).await;
     Ok(output.map_err(kapell::engine::retry::reattach_failure)?.text().into_owned())
 }
 

@@ -9,12 +9,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rmcp::model::{ErrorData, NumberOrString, RequestId};
+use rmcp::model::RequestId;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    mcp::{call::checkpoint::RemoteTaskCheckpoint, message::tool_result::CallResult},
+    mcp::{
+        checkpoint::RemoteTaskCheckpoint,
+        message::{request_id::id_number, tool_result::CallResponse},
+    },
     model::{AttemptId, Failure, Progress, text::truncate_bytes},
 };
 
@@ -180,16 +183,6 @@ impl Drop for WaitGuard {
     }
 }
 
-/// The outcome of a call's request.
-#[derive(Debug, PartialEq)]
-pub(crate) enum CallResponse {
-    Result(CallResult),
-    /// A JSON-RPC error.
-    RpcError(ErrorData),
-    /// No response, for a reason that the transport knows.
-    Failed(Failure),
-}
-
 /// The open requests of calls by their IDs on the wire. The IDs are also the progress tokens, since some servers report
 /// progress under the request's ID.
 #[derive(Debug, Default)]
@@ -307,22 +300,12 @@ impl OpenCalls {
     }
 }
 
-/// Returns the number of an ID. Some servers return numbers as strings.
-pub(crate) fn id_number(id: &RequestId) -> Option<i64> {
-    match id {
-        NumberOrString::Number(number) => Some(*number),
-        NumberOrString::String(text) => text.parse().ok(),
-    }
-}
-
-/// Returns the ID in the form that the host sends.
-pub(crate) fn normalized_id(id: &RequestId) -> RequestId {
-    id_number(id).map_or_else(|| id.clone(), NumberOrString::Number)
-}
-
 #[cfg(test)]
 mod tests {
+    use rmcp::model::NumberOrString;
+
     use super::*;
+    use crate::mcp::message::tool_result::CallResult;
 
     fn call(task: &str) -> Arc<CallState> {
         CallState::new(AttemptId { task: task.into(), number: 1 })

@@ -16,17 +16,24 @@ use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::Session;
+use super::{
+    elicitation,
+    open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, WaitGuard},
+    sampling,
+    sampling_quota::{SamplingQuota, USER_REJECTED},
+    session_state::Session,
+};
 use crate::{
     mcp::{
-        Host, SamplingSupport, failure,
-        message::codec::{ExpectedResult, PendingRequests},
-        requests::{
-            elicitation, sampling,
-            sampling_quota::{SamplingQuota, USER_REJECTED},
+        host::Host,
+        message::{
+            codec::{ExpectedResult, PendingRequests},
+            failure,
+            limits::MAX_LOG_BYTES,
+            request_id::id_number,
         },
+        options::SamplingSupport,
         scheduler::ProcessScheduler,
-        transport::open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, WaitGuard, id_number},
     },
     model::{
         AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
@@ -38,8 +45,6 @@ use crate::{
 const MAX_LOGS_PER_SECOND: u32 = 50;
 /// The maximum length of a logger name in bytes.
 const MAX_LOGGER_BYTES: usize = 256;
-/// The maximum length of a log message's text, or of its data as JSON, in bytes.
-pub(crate) const MAX_LOG_BYTES: usize = 8 * 1024;
 /// The maximum length of a prompt in a consent question, in bytes.
 const MAX_CONSENT_PROMPT_BYTES: usize = 500;
 

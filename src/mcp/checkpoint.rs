@@ -1,9 +1,10 @@
-//! Defines the checkpoints of a call in progress, from which a later process can resume it.
+//! Defines the checkpoints of sessions and calls, from which a later process can resume them.
 
+use rmcp::model::InitializeResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Failure, FailureKind, JsonObject, StartAttempt};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, StartAttempt};
 
 /// A checkpoint of a call. A later checkpoint of the same call replaces an earlier one. For example, a call with a
 /// response stream may continue as a remote task, and then wait for a resource.
@@ -98,6 +99,32 @@ impl CallCheckpoint {
     /// Serializes the checkpoint for the journal.
     pub(crate) fn to_value(&self) -> Value {
         serde_json::to_value(self).expect("keys are text and no part of a note refuses")
+    }
+}
+
+/// The checkpoint from which a later process resumes a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SessionCheckpoint {
+    /// The session ID that the server assigned.
+    pub(crate) session: String,
+    /// The endpoint URL without secrets. A session is valid at this endpoint only.
+    pub(crate) url: String,
+    /// The result of the handshake, including the protocol version.
+    pub(crate) initialized: InitializeResult,
+    /// The first request ID that was certainly never used.
+    pub(crate) next_request: i64,
+}
+
+impl SessionCheckpoint {
+    /// Parses the session checkpoint of an earlier process. Returns `None` if this version cannot read it.
+    pub(crate) fn from_value(note: Value, agent: &AgentId) -> Option<Self> {
+        let read = serde_json::from_value(note);
+        read.inspect_err(|error| tracing::warn!(%agent, %error, "the note of a session cannot be read")).ok()
+    }
+
+    /// Returns whether the session belongs to the server at `url`.
+    pub(crate) fn is_for_url(&self, url: Option<&str>) -> bool {
+        url == Some(&*self.url)
     }
 }
 

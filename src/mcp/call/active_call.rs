@@ -1,0 +1,303 @@
+//! Sends the requests of one call in progress, and waits for their responses, within the limits of the call.
+//! Never sends a request twice.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use rmcp::{
+    ServiceError,
+    model::{ClientRequest, CustomRequest, ErrorData, ServerResult},
+    service::PeerRequestOptions,
+};
+use serde_json::Value;
+
+use super::{
+    guard::{CallGuard, CallStop},
+    poll_backoff::PollBackoff,
+};
+use crate::{
+    mcp::{
+        checkpoint::{CallCheckpoint, StreamCheckpoint},
+        message::{
+            call_request::{CallKind, CallRequest},
+            failure,
+            tool_result::{CallResponse, CallResult},
+        },
+        scheduler::ProcessPermit,
+        session::{agent_connections::AgentConnections, connection::Connection},
+        transport::{call_transport::PendingCall, request_failure},
+    },
+    model::{CheckpointKey, Failure, FailureKind, JsonObject, StartAttempt},
+};
+
+/// The longest time that notifying the agent of a cancellation may delay the caller.
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A call in progress.
+pub(crate) struct ActiveCall<'p> {
+    pub(crate) agent: &'p AgentConnections,
+    pub(crate) connection: Arc<Connection>,
+    /// Held as long as the agent may send requests on behalf of the call.
+    pub(crate) permit: Option<ProcessPermit<'p>>,
+    pub(crate) request: StartAttempt,
+    pub(crate) meta: JsonObject,
+    pub(crate) guard: CallGuard,
+    /// The response stream of an earlier process, until it is resumed.
+    pub(crate) resume_from: Option<StreamCheckpoint>,
+}
+
+/// The reason that a request has no result.
+pub(crate) enum CallError {
+    /// The response was a JSON-RPC error.
+    Rpc(ErrorData),
+    /// No response arrived, or none that can be read.
+    Failed(Failure),
+    /// The call ended before the response.
+    Stopped(Failure),
+}
+
+impl Drop for ActiveCall<'_> {
+    fn drop(&mut self) {
+        self.guard.call.ended.cancel();
+    }
+}
+
+impl<'p> ActiveCall<'p> {
+    /// Sends a request of the call itself and waits for its response. Meanwhile, the agent may send requests of its
+    /// own.
+    ///
+    /// # Errors
+    /// Returns why the request has no result.
+    pub(crate) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResult, CallError> {
+        let mut pending = self.send(ask).await?;
+        let answer = self.wait(pin!(pending.response())).await;
+        match answer {
+            Ok(answer) => self.read_response(answer).await,
+            Err(stop) => Box::pin(self.cancel_request(pending, stop)).await,
+        }
+    }
+
+    /// Sends a request of the call itself.
+    pub(crate) async fn send(&mut self, ask: &CallKind) -> Result<PendingCall, CallError> {
+        let (connection, left) = (self.connection.clone(), self.resume_from.take());
+        let catalog = connection.catalog();
+        let schema = catalog.info.tool(&self.request.tool).map(|tool| &tool.input_schema);
+        let request = CallRequest { kind: ask, call: &self.request, meta: &self.meta, schema };
+        let flight = self.guard.call.clone();
+        let sending = connection.transport.send(request, &flight, left);
+        let sent = self.guard.wait(pin!(sending), connection.state.lost.cancelled()).await;
+        match sent {
+            Ok(Some(pending)) => Ok(pending),
+            Ok(None) => Err(CallError::Failed(Box::pin(self.lost_failure()).await)),
+            Err(stop) => Err(Box::pin(self.stop_error(stop)).await),
+        }
+    }
+
+    /// Converts the response, or its absence, into a result or an error.
+    pub(crate) async fn read_response(&mut self, answer: Option<CallResponse>) -> Result<CallResult, CallError> {
+        match answer {
+            Some(CallResponse::Result(answered)) => Ok(answered),
+            Some(CallResponse::RpcError(error)) => Err(CallError::Rpc(error)),
+            Some(CallResponse::Failed(failure)) => Err(CallError::Failed(self.transport_failure(failure))),
+            None => Err(CallError::Failed(Box::pin(self.lost_failure()).await)),
+        }
+    }
+
+    /// Abandons a request, and notifies the agent unless the connection is lost.
+    async fn cancel_request(&mut self, pending: PendingCall, stop: CallStop) -> Result<CallResult, CallError> {
+        match &stop {
+            // No response can arrive any more.
+            CallStop::ConnectionLost => pending.settle(),
+            CallStop::Canceled | CallStop::TimedOut(_) | CallStop::Failed(_) => {
+                if let CallStop::Failed(_) = stop {
+                    // Whatever arrived was not a response.
+                    pending.settle();
+                }
+                // A child that does not read must not delay the caller; the message stays queued.
+                let telling = self.connection.transport.cancel(pending, stop.reason());
+                let _ = tokio::time::timeout(CANCEL_TIMEOUT, telling).await;
+            }
+        }
+        Err(self.stop_error(stop).await)
+    }
+
+    /// Sends a request about the call, such as `tasks/get`, that makes the agent send no requests of its own.
+    ///
+    /// # Errors
+    /// Returns why the request has no response.
+    pub(crate) async fn service_request(&mut self, request: ClientRequest) -> Result<ServerResult, CallError> {
+        let peer = self.connection.peer.clone();
+        let work = Box::pin(async move {
+            let handle = peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
+            handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed))
+        });
+        match self.wait(work).await {
+            Ok(answer) => self.read_service_response(answer).await,
+            Err(stop) => Err(Box::pin(self.stop_error(stop)).await),
+        }
+    }
+
+    async fn read_service_response(
+        &mut self,
+        answer: Result<ServerResult, ServiceError>,
+    ) -> Result<ServerResult, CallError> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(ServiceError::McpError(error)) => Err(CallError::Rpc(error)),
+            Err(error) => Err(CallError::Failed(Box::pin(self.service_failure(&error)).await)),
+        }
+    }
+
+    /// Waits for `work` until a timeout, a cancellation, or the loss of the connection.
+    pub(crate) async fn wait<F: Future>(&mut self, work: F) -> Result<F::Output, CallStop> {
+        let connection = self.connection.clone();
+        self.guard.wait(work, connection.state.lost.cancelled()).await
+    }
+
+    /// Waits for the next poll, or until `early` completes. A lost connection ends the delay.
+    ///
+    /// # Errors
+    /// Returns a failure if the call has ended meanwhile.
+    pub(crate) async fn pause_polling<T>(
+        &mut self,
+        repeat: &PollBackoff,
+        early: impl Future<Output = T>,
+    ) -> Result<Option<T>, Failure> {
+        if !repeat.is_failing() {
+            self.guard.pause_idle_timeout();
+        }
+        let pause = repeat.delay();
+        let rest = async {
+            tokio::select! {
+                early = early => Some(early),
+                () = tokio::time::sleep(pause) => None,
+            }
+        };
+        // Without a connection, its loss cannot end the delay.
+        let rested = match self.connection.is_usable() {
+            true => self.wait(rest).await,
+            false => self.guard.wait(rest, std::future::pending()).await,
+        };
+        self.guard.resume_idle_timeout();
+        match rested {
+            Ok(early) => Ok(early),
+            Err(CallStop::ConnectionLost) => Ok(None),
+            Err(stop) => {
+                let failure = self.stop_failure(stop).await;
+                Err(repeat.explain_failure(failure))
+            }
+        }
+    }
+
+    /// Writes a durable checkpoint of the call.
+    pub(crate) async fn checkpoint(&mut self, note: CallCheckpoint) -> Result<(), Failure> {
+        let kept =
+            self.connection.state.host.checkpoint(CheckpointKey::Call(self.request.attempt.clone()), note.to_value());
+        // Messages of the agent can wait, and a lost connection is detected later.
+        match self.guard.wait(kept, std::future::pending()).await {
+            Ok(()) => Ok(()),
+            Err(stop) => Err(self.stop_failure(stop).await),
+        }
+    }
+
+    /// Connects again if the connection is no longer usable.
+    ///
+    /// # Errors
+    /// Returns [`CallError::Stopped`] if the call has ended meanwhile or the run is over.
+    /// Returns [`CallError::Failed`] if connecting failed.
+    pub(crate) async fn reconnect(&mut self) -> Result<(), CallError> {
+        if self.connection.is_usable() {
+            return Ok(());
+        }
+        // Waiting for another permit while holding this one could deadlock.
+        self.permit = None;
+        let agent = self.agent;
+        self.connect(agent.acquire()).await
+    }
+
+    /// Connects as [`ActiveCall::reconnect`] does, but releases the permit of the call: the agent no longer sends
+    /// requests on its behalf.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`ActiveCall::reconnect`].
+    pub(crate) async fn reconnect_without_permit(&mut self) -> Result<(), CallError> {
+        self.permit = None;
+        if self.connection.is_usable() {
+            return Ok(());
+        }
+        let agent = self.agent;
+        self.connect(async move { Ok((agent.connection().await?, None)) }).await
+    }
+
+    async fn connect(
+        &mut self,
+        connecting: impl Future<Output = Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure>>,
+    ) -> Result<(), CallError> {
+        let agent = self.agent;
+        let (connection, turn) = match self.guard.wait(connecting, std::future::pending()).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(failure)) if agent.is_closed() => return Err(CallError::Stopped(failure)),
+            Ok(Err(failure)) => return Err(CallError::Failed(failure)),
+            Err(stop) => return Err(self.stop_error(stop).await),
+        };
+        (self.connection, self.permit) = (connection, turn);
+        Ok(())
+    }
+
+    /// Returns the failure of a call that ended without a response.
+    pub(crate) async fn stop_failure(&mut self, stop: CallStop) -> Failure {
+        match self.guard.stop_failure(stop) {
+            Some(failure) => failure,
+            None => self.connection.lost_failure(self.guard.call.was_sent()).await,
+        }
+    }
+
+    pub(crate) async fn stop_error(&mut self, stop: CallStop) -> CallError {
+        match self.guard.stop_failure(stop) {
+            Some(failure) => CallError::Stopped(failure),
+            None => CallError::Failed(self.connection.lost_failure(self.guard.call.was_sent()).await),
+        }
+    }
+
+    /// Returns the failure for an error of rmcp's service.
+    async fn service_failure(&mut self, error: &ServiceError) -> Failure {
+        match request_failure::from_service(&self.request.agent, error) {
+            Some(failure) => self.transport_failure(failure),
+            None => self.lost_failure().await,
+        }
+    }
+
+    /// Returns the failure that the transport recorded, or else `failure`. Marks the connection as stale if it cannot
+    /// be used again.
+    fn transport_failure(&self, failure: Failure) -> Failure {
+        if let Some(verdict) = self.guard.call.transport_failure() {
+            return verdict.clone();
+        }
+        if matches!(failure.kind, FailureKind::SessionLost | FailureKind::NotSent) {
+            self.connection.state.mark_stale();
+        }
+        failure
+    }
+
+    /// Returns the failure that the transport recorded, or else that of a lost connection.
+    async fn lost_failure(&self) -> Failure {
+        match self.guard.call.transport_failure() {
+            Some(verdict) => verdict.clone(),
+            None => self.connection.lost_failure(self.guard.call.was_sent()).await,
+        }
+    }
+}
+
+impl CallError {
+    /// Returns the failure for a request that is not retried.
+    pub(crate) fn into_failure(self, request: &StartAttempt) -> Failure {
+        match self {
+            Self::Rpc(error) => failure::from_rpc(&request.agent, &error),
+            Self::Failed(failure) | Self::Stopped(failure) => failure,
+        }
+    }
+}
+
+/// Builds a request from its method and parameters.
+pub(crate) fn custom_request(method: &str, params: Value) -> ClientRequest {
+    ClientRequest::CustomRequest(CustomRequest::new(method, Some(params)))
+}

@@ -1,0 +1,232 @@
+//! Runs one tool call from its request, or from a checkpoint of an earlier process, to its output.
+//! Never sends a request twice, unless the agent reports that it has not started the call.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    active_call::ActiveCall,
+    guard::{CallGuard, canceled_failure},
+    poll_backoff::PollBackoff,
+};
+use crate::{
+    mcp::{
+        agents::CallContext,
+        checkpoint::{CallCheckpoint, StreamCheckpoint, interrupted_failure},
+        message::{
+            failure,
+            tool_result::{self, CallResult},
+        },
+        scheduler::ProcessPermit,
+        session::{agent_connections::AgentConnections, catalog::Catalog, connection::Connection},
+    },
+    model::{AgentId, Failure, FailureKind, ResultChecks, StartAttempt, ToolOutput},
+};
+
+/// Calls a tool of `agent`, or resumes a call.
+///
+/// # Errors
+/// Returns a failure whose kind says what is known about the request; [`FailureKind::Interrupted`] for a call that the
+/// agent no longer has.
+pub(crate) async fn run(
+    agent: &AgentConnections,
+    request: StartAttempt,
+    context: CallContext,
+) -> Result<Arc<ToolOutput>, Failure> {
+    let CallContext { meta, cancel, checkpoint } = context;
+    let checkpoint = checkpoint.map(|checkpoint| CallCheckpoint::from_value(checkpoint, &request)).transpose()?;
+    let (connection, permit) = match &checkpoint {
+        Some(CallCheckpoint::RemoteTask(_) | CallCheckpoint::Resource(_)) => {
+            Box::pin(connect_with_retry(agent, &request, &cancel)).await?
+        }
+        _ => tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(canceled_failure(&request.tool)),
+            ready = agent.acquire() => ready?,
+        },
+    };
+    let guard = CallGuard::new(&request, connection.state.host.clone(), cancel);
+    let mut call = ActiveCall { agent, connection, permit, request, meta, guard, resume_from: None };
+    let output = call.run_to_output(checkpoint).await;
+    call.guard.report_final_progress();
+    output.map(Arc::new)
+}
+
+/// Connects for a call that is pending at the agent, with retries until the idle timeout.
+async fn connect_with_retry<'a>(
+    agent: &'a AgentConnections,
+    request: &StartAttempt,
+    cancel: &CancellationToken,
+) -> Result<(Arc<Connection>, Option<ProcessPermit<'a>>), Failure> {
+    let mut guard = CallGuard::new(request, agent.host(), cancel.clone());
+    let mut repeat = PollBackoff::new(Duration::ZERO);
+    loop {
+        let stop = match guard.wait(agent.acquire(), std::future::pending()).await {
+            Ok(Ok(ready)) => return Ok(ready),
+            Ok(Err(failure)) if agent.is_closed() => return Err(failure),
+            Ok(Err(failure)) => {
+                repeat.record_failure(failure);
+                match guard.wait(tokio::time::sleep(repeat.delay()), std::future::pending()).await {
+                    Ok(()) => continue,
+                    Err(stop) => stop,
+                }
+            }
+            Err(stop) => stop,
+        };
+        return Err(repeat.explain_failure(guard.stop_failure(stop).unwrap_or_else(|| interrupted_failure(request))));
+    }
+}
+
+impl ActiveCall<'_> {
+    /// Returns the output of the tool, or the resource that its result links to.
+    async fn run_to_output(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<ToolOutput, Failure> {
+        let awaits = self.request.awaits.clone();
+        let checkpoint = match (checkpoint, &awaits) {
+            (Some(CallCheckpoint::Resource(resource)), Some(awaits)) => {
+                return Box::pin(self.wait_for_resource(awaits, resource)).await;
+            }
+            (checkpoint, _) => checkpoint,
+        };
+        let answered = self.request_result(checkpoint).await?;
+        let (agent, name) = (&self.request.agent, &self.request.tool);
+        let mut output = tool_result::into_output(agent, name, answered)?;
+        Box::pin(self.check_result(&mut output)).await?;
+        match awaits {
+            Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,
+            None => Ok(output),
+        }
+    }
+
+    /// Returns the final result of the call, including input rounds and remote tasks.
+    async fn request_result(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<CallResult, Failure> {
+        let answered = match checkpoint {
+            None => {
+                self.check_request().await?;
+                match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
+                    true => Box::pin(self.request_as_task()).await?,
+                    false => self.request_with_input(None).await?,
+                }
+            }
+            Some(CallCheckpoint::Round(round)) => Box::pin(self.request_with_input(Some(round))).await?,
+            Some(CallCheckpoint::RemoteTask(task)) => return Box::pin(self.reattach_task(task)).await,
+            Some(CallCheckpoint::Stream(stream)) => Box::pin(self.resume_stream(stream)).await?,
+            // The input was already sent, or the plan no longer waits for the resource.
+            Some(CallCheckpoint::InputGiven | CallCheckpoint::Resource(_)) => {
+                return Err(interrupted_failure(&self.request));
+            }
+        };
+        match answered {
+            CallResult::Task(task) => Box::pin(self.watch_new_task(task)).await,
+            answered => Ok(answered),
+        }
+    }
+
+    /// Resumes the response stream of an earlier process, in the session that made the request.
+    async fn resume_stream(&mut self, stream: StreamCheckpoint) -> Result<CallResult, Failure> {
+        if self.connection.state.session.id() != Some(&*stream.session) {
+            return Err(interrupted_failure(&self.request));
+        }
+        let task = stream.task.clone();
+        self.resume_from = Some(stream);
+        match task {
+            Some(task) => Box::pin(self.reattach_task(task)).await,
+            None => Box::pin(self.request_with_input(None)).await,
+        }
+    }
+
+    /// Checks the tool and the arguments before anything is sent. A stale catalog never causes a rejection.
+    async fn check_request(&mut self) -> Result<(), Failure> {
+        let (connection, tool) = (self.connection.clone(), self.request.tool.clone());
+        let mut arguments = Value::Object(std::mem::take(&mut self.request.arguments));
+        let mut known = connection.catalog();
+        if connection.catalog_with(&tool).is_none() {
+            known = Box::pin(self.refresh_catalog(&known)).await?;
+        }
+        if let Err(failure) = Box::pin(self.check_arguments(&known, &mut arguments)).await {
+            let by_list = matches!(failure.kind, FailureKind::UnknownTool | FailureKind::InvalidArguments);
+            if !by_list || !known.is_stale() {
+                return Err(failure);
+            }
+            let latest = Box::pin(self.refresh_catalog(&known)).await?;
+            Box::pin(self.check_arguments(&latest, &mut arguments)).await?;
+        }
+        if let Value::Object(arguments) = arguments {
+            self.request.arguments = arguments;
+        }
+        Ok(())
+    }
+
+    /// Checks the tool and its arguments against `catalog`.
+    async fn check_arguments(&mut self, catalog: &Catalog, arguments: &mut Value) -> Result<(), Failure> {
+        let (connection, name) = (self.connection.clone(), self.request.tool.clone());
+        let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown_tool(&connection.spec, &name))?;
+        let checking = catalog.check_arguments(&connection.spec.id, tool, arguments);
+        match self.guard.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
+            Err(stop) => return Err(self.stop_failure(stop).await),
+        }
+        Ok(())
+    }
+
+    /// Checks the result as `check_results` of the agents file requires.
+    async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
+        let checks = self.connection.spec.check_results;
+        if checks == ResultChecks::Off {
+            return Ok(());
+        }
+        match self.check_result_by_schema(output).await {
+            Err(failure) if failure.kind == FailureKind::InvalidResult => match checks {
+                ResultChecks::Warn => output.warning = Some(failure.message.into()),
+                _ => return Err(with_result_text(failure, output, &self.request.agent)),
+            },
+            checked => checked?,
+        }
+        Ok(())
+    }
+
+    /// Checks the result against the output schema of the tool. Refreshes a stale catalog before it rejects a result.
+    async fn check_result_by_schema(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
+        let known = self.connection.catalog();
+        let Err(failure) = self.check_result_against(&known, output).await else { return Ok(()) };
+        if failure.kind != FailureKind::InvalidResult || !known.is_stale() || !self.connection.is_usable() {
+            return Err(failure);
+        }
+        // The result is already there, even if the tools cannot be listed again.
+        let Ok(latest) = Box::pin(self.refresh_catalog(&known)).await else { return Err(failure) };
+        self.check_result_against(&latest, output).await
+    }
+
+    async fn check_result_against(&mut self, catalog: &Catalog, output: &mut ToolOutput) -> Result<(), Failure> {
+        // A tool that is no longer listed has no output schema.
+        let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
+        let connection = self.connection.clone();
+        let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
+        match self.guard.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
+            Err(stop) => return Err(self.stop_failure(stop).await),
+        }
+        Ok(())
+    }
+
+    /// Returns the catalog, listed again unless it has changed since `known`.
+    async fn refresh_catalog(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+        let connection = self.connection.clone();
+        match self.guard.wait(connection.refresh_catalog(known), std::future::pending()).await {
+            Ok(catalog) => catalog,
+            Err(stop) => Err(self.stop_failure(stop).await),
+        }
+    }
+}
+
+/// Adds the text of an invalid result to its failure: it may be all that a person needs.
+fn with_result_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
+    let help = format!(
+        "the server has to correct the tool's `outputSchema`, or what the tool returns; `check_results = \"warn\"` in \
+         `[agents.{agent}]` takes such results as they are"
+    );
+    let text = failure::agent_message(&output.text());
+    let message = if text.is_empty() { failure.message } else { format!("{}; its text: {text}", failure.message) };
+    Failure { message, ..failure }.with_additional_help(help)
+}

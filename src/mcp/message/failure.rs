@@ -1,0 +1,63 @@
+//! Converts messages of an agent into failures that state precisely what is known about the request.
+
+use rmcp::model::ErrorData;
+
+use super::{limits::MAX_MESSAGE_BYTES, service_result::UNREADABLE};
+use crate::model::{AgentId, Failure, FailureKind, text::truncate_bytes};
+
+/// The maximum length of an agent's own message in a failure, in bytes.
+const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
+
+/// Returns the trimmed message of an agent, truncated to the length that a failure can hold.
+pub(crate) fn agent_message(text: &str) -> String {
+    let mut text = text.trim().to_owned();
+    truncate_bytes(&mut text, MAX_AGENT_MESSAGE_BYTES);
+    text
+}
+
+/// Returns the failure for a message that exceeds the size limit.
+pub(crate) fn message_too_large(agent: &AgentId) -> Failure {
+    let limit = MAX_MESSAGE_BYTES / (1024 * 1024);
+    let message = format!("agent `{agent}` sent a message of more than {limit} MiB");
+    Failure::new(FailureKind::ResultTooLarge, message).with_help("let the tool return a resource link, or less at once")
+}
+
+/// Returns the failure for an unreadable response. The `reason` includes an excerpt.
+pub(crate) fn unreadable_response(agent: &AgentId, reason: &str) -> Failure {
+    let message = format!("agent `{agent}` sent an answer that cannot be read: {}", agent_message(reason));
+    Failure::new(FailureKind::InvalidResult, message)
+}
+
+/// Returns the failure for a call that was answered with a JSON-RPC error.
+pub(crate) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
+    if error.code == UNREADABLE {
+        return unreadable_response(agent, &error.message);
+    }
+    let (kind, did) = match error.code.0 {
+        -32600 | -32601 | -32602 | -32700 => (FailureKind::Refused, "refused the call"),
+        _ => (FailureKind::ServerError, "failed"),
+    };
+    let said = agent_message(&error.message);
+    Failure::new(kind, format!("agent `{agent}` {did}: {said} (JSON-RPC {})", error.code.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rpc_codes_map_to_failure_kinds() {
+        for (code, expected) in [
+            (-32600, FailureKind::Refused),
+            (-32601, FailureKind::Refused),
+            (-32602, FailureKind::Refused),
+            (-32700, FailureKind::Refused),
+            (-32603, FailureKind::ServerError),
+            (-32000, FailureKind::ServerError),
+            (7, FailureKind::ServerError),
+        ] {
+            let error = ErrorData::new(rmcp::model::ErrorCode(code), "no", None);
+            assert_eq!(from_rpc(&AgentId::from("a"), &error).kind, expected, "{code}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Owns the connections to one agent, and opens each on first use. Opens further connections only where calls need a
+//! process of their own.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connect::{self, ConnectRequest},
+    connect_error::{ConnectError, ConnectErrorKind},
+    connection::Connection,
+    era::{Era, EraCache},
+};
+use crate::{
+    mcp::{
+        checkpoint::SessionCheckpoint,
+        host::Host,
+        options::{Options, SamplingSupport},
+        process::{
+            child::{Child, PipePurpose},
+            log::AgentLog,
+        },
+        requests::{
+            connection_state::{AgentShared, ConnectionState},
+            sampling_quota::SamplingQuota,
+            session_state::Session,
+        },
+        scheduler::{ProcessPermit, ProcessScheduler, Sharing},
+        transport::endpoint::HttpEndpoint,
+    },
+    model::{AgentSpec, Consent, Failure, FailureKind, Protocol, Transport},
+};
+
+/// The state that all agents of a run share.
+pub(crate) struct PoolShared {
+    pub(crate) options: Options,
+    pub(crate) host: Arc<dyn Host>,
+    /// Cancelled when the run is over. Afterwards, no connection can be opened.
+    pub(crate) closed: CancellationToken,
+    pub(crate) eras: EraCache,
+}
+
+/// One agent of a run, and its connections.
+pub(crate) struct AgentConnections {
+    spec: Arc<AgentSpec>,
+    /// The protocol era that the agent used in this run or in an earlier one. Locked only to copy or replace it.
+    era: Mutex<Option<Era>>,
+    pool: Arc<PoolShared>,
+    pub(crate) shared: Arc<AgentShared>,
+    /// Whether the agent's requests identify their calls. Unset until a connection shows it.
+    identifies_calls: OnceLock<bool>,
+    /// All connections. Calls share the first one; calls that need a process of their own use all.
+    slots: Vec<ConnectionSlot>,
+}
+
+/// A slot for one connection.
+#[derive(Default)]
+struct ConnectionSlot {
+    /// The number of completed connection attempts, successful or not.
+    attempts: AtomicU64,
+    /// Locked while connecting, so that all callers wait for the same connection.
+    state: tokio::sync::Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    connection: Option<Arc<Connection>>,
+    /// The failure of the latest connection attempt.
+    failure: Option<Failure>,
+    /// The HTTP server of the agent, if the host started it. It outlives a lost session.
+    server: Option<Arc<Child>>,
+    endpoint: Option<HttpEndpoint>,
+    /// The session of an earlier process, until it is resumed or found to be lost.
+    saved_session: Option<SessionCheckpoint>,
+    log: Option<Arc<AgentLog>>,
+}
+
+impl AgentConnections {
+    /// Creates an agent of a pool without connections.
+    pub(crate) fn new(spec: AgentSpec, pool: Arc<PoolShared>) -> Self {
+        // Over HTTP, each call has its own stream. In the modern era, requests arrive in the call's own result.
+        let (tells_who_asks, slots) = match (&spec.transport, spec.protocol) {
+            (Transport::Http { .. }, _) => (OnceLock::from(true), 1),
+            (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
+            (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
+        };
+        let common = AgentShared {
+            sampling: if spec.sampling.consent == Consent::Deny { SamplingSupport::Off } else { pool.options.sampling },
+            sampling_quota: SamplingQuota::new(spec.sampling),
+            scheduler: ProcessScheduler::new(slots),
+            is_suspended: AtomicBool::new(false),
+        };
+        Self {
+            pool,
+            shared: Arc::new(common),
+            era: Mutex::default(),
+            identifies_calls: tells_who_asks,
+            slots: std::iter::repeat_with(ConnectionSlot::default).take(slots).collect(),
+            spec: Arc::new(spec),
+        }
+    }
+
+    /// Restores the session of an earlier process. It is resumed when the agent is connected.
+    pub(crate) fn restore_session(&mut self, session: Option<SessionCheckpoint>) {
+        if let Some(slot) = self.slots.first_mut() {
+            slot.state.get_mut().saved_session = session;
+        }
+    }
+
+    /// Returns the host that answers the agent's requests.
+    pub(crate) fn host(&self) -> Arc<dyn Host> {
+        self.pool.host.clone()
+    }
+
+    /// Returns whether the pool is closed, because the run is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.closed.is_cancelled()
+    }
+
+    /// Closes all connections and child processes concurrently, each within a bounded time.
+    pub(crate) async fn close(&self) {
+        join_all(self.slots.iter().map(|slot| async {
+            let mut state = slot.state.lock().await;
+            if let Some(connection) = state.connection.take() {
+                connection.close().await;
+            }
+            if let Some(server) = state.server.take() {
+                server.shut_down(PipePurpose::Log).await;
+            }
+        }))
+        .await;
+    }
+
+    /// Returns a connection for one call, and the permit that the call holds, if the agent needs permits.
+    ///
+    /// # Errors
+    /// Returns a failure if connecting fails. Nothing was sent in this case.
+    pub(crate) async fn acquire(&self) -> Result<(Arc<Connection>, Option<ProcessPermit<'_>>), Failure> {
+        if self.identifies_calls.get().is_none() {
+            self.connection().await?;
+        }
+        if self.identifies_calls.get() == Some(&true) {
+            return Ok((self.connection().await?, None));
+        }
+        loop {
+            let turn = tokio::select! {
+                turn = self.shared.scheduler.acquire() => turn,
+                () = self.pool.closed.cancelled() => return Err(self.run_over_failure()),
+            };
+            if turn.sharing == Sharing::Exclusive {
+                self.slots[turn.process].mark_stale_if_abandoned().await;
+            }
+            match self.slot_connection(turn.process).await {
+                Ok(connection) => return Ok((connection, Some(turn))),
+                Err(failure) if turn.process > 0 && !self.pool.closed.is_cancelled() => {
+                    let agent = &self.spec.id;
+                    tracing::warn!(%agent, %failure, "a further process of the agent did not start; the run does without");
+                    turn.disable_process();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Returns a connection without a permit, for requests that do not cause requests of the agent.
+    ///
+    /// # Errors
+    /// Returns a failure if connecting fails. Nothing was sent in this case.
+    pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        self.slot_connection(0).await
+    }
+
+    async fn slot_connection(&self, number: usize) -> Result<Arc<Connection>, Failure> {
+        let slot = &self.slots[number];
+        let tries = slot.attempts.load(Ordering::Relaxed);
+        let mut state = slot.state.lock().await;
+        if self.pool.closed.is_cancelled() {
+            return Err(self.run_over_failure());
+        }
+        if let Some(connection) = &state.connection
+            && connection.is_usable()
+        {
+            return Ok(connection.clone());
+        }
+        if let Some(failure) = &state.failure
+            && slot.attempts.load(Ordering::Relaxed) != tries
+        {
+            return Err(failure.clone());
+        }
+        let result = tokio::select! {
+            result = Box::pin(self.open_connection(number, &mut state)) => result,
+            () = self.pool.closed.cancelled() => Err(self.run_over_failure()),
+        };
+        slot.attempts.fetch_add(1, Ordering::Relaxed);
+        match result {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                self.identifies_calls.get_or_init(|| connection.modern);
+                self.remember_era(&connection);
+                state.failure = None;
+                state.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(failure) => {
+                state.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns the era that the agent used earlier, in this run or a previous one.
+    fn known_era(&self) -> Option<Era> {
+        if self.spec.protocol != Protocol::Auto {
+            return None;
+        }
+        let mut era = self.era.lock();
+        *era = era.or_else(|| self.pool.eras.get(&self.spec));
+        *era
+    }
+
+    fn remember_era(&self, connection: &Connection) {
+        if let (Protocol::Auto, Some(era)) = (self.spec.protocol, connection.era()) {
+            let before = self.era.lock().replace(era);
+            if before != Some(era) {
+                self.pool.eras.put(&self.spec, era);
+            }
+        }
+    }
+
+    async fn open_connection(&self, slot: usize, state: &mut SlotState) -> Result<Connection, Failure> {
+        let spec = &self.spec;
+        let era = self.known_era();
+        let old = state.connection.take();
+        let log = state.log.get_or_insert_with(|| AgentLog::new(&self.pool.options.log_dir, &spec.id, slot));
+        let (id, host) = (&spec.id, &self.pool.host);
+        let opening = |session| ConnectRequest {
+            spec,
+            state: ConnectionState::new(session, self.shared.clone()),
+            options: &self.pool.options,
+            era,
+        };
+        match &spec.transport {
+            Transport::Stdio(process) => {
+                if let Some(old) = old {
+                    old.close().await;
+                }
+                let begun = || opening(Session::without_id(id.clone(), host.clone()));
+                connect::connect_stdio(begun, process, log).await
+            }
+            Transport::Http { url, headers, bearer_token, server } => {
+                if state.endpoint.is_none() {
+                    state.endpoint = Some(HttpEndpoint::new(spec, url, headers, bearer_token.as_deref())?);
+                }
+                if let Some(process) = server
+                    && state.server.as_ref().is_none_or(|server| server.has_exited())
+                {
+                    state.server = Some(connect::start_child(spec, process, log, PipePurpose::Log)?.0);
+                }
+                // Calls that still use the old connection keep it until they are done.
+                drop(old);
+                let endpoint = state.endpoint.as_ref().ok_or_else(|| {
+                    Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` has no endpoint", spec.id))
+                })?;
+                // A server that the host started ends with the host, and its sessions end with it.
+                let kept_at = server.is_none().then(|| endpoint.display_url.clone());
+                if let Some(note) = state.saved_session.clone().filter(|note| note.is_for_url(kept_at.as_deref())) {
+                    let resumed = || opening(Session::resumed(id.clone(), host.clone(), note.clone()));
+                    match connect::connect_http(resumed, endpoint, None).await {
+                        Err(ConnectError { kind: ConnectErrorKind::SessionLost, .. }) => state.saved_session = None,
+                        Err(ConnectError { failure, .. }) => return Err(failure),
+                        Ok(connection) => {
+                            state.saved_session = None;
+                            return Ok(connection);
+                        }
+                    }
+                }
+                let begun = || opening(Session::over_http(id.clone(), host.clone(), kept_at.clone()));
+                let opened = connect::connect_http(begun, endpoint, state.server.clone()).await;
+                opened.map_err(|error| error.failure)
+            }
+        }
+    }
+
+    fn run_over_failure(&self) -> Failure {
+        let message = format!("agent `{}` is no longer connected: the run is over", self.spec.id);
+        Failure::new(FailureKind::AgentUnavailable, message)
+    }
+}
+
+impl ConnectionSlot {
+    /// Marks a connection as stale if its agent may still process an abandoned call: later requests of the agent would
+    /// be attributed to the next call. The caller has exclusive use of the connection.
+    async fn mark_stale_if_abandoned(&self) {
+        if let Some(connection) = &self.state.lock().await.connection
+            && connection.state.calls.has_abandoned()
+        {
+            connection.state.mark_stale();
+        }
+    }
+}

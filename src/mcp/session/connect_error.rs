@@ -1,0 +1,149 @@
+//! Classifies the errors of connection attempts, and converts them into failures.
+
+use rmcp::{
+    model::ProtocolVersion,
+    service::{ClientInitializeError, ServiceError},
+};
+
+use crate::{
+    mcp::{
+        message::{failure::agent_message, service_result::UNREADABLE},
+        transport::{
+            http_response::HttpError,
+            request_failure::{as_http_error, from_http, is_transient},
+        },
+    },
+    model::{AgentSpec, Failure, FailureKind, Protocol},
+};
+
+/// The kind of a failed connection attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectErrorKind {
+    /// No server listens at the address, which may change while a server starts.
+    NotListening,
+    /// The server cannot respond at the moment: HTTP 5xx, 429, or a broken connection.
+    NotReady,
+    /// The child exited, or closed its output.
+    Exited,
+    /// The handshake failed, possibly because of its era.
+    Handshake,
+    /// The session of an earlier process no longer exists.
+    SessionLost,
+    /// Another attempt would fail in the same way.
+    Final,
+}
+
+/// The reason that a connection attempt failed.
+pub(crate) struct ConnectError {
+    pub(crate) failure: Failure,
+    pub(crate) kind: ConnectErrorKind,
+}
+
+impl From<Failure> for ConnectError {
+    fn from(failure: Failure) -> Self {
+        Self { failure, kind: ConnectErrorKind::Final }
+    }
+}
+
+/// Classifies an error of the handshake.
+pub(crate) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErrorKind {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => match as_http_error(error) {
+            Some(error) => http_error_kind(error),
+            // The child no longer reads.
+            None => ConnectErrorKind::Exited,
+        },
+        ClientInitializeError::ConnectionClosed(_) => ConnectErrorKind::Exited,
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_error_kind(fallback),
+        ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. }
+            if !server_supported.iter().any(ProtocolVersion::has_initialize) =>
+        {
+            ConnectErrorKind::Final
+        }
+        _ => ConnectErrorKind::Handshake,
+    }
+}
+
+/// Classifies an error after the handshake, before the connection is used.
+pub(crate) fn service_error_kind(error: &ServiceError) -> ConnectErrorKind {
+    match error {
+        ServiceError::TransportSend(error) => match as_http_error(error) {
+            Some(error) => http_error_kind(error),
+            None => ConnectErrorKind::Exited,
+        },
+        ServiceError::TransportClosed => ConnectErrorKind::Exited,
+        _ => ConnectErrorKind::Final,
+    }
+}
+
+fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
+    match error {
+        HttpError::Connect(_) => ConnectErrorKind::NotListening,
+        HttpError::Disconnected(_) => ConnectErrorKind::NotReady,
+        HttpError::Status { status, .. } if is_transient(*status) => ConnectErrorKind::NotReady,
+        HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => ConnectErrorKind::Handshake,
+        HttpError::NotMcp(_) => ConnectErrorKind::Handshake,
+        HttpError::Tls(_)
+        | HttpError::Build(_)
+        | HttpError::Redirect(_)
+        | HttpError::HttpSse
+        | HttpError::TooLarge
+        | HttpError::Status { .. } => ConnectErrorKind::Final,
+    }
+}
+
+/// Converts an error of the handshake. `None` means that the connection was closed; the caller knows the details.
+pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
+    let agent = &spec.id;
+    let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{agent}` {what}"));
+    match error {
+        ClientInitializeError::TransportError { error, .. } => {
+            let error = as_http_error(error)?;
+            let failure = from_http(agent, error);
+            let kind = match failure.kind {
+                kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
+                _ => FailureKind::AgentUnavailable,
+            };
+            // A handshake has no effects that could be unknown.
+            let message = match failure.kind {
+                FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
+                _ => failure.message.clone(),
+            };
+            Some(Failure { kind, message, ..failure })
+        }
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => from_handshake(spec, fallback),
+        ClientInitializeError::ConnectionClosed(_) => None,
+        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => Some(unavailable(format!(
+            "sent an answer to the handshake that cannot be read: {}",
+            agent_message(&error.message)
+        ))),
+        ClientInitializeError::JsonRpcError(error) => {
+            let said = agent_message(&error.message);
+            let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
+            Some(with_era_help(spec, failure))
+        }
+        ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
+            let versions: Vec<_> = server_supported.iter().map(|version| version.as_str()).collect();
+            let failure = unavailable(format!("speaks no protocol version of this host, only {}", versions.join(", ")));
+            Some(with_era_help(spec, failure))
+        }
+        ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
+            Some(unavailable("answered the handshake with something else than its result".to_owned()))
+        }
+        ClientInitializeError::ConflictInitResponseId(expected, received)
+        | ClientInitializeError::UncorrelatedErrorResponse { expected, received } => {
+            Some(unavailable(format!("answered the handshake, request `{expected}`, under the id `{received}`")))
+        }
+        _ => Some(unavailable("did not complete the handshake".to_owned())),
+    }
+}
+
+/// Adds a help text if the `protocol` key forbids the other era.
+fn with_era_help(spec: &AgentSpec, failure: Failure) -> Failure {
+    let set = match spec.protocol {
+        Protocol::Auto => return failure,
+        Protocol::Legacy => "legacy",
+        Protocol::Modern => "modern",
+    };
+    failure.with_help(format!("remove `protocol = \"{set}\"` from `[agents.{}]`, so that both eras are tried", spec.id))
+}

@@ -1,0 +1,134 @@
+//! Owns one open connection to an agent, and its catalog.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rmcp::{Peer, RoleClient, service::RunningService};
+
+use super::{catalog::Catalog, era::Era};
+use crate::{
+    mcp::{
+        process::child::{Child, PipePurpose},
+        requests::{connection_state::ConnectionState, handler::AgentRequestHandler},
+        transport::call_transport::CallTransport,
+    },
+    model::{AgentSpec, Failure, FailureKind},
+};
+
+/// The time for rmcp to close a connection: end the session and write pending responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// An open connection.
+pub(crate) struct Connection {
+    pub(crate) spec: Arc<AgentSpec>,
+    pub(crate) state: Arc<ConnectionState>,
+    pub(crate) peer: Peer<RoleClient>,
+    /// The transport of calls.
+    pub(crate) transport: CallTransport,
+    /// True if the agent speaks 2026-07-28 or later, whose requests are self-contained.
+    pub(crate) modern: bool,
+    /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
+    pub(super) catalog: Mutex<Arc<Catalog>>,
+    pub(super) service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
+    /// The process at the other end, and the purpose of its pipes.
+    pub(super) child: Option<(Arc<Child>, PipePurpose)>,
+}
+
+impl Connection {
+    /// Returns the era that the agent speaks. Returns `None` if the probe failed for another reason, so that the era is
+    /// not cached.
+    pub(crate) fn era(&self) -> Option<Era> {
+        match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
+            (true, _) => Some(Era::Modern),
+            (false, false) => Some(Era::Legacy),
+            (false, true) => None,
+        }
+    }
+
+    /// Returns whether another call can use the connection.
+    pub(crate) fn is_usable(&self) -> bool {
+        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
+        let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
+        !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Returns the tools as last listed.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.lock().clone()
+    }
+
+    /// Returns the tools, or `None` if they must be listed again: after an announced change, or if `tool` is missing.
+    /// Announcements can get lost.
+    pub(crate) fn catalog_with(&self, tool: &str) -> Option<Arc<Catalog>> {
+        let catalog = self.catalog();
+        let is_known = catalog.info.tool(tool).is_some() || !self.spec.is_tool_allowed(tool);
+        (is_known && !self.state.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
+    }
+
+    /// Returns the tools, listed again unless they have changed since `known`.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is lost meanwhile; no call was sent.
+    pub(crate) async fn refresh_catalog(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+        let catalog = self.catalog();
+        if !Arc::ptr_eq(&catalog, known) && !self.state.tools_changed.load(Ordering::Relaxed) {
+            return Ok(catalog);
+        }
+        let changed = self.state.tools_changed.swap(false, Ordering::Relaxed);
+        let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
+        match listing.await {
+            Ok(Ok(catalog)) => {
+                let catalog = Arc::new(catalog);
+                let earlier = std::mem::replace(&mut *self.catalog.lock(), catalog.clone());
+                for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
+                    self.state.warn_rate_limited(warning);
+                }
+                Ok(catalog)
+            }
+            _ if !self.is_usable() => Err(self.lost_failure(false).await),
+            _ => {
+                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
+                self.state.tools_changed.store(changed, Ordering::Relaxed);
+                Ok(catalog)
+            }
+        }
+    }
+
+    /// Returns the failure of a call whose connection was lost, or whose response stream ended early. `sent` states
+    /// whether writing the request had begun.
+    pub(crate) async fn lost_failure(&self, sent: bool) -> Failure {
+        let id = &self.spec.id;
+        if sent && self.is_usable() {
+            // Over HTTP, each response has a stream of its own; other calls continue.
+            let message = format!("agent `{id}` ended its response before it answered");
+            return Failure::new(FailureKind::ConnectionLost, message);
+        }
+        self.state.mark_stale();
+        let (kind, when) = match sent {
+            true => (FailureKind::ConnectionLost, "before it answered"),
+            false => (FailureKind::NotSent, "before the call was written"),
+        };
+        let message = format!("the connection to agent `{id}` was lost {when}");
+        match &self.child {
+            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
+            None => Failure::new(kind, message),
+        }
+    }
+
+    /// Closes the connection. Also shuts down a child that is connected over its pipes.
+    pub(crate) async fn close(&self) {
+        self.state.mark_stale();
+        // Pending requests of the agent are withdrawn; otherwise rmcp would wait for their answers.
+        self.state.lost.cancel();
+        let mut service = self.service.lock().await;
+        if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {
+            tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
+        }
+        if let Some((child, pipes @ PipePurpose::Protocol)) = &self.child {
+            child.shut_down(*pipes).await;
+        }
+    }
+}

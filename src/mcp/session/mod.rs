@@ -1,0 +1,11 @@
+//! Establishes connections: handshakes of both eras, and the catalog of each agent's tools.
+
+pub(crate) mod agent_connections;
+pub(crate) mod catalog;
+pub(crate) mod connect;
+pub(crate) mod connect_error;
+pub(crate) mod connection;
+pub(crate) mod era;
+pub(crate) mod handshakes;
+pub(crate) mod subscription;
+pub(crate) mod validation;

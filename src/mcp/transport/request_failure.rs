@@ -1,0 +1,146 @@
+//! Converts errors of requests, over HTTP or through rmcp's service, into failures.
+
+use http::StatusCode;
+use rmcp::{
+    service::ServiceError,
+    transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
+};
+
+use super::http_response::HttpError;
+use crate::{
+    mcp::message::failure::{from_rpc, message_too_large},
+    model::{AgentId, Failure, FailureKind, HumanDuration},
+};
+
+/// Converts an error of rmcp's service into the failure of a call. `None` means that the connection was lost; the
+/// caller knows the details.
+pub(crate) fn from_service(agent: &AgentId, error: &ServiceError) -> Option<Failure> {
+    match error {
+        ServiceError::McpError(error) => Some(from_rpc(agent, error)),
+        ServiceError::TransportSend(error) => from_send_error(agent, error),
+        ServiceError::UnexpectedResponse => {
+            let message = format!("agent `{agent}` answered with something that is no result of a tool");
+            Some(Failure::new(FailureKind::InvalidResult, message))
+        }
+        _ => None,
+    }
+}
+
+fn from_send_error(agent: &AgentId, error: &DynamicTransportError) -> Option<Failure> {
+    if let Some(error) = as_http_error(error) {
+        return Some(from_http(agent, error));
+    }
+    // A child has not read a line that was written only in part.
+    let cause = error.error.downcast_ref::<std::io::Error>()?;
+    Some(Failure::new(FailureKind::NotSent, format!("the call could not be written to agent `{agent}`: {cause}")))
+}
+
+/// Returns the HTTP error in a transport error, if it is one.
+pub(crate) fn as_http_error(error: &DynamicTransportError) -> Option<&HttpError> {
+    match error.error.downcast_ref::<StreamableHttpError<HttpError>>()? {
+        StreamableHttpError::Client(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// Converts the error of an HTTP request. The `Retry-After` header is kept for any status.
+pub(crate) fn from_http(agent: &AgentId, error: &HttpError) -> Failure {
+    let failure = Failure { retry_after: error.retry_after().map(HumanDuration), ..classify_http(agent, error) };
+    match failure.retry_after {
+        Some(wait) => failure.with_additional_help(format!("the server asks to wait {wait} (`Retry-After`)")),
+        None => failure,
+    }
+}
+
+fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
+    let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
+    match error {
+        HttpError::Connect(_) => {
+            whole(FailureKind::NotSent).with_help("is the server running, and is its `url` right?")
+        }
+        HttpError::Tls(_) => whole(FailureKind::AgentUnavailable).with_help(
+            "if the certificate is signed by an authority of your own, set `SSL_CERT_FILE` to a PEM file that holds the \
+             authority's certificate",
+        ),
+        HttpError::HttpSse => whole(FailureKind::AgentUnavailable).with_help(format!(
+            "if the server also speaks Streamable HTTP, write that address into `url` of `[agents.{agent}]` (most servers \
+             use `/mcp`); otherwise put a bridge such as mcp-proxy in front of it"
+        )),
+        HttpError::Build(_) => {
+            whole(FailureKind::AgentUnavailable).with_help(format!("check `url` and the headers of `[agents.{agent}]`"))
+        }
+        HttpError::Redirect(_) => {
+            whole(FailureKind::Refused).with_help(format!("write the new address into `url` of `[agents.{agent}]`"))
+        }
+        HttpError::Disconnected(_) => whole(FailureKind::ConnectionLost),
+        HttpError::TooLarge => message_too_large(agent),
+        HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
+            .with_help(format!("is `url` of `[agents.{agent}]` the server's MCP endpoint?")),
+        HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
+            401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
+                "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
+            )),
+            429 => whole(FailureKind::RateLimited),
+            _ if error.is_session_expired() => {
+                Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
+            }
+            404 | 405 => whole(FailureKind::Refused)
+                .with_help(format!("is the path in `url` of `[agents.{agent}]` right? most servers use `/mcp`")),
+            500.. if rpc.is_some() => whole(FailureKind::ServerError),
+            500.. => Failure::new(
+                FailureKind::ConnectionLost,
+                format!("agent `{agent}`: {error}; whether it handled the call is not known"),
+            ),
+            _ => whole(FailureKind::Refused),
+        },
+    }
+}
+
+/// Returns whether the same request may succeed a moment later, according to its HTTP status.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    match status.as_u16() {
+        408 | 425 | 429 => true,
+        // Not implemented, and version not supported.
+        501 | 505 => false,
+        status => status >= 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, body: &str, in_session: bool) -> FailureKind {
+        let error = serde_json::from_str::<serde_json::Value>(body)
+            .ok()
+            .and_then(|body| serde_json::from_value(body.get("error")?.clone()).ok().map(Box::new));
+        let error = HttpError::Status {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.to_owned(),
+            error,
+            in_session,
+            retry_after: None,
+        };
+        from_http(&AgentId::from("a"), &error).kind
+    }
+
+    #[test]
+    fn http_statuses_map_to_failure_kinds() {
+        let rpc = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session"}}"#;
+        for (status, body, in_session, expected) in [
+            (401, "", false, FailureKind::Unauthorized),
+            (403, "", true, FailureKind::Unauthorized),
+            (429, "", true, FailureKind::RateLimited),
+            (404, "", true, FailureKind::SessionLost),
+            (404, "", false, FailureKind::Refused),
+            (400, rpc, true, FailureKind::SessionLost),
+            (400, "what?", true, FailureKind::Refused),
+            (400, rpc, false, FailureKind::Refused),
+            (422, "", true, FailureKind::Refused),
+            (500, rpc, true, FailureKind::ServerError),
+            (502, "<html>", true, FailureKind::ConnectionLost),
+        ] {
+            assert_eq!(kind(status, body, in_session), expected, "{status} {body}");
+        }
+    }
+}

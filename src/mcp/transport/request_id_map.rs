@@ -1,0 +1,212 @@
+//! Maps the request IDs of rmcp, which start at 0 on each connection, to those of the session.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, GetExtensions as _, GetMeta as _, JsonRpcMessage,
+        ProgressToken, RequestId, ServerJsonRpcMessage, ServerNotification,
+    },
+    service::InboundStreamOrigin,
+};
+
+use crate::mcp::{message::request_id::id_number, requests::connection_state::ConnectionState};
+
+/// A map between rmcp's request IDs, which start at 0 on each connection, and those of the session. Layers closer to
+/// the wire only use the session's IDs.
+pub(crate) struct RequestIdMap {
+    state: Arc<ConnectionState>,
+    /// The pending requests of rmcp by their session IDs.
+    pending: HashMap<i64, LocalRequest>,
+}
+
+/// A request of rmcp.
+struct LocalRequest {
+    /// The ID that rmcp assigned.
+    local_id: RequestId,
+    /// Whether the request is a subscription, which stays open until one side ends it.
+    is_subscription: bool,
+}
+
+impl RequestIdMap {
+    pub(crate) fn new(link: Arc<ConnectionState>) -> Self {
+        Self { state: link, pending: HashMap::new() }
+    }
+
+    /// Maps the IDs of a message from rmcp to those of the session.
+    pub(crate) fn outgoing(&mut self, message: &mut ClientJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Request(outgoing) => {
+                let id = self.state.session.next_id();
+                let meta = outgoing.request.get_meta_mut();
+                // rmcp's progress tokens could collide with those of calls.
+                if meta.get_progress_token().is_some() {
+                    meta.set_progress_token(ProgressToken(RequestId::Number(id)));
+                }
+                let local = std::mem::replace(&mut outgoing.id, RequestId::Number(id));
+                let listens = matches!(outgoing.request, ClientRequest::SubscriptionsListenRequest(_));
+                self.pending.insert(id, LocalRequest { local_id: local, is_subscription: listens });
+            }
+            JsonRpcMessage::Notification(outgoing) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &mut outgoing.notification
+                    && let Some(id) = &mut cancelled.params.request_id
+                    && let Some((request, _)) = self.pending.iter().find(|(_, waiting)| waiting.local_id == *id)
+                {
+                    let request = *request;
+                    self.pending.remove(&request);
+                    *id = RequestId::Number(request);
+                }
+            }
+            // Responses have the IDs of the agent's requests.
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+        }
+    }
+
+    /// Maps the IDs of a message from the agent to those of rmcp.
+    pub(crate) fn incoming(&mut self, message: &mut ServerJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Response(response) => self.resolve(&mut response.id),
+            JsonRpcMessage::Error(error) => {
+                if let Some(id) = &mut error.id {
+                    self.resolve(id);
+                }
+            }
+            JsonRpcMessage::Request(incoming) => {
+                if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut()
+                    && let Some(waiting) = self.find(id)
+                {
+                    *id = waiting.local_id.clone();
+                }
+            }
+            JsonRpcMessage::Notification(incoming) => {
+                // The agent can cancel a subscription. All other IDs that it cancels are its own.
+                if let ServerNotification::CancelledNotification(cancelled) = &mut incoming.notification
+                    && let Some(id) = &mut cancelled.params.request_id
+                    && let Some(LocalRequest { local_id: local, is_subscription: true }) = self.find(id)
+                {
+                    *id = local.clone();
+                }
+                // A subscription is identified by the ID of its request.
+                let meta = incoming.notification.get_meta_mut();
+                if let Some(waiting) = meta.subscription_id().and_then(|id| self.find(&id)) {
+                    meta.set_subscription_id(waiting.local_id.clone());
+                }
+            }
+        }
+    }
+
+    fn find(&self, id: &RequestId) -> Option<&LocalRequest> {
+        self.pending.get(&id_number(id)?)
+    }
+
+    fn resolve(&mut self, id: &mut RequestId) {
+        if let Some(waiting) = id_number(id).and_then(|id| self.pending.remove(&id)) {
+            *id = waiting.local_id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use rmcp::model::{
+        CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
+        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerResult, SubscriptionFilter,
+        SubscriptionsListenRequest, SubscriptionsListenRequestParams,
+    };
+
+    use super::*;
+    use crate::mcp::samples;
+
+    /// Returns the ID of a request of rmcp on the wire.
+    fn sent(numbering: &mut RequestIdMap, local: i64, request: impl Into<ClientRequest>) -> RequestId {
+        let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
+        numbering.outgoing(&mut message);
+        let JsonRpcMessage::Request(request) = message else { unreachable!() };
+        request.id
+    }
+
+    /// Returns the ID of the request that is cancelled on the wire when rmcp cancels `local`.
+    fn sent_cancellation(numbering: &mut RequestIdMap, local: i64) -> Option<RequestId> {
+        let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
+        let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
+        numbering.outgoing(&mut message);
+        match message {
+            JsonRpcMessage::Notification(sent) => match sent.notification {
+                ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn received(numbering: &mut RequestIdMap, id: RequestId) -> RequestId {
+        let mut message = ServerJsonRpcMessage::response(ServerResult::empty(()), id);
+        numbering.incoming(&mut message);
+        let JsonRpcMessage::Response(response) = message else { unreachable!() };
+        response.id
+    }
+
+    fn id_map(offset: i64) -> RequestIdMap {
+        let link = samples::connection_state();
+        link.session.next_request.store(offset, Ordering::Relaxed);
+        RequestIdMap::new(link)
+    }
+
+    #[test]
+    fn ids_are_mapped_in_both_directions() {
+        let mut numbering = id_map(1_003);
+        let number = RequestId::Number;
+        let tool = || CallToolRequest::new(CallToolRequestParams::new("t"));
+        assert_eq!(sent(&mut numbering, 3, tool()), number(1_003));
+        // A call uses the next ID.
+        assert_eq!(numbering.state.session.next_id(), 1_004);
+        assert_eq!(sent(&mut numbering, 4, tool()), number(1_005));
+        assert_eq!(sent_cancellation(&mut numbering, 4), Some(number(1_005)));
+        assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
+        assert!(numbering.pending.is_empty());
+        let listen =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
+        assert_eq!(sent(&mut numbering, 6, listen), number(1_006));
+        let params = ResourceUpdatedNotificationParam::new("job://1");
+        let mut news = ServerNotification::from(ResourceUpdatedNotification::new(params));
+        news.get_meta_mut().set_subscription_id(number(1_006));
+        let mut news = ServerJsonRpcMessage::notification(news);
+        numbering.incoming(&mut news);
+        let JsonRpcMessage::Notification(news) = news else { unreachable!() };
+        assert_eq!(news.notification.get_meta().subscription_id(), Some(number(6)));
+        assert_eq!(sent(&mut numbering, 5, tool()), number(1_007));
+        let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_007)));
+        numbering.incoming(&mut refused);
+        assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
+    }
+
+    /// Returns the ID of a request that the agent cancels, as rmcp receives it.
+    fn received_cancellation(numbering: &mut RequestIdMap, id: i64) -> Option<RequestId> {
+        let params = CancelledNotificationParam::new(Some(RequestId::Number(id)), None);
+        let mut message = ServerJsonRpcMessage::notification(CancelledNotification::new(params).into());
+        numbering.incoming(&mut message);
+        match message {
+            JsonRpcMessage::Notification(received) => match received.notification {
+                ServerNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn agents_cancel_own_requests_and_subscriptions() {
+        let mut numbering = id_map(7);
+        let listen =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
+        assert_eq!(
+            sent(&mut numbering, 0, CallToolRequest::new(CallToolRequestParams::new("t"))),
+            RequestId::Number(7)
+        );
+        assert_eq!(sent(&mut numbering, 1, listen), RequestId::Number(8));
+        let taken_back = [7, 8, 9].map(|id| received_cancellation(&mut numbering, id));
+        assert_eq!(taken_back, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
+    }
+}

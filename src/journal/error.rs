@@ -1,4 +1,4 @@
-//! Errors of the journal, each with the file and a suggested fix.
+//! Errors of the journal, each with its location and a suggested fix.
 
 use std::{error::Error, path::PathBuf, sync::Arc};
 
@@ -16,14 +16,14 @@ pub type StorageError = Arc<dyn Error + Send + Sync>;
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
 pub enum JournalError {
     /// The platform has no data directory.
-    #[error("there is no home directory to keep the journal in")]
-    #[diagnostic(code(journal::no_home), help("name a file with `--journal PATH`"))]
+    #[error("cannot find the state directory for the journal: the user has no home directory")]
+    #[diagnostic(code(journal::no_home), help("set `HOME`, or pass a path with `--journal PATH`"))]
     NoDataDirectory,
     /// The folder or the file cannot be created.
-    #[error("the journal `{journal}` cannot be created")]
+    #[error("cannot create the journal `{journal}`")]
     #[diagnostic(
         code(journal::create),
-        help("check that its folder exists and may be written to, or name another file with `--journal PATH`")
+        help("make its directory writable, or pass another path with `--journal PATH`")
     )]
     Create {
         /// The journal.
@@ -33,15 +33,15 @@ pub enum JournalError {
         source: Arc<std::io::Error>,
     },
     /// The journal does not exist.
-    #[error("there is no journal at `{journal}`")]
-    #[diagnostic(code(journal::missing), help("the first `kapell run` makes it; `--journal PATH` names another"))]
+    #[error("the journal `{journal}` does not exist")]
+    #[diagnostic(code(journal::missing), help("`kapell run` creates it; pass another path with `--journal PATH`"))]
     Missing {
         /// The expected location.
         journal: JournalLocation,
     },
     /// The file is not a journal.
-    #[error("`{journal}` is not a kapell journal")]
-    #[diagnostic(code(journal::foreign), help("name another file with `--journal PATH`; this one was left as it is"))]
+    #[error("`{journal}` is not a journal of kapell")]
+    #[diagnostic(code(journal::foreign), help("pass another path with `--journal PATH`; the file was not changed"))]
     NotAJournal {
         /// The file.
         journal: JournalLocation,
@@ -51,7 +51,7 @@ pub enum JournalError {
     #[diagnostic(
         code(journal::version),
         help(
-            "use the version of kapell that wrote it, or name another file with `--journal PATH`; the file was not \
+            "use the version of kapell that wrote it, or pass another path with `--journal PATH`; the file was not \
              changed"
         )
     )]
@@ -68,7 +68,7 @@ pub enum JournalError {
     #[diagnostic(
         code(journal::development_format),
         help(
-            "no release reads this format: move the file away to start a new journal, or name another file with \
+            "no release reads this format: move the file away to start a new journal, or pass another path with \
              `--journal PATH`; the file was not changed"
         )
     )]
@@ -83,8 +83,8 @@ pub enum JournalError {
     #[diagnostic(
         code(journal::damaged),
         help(
-            "to start a new one, move it away together with its `-wal` and `-shm` files; \
-             `sqlite3 FILE .recover` may save more than can be read"
+            "to start a new journal, move the file away together with its `-wal` and `-shm` files; `sqlite3 FILE \
+             .recover` may restore more of it"
         )
     )]
     Damaged {
@@ -95,12 +95,10 @@ pub enum JournalError {
         source: StorageError,
     },
     /// The file is empty, but its write-ahead log is not.
-    #[error("the journal `{journal}` is empty or gone, but `{log}` is there, which holds its latest events")]
+    #[error("the journal `{journal}` is empty or missing, but its write-ahead log `{log}` contains events")]
     #[diagnostic(
         code(journal::orphaned),
-        help(
-            "put the journal back from a copy; or move the log away to start a new journal. Both were left as they are"
-        )
+        help("restore the journal from a copy, or move the log away to start a new journal; neither file was changed")
     )]
     OrphanedLog {
         /// The journal.
@@ -109,8 +107,11 @@ pub enum JournalError {
         log: PathBuf,
     },
     /// A record is missing or has changed.
-    #[error("the journal `{journal}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
-    #[diagnostic(code(journal::altered), help("the events before it and other runs can be read"))]
+    #[error("the journal `{journal}` is damaged: event {seq} of run `{run}` is missing or has changed")]
+    #[diagnostic(
+        code(journal::altered),
+        help("`kapell logs {run}` prints the events before it; other runs are not affected")
+    )]
     RecordCorrupted {
         /// The journal.
         journal: JournalLocation,
@@ -120,10 +121,10 @@ pub enum JournalError {
         seq: u64,
     },
     /// The file or its folder is read-only.
-    #[error("the journal `{journal}` cannot be written to")]
+    #[error("cannot write to the journal `{journal}`")]
     #[diagnostic(
         code(journal::read_only),
-        help("both the file and its folder must be writable; `--journal PATH` names another")
+        help("make both the file and its directory writable, or pass another path with `--journal PATH`")
     )]
     ReadOnly {
         /// The journal.
@@ -133,8 +134,8 @@ pub enum JournalError {
         source: StorageError,
     },
     /// The disk is full.
-    #[error("there is no room left for the journal `{journal}`")]
-    #[diagnostic(code(journal::full), help("free some space; what was confirmed before is safe"))]
+    #[error("the disk of the journal `{journal}` is full")]
+    #[diagnostic(code(journal::full), help("free disk space; `kapell resume` continues a run from its durable events"))]
     DiskFull {
         /// The journal.
         journal: JournalLocation,
@@ -143,10 +144,10 @@ pub enum JournalError {
         source: StorageError,
     },
     /// Another process locked the file for too long.
-    #[error("the journal `{journal}` is held by another process")]
+    #[error("another process has locked the journal `{journal}`")]
     #[diagnostic(
         code(journal::busy),
-        help("end the process that holds it, or name another file with `--journal PATH`")
+        help("end the process that locks it, or pass another path with `--journal PATH`")
     )]
     Busy {
         /// The journal.
@@ -156,7 +157,7 @@ pub enum JournalError {
         source: StorageError,
     },
     /// Any other error of the database.
-    #[error("the journal `{journal}` cannot be used")]
+    #[error("cannot use the journal `{journal}`")]
     #[diagnostic(code(journal::storage))]
     Storage {
         /// The journal.
@@ -166,10 +167,10 @@ pub enum JournalError {
         source: StorageError,
     },
     /// A record would leave a gap in its run, or overwrite another record.
-    #[error("run `{run}` has {expected} events, so event {found} cannot follow")]
+    #[error("cannot append event {found} to run `{run}`: expected event {expected}")]
     #[diagnostic(
         code(journal::sequence),
-        help("another process may be driving the same run, or an earlier append failed")
+        help("another process may drive the same run, or an earlier append may have failed")
     )]
     SequenceGap {
         /// The run.
@@ -180,8 +181,11 @@ pub enum JournalError {
         found: u64,
     },
     /// Another process drives the run.
-    #[error("run `{run}` is being driven by {holder}")]
-    #[diagnostic(code(journal::driven), help("`kapell logs -f {run}` follows it, and `kapell cancel {run}` ends it"))]
+    #[error("run `{run}` is driven by {holder}")]
+    #[diagnostic(
+        code(journal::driven),
+        help("`kapell logs -f {run}` watches it, and `kapell cancel {run}` cancels it")
+    )]
     Driven {
         /// The run.
         run: RunId,
@@ -189,8 +193,8 @@ pub enum JournalError {
         holder: Holder,
     },
     /// The run no longer accepts requests.
-    #[error("run `{run}` has ended: {status}")]
-    #[diagnostic(code(journal::ended), help("`kapell runs show {run}` tells how"))]
+    #[error("run `{run}` has already ended: {status}")]
+    #[diagnostic(code(journal::ended), help("`kapell runs show {run}` shows its result"))]
     RunEnded {
         /// The run.
         run: RunId,
@@ -198,11 +202,8 @@ pub enum JournalError {
         status: RunStatus,
     },
     /// The question already has an answer in the queue.
-    #[error("question `{question}` of run `{run}` has an answer that waits to be taken up")]
-    #[diagnostic(
-        code(journal::answer_waits),
-        help("a process that drives the run does so; else `kapell resume {run}`")
-    )]
+    #[error("question `{question}` of run `{run}` already has an answer, which the run has not processed yet")]
+    #[diagnostic(code(journal::answer_waits), help("if no process drives the run, `kapell resume {run}` processes it"))]
     AlreadyAnswered {
         /// The run.
         run: RunId,
@@ -210,10 +211,10 @@ pub enum JournalError {
         question: QuestionId,
     },
     /// The run cannot be locked.
-    #[error("the lease `{path}` cannot be taken")]
+    #[error("cannot acquire the lease `{path}`")]
     #[diagnostic(
         code(journal::lease),
-        help("the journal's folder must be writable, on a file system of this machine that has locks")
+        help("make the directory of the journal writable, and put it on a local file system that supports locks")
     )]
     LeaseUnavailable {
         /// The file.
@@ -223,8 +224,11 @@ pub enum JournalError {
         source: Arc<std::io::Error>,
     },
     /// A record is invalid.
-    #[error("event {seq} of run `{run}` cannot be converted from or to JSON")]
-    #[diagnostic(code(journal::record), help("the run was written by another kapell, or the journal was edited"))]
+    #[error("invalid JSON of event {seq} of run `{run}`")]
+    #[diagnostic(
+        code(journal::record),
+        help("the run was written by another version of kapell, or the journal was edited")
+    )]
     InvalidRecord {
         /// The run.
         run: RunId,
@@ -234,25 +238,18 @@ pub enum JournalError {
         #[source]
         source: Arc<serde_json::Error>,
     },
-    /// The append queue is full.
-    #[error("{waiting} appends are waiting for the journal")]
-    #[diagnostic(code(journal::overrun), help("await earlier appends before making so many more"))]
-    QueueFull {
-        /// The number of waiting appends.
-        waiting: usize,
-    },
     /// The writer thread has ended.
-    #[error("the journal's writer has ended")]
+    #[error("the writer thread of the journal has ended")]
     #[diagnostic(
         code(journal::closed),
-        help("this is a bug in kapell; `kapell resume` goes on from the events that are durable")
+        help("this is a bug in kapell; `kapell resume` continues a run from its durable events")
     )]
     Closed,
     /// No run matches the name.
-    #[error("no run is called `{wanted}`{}", run_list(.known, "; the latest are "))]
+    #[error("unknown run `{wanted}`{}", run_list(.known, "; the latest runs are "))]
     #[diagnostic(
         code(journal::unknown_run),
-        help("`kapell runs list` shows them all; the first or last characters of an id, or `last`, are enough")
+        help("`kapell runs list` lists all runs; pass `last`, an ID, or the beginning or end of an ID")
     )]
     UnknownRun {
         /// The requested name.
@@ -261,8 +258,8 @@ pub enum JournalError {
         known: Vec<RunId>,
     },
     /// Several runs match the name.
-    #[error("more than one run is called `{wanted}`{}", run_list(.candidates, ": "))]
-    #[diagnostic(code(journal::ambiguous_run), help("give more characters of the id"))]
+    #[error("several runs match `{wanted}`{}", run_list(.candidates, ": "))]
+    #[diagnostic(code(journal::ambiguous_run), help("pass more characters of the ID"))]
     AmbiguousRun {
         /// The requested name.
         wanted: String,

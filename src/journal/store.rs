@@ -52,7 +52,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 pub trait JournalWriter: Send + Sync {
     /// Queues the records immediately; the future completes when they are durable.
     ///
-    /// The records are kept even if the future is dropped. All records of one append become durable together.
+    /// The records are kept even if the future is dropped. All records of one append become durable together. The caller
+    /// bounds the number of appends that it does not wait for.
     ///
     /// # Errors
     /// Returns an error if they are not durable. The run's next append must then start with the same record: a gap is

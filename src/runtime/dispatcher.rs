@@ -130,7 +130,7 @@ pub async fn cancel(
 }
 
 /// The maximum number of uncommitted steps. If the journal stalls, the dispatcher stops accepting inputs, and the
-/// bounded queue blocks its senders. The limit is far below the size of the journal's own queue.
+/// bounded queue blocks its senders. It also bounds the queue of the journal.
 const MAX_PENDING_COMMITS: usize = 64;
 
 /// The state of a running run; `effects` executes its commands.

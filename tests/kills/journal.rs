@@ -75,9 +75,9 @@ fn locked_journal_stops_the_run_without_loss() {
     holder.busy_timeout(Duration::from_secs(60)).expect("set");
     holder.execute_batch("BEGIN IMMEDIATE").expect("held");
     let ended = CommandOutput::from_output(host.wait_with_output().expect("ended"));
-    assert!(ended.code == Some(1) && ended.stderr.contains("is held by another process"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.stderr.contains("journal::busy"), "{ended:?}");
     let refused = case.place().kapell(&case.next_command());
-    assert!(refused.code == Some(1) && refused.stderr.contains("is held by another process"), "{refused:?}");
+    assert!(refused.code == Some(1) && refused.stderr.contains("journal::busy"), "{refused:?}");
     drop(holder);
     case.finish();
     case.audit(&EXPECTED);

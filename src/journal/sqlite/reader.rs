@@ -109,7 +109,7 @@ impl JournalReader for SqliteReader {
                 return Err(altered(next));
             }
             for line in lines.split('\n') {
-                let checksum = schema::checksum(run, next, line.as_bytes()).to_le_bytes();
+                let checksum = schema::checksum(run, next, line.as_bytes());
                 if checksums.next() != Some(&checksum) {
                     return Err(altered(next));
                 }

@@ -36,7 +36,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `events` is the source of truth. A row contains the events of one append or a part of them. `json_lines` has a line
 /// for each event, `first_seq` is the number of the first, and `last_at` is the time of the last. `checksums` contains
-/// their checksums, eight bytes each, little-endian. Rows are long, so they are stored apart from their keys.
+/// their checksums, four bytes each, little-endian. Rows are long, so they are stored apart from their keys.
 const EVENTS_TABLE: &str = "
     CREATE TABLE events (
         run_id     TEXT    NOT NULL,
@@ -82,7 +82,10 @@ const CHECKPOINT_AND_QUEUE_TABLES: &str = "
 
 /// The number of events in a row of `events`, as SQL. SQLite reads it from the beginning of the row, regardless of the
 /// row's length.
-pub(super) const EVENTS_PER_ROW_SQL: &str = "(length(checksums) / 8)";
+pub(super) const EVENTS_PER_ROW_SQL: &str = "(length(checksums) / 4)";
+
+/// The checksum of a record, as it is stored.
+pub(super) type Checksum = [u8; 4];
 
 /// Opens the journal at `path` for writing, creating the file and its folders if missing.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> {
@@ -149,17 +152,14 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Returns the checksum of a record. SQLite does not detect a changed byte in a text. The algorithm is 64-bit FNV-1a,
-/// but over eight bytes at a time.
-pub(super) fn checksum(run: &RunId, seq: u64, body: &[u8]) -> u64 {
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
-    let text = |sum: u64, text: &[u8]| {
-        let (words, rest) = text.as_chunks::<8>();
-        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-        rest.iter().fold(mix(sum, text.len() as u64), |sum, byte| mix(sum, u64::from(*byte)))
-    };
-    text(mix(text(0xcbf2_9ce4_8422_2325, run.as_str().as_bytes()), seq), body)
+/// Returns the checksum of a record: the CRC-32 of the run ID, the sequence number in eight bytes, and the JSON. SQLite
+/// does not detect a changed byte in a text.
+pub(super) fn checksum(run: &RunId, seq: u64, json: &[u8]) -> Checksum {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(run.as_str().as_bytes());
+    hasher.update(&seq.to_le_bytes());
+    hasher.update(json);
+    hasher.finalize().to_le_bytes()
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
@@ -23,13 +23,8 @@ use crate::{
     model::{CheckpointKey, Event, Record, RunId, RunStatus},
 };
 
-/// The maximum number of appends that wait for the writer.
-///
-/// A dispatcher has a bounded number of pending appends and a process has few dispatchers, so a full queue means a
-/// caller that never waits. Such a caller gets an error: blocking in `append` would stop the runtime's thread, and
-/// waiting in the future would lose the order of the calls. A queue slot is a pointer, since records are shared with
-/// the caller.
-const MAX_QUEUED_APPENDS: usize = 1024;
+/// The maximum number of appends in one transaction, so that the first of many need not wait for all others.
+const MAX_BATCHED_APPENDS: usize = 1024;
 
 /// The size at which a row of events is complete, so that readers need little memory. An append of a busy run is a few
 /// tens of KiB.
@@ -40,8 +35,9 @@ const TARGET_ROW_BYTES: usize = 1 << 18;
 /// Dropping it writes the queued appends and joins the thread: milliseconds, unless the disk is slow.
 #[derive(Debug)]
 pub(super) struct SqliteWriter {
-    // Taken only by `drop`, so that the writer sees the end of the queue.
-    queue: Option<SyncSender<WriterMessage>>,
+    /// Bounded by its callers: each dispatcher has at most 64 pending appends. A slot is a pointer, since records are
+    /// shared with the caller. Removed only by `drop`, so that the writer sees the end of the queue.
+    queue: Option<Sender<WriterMessage>>,
     pending_checkpoints: Arc<PendingCheckpoints>,
     writer: Option<JoinHandle<()>>,
 }
@@ -156,7 +152,7 @@ impl SqliteWriter {
         connection
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
-        let (queue, messages) = sync_channel(MAX_QUEUED_APPENDS);
+        let (queue, messages) = channel();
         let checkpoints = Arc::new(PendingCheckpoints::new());
         let pending = Arc::clone(&checkpoints);
         let writer =
@@ -182,8 +178,8 @@ impl JournalWriter for SqliteWriter {
     ) -> BoxFuture<'static, Result<(), JournalError>> {
         let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), checkpoint);
         if let (true, Some(queue)) = (wakes, &self.queue) {
-            // A full queue wakes the writer too, and a writer that has ended closes the pending checkpoints.
-            let _ = queue.try_send(WriterMessage::Checkpoints);
+            // A writer that has ended closes the pending checkpoints.
+            let _ = queue.send(WriterMessage::Checkpoints);
         }
         async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
@@ -194,15 +190,11 @@ impl SqliteWriter {
         let (done, written) = oneshot::channel();
         let append = AppendRequest { run: run.clone(), content, waiters: vec![done] };
         // Queued here rather than in the future, so that the order is that of the calls.
-        let queued = match &self.queue {
-            Some(queue) => queue.try_send(WriterMessage::Append(append)).map_err(|error| match error {
-                TrySendError::Full(_) => JournalError::QueueFull { waiting: MAX_QUEUED_APPENDS },
-                TrySendError::Disconnected(_) => JournalError::Closed,
-            }),
-            None => Err(JournalError::Closed),
-        };
+        let sent = self.queue.as_ref().is_some_and(|queue| queue.send(WriterMessage::Append(append)).is_ok());
         async move {
-            queued?;
+            if !sent {
+                return Err(JournalError::Closed);
+            }
             written.await.unwrap_or(Err(JournalError::Closed))
         }
         .boxed()
@@ -231,7 +223,7 @@ struct WriterThread {
 impl WriterThread {
     fn process_messages(mut self, messages: &Receiver<WriterMessage>) {
         while let Ok(first) = messages.recv() {
-            let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(MAX_QUEUED_APPENDS)).collect();
+            let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(MAX_BATCHED_APPENDS)).collect();
             // Checkpoints are drained last, so that none is durable later than a record that was appended after it.
             // They are written first, so that the end of a run removes them.
             let mut batch = self.checkpoints.drain();
@@ -315,7 +307,7 @@ impl EventRow {
             seq: record.seq,
             source: Arc::new(source),
         })?;
-        self.checksums.extend(schema::checksum(run, record.seq, &self.json_lines[start..]).to_le_bytes());
+        self.checksums.extend(schema::checksum(run, record.seq, &self.json_lines[start..]));
         Ok(())
     }
 

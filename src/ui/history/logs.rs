@@ -335,7 +335,7 @@ mod tests {
             2023-11-14 22:13:42.000  read: failed: 1 of 2 items failed (`on_failure: continue` goes on)
             2023-11-14 22:13:43.000  file: skipped: its condition `false` is false
             2023-11-14 22:13:44.000  q2: the plan, before `post` asks: Post it?
-            2023-11-14 22:13:45.000  q2: left open: nobody is there
+            2023-11-14 22:13:45.000  q2: left open: no one answered
             2023-11-14 22:13:46.000  run: a person asked for it to end
             2023-11-14 22:13:47.000  post: cancelled
             2023-11-14 22:13:48.000  run: cancelled, without output `pages`

@@ -99,7 +99,7 @@ mod tests {
         }
         assert_eq!(seen, [vec![], vec!["q1".to_owned()], vec![], vec!["q2".to_owned()]]);
         let asked = questions.get("q2").expect("was asked");
-        assert_eq!((asked.deferred_reason.as_deref(), asked.at.0), (Some("nobody is there"), 1_700_000_024_000));
+        assert_eq!((asked.deferred_reason.as_deref(), asked.at.0), (Some("no one answered"), 1_700_000_024_000));
         assert_eq!(questions.get("q1").and_then(|asked| asked.answer.clone()).expect("answered").1, "person");
     }
 }

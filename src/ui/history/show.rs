@@ -513,7 +513,7 @@ mod tests {
 
         questions
         q1  travel              accepted by person     Book for 420 €?
-        q2  the plan, for post  open: nobody is there  Post it?
+        q2  the plan, for post  open: no one answered  Post it?
 
         sampling
         research  m  endTurn  20 tokens in, 3 out
@@ -586,6 +586,6 @@ mod tests {
                 "usage": {"input_tokens": 20, "output_tokens": 3}, "error": null,
             })
         );
-        assert_eq!(json["questions"]["q2"]["left_open_because"], json!("nobody is there"));
+        assert_eq!(json["questions"]["q2"]["left_open_because"], json!("no one answered"));
     }
 }

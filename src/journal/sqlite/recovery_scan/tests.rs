@@ -99,12 +99,26 @@ fn scan_separates_intact_from_damaged_runs() {
     let expected = RecoveryScan { intact: whole(&["run-3", "run-1"]), damaged: vec![("run-2".into(), 0)] };
     assert_eq!(recovery_scan(&path), expected);
     let error = read_records(&path, "run-2").expect_err("is noticed");
-    let message =
-        format!("the journal `{}` is damaged: event 2 of run `run-2` is gone or not what was written", path.display());
-    assert_eq!((error.to_string(), error.damaged_journal()), (message, Some(&path.as_path().into())));
+    assert!(
+        matches!(&error, JournalError::RecordCorrupted { run, seq: 2, .. } if run.as_str() == "run-2"),
+        "{error:?}"
+    );
+    assert_eq!(error.damaged_journal(), Some(&path.as_path().into()));
 
     fs::write(&path, "no journal at all, not any more".repeat(200)).expect("writes");
     assert_eq!(recovery_scan(&path), RecoveryScan::default());
+}
+
+#[test]
+fn invalid_text_is_reported_as_damage() {
+    let (_folder, path) = journal();
+    let mut bytes = fs::read(&path).expect("reads");
+    let at = bytes.windows(10).position(|text| text == b"travel 1.0").expect("is there");
+    // No text in UTF-8 contains this byte.
+    bytes[at] = 0xff;
+    fs::write(&path, bytes).expect("writes");
+    let errors = RUNS.map(|run| read_records(&path, run).err());
+    assert!(matches!(&errors, [Some(JournalError::RecordCorrupted { .. }), None, None]), "{errors:?}");
 }
 
 #[test]
@@ -122,13 +136,12 @@ fn orphaned_log_is_kept() {
         } else {
             fs::write(&path, "").expect("writes");
         }
-        let message = format!(
-            "the journal `{}` is empty or gone, but `{}` is there, which holds its latest events",
-            path.display(),
-            log.display()
-        );
-        assert_eq!(SqliteReader::open(&path).expect_err("refuses").to_string(), message);
-        assert_eq!(SqliteWriter::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
+        let is_orphaned = |error: JournalError| {
+            matches!(error, JournalError::OrphanedLog { journal, log: found }
+                if journal == path.as_path().into() && found == log)
+        };
+        assert!(is_orphaned(SqliteReader::open(&path).expect_err("refuses")));
+        assert!(is_orphaned(SqliteWriter::open(&path, Durability::Full).expect_err("refuses")));
     }
     assert_eq!(fs::read(&log).expect("reads"), latest);
     fs::write(&path, events).expect("writes");

@@ -100,35 +100,58 @@ fn sequence_gap_fails_only_its_append() {
     block_on(first).expect("appends");
     block_on(second).expect("appends");
     let error = block_on(gap).expect_err("refuses");
-    assert_eq!(error.to_string(), "run `bad` has 1 events, so event 2 cannot follow");
+    assert!(matches!(error, JournalError::SequenceGap { expected: 1, found: 2, .. }), "{error:?}");
     assert_eq!(read_records(&path, &good), [record(0), record(1)]);
     assert_eq!(read_records(&path, &bad), []);
     append_records(&journal, &bad, vec![record(0), record(1)]).expect("goes on from where it was");
 }
 
 #[test]
-fn full_queue_rejects_appends_and_keeps_queued_ones() {
+fn stalled_writer_loses_no_append() {
     let (_folder, path) = folder();
     let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
-    let waiting: Vec<_> =
-        (0..3 * MAX_QUEUED_APPENDS as u64).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    let count = 3 * MAX_BATCHED_APPENDS as u64;
+    let waiting: Vec<_> = (0..count).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
     other.execute_batch("ROLLBACK").expect("unlocks");
-    let results: Vec<_> = waiting.into_iter().map(block_on).collect();
-    let kept = results.iter().take_while(|result| result.is_ok()).count();
-    assert!(kept >= MAX_QUEUED_APPENDS, "{kept}");
-    assert!(
-        matches!(results[kept], Err(JournalError::QueueFull { waiting: MAX_QUEUED_APPENDS })),
-        "{:?}",
-        results[kept]
-    );
-    // The writer may have made room a moment later, for appends that no longer continue the sequence.
-    for result in &results[kept..] {
-        assert!(matches!(result, Err(JournalError::QueueFull { .. } | JournalError::SequenceGap { .. })), "{result:?}");
+    for append in waiting {
+        block_on(append).expect("appends");
     }
-    assert_eq!(read_records(&path, &run).len(), kept);
+    assert_eq!(read_records(&path, &run), (0..count).map(record).collect::<Vec<_>>());
+}
+
+#[test]
+fn pending_checkpoints_are_bounded_by_their_keys() {
+    const KEYS: u32 = 200;
+    let pending = PendingCheckpoints::new();
+    let key = |number| (RunId::from("run"), CheckpointKey::Call(AttemptId { task: "book".into(), number }));
+    for update in 0..500 {
+        for number in 0..KEYS {
+            // A call that has ended drops its future; the checkpoint stays.
+            drop(pending.insert(key(number), json!(update)));
+        }
+    }
+    let (waits, _) = pending.insert(key(0), json!(500));
+    {
+        let checkpoints = pending.0.lock();
+        let checkpoints = checkpoints.as_ref().expect("is open");
+        assert_eq!(checkpoints.len(), KEYS as usize);
+        assert!(checkpoints.values().all(|checkpoint| checkpoint.waiters.len() == 1));
+    }
+    let mut kept = 0;
+    for append in pending.drain() {
+        let AppendContent::Checkpoint(CheckpointKey::Call(AttemptId { number, .. }), checkpoint) = &append.content
+        else {
+            panic!("only calls were saved");
+        };
+        assert_eq!(*checkpoint, if *number == 0 { json!(500) } else { json!(499) });
+        kept += 1;
+        append.complete(Ok(()));
+    }
+    assert_eq!(kept, KEYS);
+    block_on(waits).expect("is reported").expect("is durable");
 }
 
 #[test]
@@ -139,7 +162,7 @@ fn pending_checkpoints_coalesce_by_key() {
     let call = |number| AttemptId { task: "book".into(), number };
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
-    let count = 3 * u32::try_from(MAX_QUEUED_APPENDS).expect("a small queue");
+    let count = 3 * u32::try_from(MAX_BATCHED_APPENDS).expect("a small queue");
     let mut waiting = Vec::new();
     for number in 0..count {
         waiting.push(journal.save_checkpoint(&run, CheckpointKey::Call(call(number)), json!(number)));
@@ -250,7 +273,7 @@ fn new_journal_can_be_opened_concurrently() {
 }
 
 #[test]
-fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
+fn creating_a_journal_is_never_mistaken_for_losing_one() {
     for _ in 0..100 {
         let (_folder, path) = folder();
         let created = std::sync::atomic::AtomicBool::new(false);
@@ -268,7 +291,7 @@ fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
 }
 
 #[test]
-fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
+fn writer_panic_ends_all_waiting_appends() {
     let (_folder, path) = folder();
     let journal = SqliteWriter::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
@@ -276,12 +299,12 @@ fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
     journal.queue.as_ref().expect("is open").send(WriterMessage::Panic).expect("a writer");
     // Appends that the writer holds, that are queued, or that came too late for the queue.
     let appended: Vec<_> = (1..50).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
-    let noted = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(1));
+    let saved = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(1));
     for append in appended {
         let ended = block_on(append);
         assert!(matches!(ended, Ok(()) | Err(JournalError::Closed)), "{ended:?}");
     }
-    assert!(matches!(block_on(noted), Ok(()) | Err(JournalError::Closed)));
+    assert!(matches!(block_on(saved), Ok(()) | Err(JournalError::Closed)));
     assert!(matches!(append_records(&journal, &run, vec![record(50)]), Err(JournalError::Closed)));
     let late = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(2));
     assert!(matches!(block_on(late), Err(JournalError::Closed)));

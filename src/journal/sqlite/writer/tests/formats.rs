@@ -40,8 +40,8 @@ fn errors_about_formats_say_what_to_do() {
     let text = |error: &JournalError| format!("{error}\n  help: {}", error.help().expect("a help"));
     insta::assert_snapshot!(errors.each_ref().map(text).join("\n"), @"
     the journal `journal.db` was written by a development version of kapell, in format 5
-      help: no release reads this format: move the file away to start a new journal, or name another file with `--journal PATH`; the file was not changed
+      help: no release reads this format: move the file away to start a new journal, or pass another path with `--journal PATH`; the file was not changed
     the journal `journal.db` has format 6, but this version of kapell supports format 1
-      help: use the version of kapell that wrote it, or name another file with `--journal PATH`; the file was not changed
+      help: use the version of kapell that wrote it, or pass another path with `--journal PATH`; the file was not changed
     ");
 }

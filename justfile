@@ -17,9 +17,13 @@ lint:
 ci:
     .ci/run
 
-# Run the checks that take longer: full interop, chaos, soak, simulation at size.
+# Run the checks that take longer: simulation, fuzzing, kills, a soak, and interop at full length.
 nightly:
     .ci/nightly
+
+# Fuzz a target of fuzz/ until it fails or is interrupted (needs cargo-fuzz and a nightly toolchain).
+fuzz TARGET *ARGS:
+    cargo +nightly fuzz run --sanitizer none {{ TARGET }} {{ ARGS }}
 
 # Install the third-party servers and run the tests against them.
 interop:
@@ -37,7 +41,7 @@ bench *ARGS:
 
 # Build the API documentation, with warnings as errors.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
 # Review changed snapshots (needs cargo-insta).
 review:

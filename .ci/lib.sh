@@ -1,4 +1,4 @@
-# What `.ci/run` and `.ci/nightly` share: where they run, a scratch folder, and named steps. Sourced, never run.
+# What `.ci/run` and `.ci/nightly` share: where they run, a scratch folder, named steps, and tools. Sourced, never run.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -18,6 +18,40 @@ step() {
     printf '\n== %s\n' "$name"
     "$@"
     printf '== %s: %d s\n' "$name" $((SECONDS - start))
+}
+
+cargo_fuzz=0.13.2
+
+# Tools of the versions wanted here must not replace those that a developer has installed.
+tools=$(cd "$target" && pwd)/tools
+export PATH="$tools/bin:$PATH"
+
+# tool NAME VERSION: installs `cargo NAME`, unless it is there in that version.
+tool() {
+    case "$(cargo "$1" --version 2>&1 || true)" in
+        *" $2") echo "cargo-$1 $2 is there" ;;
+        *) cargo install --quiet --locked --root "$tools" --version "$2" "cargo-$1" ;;
+    esac
+}
+
+# fuzz SECONDS: runs each target for that long. What it finds beyond the corpus of the repository stays below `target/`.
+# Sanitizers are off, because almost all code is safe: it looks for panics, hangs, and memory without a limit.
+fuzz() {
+    if ! cargo +nightly --version; then
+        echo "skipped: cargo-fuzz needs a nightly toolchain (rustup toolchain install nightly)"
+        return
+    fi
+    tool fuzz "$cargo_fuzz"
+    local corpus
+    corpus=$(cd "$target" && pwd)/fuzz-corpus
+    for file in fuzz/fuzz_targets/*.rs; do
+        local name
+        name=$(basename "$file" .rs)
+        mkdir -p "$corpus/$name"
+        # New inputs go to the first folder.
+        cargo +nightly fuzz run --sanitizer none --target-dir "$target/fuzz" "$name" "$corpus/$name" "fuzz/corpus/$name" \
+            -- -max_total_time="$1" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
+    done
 }
 
 interop() {

@@ -4,6 +4,8 @@
 mod agents;
 mod call;
 mod checkpoint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod host;
 mod message;
 mod options;

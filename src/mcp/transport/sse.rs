@@ -211,7 +211,7 @@ impl PendingRequests for StreamRequests {
 
 /// A parser of event streams as defined by the HTML standard. Unknown fields and invalid UTF-8 are not errors.
 #[derive(Debug, Default)]
-struct EventParser {
+pub(crate) struct EventParser {
     line: Vec<u8>,
     /// Whether the last byte was a carriage return. A line feed after it belongs to the same line ending.
     after_carriage_return: bool,
@@ -221,7 +221,7 @@ struct EventParser {
 
 impl EventParser {
     /// Appends bytes, and returns the events that they complete.
-    fn push(&mut self, mut bytes: &[u8]) -> Vec<Sse> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Vec<Sse> {
         let mut events = Vec::new();
         loop {
             if self.after_carriage_return && !bytes.is_empty() {
@@ -240,7 +240,7 @@ impl EventParser {
     }
 
     /// Returns the final event of a stream without a closing empty line, if its data is complete.
-    fn finish(mut self) -> Option<Sse> {
+    pub(crate) fn finish(mut self) -> Option<Sse> {
         self.end_line();
         let event = self.dispatch()?;
         let is_whole = event.data.as_deref().is_some_and(|data| serde_json::from_str::<&RawValue>(data).is_ok());

@@ -207,7 +207,7 @@ fn describe_component(
     component.sort_unstable();
     let mut text = format!("src/{folder}: {} children import each other: {}", component.len(), component.join(", "));
     text += "\n  a shortest cycle:";
-    for pair in shortest_cycle(graph, &component).windows(2) {
+    for pair in minimal_cycle(graph, &component).windows(2) {
         let _ = write!(text, "\n    {}", describe_import(folders, folder, (pair[0], pair[1])));
     }
     text += "\n  all cycles of these children are broken without:";
@@ -228,7 +228,7 @@ fn describe_import(folders: &BTreeMap<String, FolderImports>, folder: &str, (fro
 }
 
 /// Returns the children of a shortest cycle; the first one is also the last.
-fn shortest_cycle<'a>(graph: &DiGraphMap<&'a str, ()>, component: &[&'a str]) -> Vec<&'a str> {
+fn minimal_cycle<'a>(graph: &DiGraphMap<&'a str, ()>, component: &[&'a str]) -> Vec<&'a str> {
     let cycle_from = |start: &'a str| {
         let mut previous: BTreeMap<&str, &str> = BTreeMap::new();
         let mut queue = VecDeque::from([start]);

@@ -226,6 +226,12 @@ async fn progress_resets_the_idle_timeout() {
     assert!(log.contains("cancelled: the call was silent for too long"), "{log}");
 }
 
+/// Returns whether a call of a silent agent has begun.
+fn has_begun(host: &RecordingHost) -> bool {
+    let log = std::fs::read_to_string(host.log_directory().join("odd.log"));
+    log.is_ok_and(|log| log.contains("silent from here"))
+}
+
 #[tokio::test]
 async fn canceling_notifies_the_agent_and_ends_the_call() {
     let host = RecordingHost::new();
@@ -235,7 +241,7 @@ async fn canceling_notifies_the_agent_and_ends_the_call() {
     let calling =
         pool.call(attempt("work", json!({})), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let cancelling = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_until(|| has_begun(&host)).await;
         cancel.cancel();
     };
     let (result, ()) = tokio::join!(calling, cancelling);
@@ -380,7 +386,7 @@ async fn children_get_only_their_configured_environment() {
 
 #[tokio::test]
 async fn closing_ends_unresponsive_process_groups() {
-    for (mode, limit) in [("ignores-eof", 2_500), ("stubborn", 4_000)] {
+    for mode in ["ignores-eof", "stubborn"] {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pids");
         let mut agent = odd_agent(mode);
@@ -390,9 +396,7 @@ async fn closing_ends_unresponsive_process_groups() {
         pool.connect(&"odd".into()).await.unwrap();
         let pids = pids(&file);
         assert!(pids.iter().all(|pid| is_running(*pid)));
-        let started = Instant::now();
         pool.close().await;
-        assert!(started.elapsed() < Duration::from_millis(limit), "{mode}: {:?}", started.elapsed());
         pools::wait_until_gone(&pids).await;
     }
 }

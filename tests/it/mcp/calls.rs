@@ -55,8 +55,14 @@ struct Agent {
     job: Arc<watch::Sender<Option<String>>>,
     /// The number of subscriptions to it.
     subscribed: Arc<AtomicUsize>,
+    /// How often it was read while it did not exist.
+    missed: Arc<AtomicUsize>,
+    /// How often the status of a task was returned.
+    polled: Arc<AtomicUsize>,
     /// The HTTP status with which every request is refused; 0 for none.
     refusal_status: Arc<AtomicU16>,
+    /// The number of refused requests.
+    refused: Arc<AtomicUsize>,
 }
 
 fn question() -> InputRequest {
@@ -70,6 +76,12 @@ fn question() -> InputRequest {
 
 fn text(text: impl Into<String>) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text.into())])
+}
+
+/// Waits until the counter exceeds its present value.
+async fn wait_for_next(counter: &AtomicUsize) {
+    let before = counter.load(Ordering::SeqCst);
+    wait_until(|| counter.load(Ordering::SeqCst) > before).await;
 }
 
 impl Agent {
@@ -151,7 +163,10 @@ impl ServerHandler for Agent {
     ) -> Result<ReadResourceResponse, ErrorData> {
         match self.job.borrow().clone() {
             Some(job) => Ok(ReadResourceResult::new(vec![ResourceContents::text(job, request.uri)]).into()),
-            None => Err(ErrorData::resource_not_found("no such job", None)),
+            None => {
+                self.missed.fetch_add(1, Ordering::SeqCst);
+                Err(ErrorData::resource_not_found("no such job", None))
+            }
         }
     }
 
@@ -180,6 +195,7 @@ impl ServerHandler for Agent {
         request: GetTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
+        self.polled.fetch_add(1, Ordering::SeqCst);
         self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
     }
 
@@ -193,17 +209,19 @@ impl ServerHandler for Agent {
 }
 
 async fn serve(agent: &Agent) -> AgentSpec {
-    let (agent, refused) = (agent.clone(), agent.refusal_status.clone());
+    let (agent, refusing) = (agent.clone(), agent.clone());
     let config = StreamableHttpServerConfig::default();
     let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let refused = refused.clone();
     let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(
         move |request: Request<Body>, next: middleware::Next| {
-            let status = refused.load(Ordering::SeqCst);
+            let status = StatusCode::from_u16(refusing.refusal_status.load(Ordering::SeqCst));
+            if status.is_ok() {
+                refusing.refused.fetch_add(1, Ordering::SeqCst);
+            }
             async move {
-                match StatusCode::from_u16(status) {
+                match status {
                     Ok(status) => status.into_response(),
                     Err(_) => next.run(request).await,
                 }
@@ -298,13 +316,13 @@ async fn remote_tasks_survive_a_restart() {
     let spec = serve(&agent).await;
     let host = answering_host();
     let note = run_until_killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
-    let go = agent.released.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        go.notify_one();
-    });
     let later = answering_host();
-    assert_eq!(text_of(reattach_after_kill(&spec, job(""), note.clone(), &later).await), Ok("done".to_owned()));
+    let releasing = async {
+        wait_for_next(&agent.polled).await;
+        agent.released.notify_one();
+    };
+    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), note.clone(), &later), releasing);
+    assert_eq!(text_of(outcome), Ok("done".to_owned()));
     // The task has ended, and its result is still available.
     assert_eq!(text_of(reattach_after_kill(&spec, job(""), note, &answering_host()).await), Ok("done".to_owned()));
     assert_eq!((agent.calls.load(Ordering::SeqCst), later.checkpoints()), (1, Vec::new()));
@@ -471,12 +489,12 @@ async fn awaited_resources_survive_restarts_of_host_and_agent() {
     agent.job.send_replace(None);
     let later = answering_host();
     let working = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_for_next(&agent.missed).await;
         agent.job.send_replace(Some(json!({"status": "working", "done": 1}).to_string()));
         wait_until(|| !progress_messages(&later).is_empty()).await;
         agent.refusal_status.store(503, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(500)).await;
         agent.job.send_replace(Some(json!({"status": "completed"}).to_string()));
+        wait_for_next(&agent.refused).await;
         agent.refusal_status.store(0, Ordering::SeqCst);
     };
     let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, leave_resource(), note.clone(), &later), working);
@@ -500,9 +518,9 @@ async fn unreachable_agents_keep_their_task() {
         for status in [503, 429, 408] {
             wait_until(|| !host.progress().is_empty()).await;
             agent.refusal_status.store(status, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            wait_for_next(&agent.refused).await;
             agent.refusal_status.store(0, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            wait_for_next(&agent.polled).await;
         }
         agent.released.notify_one();
     };
@@ -510,10 +528,11 @@ async fn unreachable_agents_keep_their_task() {
     assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
     let silenced = async {
         wait_until(|| agent.calls.load(Ordering::SeqCst) == 2).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_for_next(&agent.polled).await;
         agent.refusal_status.store(503, Ordering::SeqCst);
     };
-    let hurried = StartAttempt { timeout: Duration::from_millis(800), ..job("") };
+    // Only the refusals may exhaust it, however slow the machine is.
+    let hurried = StartAttempt { timeout: Duration::from_secs(4), ..job("") };
     let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
@@ -528,7 +547,7 @@ async fn resume_waits_for_an_unreachable_agent() {
     let note = run_until_killed(&spec, job(""), &answering_host(), |host| !host.progress().is_empty()).await;
     agent.refusal_status.store(503, Ordering::SeqCst);
     let returning = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        wait_for_next(&agent.refused).await;
         agent.refusal_status.store(0, Ordering::SeqCst);
         agent.released.notify_one();
     };

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -40,6 +40,8 @@ use crate::support::pools::{answering_host, attempt, object, pool, process, spec
 /// An agent that speaks both eras.
 #[derive(Clone, Default)]
 struct Agent {
+    /// The calls of `forever` that have begun.
+    begun: Arc<AtomicUsize>,
     cancelled: Arc<AtomicUsize>,
 }
 
@@ -117,6 +119,7 @@ impl ServerHandler for Agent {
             }
             "large" => text("x".repeat(20_000_000)),
             _ => {
+                self.begun.fetch_add(1, Ordering::SeqCst);
                 context.ct.cancelled().await;
                 self.cancelled.fetch_add(1, Ordering::SeqCst);
                 text("cancelled")
@@ -218,13 +221,11 @@ async fn cancellation_reaches_the_server_in_both_eras() {
         let calling =
             pool.call(attempt("forever", json!({})), CallContext { cancel: cancel.clone(), ..CallContext::default() });
         let cancelling = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            wait_until(|| agent.begun.load(Ordering::SeqCst) > 0).await;
             cancel.cancel();
-            Instant::now()
         };
-        let (result, since) = tokio::join!(calling, cancelling);
+        let (result, ()) = tokio::join!(calling, cancelling);
         assert_eq!(result.unwrap_err().kind, FailureKind::Cancelled);
-        assert!(since.elapsed() < Duration::from_secs(2));
         wait_until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
         pool.close().await;
     }
@@ -338,8 +339,12 @@ async fn http_statuses_map_to_failure_kinds() {
 
 #[tokio::test]
 async fn lost_sessions_are_reopened_for_the_next_call() {
-    let (url, requests) = serve_raw(|message, n| match message["method"].as_str() {
-        Some("tools/call") if n == 0 => json_body(StatusCode::NOT_FOUND, &json!({})),
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    let (url, _) = serve_raw(move |message, _| match message["method"].as_str() {
+        Some("tools/call") if counter.fetch_add(1, Ordering::SeqCst) == 0 => {
+            json_body(StatusCode::NOT_FOUND, &json!({}))
+        }
         Some("tools/call") => {
             let result = json!({"content": [{"type": "text", "text": "again"}]});
             json_body(StatusCode::OK, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
@@ -347,14 +352,12 @@ async fn lost_sessions_are_reopened_for_the_next_call() {
         _ => json_body(StatusCode::METHOD_NOT_ALLOWED, &json!({})),
     })
     .await;
-    // The optional stream for unsolicited messages counts too; the server refuses it.
     let pool = pool(vec![http(&url, Protocol::Legacy)], &answering_host());
     pool.connect(&"odd".into()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    requests.store(0, Ordering::SeqCst);
     assert_eq!(call(&pool, "t").await.unwrap_err().kind, FailureKind::SessionLost);
-    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
     assert_eq!(call(&pool, "t").await, Ok("again".to_owned()));
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
     pool.close().await;
 }
 
@@ -493,9 +496,7 @@ async fn hosted_servers_are_started_and_ended() {
     let host = answering_host();
     let pool = pool(vec![agent], &host);
     assert_eq!(call(&pool, "t").await, Ok("up".to_owned()));
-    let started = Instant::now();
     pool.close().await;
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(reqwest::get(url).await.is_err());
     assert!(std::fs::read_to_string(host.log_directory().join("odd.log")).unwrap().contains("starting"));
 }
@@ -503,9 +504,7 @@ async fn hosted_servers_are_started_and_ended() {
 #[tokio::test]
 async fn exited_hosted_servers_fail_immediately() {
     let pool = pool(vec![hosted_server("exits")], &answering_host());
-    let begun = Instant::now();
     let failure = pool.connect(&"odd".into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::AgentUnavailable);
     assert!(failure.message.contains("exit status: 5") && failure.message.contains("starting"), "{failure}");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }

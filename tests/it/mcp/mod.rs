@@ -1,4 +1,4 @@
-//! The `mcp` module against real agents, most of which misbehave.
+//! The `mcp` module against real agents. Many of them misbehave.
 
 mod agents;
 mod calls;

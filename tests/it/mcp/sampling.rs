@@ -5,12 +5,17 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    http::Method,
+    middleware::{self, Next},
+};
 use futures::future::{BoxFuture, join_all};
 use kapell::{
     mcp::{Agents as _, CallContext, Host, Options, Pool, SamplingSupport, UnreachablePolicy},
@@ -33,7 +38,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::pools::{attempt, odd_agent, spec, tools_result, wait_until};
@@ -205,6 +210,8 @@ async fn modern_stdio_calls_share_a_process() {
 struct SamplingAgent {
     /// True to ask on the common stream, which belongs to no call, instead of the stream of the call.
     uses_common_stream: Arc<AtomicBool>,
+    /// The number of common streams that were opened.
+    streams: Arc<AtomicUsize>,
 }
 
 impl ServerHandler for SamplingAgent {
@@ -251,12 +258,24 @@ impl ServerHandler for SamplingAgent {
 
 /// Serves the agent over HTTP for up to a hundred calls at once.
 async fn serve(agent: &SamplingAgent, protocol: Protocol) -> AgentSpec {
-    let agent = agent.clone();
+    let (agent, streams) = (agent.clone(), agent.streams.clone());
     let config = StreamableHttpServerConfig::default().with_legacy_session_mode(true);
     let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, Router::new().nest_service("/mcp", service)).await });
+    let count_streams = move |request: Request, next: Next| {
+        let streams = streams.clone();
+        async move {
+            let is_stream = request.method() == Method::GET;
+            let response = next.run(request).await;
+            if is_stream && response.status().is_success() {
+                streams.fetch_add(1, Ordering::SeqCst);
+            }
+            response
+        }
+    };
+    let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(count_streams));
+    tokio::spawn(async move { axum::serve(listener, router).await });
     let mut spec = spec("odd", Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None });
     spec.protocol = protocol;
     spec.policy.max_concurrency = 100;
@@ -278,11 +297,11 @@ async fn http_requests_are_charged_to_their_task_in_both_eras() {
 #[tokio::test]
 async fn common_stream_requests_are_charged_only_to_a_single_call() {
     let host = EchoHost::paused();
-    let agent = SamplingAgent { uses_common_stream: Arc::new(AtomicBool::new(true)) };
+    let agent = SamplingAgent { uses_common_stream: Arc::new(AtomicBool::new(true)), ..SamplingAgent::default() };
     let pool = host.pool(serve(&agent, Protocol::Legacy).await);
     pool.connect(&"odd".into()).await.unwrap();
     // The stream is opened after the handshake, and the handshake does not wait for it.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait_until(|| agent.streams.load(Ordering::SeqCst) > 0).await;
     let together = async {
         let letting_go = async {
             host.wait_until_sampled(2).await;
@@ -335,6 +354,9 @@ async fn calls_of_noninteractive_agents_share_a_process() {
     pool.close().await;
 }
 
+/// Timeouts that a call meets on a slow machine, too.
+const HURRIED: Duration = Duration::from_secs(3);
+
 #[tokio::test]
 async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
     let host = EchoHost::paused();
@@ -343,16 +365,13 @@ async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
     let first = call(&pool, sampling_call("first"));
     let cancelled =
         pool.call(sampling_call("cancelled"), CallContext { cancel: cancel.clone(), ..CallContext::default() });
-    let hurried = StartAttempt {
-        timeout: Duration::from_millis(500),
-        deadline: Some(Duration::from_millis(500)),
-        ..sampling_call("hurried")
-    };
+    let hurried = StartAttempt { timeout: HURRIED, deadline: Some(HURRIED), ..sampling_call("hurried") };
     let patient = call(&pool, hurried);
     let conducting = async {
         host.wait_until_sampled(1).await;
         cancel.cancel();
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        // Longer than the timeouts, which do not include the wait for the permit.
+        tokio::time::sleep(HURRIED + Duration::from_millis(300)).await;
         host.replies.add_permits(2);
     };
     let (first, cancelled, patient, ()) = tokio::join!(first, cancelled, patient, conducting);
@@ -385,15 +404,19 @@ async fn dying_processes_fail_only_their_own_call() {
     let pool = host.pool(sampling_agent(3));
     host.replies.add_permits(1);
     call(&pool, sampling_call("before")).await.unwrap();
+    let has_died = Notify::new();
     let conducting = async {
         host.wait_until_sampled(3).await;
-        // Waits until long after the other process has ended.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        has_died.notified().await;
         host.replies.add_permits(3);
     };
-    let dying = work("dying", json!({"dies": true, "after": 0.2}));
+    let dying = async {
+        let result = call(&pool, work("dying", json!({"dies": true, "after": 0.2}))).await;
+        has_died.notify_one();
+        result
+    };
     let (a, dead, b, ()) =
-        tokio::join!(call(&pool, sampling_call("a")), call(&pool, dying), call(&pool, sampling_call("b")), conducting);
+        tokio::join!(call(&pool, sampling_call("a")), dying, call(&pool, sampling_call("b")), conducting);
     assert_eq!(dead.unwrap_err().kind, FailureKind::ConnectionLost);
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_ne!(a["pid"], b["pid"]);

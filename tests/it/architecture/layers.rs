@@ -191,7 +191,8 @@ fn violations_are_found_and_tests_are_not_checked() {
     let dependencies = ["rand", "rusqlite", "serde_yaml", "tokio", "uuid"].map(str::to_owned).into();
     let found = violations(
         &Sources::parse([
-            ("lib", "pub mod engine; pub use crate::runtime::run;"),
+            ("lib", "pub mod engine; #[cfg(any(test, fuzzing))] pub mod fuzzing; pub use crate::runtime::run;"),
+            ("fuzzing", "use std::fs;"),
             (
                 "engine/mod",
                 "mod run;\n#[cfg(test)]\nmod tests;\n#[cfg(test)] use tokio::{time, sync};\n#[cfg(not(test))] use tokio::net;",

@@ -202,7 +202,8 @@ impl<'ast> Visit<'ast> for SourceFile {
             if let Item::Mod(module) = item
                 && module.content.is_none()
             {
-                self.test_modules.push([self.module.as_slice(), &[module.ident.to_string()]].concat());
+                let parent = if self.module == ["lib"] { &[] } else { self.module.as_slice() };
+                self.test_modules.push([parent, &[module.ident.to_string()]].concat());
             }
             return;
         }

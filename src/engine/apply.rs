@@ -1,6 +1,6 @@
 //! Applies one event to a run. Makes no decisions: it computes the consequences of an event only.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -11,28 +11,19 @@ use crate::model::{
 };
 
 use super::{
-    questions::{QuestionEntry, QuestionState},
-    retry::{self, RetryDecision},
-    state::run::{AgentState, ConnectionStatus, Queues, RouteState, RunStop, State, TaskEntry, TaskState, UnknownName},
+    retry::RetryDecision,
+    state::{
+        agent::{AgentState, ConnectionStatus},
+        fold::Fold,
+        questions::{QuestionEntry, QuestionState},
+        run_state::{RunStop, UnknownName},
+        task::{RouteState, TaskEntry, TaskState},
+    },
 };
-
-/// Mutable access to the state of a run, for applying an event.
-pub(super) struct Fold<'r> {
-    pub(super) state: &'r mut State,
-    pub(super) queues: &'r mut Queues,
-}
-
-impl Deref for Fold<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        self.state
-    }
-}
 
 impl Fold<'_> {
     /// Applies one event that was decided at `at`.
-    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
+    pub(crate) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         self.state.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(UnknownName("run_started".into())),
@@ -369,32 +360,5 @@ impl Fold<'_> {
         change: impl FnOnce(&mut QuestionEntry),
     ) -> Result<&QuestionEntry, UnknownName> {
         self.state.questions.update(question, change).ok_or_else(|| UnknownName(question.to_string()))
-    }
-}
-
-impl State {
-    /// Decides what follows from `failure` on `route`.
-    pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
-        let tries = self.tasks[node.index()].routes[route].tries;
-        let task = &self.graph[node].task;
-        match retry::retry_decision(failure.kind, self.repetition_effect(node, route), &task.retry, tries) {
-            // The server asks for a longer delay than the task can wait.
-            RetryDecision::Retry
-                if failure.retry_after.is_some_and(|wait| retry::is_too_long(wait.0, task.deadline)) =>
-            {
-                RetryDecision::Reroute
-            }
-            verdict => verdict,
-        }
-    }
-
-    /// Returns the effect of repeating a call on `route`. The plan and the agent's settings override the hint of the
-    /// tool; the default is the most cautious effect.
-    pub(super) fn repetition_effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
-        let task = &self.graph[node].task;
-        let route = &task.routes()[route];
-        let agent = &self.agents[&route.agent];
-        let claimed = || agent.last_info.as_ref()?.tool(&route.tool)?.effect;
-        task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
     }
 }

@@ -3,63 +3,29 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::model::{
-    Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
-    ItemPlace, NodeIndex, Outcome, Plan, ProposedCall, Question, QuestionDeadline, QuestionId, Record, RequestId,
-    RunSource, SkipReason, TaskId, Timestamp, ToolOutput,
+    Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Input, NodeIndex, Outcome, Record,
+    SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
 use super::{
-    budget::{BudgetExceeded, CostKind, TokenAvailability, WaitingPrompt},
-    questions::QuestionState,
+    budget::limits::{BudgetExceeded, CostKind, TokenAvailability},
     retry::{self, RetryDecision},
     routing::router::RouteChoice,
-    state::run::{ConnectionStatus, Run, State, TaskState, UnknownName, WaitingSampling},
+    state::{
+        agent::ConnectionStatus,
+        new_run::NewRun,
+        questions::QuestionState,
+        queues::{WaitingPrompt, WaitingSampling},
+        run::Run,
+        run_state::State,
+        task::TaskState,
+    },
+    transition::{StepOutput, Transition},
 };
 
 /// Limits the sampling requests that wait for tokens of the budget. Further requests are refused.
 const MAX_WAITING_SAMPLINGS: usize = 1_000;
-
-/// The output of one step: events to make durable, then commands to execute.
-#[derive(Debug, Default, PartialEq)]
-pub struct StepOutput {
-    /// The events, in order.
-    pub records: Vec<Record>,
-    /// The commands, in order.
-    pub commands: Vec<Command>,
-}
-
-/// The parameters of a new run.
-#[derive(Debug, Clone)]
-pub struct NewRun {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// The inputs with defaults filled in: a JSON object.
-    pub inputs: Arc<Value>,
-    /// The seed of all delays with jitter.
-    pub seed: u64,
-    /// The planning calls, if the plan was made for a goal of this run.
-    pub planning: Option<GoalPlanning>,
-    /// The files that the plan comes from, if there are any.
-    pub source: Option<Arc<RunSource>>,
-}
-
-impl NewRun {
-    /// Returns the first event of the run.
-    pub(super) fn into_event(self) -> Event {
-        let Self { plan, inputs, seed, source, .. } = self;
-        Event::RunStarted { plan, inputs, seed, source }
-    }
-}
-
-/// A step in progress: the run, and the events and commands that were decided so far.
-pub(super) struct Transition<'r> {
-    pub(super) run: &'r mut Run,
-    pub(super) now: Timestamp,
-    output: StepOutput,
-}
 
 impl Run {
     /// Starts a run.
@@ -76,7 +42,7 @@ impl Run {
         }
         decision.connect_preferred_agents();
         decision.advance();
-        let step = decision.output;
+        let step = decision.into_output();
         Ok((run, step))
     }
 
@@ -85,14 +51,14 @@ impl Run {
         let mut decision = Transition::new(self, now);
         for input in inputs {
             if decision.run.has_ended() {
-                return decision.output;
+                return decision.into_output();
             }
             decision.on_input(input);
         }
         if !decision.run.has_ended() {
             decision.advance();
         }
-        decision.output
+        decision.into_output()
     }
 }
 
@@ -100,21 +66,6 @@ impl State {
     /// Returns whether the final event of the run was recorded.
     pub fn has_ended(&self) -> bool {
         self.status != crate::model::RunStatus::Running
-    }
-}
-
-impl<'r> Transition<'r> {
-    pub(super) fn new(run: &'r mut Run, now: Timestamp) -> Self {
-        Self { run, now, output: StepOutput::default() }
-    }
-
-    /// Adds a record that was already applied to the run.
-    pub(super) fn record(&mut self, record: Record) {
-        self.output.records.push(record);
-    }
-
-    pub(super) fn into_output(self) -> StepOutput {
-        self.output
     }
 }
 
@@ -187,19 +138,6 @@ impl Transition<'_> {
         for sampling in std::mem::take(&mut self.run.queues.waiting_samplings) {
             self.sample_within_budget(sampling);
         }
-    }
-
-    /// Applies an event and records it. Events use only names of the run, so applying them cannot fail.
-    pub(super) fn emit(&mut self, event: Event) {
-        let seq = self.run.next_seq;
-        if let Err(UnknownName(name)) = self.run.apply(&event, self.now) {
-            unreachable!("the engine decided on `{name}`, which its run does not have");
-        }
-        self.output.records.push(Record { seq, at: self.now, event });
-    }
-
-    pub(super) fn push_command(&mut self, command: Command) {
-        self.output.commands.push(command);
     }
 
     /// Connects the agents of the preferred routes and of prompt tools, all at once.
@@ -427,112 +365,5 @@ impl Transition<'_> {
 
     pub(super) fn skip_task(&mut self, task: TaskId, reason: SkipReason) {
         self.emit(Event::TaskEnded { task, outcome: Outcome::Skipped(reason) });
-    }
-
-    pub(super) fn ask_person(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
-        let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
-        let tool = self.run.asking_tool(&asker);
-        let call = self.run.proposed_call(&asker);
-        let deadline = self.run.question_deadline(&asker, self.now);
-        let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
-        let item = self.run.item_of(&asker);
-        let question = Arc::new(Question { id, asker, item, tool, call, message, form, deadline });
-        self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
-        self.push_command(Command::AskPerson { question });
-    }
-
-    pub(super) fn on_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
-        let Some(entry) = self.run.questions.get(&question) else { return };
-        if matches!(entry.state, QuestionState::Answered { .. }) {
-            return;
-        }
-        let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
-        self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
-        self.on_answer((asker, request), answer, &by);
-    }
-
-    /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
-    fn rest_approved(&mut self, question: QuestionId, by: String) {
-        let parent = match self.run.questions.get(&question) {
-            Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
-                self.run.parent_of(&entry.question.asker)
-            }
-            _ => return,
-        };
-        let accept = Answer::Accept { content: None };
-        self.on_answered(question, accept.clone(), by.clone());
-        let Some(parent) = parent else { return };
-        let task = self.run.graph[parent].id.clone();
-        let siblings: Vec<QuestionId> = (self.run.questions.entries())
-            .filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }))
-            .filter(|entry| self.run.parent_of(&entry.question.asker) == Some(parent))
-            .map(|entry| entry.question.id.clone())
-            .collect();
-        for sibling in siblings {
-            self.on_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
-        }
-        self.emit(Event::RestApproved { task, by });
-    }
-
-    /// Executes the consequences of an answer.
-    pub(super) fn on_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
-        match question {
-            (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
-            // The end of the run may have ended the task already.
-            (Asker::Plan { task }, _)
-                if !matches!(answer, Answer::Accept { .. }) && self.run.is_awaiting_answer(&task) =>
-            {
-                self.fail_task(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
-            }
-            (Asker::Host { attempt }, _) if self.run.is_awaiting_answer(&attempt.task) => {
-                self.on_ambiguity_resolved(attempt, &answer)
-            }
-            (Asker::Replan { number }, _) => self.on_replan_answered(number, &answer, by),
-            _ => {}
-        }
-    }
-}
-
-impl State {
-    /// Returns the call that an approval in the plan is about. Arguments that cannot be rendered fail the call later.
-    fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
-        let Asker::Plan { task } = asker else { return None };
-        let node = self.graph.node_index(task.as_str())?;
-        let route = self.graph[node].task.routes().first()?.clone();
-        let arguments = ProposedCall::truncate_arguments(self.arguments(node).unwrap_or_default());
-        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
-    }
-
-    /// Returns the `foreach` task whose item an approval in the plan is about.
-    fn parent_of(&self, asker: &Asker) -> Option<NodeIndex> {
-        let Asker::Plan { task } = asker else { return None };
-        Some(self.graph[self.graph.node_index(task.as_str())?].item()?.parent)
-    }
-
-    /// Returns the item of a `foreach` task that an approval in the plan is about.
-    fn item_of(&self, asker: &Asker) -> Option<ItemPlace> {
-        let Asker::Plan { task } = asker else { return None };
-        let node = self.graph.node_index(task.as_str())?;
-        let items = self.tasks[self.graph[node].item()?.parent.index()].items.clone();
-        Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
-    }
-
-    /// Returns whether a person approved all calls of the `foreach` task that an item belongs to.
-    pub(super) fn is_rest_approved(&self, node: NodeIndex) -> bool {
-        self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved)
-    }
-
-    /// Returns the tool whose call asks. For an approval, returns the tool of the first route.
-    fn asking_tool(&self, asker: &Asker) -> Option<Arc<str>> {
-        let (task, has_started) = match asker {
-            Asker::Plan { task } => (task, false),
-            Asker::Replan { .. } => return None,
-            Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, true),
-            Asker::Host { attempt } => (&attempt.task, true),
-        };
-        let node = self.graph.node_index(task.as_str())?;
-        let last = self.tasks[node.index()].last_route.filter(|_| has_started);
-        let route = self.graph[node].task.routes().get(last.unwrap_or(0))?;
-        Some(Arc::clone(&route.tool))
     }
 }

@@ -14,17 +14,22 @@ mod replan;
 mod rerun;
 mod resume;
 pub mod retry;
+mod routing;
 mod schedule;
+mod scope;
+mod state;
 pub mod synthesis;
+mod transition;
 
 pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
 pub use calls::sent_calls;
-pub use decide::{NewRun, StepOutput};
 pub use rerun::{Rerun, RerunError, check_rerun};
 pub use resume::Resumption;
-pub use state::run::{FoldError, Run};
+pub use state::{
+    new_run::NewRun,
+    run::{FoldError, Run},
+};
+pub use transition::StepOutput;
 
-mod routing;
-mod state;
 #[cfg(test)]
 mod tests;

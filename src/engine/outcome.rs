@@ -1,16 +1,17 @@
 //! Computes the outcome and the outputs of a run.
 
-use std::sync::Arc;
-
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::{
-    expression::{self, ForeachItems, LoopItem, Scope, TaskLookup, TaskView},
-    model::{EndCause, FailureKind, NodeIndex, NodeKind, OnFailure, Outcome, RunStatus},
+    expression::{self, Scope},
+    model::{EndCause, FailureKind, NodeKind, OnFailure, Outcome, RunStatus},
 };
 
-use super::state::run::{RunStop, State, TaskEntry, TaskState};
+use super::state::{
+    run_state::{RunStop, State},
+    task::TaskState,
+};
 
 /// The outcome of a run.
 pub(super) struct RunOutcome {
@@ -82,51 +83,5 @@ impl State {
             })
             .collect();
         (Some(values), errors)
-    }
-
-    /// Returns the names that the expressions of `node` can use.
-    pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
-        let node = &self.graph[node];
-        let item = node.item().zip(node.task.foreach.as_ref());
-        Scope {
-            inputs: &self.inputs,
-            item: item.map(|(item, foreach)| LoopItem {
-                name: &foreach.binding,
-                value: &item.values[item.index],
-                index: item.index,
-                length: item.values.len(),
-            }),
-            tasks: self,
-        }
-    }
-}
-
-impl TaskLookup for State {
-    fn task(&self, id: &str) -> Option<TaskView<'_>> {
-        let node = self.graph.node_index(id)?;
-        let entry = &self.tasks[node.index()];
-        let mut view = entry.view()?;
-        if self.graph[node].task.foreach.is_some() {
-            view.items = Some(ForeachItems { lookup: self, indices: entry.items.clone() });
-        }
-        Some(view)
-    }
-
-    fn item(&self, place: usize) -> Option<TaskView<'_>> {
-        self.tasks.get(place)?.view()
-    }
-}
-
-impl TaskEntry {
-    /// Returns the view of an ended node for expressions.
-    fn view(&self) -> Option<TaskView<'_>> {
-        let TaskState::Ended(outcome) = &self.state else { return None };
-        let (status, output, error) = match outcome {
-            Outcome::Succeeded(output) => ("succeeded", Some(Arc::as_ref(output)), None),
-            Outcome::Failed(failure) => ("failed", None, Some(failure.message.as_str())),
-            Outcome::Skipped(_) => ("skipped", None, None),
-            Outcome::Cancelled => ("cancelled", None, None),
-        };
-        Some(TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None })
     }
 }

@@ -9,11 +9,16 @@ use std::{
 };
 
 use super::{
-    apply::Fold,
-    budget::{BudgetExceeded, CostKind},
-    decide::Transition,
-    state::run::{AgentState, ConnectionStatus, State, TaskEntry, TaskState, UnknownName},
+    budget::limits::{BudgetExceeded, CostKind},
+    state::{
+        agent::{AgentState, ConnectionStatus},
+        fold::Fold,
+        replans::ReplanStage,
+        run_state::{State, UnknownName},
+        task::{TaskEntry, TaskState},
+    },
     synthesis::answer::SourceResult,
+    transition::Transition,
 };
 use crate::{
     expression,
@@ -22,35 +27,6 @@ use crate::{
         Outcome, PlanPatch, ReplanRequest, SkipReason, Task, TaskId, TaskProgress, TaskSnapshot, Work,
     },
 };
-
-/// The state of the replans of a run.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct ReplanState {
-    /// The number of replans started.
-    pub(super) started_count: u32,
-    /// The stage of the last replan.
-    pub(super) stage: ReplanStage,
-    /// Tasks with a final failure that asks for a replan, until a replan is started for them or refused.
-    pub(super) failed: Vec<NodeIndex>,
-    /// Tasks whose failure started a replan.
-    pub(super) attempted: BTreeSet<NodeIndex>,
-    /// Tasks whose failure led to a patch. The run tolerates these failures if it has any result.
-    pub(super) superseded: BTreeSet<NodeIndex>,
-    /// Tasks removed by a patch.
-    pub(super) removed: BTreeSet<NodeIndex>,
-}
-
-/// The stage of the last replan.
-#[derive(Debug, Default, PartialEq)]
-pub(super) enum ReplanStage {
-    /// No replan is in progress.
-    #[default]
-    Idle,
-    /// The planner works on a patch because these tasks failed.
-    Planning(Vec<TaskId>),
-    /// A person has to approve the patch that was made because these tasks failed.
-    Proposed(Vec<TaskId>, Arc<PlanPatch>),
-}
 
 impl Transition<'_> {
     /// Requests a patch from the planner if tasks have failed that ask for a replan.

@@ -17,10 +17,9 @@ use crate::{
 };
 
 use super::{
-    apply::Fold,
-    decide::{NewRun, StepOutput, Transition},
     retry,
-    state::run::{Run, State, TaskState},
+    state::{fold::Fold, new_run::NewRun, run::Run, run_state::State, task::TaskState},
+    transition::{StepOutput, Transition},
 };
 
 /// The parameters of a rerun.

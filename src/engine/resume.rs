@@ -13,13 +13,18 @@ use crate::model::{
 };
 
 use super::{
-    apply::Fold,
-    decide::{StepOutput, Transition},
-    questions::{QuestionEntry, QuestionState},
-    replan::ReplanStage,
     retry,
-    routing::health::AgentHealth,
-    state::run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
+    state::{
+        agent::ConnectionStatus,
+        fold::Fold,
+        health::AgentHealth,
+        questions::{QuestionEntry, QuestionState},
+        replans::ReplanStage,
+        run::Run,
+        run_state::{RunStop, State, UnknownName},
+        task::TaskState,
+    },
+    transition::{StepOutput, Transition},
 };
 
 /// The parameters of resuming a run that an earlier process left unfinished.

@@ -20,10 +20,11 @@
 
 use std::time::Duration;
 
-use crate::model::{Backoff, Effect, Failure, FailureKind, HumanDuration, Retry, TaskId};
+use super::state::run_state::State;
+use crate::model::{Backoff, Effect, Failure, FailureKind, HumanDuration, NodeIndex, Retry, TaskId};
 
-/// Limits the delay that a server may request for a task without a `deadline`.
-const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(60 * 60);
+/// Limits the delay that a server or an endpoint may request for a task without a `deadline`.
+pub(super) const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(60 * 60);
 
 /// What follows from a failed attempt on its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +181,31 @@ fn jitter_fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;
     (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+impl State {
+    /// Decides what follows from `failure` on `route`.
+    pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
+        let tries = self.tasks[node.index()].routes[route].tries;
+        let task = &self.graph[node].task;
+        match retry_decision(failure.kind, self.repetition_effect(node, route), &task.retry, tries) {
+            // The server asks for a longer delay than the task can wait.
+            RetryDecision::Retry if failure.retry_after.is_some_and(|wait| is_too_long(wait.0, task.deadline)) => {
+                RetryDecision::Reroute
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Returns the effect of repeating a call on `route`. The plan and the agent's settings override the hint of the
+    /// tool; the default is the most cautious effect.
+    pub(super) fn repetition_effect(&self, node: NodeIndex, route: usize) -> Effect {
+        let task = &self.graph[node].task;
+        let route = &task.routes()[route];
+        let agent = &self.agents[&route.agent];
+        let claimed = || agent.last_info.as_ref()?.tool(&route.tool)?.effect;
+        task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(Effect::AtMostOnce)
+    }
 }
 
 #[cfg(test)]

@@ -6,17 +6,24 @@ use std::{collections::VecDeque, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    budget::{CostKind, TokenAvailability, WaitingPrompt},
-    decide::Transition,
-    replan::ReplanStage,
+    budget::limits::{CostKind, TokenAvailability},
     routing::router::RouteChoice,
-    state::run::{ConnectionStatus, Queues, Run, State, TaskEntry, TaskState},
+    scope::{expression_failure, template_text},
+    state::{
+        agent::ConnectionStatus,
+        queues::{Queues, WaitingPrompt},
+        replans::ReplanStage,
+        run::Run,
+        run_state::State,
+        task::{TaskEntry, TaskState},
+    },
+    transition::Transition,
 };
 use crate::{
     expression::{self, LOOP_NAME, Reference, json_type_name},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
-        Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
+        Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Timestamp, ToolOutput, Work,
     },
 };
 
@@ -342,18 +349,6 @@ fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
             )
         })
     })
-}
-
-pub(super) fn expression_failure(key: &str, error: &expression::ExpressionError) -> Failure {
-    let failure = Failure::new(FailureKind::Expression, format!("`{key}`: {error}"));
-    match &error.help {
-        Some(help) => failure.with_help(help.clone()),
-        None => failure,
-    }
-}
-
-fn template_text(template: &Template) -> String {
-    template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
 }
 
 impl State {

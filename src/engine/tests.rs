@@ -1,24 +1,9 @@
 //! Fixtures for the engine tests: small plans, and a driver that executes no commands by itself.
 
-mod budgets;
-mod calls;
-mod foreach;
-mod interrupts;
-mod invariants;
-mod outages;
-mod outcomes;
-mod prompt_retries;
 mod prompts;
-mod questions;
-mod random_plans;
-mod replan;
-mod rerun;
-mod resume;
-mod routes;
-mod routing;
-mod simulation;
-mod synthesis;
-mod unsettled;
+mod random;
+mod recovery;
+mod tasks;
 
 use std::{
     collections::{HashMap, HashSet},

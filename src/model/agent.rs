@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, AgentPolicy, Effect, JsonObject};
+use super::{AgentId, AgentPolicy, Consent, Effect, JsonObject};
 
 /// An agent of `agents.toml`, variables expanded.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,19 +53,6 @@ pub struct SamplingPolicy {
     pub max_tokens: Option<u64>,
     /// The maximum number of its requests in a run.
     pub max_requests: Option<u64>,
-}
-
-/// The permission of an agent to do something.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Consent {
-    /// It is allowed.
-    #[default]
-    Allow,
-    /// A person is asked each time.
-    Ask,
-    /// It is denied, and the capability is not advertised.
-    Deny,
 }
 
 /// The transport of an agent.

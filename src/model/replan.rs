@@ -5,17 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, AgentInfo, AgentPolicy, Consent, Plan, Task, TaskId};
-
-/// The replan settings of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplanPolicy {
-    /// The maximum number of replans in a run; at least 1.
-    pub most: u32,
-    /// The approval required for each patch.
-    #[serde(default)]
-    pub consent: Consent,
-}
+use super::{AgentId, AgentInfo, AgentPolicy, Plan, Task, TaskId};
 
 /// A change of the pending part of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

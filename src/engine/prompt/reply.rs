@@ -1,11 +1,11 @@
 //! Checks whether a reply to a prompt is complete and conforms to its schema.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::{
-    engine::state::run::{Conversation, Run},
+    engine::state::{run::Run, schemas::CompiledAnswerSchema, task::Conversation},
     json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
     model::{
         ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates,
@@ -18,13 +18,6 @@ const MAX_PROBLEMS: usize = 5;
 /// Limits the description of a violation, in bytes.
 const MAX_PROBLEM: usize = 1_000;
 
-/// A compiled schema, or the reason why answers cannot be checked.
-type Compiled = Result<CompiledSchema, SchemaCheckError>;
-
-/// The compiled answer schemas by planned task. The items of a task share one schema.
-#[derive(Debug, Default)]
-pub(crate) struct Schemas(HashMap<NodeIndex, Arc<Compiled>>);
-
 impl Run {
     /// Returns the number of compiled schemas.
     #[cfg(test)]
@@ -33,7 +26,7 @@ impl Run {
     }
 
     /// Returns the answer schema of a prompt. It is compiled once per planned task.
-    pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<Compiled>> {
+    pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<CompiledAnswerSchema>> {
         let schema = prompt.output_schema.as_ref()?;
         let task = match &self.graph[node].kind {
             NodeKind::Item(item) => item.parent,
@@ -134,7 +127,10 @@ fn quoted(text: &str) -> Option<String> {
 
 /// Parses an answer that must be JSON and conform to the schema; the JSON may be in a code fence or in prose. If the
 /// answer could not be checked, the reason is returned with it.
-pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value, Option<SchemaCheckError>), String> {
+pub(super) fn answer_by_schema(
+    text: &str,
+    compiled: &CompiledAnswerSchema,
+) -> Result<(Value, Option<SchemaCheckError>), String> {
     let mut candidates = json_candidates(text);
     if candidates.is_empty() {
         let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));

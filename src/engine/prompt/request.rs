@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        state::run::{ConnectionStatus, Run},
+        state::{agent::ConnectionStatus, run::Run},
         synthesis::answer,
     },
     expression,

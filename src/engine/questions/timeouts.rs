@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        apply::Fold,
-        decide::Transition,
-        state::run::{Run, State},
+        state::{fold::Fold, run::Run, run_state::State},
+        transition::Transition,
     },
     model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp},
 };

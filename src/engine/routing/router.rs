@@ -1,9 +1,12 @@
 //! Chooses a route for a task, or explains why there is none.
 
-use super::health::AgentHealth;
 use crate::{
-    engine::state::run::{AgentState, ConnectionStatus, RouteState, State},
-    model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp},
+    engine::state::{
+        agent::{AgentState, ConnectionStatus, least_busy},
+        run_state::State,
+        task::RouteState,
+    },
+    model::{AgentId, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp},
 };
 
 /// The choice of a route.
@@ -59,23 +62,6 @@ impl State {
     }
 }
 
-/// Returns the least busy of equal agents that has capacity. Ties are resolved by the fewest tries of the task, and
-/// then by the longest idle time. Each candidate includes its number of tries.
-///
-/// An agent with more debt than the best candidate is limited by [`AgentState::capacity`]. The best candidate is never
-/// limited, so a node without capacity waits for an agent that works.
-pub(crate) fn least_busy<'r, T>(
-    candidates: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone,
-    now: Timestamp,
-) -> Option<T> {
-    let connected = candidates.filter(|(_, _, agent)| matches!(agent.connection, ConnectionStatus::Connected(_)));
-    let smallest_debt = connected.clone().map(|(_, _, agent)| agent.health.debt()).min()?;
-    connected
-        .filter(|(_, _, agent)| agent.running < agent.capacity(smallest_debt, now))
-        .min_by_key(|(_, tries, agent)| (agent.load(), *tries, agent.last_started))
-        .map(|(which, _, _)| which)
-}
-
 /// Returns whether a route may not be tried again. Before the first attempt, no route has a state.
 fn is_used_up(states: &[RouteState], index: usize) -> bool {
     states.get(index).is_some_and(|route| route.is_used_up)
@@ -95,28 +81,4 @@ fn unavailable_failure(routes: &[Route], agents: &IdMap<AgentId, AgentState>) ->
         }
     }
     Failure { help, ..Failure::new(FailureKind::AgentUnavailable, reasons.join("; ")) }
-}
-
-impl AgentState {
-    /// Creates the state of an agent that was not requested yet.
-    pub(crate) fn new(policy: &AgentPolicy) -> Self {
-        Self {
-            policy: policy.clone(),
-            connection: ConnectionStatus::NotRequested,
-            last_info: None,
-            running: 0,
-            last_started: 0,
-            health: AgentHealth::default(),
-        }
-    }
-
-    /// Returns whether another attempt can start on the agent now.
-    pub(crate) fn has_capacity(&self) -> bool {
-        matches!(self.connection, ConnectionStatus::Connected(_)) && self.running < self.policy.max_concurrency
-    }
-
-    /// Returns the used share of the agent's capacity, in millionths.
-    fn load(&self) -> usize {
-        self.running.saturating_mul(1_000_000) / self.policy.max_concurrency.max(1)
-    }
 }

@@ -6,11 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::run::{AgentState, ConnectionStatus};
-use crate::{
-    engine::routing::router,
-    model::{AgentId, IdHashMap, IdMap, NodeIndex, Timestamp},
-};
+use super::agent::{AgentState, ConnectionStatus, least_busy};
+use crate::model::{AgentId, IdHashMap, IdMap, NodeIndex, Timestamp};
 
 /// The queues. They are not part of the state of a run.
 #[derive(Debug, Default)]
@@ -86,7 +83,7 @@ impl WaitQueues {
                     return self.remove_if_empty(line);
                 }
                 let comes_first = next.is_none_or(|(first, _)| arrival < first);
-                if comes_first && router::least_busy(equals.iter().map(|id| (id, 0, &agents[id])), now).is_some() {
+                if comes_first && least_busy(equals.iter().map(|id| (id, 0, &agents[id])), now).is_some() {
                     next = Some((arrival, line));
                 }
             }

@@ -1,0 +1,5 @@
+//! Prompts: the exchanges with the model, its tool calls, and the acceptance of its answer.
+
+mod exchange;
+mod reply;
+mod request;

@@ -1,0 +1,123 @@
+//! Asks a person, and executes the consequences of an answer.
+
+use std::sync::Arc;
+
+use crate::{
+    engine::{
+        state::{questions::QuestionState, run_state::State},
+        transition::Transition,
+    },
+    model::{
+        Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
+        QuestionDeadline, QuestionId, RequestId,
+    },
+};
+
+impl Transition<'_> {
+    pub(crate) fn ask_person(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
+        let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
+        let tool = self.run.asking_tool(&asker);
+        let call = self.run.proposed_call(&asker);
+        let deadline = self.run.question_deadline(&asker, self.now);
+        let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
+        let item = self.run.item_of(&asker);
+        let question = Arc::new(Question { id, asker, item, tool, call, message, form, deadline });
+        self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
+        self.push_command(Command::AskPerson { question });
+    }
+
+    pub(crate) fn on_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
+        let Some(entry) = self.run.questions.get(&question) else { return };
+        if matches!(entry.state, QuestionState::Answered { .. }) {
+            return;
+        }
+        let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
+        self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
+        self.on_answer((asker, request), answer, &by);
+    }
+
+    /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
+    pub(crate) fn rest_approved(&mut self, question: QuestionId, by: String) {
+        let parent = match self.run.questions.get(&question) {
+            Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
+                self.run.parent_of(&entry.question.asker)
+            }
+            _ => return,
+        };
+        let accept = Answer::Accept { content: None };
+        self.on_answered(question, accept.clone(), by.clone());
+        let Some(parent) = parent else { return };
+        let task = self.run.graph[parent].id.clone();
+        let siblings: Vec<QuestionId> = (self.run.questions.entries())
+            .filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }))
+            .filter(|entry| self.run.parent_of(&entry.question.asker) == Some(parent))
+            .map(|entry| entry.question.id.clone())
+            .collect();
+        for sibling in siblings {
+            self.on_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
+        }
+        self.emit(Event::RestApproved { task, by });
+    }
+
+    /// Executes the consequences of an answer.
+    pub(crate) fn on_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
+        match question {
+            (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
+            // The end of the run may have ended the task already.
+            (Asker::Plan { task }, _)
+                if !matches!(answer, Answer::Accept { .. }) && self.run.is_awaiting_answer(&task) =>
+            {
+                self.fail_task(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
+            }
+            (Asker::Host { attempt }, _) if self.run.is_awaiting_answer(&attempt.task) => {
+                self.on_ambiguity_resolved(attempt, &answer)
+            }
+            (Asker::Replan { number }, _) => self.on_replan_answered(number, &answer, by),
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// Returns the call that an approval in the plan is about. Arguments that cannot be rendered fail the call later.
+    fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
+        let Asker::Plan { task } = asker else { return None };
+        let node = self.graph.node_index(task.as_str())?;
+        let route = self.graph[node].task.routes().first()?.clone();
+        let arguments = ProposedCall::truncate_arguments(self.arguments(node).unwrap_or_default());
+        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
+    }
+
+    /// Returns the `foreach` task whose item an approval in the plan is about.
+    fn parent_of(&self, asker: &Asker) -> Option<NodeIndex> {
+        let Asker::Plan { task } = asker else { return None };
+        Some(self.graph[self.graph.node_index(task.as_str())?].item()?.parent)
+    }
+
+    /// Returns the item of a `foreach` task that an approval in the plan is about.
+    fn item_of(&self, asker: &Asker) -> Option<ItemPlace> {
+        let Asker::Plan { task } = asker else { return None };
+        let node = self.graph.node_index(task.as_str())?;
+        let items = self.tasks[self.graph[node].item()?.parent.index()].items.clone();
+        Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
+    }
+
+    /// Returns whether a person approved all calls of the `foreach` task that an item belongs to.
+    pub(crate) fn is_rest_approved(&self, node: NodeIndex) -> bool {
+        self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved)
+    }
+
+    /// Returns the tool whose call asks. For an approval, returns the tool of the first route.
+    fn asking_tool(&self, asker: &Asker) -> Option<Arc<str>> {
+        let (task, has_started) = match asker {
+            Asker::Plan { task } => (task, false),
+            Asker::Replan { .. } => return None,
+            Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, true),
+            Asker::Host { attempt } => (&attempt.task, true),
+        };
+        let node = self.graph.node_index(task.as_str())?;
+        let last = self.tasks[node.index()].last_route.filter(|_| has_started);
+        let route = self.graph[node].task.routes().get(last.unwrap_or(0))?;
+        Some(Arc::clone(&route.tool))
+    }
+}

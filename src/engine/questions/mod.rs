@@ -1,0 +1,4 @@
+//! Asks people, and processes their answers.
+
+mod answers;
+mod timeouts;

@@ -1,0 +1,116 @@
+//! The state that all decisions depend on.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::{accounts::Accounts, agent::AgentState, questions::Questions, replans::ReplanState, task::TaskEntry};
+use crate::model::{
+    AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, QuestionId, RequestId, RunSource, RunStatus,
+    SamplingOrigin, TaskGraph, TaskId, Timestamp,
+};
+
+/// The state that all decisions depend on.
+#[derive(Debug, PartialEq)]
+pub struct State {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) inputs: Arc<Value>,
+    pub(crate) seed: u64,
+    /// The files that the run was started from.
+    pub(crate) source: Option<Arc<RunSource>>,
+    pub(crate) graph: TaskGraph,
+    /// The tasks and their items, by node index.
+    pub(crate) tasks: Vec<TaskEntry>,
+    pub(crate) agents: IdMap<AgentId, AgentState>,
+    pub(crate) questions: Questions,
+    /// The sampling requests that the model has not answered, each with its origin.
+    pub(crate) sampling: BTreeMap<RequestId, SamplingOrigin>,
+    /// True if a person accepted that the tools of agents changed during an interruption.
+    pub(crate) accepts_changes: bool,
+    /// The spending of the run and its tasks.
+    pub(crate) accounts: Accounts,
+    /// The replans of the run.
+    pub(crate) replans: ReplanState,
+    /// The results of an earlier run, by planned task and request.
+    pub(crate) kept_results: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
+    /// The ambiguous calls of an earlier run that no node has claimed, by planned task and request. The values are the
+    /// reasons for the ambiguity.
+    pub(crate) unsettled: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<String>>>,
+    /// The time at which the run's time budget ends, if it has one.
+    pub(crate) deadline: Option<Timestamp>,
+    /// The number of attempts and model requests in progress.
+    pub(crate) running: usize,
+    /// The number of nodes that have not ended.
+    pub(crate) unfinished_nodes: usize,
+    pub(crate) stop_reason: Option<RunStop>,
+    pub(crate) status: RunStatus,
+    pub(crate) next_seq: u64,
+}
+
+/// The reason why the run starts no more attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunStop {
+    /// A cancellation by a person.
+    Canceled,
+    /// A request to stop the process. A later process resumes the run.
+    Interrupted,
+    /// A condition that makes success impossible.
+    Failed(EndCause),
+}
+
+/// A name that the run does not have.
+#[derive(Debug)]
+pub(crate) struct UnknownName(pub(crate) String);
+
+impl State {
+    /// Returns the status of the run.
+    pub fn status(&self) -> RunStatus {
+        self.status
+    }
+
+    /// Returns the files that the run was started from, if there are any.
+    pub fn source(&self) -> Option<&RunSource> {
+        self.source.as_deref()
+    }
+
+    /// Returns the sequence number of the next event, which equals the number of events so far.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Returns whether the run stops because its process was asked to.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.stop_reason == Some(RunStop::Interrupted)
+    }
+
+    /// Returns the plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Returns the attempts and model requests in progress.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = AttemptId> {
+        self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| {
+            let number = entry.in_flight()?;
+            Some(AttemptId { task: node.id.clone(), number })
+        })
+    }
+
+    /// Returns the agent's request that waits for the answer to `question`. Approvals have none.
+    pub fn waiting_request(&self, question: &QuestionId) -> Option<&RequestId> {
+        self.questions.get(question)?.request.as_ref()
+    }
+
+    /// Returns the node of an attempt or model request in progress. Returns `None` if it has ended or is unknown.
+    pub(crate) fn running_node(&self, attempt: &AttemptId) -> Option<NodeIndex> {
+        let node = self.graph.node_index(attempt.task.as_str())?;
+        (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
+    }
+
+    pub(crate) fn find_node(&self, id: &TaskId) -> Result<NodeIndex, UnknownName> {
+        self.graph.node_index(id.as_str()).ok_or_else(|| UnknownName(id.to_string()))
+    }
+}

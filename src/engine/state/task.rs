@@ -1,0 +1,149 @@
+//! The state of a task, an item of a `foreach` task, or a tool call of a prompt.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::model::{
+    AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, NodeIndex, OnFailure, Outcome, ReplyStatus,
+    SkipReason, TaskId, Timestamp,
+};
+
+/// The state of a node.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TaskEntry {
+    pub(crate) state: TaskState,
+    /// The number of dependencies that have not ended: `needs`, or the items of a `foreach` task.
+    pub(crate) pending_dependencies: usize,
+    /// The number of attempts on all routes.
+    pub(crate) attempts: u32,
+    /// The routes by index; empty before the first attempt.
+    pub(crate) routes: Vec<RouteState>,
+    /// True if a person approved the task.
+    pub(crate) is_approved: bool,
+    /// The reason why it is unknown whether the same call took effect in an earlier run. Set until the first attempt,
+    /// after a person was asked.
+    pub(crate) unsettled: Option<Box<str>>,
+    /// True if a person approved all calls of this `foreach` task.
+    pub(crate) rest_approved: bool,
+    /// The agent of the last attempt.
+    pub(crate) agent: Option<AgentId>,
+    /// The route of the last attempt as an index, since two routes may have the same agent.
+    pub(crate) last_route: Option<usize>,
+    /// The conversation of a prompt, once the model was asked.
+    pub(crate) conversation: Option<Box<Conversation>>,
+    /// The failure of the last attempt, until another one starts.
+    pub(crate) last_failure: Option<Box<Failure>>,
+    /// True if an earlier process started the current attempt.
+    pub(crate) is_reattached: bool,
+    /// The model's replies to sampling requests of the current attempt, by request key. The agent may not have received
+    /// them.
+    pub(crate) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
+    /// The node indices of the items of a `foreach` task.
+    pub(crate) items: std::ops::Range<usize>,
+    /// The number of running items of a `foreach` task.
+    pub(crate) running_items: usize,
+}
+
+/// The scheduling state of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TaskState {
+    /// Some dependencies have not ended.
+    Blocked,
+    /// The node can start when there is capacity.
+    Ready,
+    /// A person has to answer first: an approval, or a question about the outcome of the last attempt.
+    AwaitingAnswer,
+    /// The node waits before it is retried. From `until` on, it can start like a ready one.
+    Delayed { until: Timestamp },
+    /// An attempt is in progress.
+    Running { number: u32, route: usize },
+    /// A model request is in progress.
+    AskingModel,
+    /// A `foreach` task with unfinished items, or a prompt with unfinished tool calls.
+    Expanded,
+    /// The node has ended.
+    Ended(Outcome),
+}
+
+/// The conversation of a prompt with the model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Conversation {
+    /// The number of the current exchange, from 1.
+    pub(crate) exchange: u32,
+    /// All messages, oldest first.
+    pub(crate) messages: Vec<Arc<ChatMessage>>,
+    /// The tool calls that the model requested in this exchange: the model's ID of each call, and its node.
+    pub(crate) calls: Vec<(String, NodeIndex)>,
+    /// The number of tool calls in all exchanges.
+    pub(crate) total_calls: usize,
+    /// True if the model was asked to correct its answer.
+    pub(crate) is_repair_requested: bool,
+    /// The status of the last reply.
+    pub(crate) reply_status: ReplyStatus,
+    /// The output tokens of the last reply, if the endpoint reported them.
+    pub(crate) counted: Option<u64>,
+    /// The number of consecutive failures of the current exchange.
+    pub(crate) failures: u32,
+    /// The minimum delay before the failed request is retried; `None` if a retry is useless.
+    pub(crate) retry_after: Option<HumanDuration>,
+    /// The time by which the reply must be complete.
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+/// The state of one route of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RouteState {
+    pub(crate) tries: u32,
+    pub(crate) is_used_up: bool,
+}
+
+impl TaskEntry {
+    pub(crate) fn new(state: TaskState, waiting_for: usize) -> Self {
+        Self {
+            state,
+            pending_dependencies: waiting_for,
+            attempts: 0,
+            routes: Vec::new(),
+            is_approved: false,
+            unsettled: None,
+            rest_approved: false,
+            agent: None,
+            last_route: None,
+            conversation: None,
+            last_failure: None,
+            is_reattached: false,
+            replies: BTreeMap::new(),
+            items: 0..0,
+            running_items: 0,
+        }
+    }
+
+    /// Returns the number of the attempt or model request in progress.
+    pub(crate) fn in_flight(&self) -> Option<u32> {
+        match (&self.state, &self.conversation) {
+            (TaskState::Running { number, .. }, _) => Some(*number),
+            (TaskState::AskingModel, Some(_)) => Some(self.attempts),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the node has not ended and has no attempt, model request, or items in progress.
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.state {
+            TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
+            // A `foreach` task ends after its items.
+            TaskState::Expanded => self.pending_dependencies == 0,
+            TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Delayed { .. } => true,
+        }
+    }
+
+    /// Returns the reason why a dependent of this node is skipped, if it is.
+    pub(crate) fn blocking_reason(&self, id: &TaskId, on_failure: OnFailure) -> Option<SkipReason> {
+        let TaskState::Ended(outcome) = &self.state else { return None };
+        match outcome {
+            Outcome::Succeeded(_) => None,
+            Outcome::Failed(_) if on_failure == OnFailure::Continue => None,
+            Outcome::Failed(_) => Some(SkipReason::NeedFailed { task: id.clone() }),
+            Outcome::Skipped(_) | Outcome::Cancelled => Some(SkipReason::NeedSkipped { task: id.clone() }),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of prompts, syntheses, and budgets.
+
+mod budgets;
+mod exchanges;
+mod retries;
+mod synthesis;

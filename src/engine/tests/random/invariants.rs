@@ -1,0 +1,124 @@
+//! Invariants of all histories.
+
+use crate::engine::tests::*;
+
+/// Checks the invariants that hold for every history.
+pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
+    let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
+    let mut tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
+    let mut agents = plan.agents.clone();
+    let mut replanning = false;
+    let mut replans = 0;
+    let mut begun: HashSet<String> = HashSet::new();
+    let mut ended: HashSet<String> = HashSet::new();
+    let mut expected: HashSet<String> = tasks.keys().cloned().collect();
+    let mut running: HashMap<AttemptId, AgentId> = HashMap::new();
+    let mut tries: HashMap<(String, AgentId), u32> = HashMap::new();
+    let mut done_for: HashSet<String> = HashSet::new();
+    let mut calls = 0;
+    for record in records {
+        match &record.event {
+            Event::TasksAdded { parent, items } => {
+                prop_assert!(!replanning || items.is_empty(), "`{parent}` began during a replan");
+                begun.insert(parent.to_string());
+                expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
+            }
+            Event::ReplanStarted { number, .. } => {
+                replans += 1;
+                prop_assert!(!replanning && *number == replans, "replan {number} is out of turn");
+                prop_assert!(plan.replan.is_some_and(|policy| replans <= policy.most), "too many replans");
+                replanning = true;
+            }
+            Event::Replanned { result, .. } => {
+                prop_assert!(std::mem::take(&mut replanning), "a replan ended that had not begun");
+                let Ok(remainder) = result else { continue };
+                for id in &remainder.removed {
+                    prop_assert!(!begun.contains(id.as_str()), "`{id}` was left out after it had started");
+                }
+                for task in &remainder.added {
+                    prop_assert!(tasks.insert(task.id.to_string(), task).is_none(), "`{}` was there already", task.id);
+                    expected.insert(task.id.to_string());
+                }
+                agents.extend(remainder.agents.clone());
+            }
+            Event::QuestionAsked { question, .. } => {
+                if let Asker::Plan { task } = &question.asker {
+                    begun.insert(base(task));
+                }
+            }
+            Event::ToolCallsAdded { parent, calls } => {
+                let earlier = expected.iter().filter(|id| id.starts_with(&format!("{parent}/"))).count();
+                expected.extend((0..calls.len()).map(|index| parent.tool_call(earlier + index + 1).to_string()));
+            }
+            Event::ModelAsked { attempt, .. } => {
+                let is_new = begun.insert(base(&attempt.task));
+                prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
+                let prompt = AgentId::from("the model");
+                prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` was asked after its end", attempt.task);
+                prop_assert!(attempt.number <= 4 * 3, "{attempt}: too many requests");
+                prop_assert!(running.insert(attempt.clone(), prompt).is_none(), "{attempt} was asked twice");
+                prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
+            }
+            Event::ModelReplied { attempt, .. } => {
+                prop_assert!(running.remove(attempt).is_some(), "{attempt} was answered without having been asked");
+            }
+            Event::AttemptStarted { attempt, agent, .. } => {
+                let task = tasks[&base(&attempt.task)];
+                let is_new = begun.insert(base(&attempt.task));
+                prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
+                for need in &task.needs {
+                    prop_assert!(ended.contains(need.as_str()), "`{}` started before `{need}` ended", attempt.task);
+                }
+                prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` ran twice", attempt.task);
+                prop_assert!(!done_for.contains(attempt.task.as_str()), "`{}` was repeated", attempt.task);
+                prop_assert!(!running.keys().any(|other| other.task == attempt.task), "two attempts at once");
+                prop_assert!(running.insert(attempt.clone(), agent.clone()).is_none(), "{attempt} started twice");
+                let count = tries.entry((attempt.task.to_string(), agent.clone())).or_default();
+                *count += 1;
+                calls += 1;
+                prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
+                prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
+                let on_agent = running.values().filter(|other| *other == agent).count();
+                prop_assert!(on_agent <= agents[agent].max_concurrency, "agent `{agent}` is over its limit");
+                if let Some(most) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
+                    let of_a_prompt = matches!(task.work, Work::Prompt(_));
+                    let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
+                    prop_assert!(of_a_prompt || siblings <= most, "`foreach` is over its limit");
+                }
+            }
+            Event::AttemptSucceeded { attempt, .. } => {
+                prop_assert!(running.remove(attempt).is_some(), "{attempt} ended without having started");
+                prop_assert!(ended.insert(attempt.task.to_string()), "`{}` ended twice", attempt.task);
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                let agent = running.remove(attempt);
+                prop_assert!(agent.is_some(), "{attempt} ended without having started");
+                if failure.kind == FailureKind::Interrupted {
+                    let count = tries.get_mut(&(attempt.task.to_string(), agent.expect("looked at before")));
+                    *count.expect("it was started") -= 1;
+                }
+                let effect = tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce);
+                let ambiguous = matches!(
+                    failure.kind,
+                    FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::InvalidResult
+                );
+                if (ambiguous && effect == Effect::AtMostOnce) || failure.kind == FailureKind::Cancelled {
+                    done_for.insert(attempt.task.to_string());
+                }
+            }
+            Event::TaskEnded { task, .. } => {
+                prop_assert!(ended.insert(task.to_string()), "`{task}` ended twice");
+            }
+            _ => {}
+        }
+    }
+    prop_assert!(plan.budget.tool_calls.is_none_or(|most| calls <= most), "{calls} calls are over the budget");
+    prop_assert!(running.is_empty(), "attempts without an end: {running:?}");
+    let Some(Event::RunEnded { status, .. }) = records.last().map(|record| &record.event) else {
+        return Err(TestCaseError::fail("the last event is not the end of the run"));
+    };
+    if *status != RunStatus::Paused {
+        prop_assert_eq!(ended, expected, "tasks were lost");
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Generators of random plans and random patches.
+
+use crate::engine::tests::*;
+
+/// A random task. Indices are taken modulo the number of existing tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct RandomTask {
+    needs: Vec<usize>,
+    routes: Vec<(u8, u32)>,
+    max_attempts: u32,
+    effect: Option<Effect>,
+    on_failure: OnFailure,
+    items: Option<(usize, Option<usize>)>,
+    approve: bool,
+    condition: Option<u8>,
+    /// True for a prompt with the agents of its routes as tools.
+    prompt: bool,
+}
+
+pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
+    let effect = prop_oneof![
+        Just(None),
+        Just(Some(Effect::ReadOnly)),
+        Just(Some(Effect::Idempotent)),
+        Just(Some(Effect::AtMostOnce))
+    ];
+    let on_failure = prop_oneof![
+        Just(OnFailure::Fail),
+        Just(OnFailure::Continue),
+        Just(OnFailure::SkipDependents),
+        Just(OnFailure::Replan)
+    ];
+    (
+        prop::collection::vec(0_usize..64, 0..4),
+        prop::collection::vec((0_u8..4, 0_u32..3), 1..4),
+        1_u32..4,
+        effect,
+        on_failure,
+        prop::option::weighted(0.3, (0_usize..5, prop::option::of(1_usize..3))),
+        prop::bool::weighted(0.15),
+        prop::option::weighted(0.2, 0_u8..3),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition, prompt)| {
+            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, prompt }
+        })
+}
+
+pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budget: Budget) -> Arc<Plan> {
+    let tasks = random_tasks.iter().enumerate().map(|(index, sketch)| {
+        let mut needs: Vec<String> =
+            sketch.needs.iter().filter(|_| index > 0).map(|need| format!("t{}", need % index)).collect();
+        needs.sort();
+        needs.dedup();
+        let condition = sketch.condition.map(|kind| match (kind, needs.first()) {
+            (0, _) | (_, None) => "true".to_owned(),
+            (1, _) => "false".to_owned(),
+            (_, Some(need)) => format!("tasks.{need}.status == 'failed'"),
+        });
+        let mut routes: Vec<Route> = Vec::new();
+        for (agent, rank) in &sketch.routes {
+            let route = route(&format!("agent{agent}"), *rank);
+            if !routes.iter().any(|known| known.agent == route.agent) {
+                routes.push(route);
+            }
+        }
+        let mut built = task(&format!("t{index}"), &needs.iter().map(String::as_str).collect::<Vec<_>>());
+        built.work = match sketch.prompt {
+            false => call(routes, json!({})),
+            true => {
+                let tools: Vec<&str> = routes.iter().map(|route| route.agent.as_str()).collect();
+                text_prompt(prompt("p", &tools, None)).work
+            }
+        };
+        built.retry.max_attempts = sketch.max_attempts;
+        built.effect = sketch.effect;
+        built.on_failure = sketch.on_failure;
+        built.condition = condition.map(Expression);
+        built.approve = sketch.approve.then(|| Box::new(Template(json!("ok?"))));
+        built.foreach = sketch.items.map(|(count, max_parallel)| {
+            let items = Template(json!((0..count).collect::<Vec<_>>()));
+            Box::new(Foreach { items, binding: "item".into(), max_parallel })
+        });
+        built
+    });
+    let mut built = (*plan(tasks.collect())).clone();
+    built.max_parallel = max_parallel;
+    built.budget = budget;
+    Arc::new(built)
+}
+
+/// Returns a random patch that removes pending tasks and adds tasks that depend on existing ones.
+pub(crate) fn random_patch(request: &ReplanRequest, choose: &mut impl FnMut(usize) -> usize) -> PlanPatch {
+    let open: Vec<&TaskId> =
+        request.tasks.iter().filter(|so_far| so_far.progress.is_pending()).map(|so_far| &so_far.task.id).collect();
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    for id in open {
+        if choose(2) == 0 { &mut kept } else { &mut removed }.push(id.clone());
+    }
+    let usable = request.tasks.iter().filter(|so_far| so_far.progress.has_result() || kept.contains(&so_far.task.id));
+    let mut usable: Vec<String> = usable.map(|so_far| so_far.task.id.to_string()).collect();
+    let mut added = Vec::new();
+    for index in 0..choose(4) {
+        let mut needs: Vec<&str> = usable.iter().filter(|_| choose(3) == 0).map(String::as_str).collect();
+        needs.sort_unstable();
+        let id = format!("r{}x{index}", request.number);
+        let agent = format!("agent{}", choose(6));
+        let new = Task { on_failure: OnFailure::Replan, ..with_routes(vec![route(&agent, 0)], task(&id, &needs)) };
+        usable.push(id);
+        added.push(Arc::new(new));
+    }
+    let agents = added.iter().flat_map(|task| task.routes()).map(|route| (route.agent.clone(), agent_policy()));
+    PlanPatch { kept, removed, agents: agents.collect(), added }
+}

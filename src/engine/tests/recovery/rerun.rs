@@ -1,0 +1,187 @@
+//! Tests of reruns, which repeat a part of an earlier run.
+
+use crate::{
+    engine::{Rerun, check_rerun, tests::*},
+    model::{AmbiguityResolution, RunId},
+};
+
+/// Reruns the run of `driver` from the task `from` on.
+pub(crate) fn rerun_from(driver: &Driver, from: &str) -> Driver {
+    let plan = Arc::new(driver.run.current_plan());
+    rerun_with_plan(driver, &plan, from)
+}
+
+/// Reruns the run of `driver` with another plan.
+pub(crate) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
+    let earlier = Run::fold(&driver.records).expect("a history");
+    let new_run = NewRun { inputs: Arc::clone(earlier.inputs()), ..new_run(plan, None) };
+    let rerun = Rerun { earlier_id: RunId::from("earlier"), earlier, from: TaskId::from(from), new_run };
+    let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
+    let mut again = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
+    again.apply_step(step);
+    assert!(Run::fold(&again.records).expect("a history") == again.run);
+    again
+}
+
+pub(crate) fn reused_tasks(driver: &Driver) -> Vec<String> {
+    let reused = driver.records.iter().filter_map(|record| match &record.event {
+        Event::TaskReused { task, .. } => Some(task.to_string()),
+        _ => None,
+    });
+    reused.collect()
+}
+
+#[test]
+fn rerun_reuses_results_before_the_task() {
+    let each = Task {
+        foreach: Some(Box::new(Foreach {
+            items: Template(json!(["x", "y"])),
+            binding: "item".into(),
+            max_parallel: None,
+        })),
+        ..task("each", &["a"])
+    };
+    let tasks = vec![task("a", &[]), each, task("b", &["a"]), task("c", &["b"]), task("d", &["each", "c"])];
+    let mut driver = Driver::connected(&plan(tasks));
+    for (task, output) in [("a", "1"), ("each[0]", "2"), ("each[1]", "3"), ("b", "4"), ("c", "5"), ("d", "6")] {
+        driver.end(task, 1, Ok(text(output)));
+    }
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+
+    let mut driver = rerun_from(&driver, "c");
+    assert_eq!(reused_tasks(&driver), ["a", "each[0]", "each[1]", "each", "b"]);
+    driver.connect_all();
+    assert_eq!(driver.drain_call_names(), ["c#1@a"]);
+    driver.end("c", 1, Ok(text("7")));
+    assert_eq!(driver.drain_call_names(), ["d#1@a"]);
+    driver.end("d", 1, Ok(text("8")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn rerun_repeats_tasks_without_result() {
+    let tasks = vec![task("a", &[]), task("b", &[]), task("c", &["b"]), task("d", &["a"])];
+    let mut driver = Driver::connected(&plan(tasks));
+    driver.end("a", 1, Ok(text("1")));
+    driver.fail("b", 1, FailureKind::ToolError);
+    driver.end("d", 1, Ok(text("2")));
+    let mut driver = rerun_from(&driver, "d");
+    assert_eq!(reused_tasks(&driver), ["a"]);
+    driver.connect_all();
+    assert_eq!(driver.drain_call_names(), ["b#1@a", "d#1@a"]);
+}
+
+#[test]
+fn unknown_rerun_task_lists_known_tasks() {
+    let driver = Driver::start(&plan(vec![task("a", &[]), task("b", &[])]));
+    let (of, from) = (RunId::from("r"), TaskId::from("z"));
+    let error = check_rerun(driver.run.plan(), &of, &from).expect_err("no such task").to_string();
+    assert_eq!(error, "the plan of run `r` has no task `z`; it has `a`, `b`");
+    let error = check_rerun(driver.run.plan(), &of, &"a[1]".into()).expect_err("no such task").to_string();
+    assert!(error.ends_with("`--from a` calls the items that did not succeed"), "{error}");
+}
+
+/// Returns a `foreach` task over these items, with `at_most_once` calls.
+pub(crate) fn items(values: Value) -> Task {
+    Task { effect: Some(Effect::AtMostOnce), ..foreach_task(values, None) }
+}
+
+#[test]
+fn rerun_calls_only_unsuccessful_items() {
+    for from in ["each", "after", "list"] {
+        let each = Task { needs: vec!["list".into()], ..items(json!(["a", "b", "c"])) };
+        let mut driver = Driver::connected(&plan(vec![task("list", &[]), each, task("after", &["each"])]));
+        driver.end("list", 1, Ok(text("l")));
+        driver.end("each[0]", 1, Ok(text("A")));
+        driver.fail("each[1]", 1, FailureKind::UnknownTool);
+        driver.end("each[2]", 1, Ok(text("C")));
+        assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+        let mut driver = rerun_from(&driver, from);
+        driver.connect_all();
+        if from == "list" {
+            driver.drain_call_names();
+            driver.end("list", 1, Ok(text("other")));
+        }
+        assert_eq!(driver.drain_call_names(), ["each[1]#1@a"], "--from {from}");
+        driver.end("each[1]", 1, Ok(text("B")));
+        assert_eq!(driver.drain_call_names(), ["after#1@a"], "--from {from}");
+        assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+    }
+}
+
+#[test]
+fn items_are_reused_by_arguments() {
+    let mut driver = Driver::connected(&plan(vec![items(json!(["a", "b", "b"]))]));
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.end("each[1]", 1, Ok(text("B")));
+    driver.fail("each[2]", 1, FailureKind::UnknownTool);
+    // The corrected plan has other items: `b` was completed once, and `c` never.
+    let mut driver = rerun_with_plan(&driver, &plan(vec![items(json!(["b", "c", "b", "a"]))]), "each");
+    driver.connect_all();
+    assert_eq!(reused_tasks(&driver), ["each[0]", "each[3]"]);
+    assert_eq!(driver.drain_call_names(), ["each[1]#1@a", "each[2]#1@a"]);
+}
+
+#[test]
+fn kept_results_survive_reruns() {
+    let each = Task { needs: vec!["first".into()], ..items(json!(["a", "b"])) };
+    let mut driver = Driver::connected(&plan(vec![task("first", &[]), each]));
+    driver.end("first", 1, Ok(text("1")));
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.send_input(Input::CancelRequested { by: "p".into() });
+    driver.fail("each[1]", 1, FailureKind::Cancelled);
+    // The next rerun fails before it reaches the items, and another is cancelled before it starts any task.
+    let mut driver = rerun_from(&driver, "first");
+    driver.connect_all();
+    driver.fail("first", 1, FailureKind::UnknownTool);
+    let mut driver = rerun_from(&driver, "first");
+    driver.send_input(Input::CancelRequested { by: "p".into() });
+    let mut driver = rerun_from(&driver, "each");
+    driver.connect_all();
+    driver.drain_call_names();
+    driver.end("first", 1, Ok(text("1")));
+    // The call was cancelled while it was in progress.
+    let asked = driver.questions().pop().expect("a question");
+    driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
+    assert_eq!(driver.drain_call_names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("B")));
+    let mut driver = rerun_from(&driver, "each");
+    driver.connect_all();
+    assert_eq!(driver.drain_call_names(), [""; 0]);
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn at_most_once_prompt_call_is_not_repeated() {
+    let asked = |effect| plan(vec![text_prompt(Task { effect: Some(effect), ..prompt("p", &["a"], None) })]);
+    for (effect, made) in [(Effect::AtMostOnce, vec!["p/2#1@a"]), (Effect::ReadOnly, vec!["p/1#1@a", "p/2#1@a"])] {
+        let mut driver = Driver::connected(&asked(effect));
+        driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));
+        driver.end("p/1", 1, Ok(text("sent")));
+        driver.send_input(Input::CancelRequested { by: "p".into() });
+        driver.reply("p", 2, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
+        let mut driver = rerun_from(&driver, "p");
+        driver.connect_all();
+        // The model requests the same call twice, and one of the two was already made.
+        driver.reply("p", 1, tool_use_reply(&[("c", "a.work"), ("d", "a.work")]));
+        assert_eq!(driver.drain_call_names(), made, "{effect:?}");
+        assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+    }
+}
+
+#[test]
+fn changed_plan_reuses_unchanged_tasks() {
+    let tasks = || vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])];
+    let mut driver = Driver::connected(&plan(tasks()));
+    driver.end("a", 1, Ok(text("1")));
+    driver.end("b", 1, Ok(text("2")));
+    driver.fail("c", 1, FailureKind::UnknownTool);
+    let corrected =
+        vec![task("a", &[]), with_arguments(json!({"v": 2}), task("b", &["a"])), task("c", &["b"]), task("d", &["a"])];
+    let mut driver = rerun_with_plan(&driver, &plan(corrected), "c");
+    driver.connect_all();
+    assert_eq!(reused_tasks(&driver), ["a"]);
+    let mut called = driver.drain_call_names();
+    called.sort();
+    assert_eq!(called, ["b#1@a", "d#1@a"]);
+}

@@ -1,0 +1,107 @@
+//! Commands to a driver. They result from events and are issued after the events are durable.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::{
+    AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, ReplanRequest,
+    RequestId,
+};
+
+/// A call that was made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SentCall {
+    /// The task and the attempt number.
+    #[serde(flatten)]
+    pub attempt: AttemptId,
+    /// The agent that was called.
+    pub agent: AgentId,
+    /// The tool that was called.
+    pub tool: Arc<str>,
+    /// The arguments, with configured secrets masked.
+    pub arguments: Value,
+}
+
+/// An action that the driver must perform.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Connect to the agent and read its catalog.
+    ConnectAgent {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Call a tool.
+    StartAttempt(StartAttempt),
+    /// Reattach to a call of an earlier process. The call is not sent again.
+    Reattach {
+        /// The call.
+        call: Box<StartAttempt>,
+        /// The checkpoint that the earlier process kept of the call.
+        checkpoint: Value,
+    },
+    /// Request a reply to a prompt from the language model.
+    RequestModel {
+        /// The task and the exchange number.
+        attempt: AttemptId,
+        /// The whole conversation.
+        chat: Box<ChatRequest>,
+    },
+    /// End a call or an exchange: notify the agent, and report the attempt as ended.
+    CancelAttempt {
+        /// The task and the attempt number.
+        attempt: AttemptId,
+    },
+    /// Request a patch from the planner, and report it.
+    Replan(Box<ReplanRequest>),
+    /// Stop waiting for the planner.
+    CancelReplan,
+    /// Ask a person a question.
+    AskPerson {
+        /// The question.
+        question: Arc<Question>,
+    },
+    /// Send an agent the answer to its elicitation.
+    AnswerElicitation {
+        /// The agent's request.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Send a sampling request to the language model.
+    RequestSampling {
+        /// The agent's request.
+        request: RequestId,
+        /// The request.
+        chat: Arc<ChatRequest>,
+    },
+    /// Send an agent the reply to its sampling request.
+    AnswerSampling {
+        /// The agent's request.
+        request: RequestId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
+    /// End the run. No command follows.
+    EndRun,
+}
+
+/// A tool call with rendered arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartAttempt {
+    /// The task and the attempt number.
+    pub attempt: AttemptId,
+    /// The agent to call.
+    pub agent: AgentId,
+    /// The tool to call.
+    pub tool: Arc<str>,
+    /// Its arguments.
+    pub arguments: JsonObject,
+    /// The idle timeout.
+    pub timeout: Duration,
+    /// The deadline, if any.
+    pub deadline: Option<Duration>,
+    /// The resource to wait for after the tool has returned.
+    pub awaits: Option<Await>,
+}

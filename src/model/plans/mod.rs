@@ -1,0 +1,5 @@
+//! A plan, its policies, and its graph of tasks.
+
+pub(crate) mod graph;
+pub(crate) mod plan;
+pub(crate) mod policy;

@@ -1,0 +1,265 @@
+//! A validated plan. It has no file positions; `config::load_plan` turns a file into a plan or into diagnostics.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{
+    AgentId, AgentPolicy, Budget, Effect, HumanDuration, OnFailure, QuestionPolicy, ReplanPolicy, Retry, TaskId,
+};
+
+/// A JSON object with keys in their original order.
+pub type JsonObject = serde_json::Map<String, Value>;
+
+/// A JSON value whose strings may contain `${{ expression }}`, stored as written. A string that consists of one
+/// expression evaluates to the JSON type of that expression.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Template(pub Value);
+
+/// An expression without its `${{ }}`, stored as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Expression(pub String);
+
+/// A valid plan: all names resolve and the graph has no cycle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The name of the plan.
+    pub name: String,
+    /// The author's description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Inputs by name.
+    pub inputs: IndexMap<String, InputSpec>,
+    /// The maximum number of concurrent attempts in the whole run.
+    pub max_parallel: usize,
+    /// The budget of the run.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+    /// The replan settings; absent if no failure of a task triggers a replan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replan: Option<ReplanPolicy>,
+    /// All tasks, in the order of the file.
+    pub tasks: Vec<Arc<Task>>,
+    /// The outputs of the run, by name. If absent, the run returns the tasks' own answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<IndexMap<String, Template>>,
+    /// The agents file's settings for each agent that a route names.
+    pub agents: IndexMap<AgentId, AgentPolicy>,
+}
+
+impl Plan {
+    /// Returns the task that synthesizes one answer from all other results, if any.
+    pub fn synthesis(&self) -> Option<&Task> {
+        self.tasks.iter().map(AsRef::as_ref).find(|task| matches!(task.work, Work::Synthesis(_)))
+    }
+}
+
+/// The type and default of an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The JSON type that a value must have.
+    pub kind: InputType,
+    /// True if a run requires a value. Never true together with a default.
+    pub required: bool,
+    /// The default value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// The purpose of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// The JSON type of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    /// Text.
+    String,
+    /// A number with or without a fraction.
+    Number,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// A list.
+    Array,
+    /// A map.
+    Object,
+}
+
+/// A node of the graph: a tool call or a prompt, executed once or for each item of a list. Large, rarely used fields
+/// are boxed to keep `Task` small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The ID by which other tasks refer to it.
+    pub id: TaskId,
+    /// The heading of its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The dependencies: tasks listed in `needs` and tasks that expressions refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<TaskId>,
+    /// The condition of the task. A false condition skips it.
+    #[serde(default, rename = "if", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Expression>,
+    /// The list to repeat the task over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreach: Option<Box<Foreach>>,
+    /// A question that a person must approve before each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Box<Template>>,
+    /// The timeout of its questions, including those of its agents; unlimited if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<QuestionPolicy>,
+    /// The work.
+    pub work: Work,
+    /// The retry policy.
+    #[serde(default, skip_serializing_if = "Retry::is_default")]
+    pub retry: Retry,
+    /// The effect of a repeated call, if the task or the plan sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// The idle timeout of a call, reset by progress; the agent's `tool_timeout` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<HumanDuration>,
+    /// The deadline of a call, with or without progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<HumanDuration>,
+    /// The consequence of a failure for other tasks.
+    #[serde(default, skip_serializing_if = "OnFailure::is_default")]
+    pub on_failure: OnFailure,
+    /// The budget of the task, including all items and exchanges.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+}
+
+impl Task {
+    /// Returns the routes, best first; empty for a prompt.
+    pub fn routes(&self) -> &[Route] {
+        match &self.work {
+            Work::Call(call) => &call.routes,
+            Work::Prompt(_) | Work::Synthesis(_) => &[],
+        }
+    }
+
+    /// Returns the prompt; `None` for a call.
+    pub fn prompt(&self) -> Option<&Prompt> {
+        match &self.work {
+            Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
+            Work::Call(_) => None,
+        }
+    }
+
+    /// Returns the arguments of the call; `None` for a prompt.
+    pub fn arguments(&self) -> Option<&Template> {
+        match &self.work {
+            Work::Call(call) => Some(&call.arguments),
+            Work::Prompt(_) | Work::Synthesis(_) => None,
+        }
+    }
+}
+
+/// The work of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A tool call.
+    Call(Call),
+    /// A request to a language model.
+    Prompt(Box<Prompt>),
+    /// A request to a language model for one answer from all other results, whatever their outcome.
+    Synthesis(Box<Prompt>),
+}
+
+/// A call of one tool on one of several routes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The routes, best first; never empty.
+    pub routes: Vec<Route>,
+    /// The arguments of the tool: an object.
+    #[serde(rename = "with")]
+    pub arguments: Template,
+    /// The resource to wait for after the tool has returned.
+    #[serde(default, rename = "await", skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Box<Await>>,
+}
+
+/// The resource that a call waits for: the one that the tool's result links to. The expressions are evaluated over its
+/// contents. If these are a JSON object, its keys are names; `resource` is the whole value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Await {
+    /// A condition under which the contents become the output of the call.
+    pub resource: Expression,
+    /// A condition under which the call fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Expression>,
+}
+
+/// A question to a language model, which may call tools before it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The name of the model in the agents file; the default model if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The system prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Template>,
+    /// The question.
+    pub prompt: Template,
+    /// The JSON Schema of the answer; free text if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
+    /// The only tools that the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<PromptTool>,
+    /// The maximum number of replies, including the answer; at least 1. The last reply must not call tools.
+    pub max_turns: u32,
+    /// The maximum number of tokens of one reply.
+    pub max_tokens: u32,
+}
+
+/// A tool that a prompt allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptTool {
+    /// The agent.
+    pub agent: AgentId,
+    /// The name of the tool; all tools of the agent if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Arc<str>>,
+}
+
+/// The list of a `foreach` task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Foreach {
+    /// The template of the list.
+    pub items: Template,
+    /// The name of the current item in the task's expressions.
+    #[serde(rename = "as")]
+    pub binding: String,
+    /// The maximum number of concurrent items; the plan's `max_parallel` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<usize>,
+}
+
+/// An agent and a tool that can do a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The agent to call.
+    pub agent: AgentId,
+    /// The name of the tool.
+    pub tool: Arc<str>,
+    /// The rank. Routes of the same rank are equivalent (members of one capability), and the least busy one is chosen.
+    /// A higher rank is a fallback for when all lower ranks are exhausted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rank: u32,
+}
+
+fn is_zero(rank: &u32) -> bool {
+    *rank == 0
+}
+
+// Journals omit this value, so it must never change.

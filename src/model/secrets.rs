@@ -1,0 +1,225 @@
+//! Masks configured secrets in data from agents, before it is processed, stored, or displayed.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
+
+use super::{AgentInfo, ChatPart, ContentBlock, Failure, Form, Input, JsonObject, ToolOutput};
+
+/// The replacement for a secret.
+const MASK: &str = "***";
+
+/// The minimum length of a masked value. Shorter values would mask ordinary words.
+const MIN_SECRET_LENGTH: usize = 6;
+
+/// The secret values of an agents file. Debug output omits them.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: Vec<String>,
+    matcher: Option<AhoCorasick>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("count", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Secrets {
+    /// Returns a masker for these values. Each line of a multi-line value is masked separately.
+    pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+        let lines = values.into_iter().flat_map(|value| value.lines().map(str::to_owned).collect::<Vec<_>>());
+        let mut values: Vec<_> =
+            lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_SECRET_LENGTH).collect();
+        values.sort_unstable();
+        values.dedup();
+        // The patterns are literal and few, so building cannot exceed a limit. Without a matcher nothing is masked.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
+        Self { matcher: finder.filter(|_| !values.is_empty()), values }
+    }
+
+    /// Returns the text with every secret replaced by `MASK`.
+    pub fn mask_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.matcher {
+            Some(finder) if finder.is_match(text) => {
+                Cow::Owned(finder.replace_all(text, &vec![MASK; self.values.len()]))
+            }
+            _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// Masks an observation, except data that only the agent reads, such as the opaque state of a request.
+    pub fn mask_input(&self, input: &mut Input) {
+        if self.matcher.is_none() {
+            return;
+        }
+        match input {
+            Input::AgentConnected { info, .. } => self.mask_info(info),
+            Input::AgentUnavailable { failure, .. } => self.mask_failure(failure),
+            Input::AttemptEnded { result: Ok(output), .. } => self.mask_output(output),
+            Input::AttemptEnded { result: Err(failure), .. } => self.mask_failure(failure),
+            Input::AttemptProgressed { progress, .. } => progress.message.iter_mut().for_each(|text| self.mask(text)),
+            Input::InputRequired { requests, .. } => self.mask_value(requests),
+            Input::ElicitationRequested { elicitation, .. } => {
+                self.mask(&mut elicitation.message);
+                if let Form::Fields { schema } = &mut elicitation.form {
+                    self.mask_members(schema);
+                }
+            }
+            Input::SamplingRequested { chat, .. } => {
+                let parts = chat.messages.iter().flat_map(|message| &message.parts);
+                let texts = parts.filter_map(|part| if let ChatPart::Text { text } = part { Some(text) } else { None });
+                if texts.chain(&chat.system).any(|text| self.contains_secret(text)) {
+                    let chat = Arc::make_mut(chat);
+                    chat.system.iter_mut().for_each(|text| self.mask(text));
+                    for part in chat.messages.iter_mut().flat_map(|message| &mut Arc::make_mut(message).parts) {
+                        if let ChatPart::Text { text } = part {
+                            self.mask(text);
+                        }
+                    }
+                }
+            }
+            Input::AgentLogged { message, .. } => {
+                message.logger.iter_mut().for_each(|text| self.mask(text));
+                self.mask_value(&mut message.data);
+            }
+            Input::SamplingFinished { .. }
+            | Input::ModelReplied { .. }
+            | Input::Replanned { .. }
+            | Input::QuestionAnswered { .. }
+            | Input::RestApproved { .. }
+            | Input::QuestionDeferred { .. }
+            | Input::RequestRefused { .. }
+            | Input::InterruptRequested
+            | Input::CancelRequested { .. }
+            | Input::TimeReached => {}
+        }
+    }
+
+    /// Masks the self-description of a server and the warnings about it.
+    pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
+        if info.server.iter().chain(&info.warnings).any(|text| self.contains_secret(text)) {
+            let info = Arc::make_mut(info);
+            info.server.iter_mut().chain(&mut info.warnings).for_each(|text| self.mask(text));
+        }
+    }
+
+    /// Masks the texts of a failure.
+    pub fn mask_failure(&self, failure: &mut Failure) {
+        self.mask(&mut failure.message);
+        failure.help.iter_mut().for_each(|help| self.mask(help));
+    }
+
+    fn mask_output(&self, output: &mut Arc<ToolOutput>) {
+        let in_content = output.content.iter().any(|block| match block {
+            ContentBlock::Text(text) => self.contains_secret(text),
+            ContentBlock::Other(value) => self.value_contains_secret(value),
+        });
+        let in_warning = output.warning.as_ref().is_some_and(|warning| self.contains_secret(warning));
+        if !in_content
+            && !in_warning
+            && !output.structured.as_ref().is_some_and(|value| self.value_contains_secret(value))
+        {
+            return;
+        }
+        let output = Arc::make_mut(output);
+        for block in &mut output.content {
+            match block {
+                ContentBlock::Text(text) => self.mask(text),
+                ContentBlock::Other(value) => self.mask_value(value),
+            }
+        }
+        output.structured.iter_mut().for_each(|value| self.mask_value(value));
+        output.warning = output.warning.as_deref().map(|warning| self.mask_text(warning).into());
+    }
+
+    fn mask(&self, text: &mut String) {
+        if let Cow::Owned(masked) = self.mask_text(text) {
+            *text = masked;
+        }
+    }
+
+    /// Masks all strings of a value, including keys.
+    fn mask_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.mask(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.mask_value(value)),
+            Value::Object(members) => self.mask_members(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn mask_members(&self, members: &mut JsonObject) {
+        if members.keys().any(|name| self.contains_secret(name)) {
+            let renamed = std::mem::take(members).into_iter();
+            members.extend(renamed.map(|(name, value)| (self.mask_text(&name).into_owned(), value)));
+        }
+        members.values_mut().for_each(|value| self.mask_value(value));
+    }
+
+    fn contains_secret(&self, text: &str) -> bool {
+        self.matcher.as_ref().is_some_and(|finder| finder.is_match(text))
+    }
+
+    fn value_contains_secret(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.contains_secret(text),
+            Value::Array(values) => values.iter().any(|value| self.value_contains_secret(value)),
+            Value::Object(members) => {
+                members.iter().any(|(name, value)| self.contains_secret(name) || self.value_contains_secret(value))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{AttemptId, FailureKind, TaskId};
+
+    fn secrets() -> Secrets {
+        Secrets::new([
+            "sk-12345".to_owned(),
+            "sk-12345-long".to_owned(),
+            "short".to_owned(),
+            "line one\nline two".to_owned(),
+        ])
+    }
+
+    #[test]
+    fn masks_longest_match_and_ignores_short_values() {
+        assert_eq!(secrets().mask_text("a sk-12345-long, sk-12345. short"), "a ***, ***. short");
+        assert_eq!(secrets().mask_text("- line two\n- line one"), "- ***\n- ***");
+        assert_eq!(Secrets::default().mask_text("sk-12345"), "sk-12345");
+        assert_eq!(format!("{:?}", secrets()), "Secrets { count: 4, .. }");
+    }
+
+    #[test]
+    fn masks_results_and_failures() {
+        let attempt = AttemptId { task: TaskId::from("t"), number: 1 };
+        let structured = json!({"sk-12345": [{"key": "x sk-12345"}], "n": 1});
+        let blocks = [json!({"type": "text", "text": "sk-12345"}), json!({"type": "resource", "uri": "k:sk-12345"})];
+        let output = Arc::new(ToolOutput::new(blocks, Some(structured)));
+        let mut input = Input::AttemptEnded { attempt: attempt.clone(), result: Ok(output) };
+        secrets().mask_input(&mut input);
+        let blocks = [json!({"type": "text", "text": "***"}), json!({"type": "resource", "uri": "k:***"})];
+        let masked = Arc::new(ToolOutput::new(blocks, Some(json!({"***": [{"key": "x ***"}], "n": 1}))));
+        assert_eq!(input, Input::AttemptEnded { attempt: attempt.clone(), result: Ok(masked) });
+
+        let failure = Failure::new(FailureKind::ToolError, "401 for sk-12345").with_help("check sk-12345");
+        let mut input = Input::AttemptEnded { attempt: attempt.clone(), result: Err(failure) };
+        secrets().mask_input(&mut input);
+        let masked = Failure::new(FailureKind::ToolError, "401 for ***").with_help("check ***");
+        assert_eq!(input, Input::AttemptEnded { attempt, result: Err(masked) });
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AmbiguityResolution, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event,
-    Failure, FailureKind, NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route,
+    Failure, FailureKind, NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, Route,
     SamplingOrigin, Task, TaskId, Template, Timestamp, Work,
 };
 
@@ -25,6 +25,7 @@ impl Fold<'_> {
     /// Applies one event that was decided at `at`.
     pub(crate) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         self.state.next_seq += 1;
+        self.state.ledger.apply(event);
         match event {
             Event::RunStarted { .. } => return Err(UnknownName("run_started".into())),
             Event::RunRerun { .. } => {}
@@ -42,7 +43,6 @@ impl Fold<'_> {
                 self.state.accepts_changes = *accepts_changes;
                 self.apply_resumed(*away, taken_up)?;
             }
-            Event::GoalPlanned(planning) => self.charge_planning(planning),
             Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = ConnectionStatus::Connecting,
             Event::AgentConnected { agent, info } => {
                 let agent = self.agent_mut(agent)?;
@@ -91,7 +91,6 @@ impl Fold<'_> {
                 entry.is_reattached = false;
                 entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
-                self.charge_tool_call(node);
                 self.state.running += 1;
                 let seq = self.state.next_seq;
                 let agent = self.agent_mut(agent)?;
@@ -99,7 +98,7 @@ impl Fold<'_> {
                 agent.last_started = seq;
                 self.count_running_item(node, 1);
             }
-            Event::ModelAsked { attempt, messages, repair, most_tokens, retry, deadline } => {
+            Event::ModelAsked { attempt, messages, repair, retry, deadline, .. } => {
                 let node = self.find_node(&attempt.task)?;
                 let entry = &mut self.state.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
@@ -115,11 +114,9 @@ impl Fold<'_> {
                 entry.state = TaskState::AskingModel;
                 self.state.running += 1;
                 self.count_running_item(node, 1);
-                self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), *most_tokens);
             }
             Event::ModelReplied { attempt, result } => {
                 let node = self.find_node(&attempt.task)?;
-                self.settle(&RequestId::from(attempt.to_string()), result);
                 self.release_slot(node);
                 let entry = &mut self.state.tasks[node.index()];
                 match (result, &mut entry.conversation) {
@@ -231,14 +228,10 @@ impl Fold<'_> {
             Event::QuestionLeftOpen { question, .. } => {
                 self.update_question(question, |entry| entry.state = QuestionState::Deferred)?;
             }
-            Event::SamplingStarted { request, origin, chat } => {
-                let asker = origin.attempt().and_then(|attempt| self.state.graph.node_index(attempt.task.as_str()));
-                let payer = asker.map(|node| self.payer(node));
-                self.reserve(request.clone(), payer, chat.estimate_tokens());
+            Event::SamplingStarted { request, origin, .. } => {
                 self.state.sampling.insert(request.clone(), origin.clone());
             }
             Event::SamplingFinished { request, result } => {
-                self.settle(request, result);
                 let origin = self.state.sampling.remove(request);
                 if let Some(SamplingOrigin::Agent(Origin { attempt: Some(attempt), key: Some(key), .. })) = origin
                     && let Some(node) = self.running_node(&attempt)
@@ -255,6 +248,7 @@ impl Fold<'_> {
             Event::AttemptProgressed { .. }
             | Event::InputRequired { .. }
             | Event::AgentLogged { .. }
+            | Event::GoalPlanned(_)
             | Event::RequestRefused { .. } => {}
         }
         Ok(())

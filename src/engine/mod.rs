@@ -7,6 +7,7 @@ mod apply;
 mod budget;
 mod calls;
 mod decide;
+mod ledger;
 mod outcome;
 mod prompt;
 mod questions;
@@ -23,6 +24,8 @@ mod transition;
 
 pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
 pub use calls::sent_calls;
+pub use ledger::SpendingTotals;
+pub(crate) use ledger::{Ledger, Payer, SpendingSink};
 pub use rerun::{Rerun, RerunError, check_rerun};
 pub use resume::Resumption;
 pub use state::{

@@ -340,6 +340,7 @@ impl Fold<'_> {
             self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(policy));
         }
         let added = self.state.graph.add_tasks(&remainder.added).map_err(|error| UnknownName(error.to_string()))?;
+        remainder.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
         for node in &added {
             let open = |need: &NodeIndex| {
                 let entry = self.state.tasks.get(need.index());

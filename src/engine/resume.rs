@@ -104,13 +104,7 @@ impl Fold<'_> {
             agent.health = AgentHealth::default();
         }
         self.state.questions.reopen_after_resume();
-        for request in std::mem::take(&mut self.state.sampling).into_keys() {
-            self.write_off(&request);
-        }
-        let turns: Vec<AttemptId> = self.in_flight().filter(|attempt| self.is_model_request(attempt)).collect();
-        for turn in turns {
-            self.charge_repeated_request(&RequestId::from(turn.to_string()));
-        }
+        self.state.sampling.clear();
         for attempt in taken_up {
             let node = self.find_node(&attempt.task)?;
             self.state.tasks[node.index()].is_reattached = true;

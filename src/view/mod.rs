@@ -11,5 +11,5 @@ pub mod time;
 pub use graph::{dot, mermaid};
 pub use result_text::result_text;
 pub use run_result::{RunResult, RunResultBuilder, TaskResult, TaskStatus, run_result};
-pub(crate) use spending::Ledger;
-pub use spending::{SpendingBreakdown, SpendingTotals};
+pub use crate::engine::SpendingTotals;
+pub use spending::SpendingBreakdown;

@@ -7,9 +7,8 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::spending::{Ledger, SpendingTotals};
 use crate::{
-    engine::synthesis::unfinished::UnfinishedTask,
+    engine::{Ledger, SpendingTotals, synthesis::unfinished::UnfinishedTask},
     model::{
         AgentId, EndCause, Event, Failure, IdHashMap, IdMap, Outcome, Record, RunId, RunStatus, SkipReason, Task,
         TaskId, ToolOutput,

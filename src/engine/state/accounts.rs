@@ -1,35 +1,34 @@
-//! The spending of a run and its tasks, and the tokens reserved for requests in progress.
+//! The accounts that budgets limit.
 
-use std::collections::BTreeMap;
+use crate::{
+    engine::ledger::{Payer, SpendingSink, SpendingTotals},
+    model::{Budget, IdMap, Task, TaskId},
+};
 
-use crate::model::{MicroDollars, NodeIndex, RequestId};
-
-/// The spending of a run or a task.
+/// The spending of a run, and of each planned task that has a budget.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Account {
-    /// Tokens that were used.
-    pub(crate) tokens: u64,
-    /// Tokens reserved for requests in progress.
-    pub(crate) reserved: u64,
-    pub(crate) cost: MicroDollars,
-    pub(crate) llm_calls: u64,
-    pub(crate) tool_calls: u64,
+pub(crate) struct BudgetAccounts {
+    pub(crate) run: SpendingTotals,
+    pub(crate) tasks: IdMap<TaskId, SpendingTotals>,
 }
 
-/// The tokens reserved for a request in progress, and the task that pays for them.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TokenReservation {
-    pub(crate) tokens: u64,
-    pub(crate) payer: Option<NodeIndex>,
+impl BudgetAccounts {
+    /// Opens the account of a planned task if the task has a budget.
+    pub(crate) fn open(&mut self, task: &Task) {
+        if task.budget != Budget::default() {
+            self.tasks.entry(task.id.clone()).or_default();
+        }
+    }
 }
 
-/// The accounts of a run.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Accounts {
-    /// The account of the whole run.
-    pub(crate) run: Account,
-    /// The accounts of tasks that have a budget.
-    pub(crate) tasks: BTreeMap<NodeIndex, Account>,
-    /// The reservations by request.
-    pub(crate) reservations: BTreeMap<RequestId, TokenReservation>,
+impl SpendingSink for BudgetAccounts {
+    fn charge(&mut self, payer: &Payer, change: impl Fn(&mut SpendingTotals)) {
+        change(&mut self.run);
+        if let Payer::Task(task) = payer
+            && !self.tasks.is_empty()
+            && let Some(account) = self.tasks.get_mut(&task.planned_task())
+        {
+            change(account);
+        }
+    }
 }

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use super::{
-    accounts::Accounts,
     agent::AgentState,
     fold::Fold,
     new_run::NewRun,
@@ -15,6 +14,7 @@ use super::{
     schemas::Schemas,
     task::{TaskEntry, TaskState},
 };
+use crate::engine::ledger::Ledger;
 use crate::model::{Event, GraphError, NodeIndex, Record, RunStatus, TaskGraph, Timestamp};
 
 /// One execution of a plan. Runs are compared by their state.
@@ -116,7 +116,7 @@ impl Run {
             questions: Questions::default(),
             sampling: BTreeMap::new(),
             accepts_changes: false,
-            accounts: Accounts::default(),
+            ledger: Ledger::default(),
             replans: ReplanState::default(),
             kept_results: BTreeMap::new(),
             unsettled: BTreeMap::new(),
@@ -128,6 +128,7 @@ impl Run {
             next_seq: 1,
             graph,
         };
+        plan.tasks.iter().for_each(|task| state.ledger.spending_mut().open(task));
         let mut queues = Queues::default();
         for index in (0..state.graph.len()).map(NodeIndex::new) {
             let waiting_for = state.graph.dependencies(index).count();

@@ -7,7 +7,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::{accounts::Accounts, agent::AgentState, questions::Questions, replans::ReplanState, task::TaskEntry};
+use super::{accounts::BudgetAccounts, agent::AgentState, questions::Questions, replans::ReplanState, task::TaskEntry};
+use crate::engine::ledger::Ledger;
 use crate::model::{
     AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, QuestionId, RequestId, RunSource, RunStatus,
     SamplingOrigin, TaskGraph, TaskId, Timestamp,
@@ -31,7 +32,7 @@ pub struct State {
     /// True if a person accepted that the tools of agents changed during an interruption.
     pub(crate) accepts_changes: bool,
     /// The spending of the run and its tasks.
-    pub(crate) accounts: Accounts,
+    pub(crate) ledger: Ledger<BudgetAccounts>,
     /// The replans of the run.
     pub(crate) replans: ReplanState,
     /// The results of an earlier run, by planned task and request.

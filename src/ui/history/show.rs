@@ -12,13 +12,14 @@ use super::{
     text_table::{TableRow, TextTable},
 };
 use crate::{
+    engine::Ledger,
     journal::Holder,
     model::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, ProposedCall,
         QuestionId, Record, RequestId, RunId, RunStatus, SamplingOrigin, SentCall, TaskId, Timestamp, Usage,
     },
     view::{
-        Ledger, RunResult, RunResultBuilder, SpendingBreakdown, TaskResult,
+        RunResult, RunResultBuilder, SpendingBreakdown, TaskResult,
         text::{answer_action, count_text, tokens_text},
         time::{DisplayContext, format_duration, format_time, last_event},
     },

@@ -229,8 +229,8 @@ fn fold_of_any_prefix_reproduces_spending() {
     let plan = plan_with_budget(budget, vec![bounded_task, task("t", &[])]);
     let planned = planning(3, Some(Usage { input_tokens: 7, output_tokens: 2 }));
     let mut driver = Driver::start_planned(&plan, Some(&planned));
-    let mut accounts = vec![(driver.records.len(), driver.run.accounts.clone())];
-    let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.accounts.clone()));
+    let mut accounts = vec![(driver.records.len(), driver.run.ledger.clone())];
+    let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.ledger.clone()));
     driver.connect_all();
     note(&driver);
     driver.reply("p", 1, tool_use_reply(&[("c1", "a.work")]));
@@ -248,7 +248,7 @@ fn fold_of_any_prefix_reproduces_spending() {
     note(&driver);
     for (until, accounts) in accounts {
         let folded = Run::fold(&driver.records[..until]).expect("a run");
-        assert_eq!(folded.accounts, accounts, "after {until} events");
+        assert_eq!(folded.ledger, accounts, "after {until} events");
     }
     // The first reply did not report its usage, so its whole reservation is charged.
     let spent = driver.run.spent_totals();

@@ -120,5 +120,35 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
     if *status != RunStatus::Paused {
         prop_assert_eq!(ended, expected, "tasks were lost");
     }
+    check_spending(records)
+}
+
+/// Counts the spending of a run without the ledger. Replies that a killed process lost cannot be counted so.
+fn check_spending(records: &[Record]) -> Result<(), TestCaseError> {
+    let (mut llm_calls, mut tool_calls, mut tokens) = (0, 0, 0);
+    let mut count_usage = |usage: Option<Usage>| {
+        tokens += usage.map_or(0, |usage| usage.input_tokens + usage.output_tokens);
+    };
+    for record in records {
+        match &record.event {
+            Event::RunResumed { .. } => return Ok(()),
+            Event::AttemptStarted { .. } => tool_calls += 1,
+            Event::ModelAsked { .. } | Event::SamplingStarted { .. } => llm_calls += 1,
+            Event::GoalPlanned(planning) => {
+                llm_calls += planning.turns.len() as u64;
+                planning.turns.iter().for_each(|turn| count_usage(turn.usage));
+            }
+            Event::ModelReplied { result, .. } | Event::SamplingFinished { result, .. } => match result {
+                Ok(reply) => count_usage(reply.usage),
+                // No model was asked.
+                Err(ChatError::Unsupported { .. }) => llm_calls -= 1,
+                Err(_) => {}
+            },
+            _ => {}
+        }
+    }
+    let spent = crate::view::run_result(&"r".into(), records).spent;
+    let shown = (spent.llm_calls, spent.tool_calls, spent.input_tokens + spent.output_tokens);
+    prop_assert_eq!(shown, (llm_calls, tool_calls, tokens), "what is shown differs from what the events say");
     Ok(())
 }

@@ -234,11 +234,11 @@ fn lost_reply_stays_charged_and_is_repeated() {
     let before = asked(&mut driver);
     let mut driver = driver.restart();
     assert_eq!(asked(&mut driver), before);
-    let mut once = driver.run.accounts.clone();
+    let mut once = driver.run.ledger.clone();
     let driver = driver.restart();
-    assert_ne!(driver.run.accounts, once, "each lost reply may have used its reservation");
-    once = driver.run.accounts.clone();
-    assert_eq!(Run::fold(&driver.records).expect("a history").accounts, once);
+    assert_ne!(driver.run.ledger, once, "each lost reply may have used its reservation");
+    once = driver.run.ledger.clone();
+    assert_eq!(Run::fold(&driver.records).expect("a history").ledger, once);
 }
 
 #[test]

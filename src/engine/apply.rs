@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AmbiguityResolution, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event,
-    Failure, FailureKind, NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, Route,
-    SamplingOrigin, Task, TaskId, Template, Timestamp, Work,
+    Failure, FailureKind, NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, Route, SamplingOrigin, Task,
+    TaskId, Template, Timestamp, Work,
 };
 
 use super::{
@@ -37,7 +37,7 @@ impl Fold<'_> {
             }
             Event::ResultsKept { task, results, unsettled } => {
                 let node = self.find_node(task)?;
-                self.keep(node, results, unsettled);
+                self.keep_results(node, results, unsettled);
             }
             Event::RunResumed { away, taken_up, accepts_changes } => {
                 self.state.accepts_changes = *accepts_changes;
@@ -242,7 +242,7 @@ impl Fold<'_> {
             Event::BudgetSpent { what } => {
                 self.state.stop_reason.get_or_insert(RunStop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
-            Event::CancelRequested { .. } => self.state.stop_reason = Some(RunStop::Canceled),
+            Event::CancelRequested { .. } => self.state.stop_reason = Some(RunStop::Cancelled),
             Event::InterruptRequested => self.state.stop_reason = Some(RunStop::Interrupted),
             Event::RunEnded { status, .. } => self.state.status = *status,
             Event::AttemptProgressed { .. }

@@ -235,8 +235,8 @@ impl Transition<'_> {
                 }
             }
             Input::Replanned { number, result } => self.on_replanned(number, result),
-            Input::QuestionAnswered { question, answer, by } => self.on_answered(question, answer, by),
-            Input::RestApproved { question, by } => self.rest_approved(question, by),
+            Input::QuestionAnswered { question, answer, by } => self.on_question_answered(question, answer, by),
+            Input::RestApproved { question, by } => self.approve_rest(question, by),
             Input::QuestionDeferred { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
                     self.emit(Event::QuestionLeftOpen { question, reason });

@@ -29,7 +29,7 @@ impl State {
                 (RunStatus::Partial, Some(cause.clone()))
             }
             Some(RunStop::Failed(cause)) => (RunStatus::Failed, Some(cause.clone())),
-            Some(RunStop::Canceled) => (RunStatus::Cancelled, None),
+            Some(RunStop::Cancelled) => (RunStatus::Cancelled, None),
             Some(RunStop::Interrupted) => (RunStatus::Interrupted, None),
             None if paused => (RunStatus::Paused, None),
             None => self.tasks_outcome(),

@@ -352,14 +352,14 @@ impl Fold<'_> {
             self.queues.ready.push_back(*node);
         }
         self.state.unfinished_nodes += added.len();
-        self.delay_synthesis(&added);
-        self.hand_over(&failed, &added)?;
+        self.extend_synthesis_dependencies(&added);
+        self.pass_on_results(&failed, &added)?;
         Ok(())
     }
 
     /// Gives the results and ambiguous calls of failed tasks to the added tasks, as far as they must not be repeated.
     /// Results are for items that make the same call; ambiguous calls are for every added task.
-    fn hand_over(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), UnknownName> {
+    fn pass_on_results(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), UnknownName> {
         let failed = failed.iter().map(|task| self.find_node(task)).collect::<Result<BTreeSet<_>, _>>()?;
         let (mut results, mut unsettled) = (Vec::new(), Vec::new());
         for (node, part) in self.state.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
@@ -371,13 +371,13 @@ impl Fold<'_> {
         }
         for node in added {
             let has_items = self.state.graph[*node].task.foreach.is_some();
-            self.keep(*node, if has_items { &results } else { &[] }, &unsettled);
+            self.keep_results(*node, if has_items { &results } else { &[] }, &unsettled);
         }
         Ok(())
     }
 
     /// Makes a synthesis that has not started depend on the added tasks too.
-    fn delay_synthesis(&mut self, added: &[NodeIndex]) {
+    fn extend_synthesis_dependencies(&mut self, added: &[NodeIndex]) {
         let synthesis = self.state.graph.nodes().find(|(_, node)| matches!(node.task.work, Work::Synthesis(_)));
         let Some((synthesis, _)) = synthesis.filter(|(node, _)| !added.is_empty() && self.is_pending(*node)) else {
             return;
@@ -388,7 +388,7 @@ impl Fold<'_> {
         let entry = &mut self.state.tasks[synthesis.index()];
         entry.pending_dependencies += added.len();
         entry.state = TaskState::Blocked;
-        self.queues.look_again(synthesis);
+        self.queues.clear_examined(synthesis);
     }
 
     /// Stores a failure that asks for a replan.

@@ -37,6 +37,7 @@ pub struct Rerun {
 
 /// The reason why a run cannot be repeated from a task.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RerunError {
     /// The plan does not have the task.
     #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", id_list(.tasks), rerun_hint(.task))]
@@ -282,7 +283,7 @@ impl State {
 
 impl Fold<'_> {
     /// Stores results and ambiguous calls of an earlier run for reuse.
-    pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
+    pub(super) fn keep_results(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
         for result in results {
             let kept = self.state.kept_results.entry(node).or_default();
             kept.entry(result.request.clone()).or_default().push_back(result.clone());

@@ -253,7 +253,7 @@ impl Transition<'_> {
             QuestionState::Open | QuestionState::Deferred => None,
         });
         for (asker, answer, by) in answers.collect::<Vec<_>>() {
-            self.on_answer((asker, None), answer, &by);
+            self.execute_answer((asker, None), answer, &by);
         }
         let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
             let failure = entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready))?.clone();
@@ -291,7 +291,7 @@ impl Transition<'_> {
         {
             // Time without a process does not count.
             let deadline = self.run.graph[node].task.deadline;
-            let chat = Box::new(ChatRequest { deadline, ..self.run.chat(node) });
+            let chat = Box::new(ChatRequest { deadline, ..self.run.current_request(node) });
             self.push_command(Command::RequestModel { attempt, chat });
         }
     }
@@ -345,7 +345,7 @@ impl Transition<'_> {
 
     fn close_questions(&mut self, questions: Vec<QuestionId>) {
         for question in questions {
-            self.on_answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
+            self.on_question_answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
         }
     }
 }

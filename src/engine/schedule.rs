@@ -34,7 +34,7 @@ const MAX_ITEMS: usize = 100_000;
 const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
 
 /// Returns whether values have at most `limit` bytes as JSON. Numbers count as eight bytes; escapes are ignored.
-fn fits(values: &[Value], limit: usize) -> bool {
+fn is_within(values: &[Value], limit: usize) -> bool {
     let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
     while let Some(value) = open.pop() {
         bytes += match value {
@@ -92,7 +92,7 @@ impl Transition<'_> {
             } else if self.run.running >= self.run.plan.max_parallel {
                 break;
             } else if let Some(node) = self.run.queues.runnable.pop_front() {
-                self.start(node);
+                self.start_node(node);
             } else if !self.run.queue_startable_nodes(self.now) {
                 break;
             }
@@ -132,7 +132,7 @@ impl Transition<'_> {
         match entry.state {
             TaskState::Expanded if entry.pending_dependencies == 0 => return self.end_foreach(node),
             TaskState::Ready if entry.attempts == 0 && !entry.is_approved => {
-                if !self.run.queues.is_first_look(node) {
+                if !self.run.queues.mark_examined(node) {
                     return self.run.queues.runnable.push_back(node);
                 }
             }
@@ -167,7 +167,7 @@ impl Transition<'_> {
                     let help = "split the list over several tasks, or give it whole to a tool";
                     self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
-                Ok(Value::Array(items)) if !fits(&items, MAX_ITEM_BYTES) => {
+                Ok(Value::Array(items)) if !is_within(&items, MAX_ITEM_BYTES) => {
                     let (count, given) = (items.len(), template_text(&foreach.items));
                     let message = format!(
                         "the items of `foreach` take at most {MAX_ITEM_BYTES} bytes, but the {count} of `{given}` take more"
@@ -249,7 +249,7 @@ impl Transition<'_> {
     }
 
     /// Starts a node if there is capacity for it, or queues it until there is.
-    fn start(&mut self, node: NodeIndex) {
+    fn start_node(&mut self, node: NodeIndex) {
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
         }
@@ -434,7 +434,7 @@ impl Run {
 
     /// Moves queued nodes that now have capacity to `runnable`. Returns whether it moved any.
     fn queue_startable_nodes(&mut self, now: Timestamp) -> bool {
-        let (State { tasks, agents, graph, .. }, queues) = self.hints();
+        let (State { tasks, agents, graph, .. }, queues) = self.state_and_queues();
         let Queues {
             runnable: startable, waiting, items_by_parent: by_parent, parents_with_capacity: with_room, ..
         } = queues;

@@ -25,6 +25,7 @@ pub struct ToolOutput {
 /// variant.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "Value")]
+#[non_exhaustive]
 pub enum ContentBlock {
     /// A text block without other fields. It is never stored as [`ContentBlock::Other`].
     Text(String),
@@ -141,6 +142,7 @@ pub enum Outcome {
 /// The reason why a task never started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SkipReason {
     /// Its `if` was false.
     ConditionFalse {
@@ -174,6 +176,7 @@ impl std::fmt::Display for SkipReason {
 
 /// The failure of an attempt or a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Failure {
     /// The kind of failure, which determines the consequences.
     pub kind: FailureKind,
@@ -220,6 +223,7 @@ impl std::fmt::Display for Failure {
 /// The kinds of failure, by what is known about the request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FailureKind {
     // The request was never sent.
     /// No connection to the agent could be made.

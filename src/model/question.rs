@@ -55,6 +55,7 @@ impl SamplingOrigin {
 
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Question {
     /// Its ID within the run.
     pub id: QuestionId,
@@ -126,6 +127,7 @@ pub struct QuestionDeadline {
 /// The asker of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Asker {
     /// The plan, before it runs a task (`approve`).
     Plan {
@@ -213,6 +215,7 @@ impl AmbiguityResolution {
 /// The form of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Form {
     /// Yes or no.
     Approval,

@@ -43,6 +43,7 @@ pub struct Services {
 
 /// An error that ends the process before the run has ended. The journal keeps the committed events.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// The plan is not a valid graph.
     #[error("the plan is not valid: {0}")]

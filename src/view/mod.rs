@@ -8,8 +8,8 @@ mod spending;
 pub mod text;
 pub mod time;
 
+pub use crate::engine::SpendingTotals;
 pub use graph::{dot, mermaid};
 pub use result_text::result_text;
 pub use run_result::{RunResult, RunResultBuilder, TaskResult, TaskStatus, run_result};
-pub use crate::engine::SpendingTotals;
 pub use spending::SpendingBreakdown;

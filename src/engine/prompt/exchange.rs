@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     reply::{answer_by_schema, called_tools},
-    request::{NextTurn, as_text},
+    request::{NextTurn, value_as_text},
 };
 use crate::{
     engine::{
@@ -43,9 +43,9 @@ impl Transition<'_> {
         let scope = self.run.scope(node);
         let question = match expression::render(&prompt.prompt, &scope) {
             Ok(request) if self.run.is_synthesis(node) => {
-                answer::synthesis_prompt(&as_text(request), &self.run.sources(node))
+                answer::synthesis_prompt(&value_as_text(request), &self.run.synthesis_sources(node))
             }
-            Ok(question) => as_text(question),
+            Ok(question) => value_as_text(question),
             Err(error) => return self.fail_task(task, expression_failure("prompt", &error)),
         };
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
@@ -130,7 +130,7 @@ impl Transition<'_> {
 
     /// Accepts the model's text as the answer, or requests one correction.
     fn accept_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
-        if let Some(failure) = self.run.incomplete(node, prompt, &text) {
+        if let Some(failure) = self.run.incomplete_answer_failure(node, prompt, &text) {
             return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         let mut unchecked = None;
@@ -160,7 +160,7 @@ impl Transition<'_> {
             return self.repair_or_fail(node, request, failure);
         }
         if structured.is_none() && text.trim().is_empty() {
-            let failure = self.run.empty_answer(node);
+            let failure = self.run.empty_answer_failure(node);
             return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         let (task, last) = (self.run.graph[node].id.clone(), !self.can_repair(node));
@@ -170,8 +170,11 @@ impl Transition<'_> {
         if let Some(reason) = unchecked {
             content.push(ContentBlock::Text(format!("\n\n(Not checked by `output_schema`: {reason}.)")));
         }
-        let problems =
-            if self.run.is_synthesis(node) { answer::check_answer(&text, &self.run.sources(node)) } else { Vec::new() };
+        let problems = if self.run.is_synthesis(node) {
+            answer::check_answer(&text, &self.run.synthesis_sources(node))
+        } else {
+            Vec::new()
+        };
         if !problems.is_empty() {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let problems = problems.join("; ");
@@ -238,7 +241,7 @@ impl Transition<'_> {
             }
         };
         let (retry, repair) = (kind == PromptRequestKind::Retry, kind == PromptRequestKind::Repair);
-        let chat = self.run.next_chat(node, NextTurn { number, messages: &messages, repair });
+        let chat = self.run.next_request(node, NextTurn { number, messages: &messages, repair });
         let most_tokens = chat.estimate_tokens();
         if !self.check_token_budget(node, most_tokens) {
             return;

@@ -38,7 +38,7 @@ impl Run {
     }
 
     /// Returns the failure of a reply that is not a complete answer.
-    pub(super) fn incomplete(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
+    pub(super) fn incomplete_answer_failure(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
         let conversation = self.tasks[node.index()].conversation.as_ref()?;
         let key =
             if self.is_synthesis(node) { "`max_tokens` of `result.synthesize`" } else { "`max_tokens` of the task" };
@@ -73,7 +73,7 @@ impl Run {
             ReplyStatus::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
                 .with_help("change the prompt or what it quotes, or ask another model"),
             ReplyStatus::Refused => {
-                let said = quoted(text).map(|said| format!(": {said}")).unwrap_or_default();
+                let said = excerpt(text).map(|said| format!(": {said}")).unwrap_or_default();
                 failure(format!("the model refused to answer{said}"))
                     .with_help("change the prompt, or ask another model")
             }
@@ -85,7 +85,7 @@ impl Run {
     }
 
     /// Returns the failure of a reply without text and tool calls.
-    pub(super) fn empty_answer(&self, node: NodeIndex) -> Failure {
+    pub(super) fn empty_answer_failure(&self, node: NodeIndex) -> Failure {
         let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
             true => "the model gave its reasoning and no answer",
             false => "the model gave an empty answer",
@@ -120,7 +120,7 @@ pub(super) fn called_tools(reply: &ChatMessage) -> String {
 const MAX_QUOTED: usize = 300;
 
 /// Returns the beginning of a model's text for an error message.
-fn quoted(text: &str) -> Option<String> {
+fn excerpt(text: &str) -> Option<String> {
     let shown = truncate_chars(text.trim(), MAX_QUOTED);
     (!shown.is_empty()).then(|| shown.into_owned())
 }
@@ -141,7 +141,7 @@ pub(super) fn answer_by_schema(
         Err(SchemaCheckError::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
         Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked.clone()))),
     };
-    let outcomes: Vec<_> = candidates.iter().map(|value| problems(schema, value)).collect();
+    let outcomes: Vec<_> = candidates.iter().map(|value| schema_violations(schema, value)).collect();
     if let Some(valid) = outcomes.iter().position(|outcome| outcome.as_ref().is_ok_and(String::is_empty)) {
         return Ok((candidates.swap_remove(valid), None));
     }
@@ -153,7 +153,7 @@ pub(super) fn answer_by_schema(
 }
 
 /// Describes how an answer violates its schema and where. The description is empty for a valid answer.
-fn problems(schema: &CompiledSchema, value: &Value) -> Result<String, SchemaCheckError> {
+fn schema_violations(schema: &CompiledSchema, value: &Value) -> Result<String, SchemaCheckError> {
     let violations = schema.violations(value, &SchemaLimits::INLINE)?;
     let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {
         let message = json_schema::bounded_message(error, MAX_PROBLEM);

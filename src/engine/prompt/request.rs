@@ -23,13 +23,13 @@ pub(super) struct NextTurn<'m> {
 
 impl Run {
     /// Builds the request of the current exchange: all messages, and the tools that the prompt allows.
-    pub(crate) fn chat(&self, node: NodeIndex) -> ChatRequest {
+    pub(crate) fn current_request(&self, node: NodeIndex) -> ChatRequest {
         let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
-        self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
+        self.next_request(node, NextTurn { number: turn, messages: &[], repair: false })
     }
 
     /// Builds the request of the next exchange. It is built once per exchange, since a conversation can be long.
-    pub(super) fn next_chat(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
+    pub(super) fn next_request(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.as_deref();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
@@ -38,7 +38,8 @@ impl Run {
         let scope = self.scope(node);
         // The first exchange rendered it already, and the values that it refers to do not change.
         let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
-        let system = prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(as_text);
+        let system =
+            prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(value_as_text);
         // Endpoints that receive both tools and a schema ignore the tools. The schema is sent in exchanges without
         // tools only.
         let free = !tools.is_empty() && !last;
@@ -51,7 +52,7 @@ impl Run {
         let said = conversation.map_or(&[][..], |conversation| conversation.messages.as_slice());
         let mut messages: Vec<Arc<ChatMessage>> = said.iter().chain(turn.messages).map(Arc::clone).collect();
         if prompt.tools.is_empty() {
-            messages.iter_mut().for_each(describe_calls);
+            messages.iter_mut().for_each(replace_calls_with_text);
         }
         ChatRequest {
             model: prompt.model.clone(),
@@ -104,7 +105,7 @@ impl Run {
 }
 
 /// Replaces the tool calls of a message by text, since endpoints reject calls without results.
-fn describe_calls(message: &mut Arc<ChatMessage>) {
+fn replace_calls_with_text(message: &mut Arc<ChatMessage>) {
     if !message.parts.iter().any(ChatPart::is_tool_use) {
         return;
     }
@@ -116,7 +117,7 @@ fn describe_calls(message: &mut Arc<ChatMessage>) {
 }
 
 /// Returns strings unchanged and other values as JSON.
-pub(super) fn as_text(value: Value) -> String {
+pub(super) fn value_as_text(value: Value) -> String {
     match value {
         Value::String(text) => text,
         other => other.to_string(),

@@ -26,18 +26,18 @@ impl Transition<'_> {
         self.push_command(Command::AskPerson { question });
     }
 
-    pub(crate) fn on_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
+    pub(crate) fn on_question_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
         let Some(entry) = self.run.questions.get(&question) else { return };
         if matches!(entry.state, QuestionState::Answered { .. }) {
             return;
         }
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
-        self.on_answer((asker, request), answer, &by);
+        self.execute_answer((asker, request), answer, &by);
     }
 
     /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
-    pub(crate) fn rest_approved(&mut self, question: QuestionId, by: String) {
+    pub(crate) fn approve_rest(&mut self, question: QuestionId, by: String) {
         let parent = match self.run.questions.get(&question) {
             Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
                 self.run.parent_of(&entry.question.asker)
@@ -45,7 +45,7 @@ impl Transition<'_> {
             _ => return,
         };
         let accept = Answer::Accept { content: None };
-        self.on_answered(question, accept.clone(), by.clone());
+        self.on_question_answered(question, accept.clone(), by.clone());
         let Some(parent) = parent else { return };
         let task = self.run.graph[parent].id.clone();
         let siblings: Vec<QuestionId> = (self.run.questions.entries())
@@ -54,13 +54,13 @@ impl Transition<'_> {
             .map(|entry| entry.question.id.clone())
             .collect();
         for sibling in siblings {
-            self.on_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
+            self.on_question_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
         }
         self.emit(Event::RestApproved { task, by });
     }
 
     /// Executes the consequences of an answer.
-    pub(crate) fn on_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
+    pub(crate) fn execute_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
         match question {
             (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
             // The end of the run may have ended the task already.

@@ -44,7 +44,7 @@ impl Transition<'_> {
             let default = question.deadline.as_ref().map_or(DefaultAnswer::Decline, |deadline| deadline.default);
             let answer = default_answer(default, &question.form);
             self.run.queues.question_deadlines.pop_first();
-            self.on_answered(id, answer, ANSWERED_BY.to_owned());
+            self.on_question_answered(id, answer, ANSWERED_BY.to_owned());
         }
     }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// Returns whether the condition of a node is evaluated for the first time.
-    pub(crate) fn is_first_look(&mut self, node: NodeIndex) -> bool {
+    /// Marks the condition of a node as evaluated. Returns whether it was evaluated for the first time.
+    pub(crate) fn mark_examined(&mut self, node: NodeIndex) -> bool {
         if self.examined.len() <= node.index() {
             self.examined.resize(node.index() + 1, false);
         }
@@ -52,7 +52,7 @@ impl Queues {
     }
 
     /// Makes the next evaluation of a node evaluate its condition again.
-    pub(crate) fn look_again(&mut self, node: NodeIndex) {
+    pub(crate) fn clear_examined(&mut self, node: NodeIndex) {
         if let Some(examined) = self.examined.get_mut(node.index()) {
             *examined = false;
         }

@@ -45,6 +45,7 @@ impl PartialEq for Run {
 
 /// The reason why a list of records cannot be folded into a run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FoldError {
     /// The first record is not `run_started`.
     #[error("the first event of a run must be `run_started`")]
@@ -142,7 +143,7 @@ impl Run {
     }
 
     /// Returns the state for reading together with the mutable queues.
-    pub(crate) fn hints(&mut self) -> (&State, &mut Queues) {
+    pub(crate) fn state_and_queues(&mut self) -> (&State, &mut Queues) {
         (&self.state, &mut self.queues)
     }
 

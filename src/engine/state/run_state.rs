@@ -55,7 +55,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunStop {
     /// A cancellation by a person.
-    Canceled,
+    Cancelled,
     /// A request to stop the process. A later process resumes the run.
     Interrupted,
     /// A condition that makes success impossible.

@@ -16,7 +16,7 @@ use crate::{
 impl State {
     /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed
     /// are not included.
-    pub(crate) fn sources(&self, node: NodeIndex) -> Vec<SynthesisSource<'_>> {
+    pub(crate) fn synthesis_sources(&self, node: NodeIndex) -> Vec<SynthesisSource<'_>> {
         let removed = |node: NodeIndex| {
             matches!(&self.tasks[node.index()].state, TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)))
         };
@@ -46,7 +46,7 @@ impl State {
 
     /// Returns the reason to skip a synthesis: no task has a result.
     pub(crate) fn synthesis_skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
-        let sources = self.sources(node);
+        let sources = self.synthesis_sources(node);
         let first =
             sources.first().filter(|_| sources.iter().all(|source| matches!(source.result, SourceResult::NoResult(_))));
         first.map(|source| SkipReason::NeedFailed { task: source.id.into() })

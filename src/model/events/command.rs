@@ -26,6 +26,7 @@ pub struct SentCall {
 
 /// An action that the driver must perform.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Command {
     /// Connect to the agent and read its catalog.
     ConnectAgent {

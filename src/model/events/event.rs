@@ -25,8 +25,12 @@ pub struct Record {
 }
 
 /// A decision of the engine. `run == fold(events)` holds for every field of `engine::Run`.
+///
+/// A later version may add events and fields, but it does not change or remove them within one journal format. So match
+/// with a wildcard arm, and match the fields of a variant with `..`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
     /// The run started.
     RunStarted {

@@ -11,6 +11,7 @@ use crate::model::{
 
 /// An observation.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Input {
     /// Connecting succeeded.
     AgentConnected {

@@ -86,6 +86,7 @@ impl PlannerExchange {
 /// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RunStatus {
     /// Not ended. A run whose process died keeps this status.
     Running,
@@ -135,6 +136,7 @@ impl std::fmt::Display for RunStatus {
 /// The cause of a run's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EndCause {
     /// A required agent is unavailable.
     RequiredAgentUnavailable {

@@ -259,6 +259,7 @@ impl ChatReply {
 
 /// The completeness of a reply. Only a complete reply is an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReplyStatus {
     /// The model ended the reply.
     #[default]
@@ -293,6 +294,7 @@ pub struct Usage {
 /// The reason for a missing reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ChatError {
     /// The request needs a feature that the host or the model does not support, so no model was asked; JSON-RPC -32602.
     #[error("{message}")]

@@ -31,6 +31,7 @@ impl Node {
 
 /// The kind of a node.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum NodeKind {
     /// A task of the plan.
     Planned,
@@ -69,6 +70,7 @@ pub struct TaskGraph {
 
 /// The reason why tasks do not form a valid graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// Two tasks have the same ID.
     #[error("two tasks are called `{0}`")]

@@ -26,6 +26,7 @@ pub struct Expression(pub String);
 
 /// A valid plan: all names resolve and the graph has no cycle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The name of the plan.
     pub name: String,
@@ -76,6 +77,7 @@ pub struct InputSpec {
 /// The JSON type of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum InputType {
     /// Text.
     String,
@@ -94,6 +96,7 @@ pub enum InputType {
 /// A node of the graph: a tool call or a prompt, executed once or for each item of a list. Large, rarely used fields
 /// are boxed to keep `Task` small.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Task {
     /// The ID by which other tasks refer to it.
     pub id: TaskId,
@@ -166,6 +169,7 @@ impl Task {
 /// The work of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Work {
     /// A tool call.
     Call(Call),

@@ -81,6 +81,7 @@ pub struct ReplanPolicy {
 /// The consequence of a task's failure for other tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnFailure {
     /// The run fails and dependents are skipped; independent tasks continue.
     #[default]

@@ -287,22 +287,18 @@ type BodyChunk = std::io::Result<Bytes>;
 fn as_single_event(
     parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
 ) -> impl Stream<Item = BodyChunk> + Send {
-    stream::unfold(Some((parts, b"data: ".to_vec())), |state| async move {
-        let (mut parts, mut event) = state?;
-        match parts.next().await {
-            Some(Ok(part)) => {
-                let is_progress = part.iter().any(|byte| !byte.is_ascii_whitespace());
-                event.extend(part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-                let mark = if is_progress { PROGRESS_EVENT } else { b"" };
-                Some((Ok(Bytes::from_static(mark)), Some((parts, event))))
+    async_stream::try_stream! {
+        let mut event = b"data: ".to_vec();
+        for await part in parts {
+            let part = part?;
+            if part.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                yield Bytes::from_static(PROGRESS_EVENT);
             }
-            Some(Err(error)) => Some((Err(error), None)),
-            None => {
-                event.extend(b"\n\n");
-                Some((Ok(Bytes::from(event)), None))
-            }
+            event.extend(part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         }
-    })
+        event.extend(b"\n\n");
+        yield Bytes::from(event);
+    }
 }
 
 /// Inserts a marker before `[DONE]`.

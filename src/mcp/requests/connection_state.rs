@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rmcp::model::{ClientRequest, ErrorCode, ErrorData, RequestId};
+use rmcp::model::{ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,18 @@ impl OpenRequests {
     /// Removes the request, and returns whether it was open.
     pub(crate) fn remove(&self, id: &RequestId) -> bool {
         id_number(id).is_some_and(|id| self.0.lock().remove(&id).is_some())
+    }
+
+    /// Removes the request that a message answers.
+    pub(crate) fn remove_answered(&self, message: &ServerJsonRpcMessage) {
+        let id = match message {
+            JsonRpcMessage::Response(response) => Some(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref(),
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+        };
+        if let Some(id) = id {
+            self.remove(id);
+        }
     }
 }
 

@@ -13,10 +13,7 @@ use std::{
 
 use futures::{StreamExt as _, stream::BoxStream};
 use parking_lot::Mutex;
-use rmcp::{
-    model::{JsonRpcMessage, ServerJsonRpcMessage},
-    transport::streamable_http_client::SseError,
-};
+use rmcp::{model::ServerJsonRpcMessage, transport::streamable_http_client::SseError};
 use serde_json::value::RawValue;
 use sse_stream::Sse;
 use tokio::time::Instant;
@@ -172,14 +169,7 @@ impl StreamRequests {
     fn message(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
         match incoming {
             Incoming::Message(message) => {
-                let id = match &*message {
-                    JsonRpcMessage::Response(response) => Some(&response.id),
-                    JsonRpcMessage::Error(error) => error.id.as_ref(),
-                    JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
-                };
-                if let Some(id) = id {
-                    self.state.requests.remove(id);
-                }
+                self.state.requests.remove_answered(&message);
                 return Some(*message);
             }
             Incoming::UnreadableResponse(id, reason) => {

@@ -205,14 +205,7 @@ impl StdoutReader {
             Incoming::UnreadableResponse(id, reason) => return self.handle_unreadable(id, reason),
             Incoming::Message(mut message) => {
                 handle_incoming(&self.state, &mut message, None);
-                let id = match &*message {
-                    JsonRpcMessage::Response(response) => Some(&response.id),
-                    JsonRpcMessage::Error(error) => error.id.as_ref(),
-                    JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
-                };
-                if let Some(id) = id {
-                    self.state.requests.remove(id);
-                }
+                self.state.requests.remove_answered(&message);
                 return Some(*message);
             }
             Incoming::UnknownResponse(id) => {

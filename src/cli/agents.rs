@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, OutputFormat,
+    CliError, Exit,
     common::{
+        args::{AgentsArg, OutputFormat},
         exit::{print, print_json},
         files,
     },
@@ -16,7 +17,7 @@ use crate::{
     config::AgentsFile,
     mcp::schema_warnings,
     model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url},
-    runtime::{AgentProbe, discover},
+    runtime::{self, AgentProbe, discover},
     view::text::printable,
 };
 
@@ -60,7 +61,7 @@ pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
 /// Connects to the agents that the command line names, or to all of them.
 async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<AgentProbe>), CliError> {
     let file = files::load_agents(&args.agents)?;
-    let options = files::pool_options(&file)?;
+    let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
     let mut found = discover(specs.clone(), options, &secrets).await;

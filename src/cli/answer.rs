@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, Exit, JournalArg, common::remote_run::RemoteRun};
+use super::{
+    CliError, Exit,
+    common::{args::JournalArg, remote_run::RemoteRun},
+};
 use crate::{
     journal::ControlRequest,
     ui::{

@@ -5,14 +5,13 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{
-    CliError, Exit, JournalArg,
-    common::{files, remote_run::RemoteRun},
+    CliError, Exit,
+    common::{args::JournalArg, files, remote_run::RemoteRun},
 };
 use crate::{
-    engine::Resumption,
-    journal::{ControlRequest, Durability, JournalError},
-    model::{RunId, RunStatus, Timestamp},
-    runtime,
+    journal::{ControlRequest, JournalError},
+    model::{RunId, RunStatus},
+    runtime::{HostError, ResumableRun},
 };
 
 /// The longest wait for the end of the run. Agents are notified and get a moment to stop.
@@ -58,17 +57,9 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
 /// Cancels the run in this process if no other process drives it. Returns whether it has ended.
 async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
     let store = files::journal_store(journal)?;
-    let _lease = match store.acquire_lease(run) {
-        Ok(lease) => lease,
-        Err(JournalError::Driven { .. }) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    let reader = store.open_reader()?;
-    let files::LoadedRun { records, run: fold } = files::load_run(&*reader, run)?;
-    let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
-    let checkpoints = reader.checkpoints(run)?.calls;
-    let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes: false, inputs: Vec::new() };
-    let journal = store.open_writer(Durability::Full)?;
-    let cancelled = runtime::cancel(run, resumption, by, &*journal).await;
-    cancelled.map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` was not cancelled"), error))
+    match ResumableRun::load(&*store, run, false) {
+        Ok(resumable) => Ok(resumable.cancel(&*store, by).await?),
+        Err(HostError::Journal(JournalError::Driven { .. })) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -7,8 +7,9 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, OutputFormat,
+    CliError, Exit,
     common::{
+        args::{AgentsArg, OutputFormat},
         exit::{print, print_json},
         files,
     },

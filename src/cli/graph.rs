@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::{
-    AgentsArg, CliError, Exit,
-    common::{exit::print, files},
+    CliError, Exit,
+    common::{args::AgentsArg, exit::print, files},
 };
 use crate::view::{dot, mermaid};
 

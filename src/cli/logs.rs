@@ -4,7 +4,13 @@ use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::{CliError, Exit, JournalArg, OutputFormat, common::files};
+use super::{
+    CliError, Exit,
+    common::{
+        args::{JournalArg, OutputFormat},
+        files,
+    },
+};
 use crate::ui::history::{FollowMode, LogFormat, Logs, RunLiveness};
 
 #[derive(Debug, Args)]

@@ -8,8 +8,9 @@ use std::{
 use clap::Args;
 
 use super::{
-    AgentsArg, CliError, Exit,
+    CliError, Exit,
     common::{
+        args::AgentsArg,
         command_target::CommandTarget,
         exit::{print, print_raw},
         files,
@@ -17,6 +18,7 @@ use super::{
         run_context,
     },
 };
+use crate::runtime::new_run_id;
 use crate::{journal, system::files::write_private};
 
 #[derive(Debug, Args)]
@@ -55,7 +57,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
-    let saved = files::saved_plan_path(&journal::default_location()?, &run_context::new_run_id());
+    let saved = files::saved_plan_path(&journal::default_location()?, &new_run_id());
     let goal =
         GoalRequest { text, max_replans: DEFAULT_MAX_REPLANS, agents: &agents, screen: &screen, saved_path: saved };
     let planned = goal.plan().await;

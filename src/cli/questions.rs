@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{
-    CliError, Exit, JournalArg, OutputFormat,
+    CliError, Exit,
     common::{
+        args::{JournalArg, OutputFormat},
         exit::{print, print_json},
         files,
     },

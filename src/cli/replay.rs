@@ -7,8 +7,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    CliError, Exit, JournalArg, OutputFormat,
-    common::{execute::progress_reporter, files, run_context, run_options},
+    CliError, Exit,
+    common::{
+        args::{JournalArg, OutputFormat},
+        execute::{print_result, progress_reporter},
+        files, run_context,
+    },
 };
 use crate::{
     model::{Record, Timestamp},
@@ -80,7 +84,7 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     }
     drop(shown);
     screen.flush();
-    run_options::print_result(args.output, &merge.into_result())?;
+    print_result(args.output, &merge.into_result())?;
     Ok(Exit::Success)
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::Args;
 
 use super::{
-    AgentsArg, CliError, Exit, JournalArg,
+    CliError, Exit,
     common::{
-        execute::{ResumableRun, RunRequest, execute},
+        args::{AgentsArg, JournalArg},
+        execute::{RunRequest, execute},
         files,
         run_context::RunContext,
         run_options::{Interaction, RunOptions, speaks_for_a_person},
@@ -15,9 +16,10 @@ use super::{
 };
 use crate::{
     config::{self, AgentsFile},
-    engine::{Resumption, Run},
-    journal::{self, JournalError, JournalLocation, JournalReader, Lease},
-    model::{Checkpoints, Event, ParamsFile, Record, RunId, RunSource, Timestamp},
+    engine::Run,
+    journal::{self, JournalError, JournalLocation},
+    model::{Event, ParamsFile, Record, RunId, RunSource},
+    runtime::ResumableRun,
 };
 
 #[derive(Debug, Args)]
@@ -92,10 +94,9 @@ pub(super) async fn resume_run(
         speaks_for_a_person()?;
     }
     let store = journal::store(journal);
-    let lease = store.acquire_lease(run)?;
-    let resumable = load_resumable(&*store.open_reader()?, run, lease, accepted == ChangePolicy::Accept)?;
-    let agents = files::load_agents_for_run(agents, &resumable.resumption.run)?;
-    let changes = file_changes(&resumable.resumption.run, &agents);
+    let resumable = ResumableRun::load(&*store, run, accepted == ChangePolicy::Accept)?;
+    let agents = files::load_agents_for_run(agents, resumable.run())?;
+    let changes = file_changes(resumable.run(), &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
             "cli::changed_files",
@@ -110,10 +111,10 @@ pub(super) async fn resume_run(
     for change in changes {
         context.screen.println(format!("accepted: {change}"));
     }
-    if let Some(change) = params_change(&resumable.resumption.run) {
+    if let Some(change) = params_change(resumable.run()) {
         context.screen.println(format!("changed since the run began: {change}"));
     }
-    options.print_run(execute(context, &agents, RunRequest::Resume(resumable)).await?)
+    execute(context, agents, RunRequest::Resume(resumable)).await?.print(options.output)
 }
 
 /// Describes how the plan file and the agents file differ from those that the run began with.
@@ -169,28 +170,4 @@ pub(super) fn params_change(run: &Run) -> Option<String> {
     let names = changed.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     (!changed.is_empty())
         .then(|| format!("`{path}` now has different values for {names}; the run keeps its original inputs"))
-}
-
-/// Reads the state that an earlier process stored in the journal.
-///
-/// # Errors
-/// Fails if there is nothing to resume, or the journal cannot be read.
-fn load_resumable(
-    reader: &dyn JournalReader,
-    run: &RunId,
-    lease: Lease,
-    accepts_changes: bool,
-) -> Result<ResumableRun, CliError> {
-    let files::LoadedRun { records, run: fold } = files::load_run(reader, run)?;
-    if !fold.status().is_unfinished() {
-        return Err(CliError::usage(
-            "cli::nothing_to_resume",
-            format!("run `{run}` has already ended: {}", fold.status()),
-            format!("`kapell runs show {run}` shows its outcome; `kapell retry {run} --from TASK` reruns a part of it"),
-        ));
-    }
-    let Checkpoints { sessions, calls: checkpoints } = reader.checkpoints(run)?;
-    let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
-    let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes, inputs: Vec::new() };
-    Ok(ResumableRun { lease, records, sessions, resumption })
 }

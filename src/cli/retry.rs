@@ -6,11 +6,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{
-    AgentsArg, CliError, Exit, JournalArg,
+    CliError, Exit,
     common::{
-        execute::{RunRequest, execute, jitter_seed},
+        args::{AgentsArg, JournalArg},
+        execute::{RunRequest, execute},
         files,
-        run_context::{RunContext, new_run_id},
+        run_context::RunContext,
         run_options::{Interaction, RunOptions, speaks_for_a_person},
     },
     resume::{agent_changes, params_change, plan_changes},
@@ -20,6 +21,7 @@ use crate::{
     engine::{self, NewRun, Rerun, Run},
     journal,
     model::{Plan, RunId, RunSource, TaskId},
+    runtime::{jitter_seed, new_run_id},
 };
 
 #[derive(Debug, Args)]
@@ -51,7 +53,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let journal = files::journal_location(&args.journal)?;
     let reader = journal::store(&journal).open_reader()?;
     let of = reader.find_run(&args.run)?;
-    let earlier = files::load_run(&*reader, &of)?.run;
+    let earlier = files::load_run(&*reader, &of)?;
     if earlier.status().is_unfinished() {
         return Err(CliError::usage(
             "cli::run_not_ended",
@@ -84,7 +86,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
     let rerun = Rerun { earlier_id: of, earlier, from, new_run };
-    args.options.print_run(execute(context, &agents, RunRequest::Rerun(rerun)).await?)
+    execute(context, agents, RunRequest::Rerun(rerun)).await?.print(args.options.output)
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.

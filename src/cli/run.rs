@@ -8,15 +8,16 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use super::{
-    AgentsArg, CliError, Exit, JournalArg,
+    CliError, Exit,
     common::{
+        args::{AgentsArg, JournalArg},
         command_target::CommandTarget,
         detach::detach,
-        execute::{RunRequest, execute, jitter_seed},
+        execute::{RunRequest, execute},
         exit::{print, show_diagnostics},
         files,
         goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
-        run_context::{RunContext, new_run_id},
+        run_context::RunContext,
         run_options::{Interaction, RunOptions},
     },
     plan::show_plan,
@@ -27,6 +28,7 @@ use crate::{
     engine::NewRun,
     mcp::process::guard,
     model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task},
+    runtime::{jitter_seed, new_run_id},
     ui::{forms::form_prompt, human::HumanResponse},
     view::text::{count_text, printable_lines},
 };
@@ -182,7 +184,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
     let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source) };
-    args.options.print_run(execute(context, &agents, RunRequest::New { new_run, catalog }).await?)
+    execute(context, agents, RunRequest::New { new_run, catalog }).await?.print(args.options.output)
 }
 
 /// A plan that is ready to run.

@@ -5,8 +5,9 @@ mod prune;
 use clap::{Args, Subcommand};
 
 use super::{
-    CliError, Exit, JournalArg, OutputFormat,
+    CliError, Exit,
     common::{
+        args::{JournalArg, OutputFormat},
         exit::{print, print_json},
         files,
     },

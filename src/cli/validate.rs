@@ -5,8 +5,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, OutputFormat,
+    CliError, Exit,
     common::{
+        args::{AgentsArg, OutputFormat},
         exit::{print_json, show_diagnostics},
         files,
     },
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     config::{self, Diagnostics},
     model::{AgentId, AgentSpec},
-    runtime::discover,
+    runtime::{self, discover},
     view::text::printable,
 };
 
@@ -84,12 +85,12 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let found = discover(asked, files::pool_options(&agents)?, &agents.secrets).await;
+    let found = discover(asked, runtime::connect_options(&agents, None)?, &agents.secrets).await;
     let warned = found.iter().filter_map(|probe| {
         let warnings = probe.result.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: probe.agent.clone(), warnings })
     });
     let warned = warned.collect();
-    let catalog = files::to_catalog(found);
+    let catalog = runtime::to_catalog(found);
     Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warned))
 }

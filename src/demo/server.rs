@@ -17,12 +17,15 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DemoAgent, DemoSettings, archive, bindery,
+    DemoAgent, DemoSettings,
+    agents::{
+        archive, bindery,
+        documents::{DocumentError, Documents},
+        jobs::Jobs,
+        research, travel,
+    },
     call::{DemoCall, LogLevel, ToolStop, into_response},
-    documents::{DocumentError, Documents},
     effects::EffectLog,
-    jobs::Jobs,
-    research, travel,
 };
 
 /// A demo agent that serves one client.

@@ -19,7 +19,11 @@ use rmcp::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{DemoAgent, DemoError, DemoSettings, http, server::DemoServer, stdio};
+use super::{
+    DemoAgent, DemoError, DemoSettings,
+    server::DemoServer,
+    transport::{http, stdio},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientEra {

@@ -9,7 +9,7 @@ use crate::model::{
 
 /// The requests and notifications that connections send to the host.
 #[async_trait::async_trait]
-pub trait Host: Send + Sync {
+pub trait ClientHost: Send + Sync {
     /// Asks a person, either for an agent or for the approval of an agent's request. Dropping the future withdraws the
     /// question.
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer;
@@ -33,7 +33,7 @@ pub trait Host: Send + Sync {
 pub struct NoopHost;
 
 #[async_trait::async_trait]
-impl Host for NoopHost {
+impl ClientHost for NoopHost {
     async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
         Answer::Cancel
     }

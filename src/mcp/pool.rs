@@ -14,7 +14,7 @@ use super::{
     agents::{Agents, CallContext, CallFuture},
     call::run::run,
     checkpoint::SessionCheckpoint,
-    host::Host,
+    host::ClientHost,
     options::Options,
     session::{
         agent_connections::{AgentConnections, PoolShared},
@@ -31,7 +31,7 @@ pub struct Pool {
 
 impl Pool {
     /// Creates a pool of the agents `specs` without connections.
-    pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn Host>) -> Self {
+    pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn ClientHost>) -> Self {
         let closed = CancellationToken::new();
         let eras = EraCache::new(options.era_cache.clone());
         let shared = Arc::new(PoolShared { options, host, closed: closed.clone(), eras });

@@ -15,7 +15,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Forwards every new request of `queue` to `hub`, after one interval at the earliest. Runs until dropped. The engine
 /// ignores late and repeated requests.
-pub async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<RuntimeHost>) {
+pub(super) async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<RuntimeHost>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         // Reading may wait for another process that is repairing the journal.
@@ -47,7 +47,7 @@ pub async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<Runtime
 ///
 /// # Errors
 /// Returns an error if the control queue cannot be read or written.
-pub fn read_inputs(queue: &mut dyn ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
+pub(super) fn read_inputs(queue: &mut dyn ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
     let mut inputs = Vec::new();
     for QueuedRequest { id, request, sender } in queue.read_new()? {
         let (by, objection) = match &sender {

@@ -6,6 +6,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
+    config::AgentCatalog,
     mcp::{Agents as _, NoopHost, Options, Pool, UnreachablePolicy},
     model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
 };
@@ -19,6 +20,15 @@ pub struct AgentProbe {
     pub result: Result<Arc<AgentInfo>, Failure>,
     /// The time that it took.
     pub duration: Duration,
+}
+
+/// Returns the tools of each agent, or the reason why connecting failed.
+pub fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
+    let offered = |probe: AgentProbe| {
+        let info = probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
+        (probe.agent, info)
+    };
+    found.into_iter().map(offered).collect()
 }
 
 /// Connects to all `agents` concurrently and closes the connections again. Returns the results in order, with `secrets`

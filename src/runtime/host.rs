@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     journal::{JournalError, JournalWriter},
-    mcp::Host,
+    mcp::ClientHost,
     model::{
         Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage, Origin,
         Progress, RequestId, RunId, SamplingOrigin,
@@ -187,7 +187,7 @@ impl Drop for WithdrawGuard<'_> {
 }
 
 #[async_trait::async_trait]
-impl Host for RuntimeHost {
+impl ClientHost for RuntimeHost {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
         let (sender, receiver) = oneshot::channel();
         let (request, _withdraw) = self.register_request(origin.agent.as_str(), ResponseSender::Elicitation(sender));

@@ -1,23 +1,27 @@
 //! Executes the decisions of the engine: one dispatcher drives all calls.
 
+mod builder;
 mod clock;
 mod control;
 mod discover;
 mod dispatcher;
 mod effects;
 mod host;
+mod llm_replanner;
 mod orphans;
 mod replanner;
 pub mod shutdown;
 
 use crate::model::{AttemptId, JsonObject, RunId};
 
+pub use builder::{
+    Host, HostBuilder, HostError, ResumableRun, RunHandle, RunRequests, connect_options, jitter_seed, new_run_id,
+};
 pub use clock::RunClock;
-pub use control::{forward_requests, read_inputs};
-pub use discover::{AgentProbe, discover};
+use control::{forward_requests, read_inputs};
+pub use discover::{AgentProbe, discover, to_catalog};
 pub use dispatcher::{RuntimeError, Services, cancel, rerun, resume, run};
 pub use host::{HostReceiver, RuntimeHost};
-pub use orphans::reap_orphans;
 pub use replanner::Replanner;
 
 /// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.

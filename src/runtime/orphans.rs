@@ -10,7 +10,7 @@ use crate::system::process;
 ///
 /// # Errors
 /// Returns the system error if the signal handler cannot be installed.
-pub async fn reap_orphans() -> io::Result<()> {
+pub(super) async fn reap_orphans() -> io::Result<()> {
     let mut child_ended = signal(SignalKind::child())?;
     while child_ended.recv().await.is_some() {
         process::reap_orphans();

@@ -17,7 +17,7 @@ use crate::{
     engine::NewRun,
     journal::{JournalError, JournalWriter},
     llm::{Llm, OnDelta},
-    mcp::{Agents, CallContext, CallFuture, Host},
+    mcp::{Agents, CallContext, CallFuture, ClientHost},
     model::{
         AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, CheckpointKey,
         Elicitation, Event, Failure, FailureKind, Form, HumanDuration, Input, JsonObject, OnFailure, Origin, Plan,

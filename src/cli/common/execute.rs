@@ -1,26 +1,27 @@
-//! Drives a loaded plan to its end, and wires up the agents, the journal, the human, and the reporters.
+//! Executes a run with the outputs of a command: the screen, JSON lines, and the streamed answer.
 
 use std::{
-    collections::HashMap,
     io::IsTerminal,
     mem,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
-use serde_json::Value;
-
-use super::{files, llm_replanner::LlmReplanner, run_context::RunContext, run_options::RunOutputFormat};
+use super::{
+    args::OutputFormat,
+    exit::{print, print_json},
+    files,
+    run_context::RunContext,
+    run_options::RunOutputFormat,
+};
 use crate::{
+    Host,
     cli::{CliError, Exit},
     config::{AgentCatalog, AgentsFile},
-    engine::{self, NewRun, Rerun, Resumption},
-    journal::{self, Lease},
-    llm::Llm,
-    mcp::Pool,
-    model::{AgentId, AgentSpec, AttemptId, Plan, Record, RunId, Task, TaskId},
-    runtime::{self, Replanner, RunClock, RuntimeHost, Services, shutdown},
-    system::process,
+    engine::{NewRun, Rerun, synthesis::unfinished},
+    journal,
+    model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp},
+    runtime::{ResumableRun, RunClock, shutdown::RunStateAtExit},
     ui::{
         reporters::{
             Reporter,
@@ -31,7 +32,7 @@ use crate::{
         },
         terminal::screen::Screen,
     },
-    view::{RunResult, RunResultBuilder},
+    view::{self, RunResult},
 };
 
 /// A run to execute.
@@ -54,7 +55,7 @@ impl RunRequest {
     fn plan(&self) -> &Arc<Plan> {
         match self {
             Self::New { new_run, .. } | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
-            Self::Resume(resumable) => resumable.resumption.run.plan(),
+            Self::Resume(resumable) => resumable.run().plan(),
         }
     }
 
@@ -65,26 +66,6 @@ impl RunRequest {
             Self::New { .. } | Self::Rerun(_) => None,
         }
     }
-
-    /// Removes and returns the catalog from the planning of the goal. It is needed only once.
-    fn remove_catalog(&mut self) -> AgentCatalog {
-        match self {
-            Self::New { catalog, .. } => mem::take(catalog),
-            Self::Resume(_) | Self::Rerun(_) => AgentCatalog::new(),
-        }
-    }
-}
-
-/// A run of an earlier process, with its state from the journal.
-pub(crate) struct ResumableRun {
-    /// The lease of the run.
-    pub(crate) lease: Lease,
-    /// The events of the run.
-    pub(crate) records: Vec<Record>,
-    /// The checkpoints of its sessions.
-    pub(crate) sessions: HashMap<AgentId, Value>,
-    /// The state of the run.
-    pub(crate) resumption: Resumption,
 }
 
 /// A run that has ended.
@@ -97,131 +78,132 @@ pub(crate) struct FinishedRun {
     pub(crate) displayed: DisplayedAnswer,
 }
 
-/// Drives a run to its end. With [`RunOutputFormat::StreamJson`], the result is printed already.
+impl FinishedRun {
+    /// Prints the result of a run, except an answer that is completely shown already. Returns the exit code.
+    ///
+    /// # Errors
+    /// Fails if stdout cannot be written.
+    pub(crate) fn print(self, output: RunOutputFormat) -> Result<Exit, CliError> {
+        let Self { result, exit, displayed } = self;
+        if output == RunOutputFormat::Text
+            && result.has_structured_synthesis()
+            && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
+        {
+            // On stderr: if the answer is JSON, stdout must stay JSON.
+            message!("{notice}");
+        }
+        match output {
+            RunOutputFormat::Text if displayed == DisplayedAnswer::Complete => {}
+            // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
+            RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
+            RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
+            RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
+            // The last line of the stream was the result.
+            RunOutputFormat::StreamJson => {}
+        }
+        // The process ends, so its memory is freed at once rather than result by result.
+        mem::forget(result);
+        Ok(exit)
+    }
+}
+
+/// Prints the result of a run.
+///
+/// # Errors
+/// Fails if stdout cannot be written.
+pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Text => print_answer(&view::result_text(result)),
+        OutputFormat::Json => print_json(result),
+    }
+}
+
+/// Prints the answer. On a terminal, separates it from the messages before it.
+fn print_answer(answer: &str) -> Result<(), CliError> {
+    if std::io::stdout().is_terminal() {
+        print("\n")?;
+    }
+    print(answer)
+}
+
+/// Executes a run. With [`RunOutputFormat::StreamJson`], the result is printed already.
 ///
 /// # Errors
 /// Fails if a component that the run needs fails. A failed task is part of the result instead.
 pub(crate) async fn execute(
     context: RunContext,
-    agents: &AgentsFile,
-    mut work: RunRequest,
+    agents: AgentsFile,
+    request: RunRequest,
 ) -> Result<FinishedRun, CliError> {
     let RunContext { run, journal, screen, human, output, durability } = context;
-    let models = files::load_models(agents)?;
     let store = journal::store(&journal);
-    let journal = store.open_writer(durability)?;
-    // Held to the end, after the run's last event is durable.
-    let _lease = match work.resumable() {
-        // It was acquired before the run was read.
-        Some(_) => None,
-        None => Some(store.acquire_lease(&run)?),
-    };
-
-    let catalog = work.remove_catalog();
-    let (plan, resumable) = (work.plan(), work.resumable());
-    let events = resumable.map_or(0, |resumable| resumable.resumption.run.next_seq());
+    let plan = request.plan();
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
-    // Every request of an agent leaves an event, so no earlier process can have used this number.
-    let (host, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal), events + 1);
-    let options = files::pool_options(agents)?;
-    // A replan may use any agent.
-    let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
-    let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
-    let replanner = plan.replan.map(|_| LlmReplanner { agents: agents.clone(), catalog, options: options.clone() });
-    let (sessions, sampled) = resumable
-        .map(|resumable| (resumable.sessions.clone(), engine::sampling_usage(&resumable.records)))
-        .unwrap_or_default();
-    let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
-    let pool = Pool::new(used, options, Arc::clone(&host) as Arc<_>).with_sessions(sessions).with_sampling_usage(spent);
-    let last = resumable.map(|resumable| resumable.resumption.last_event_at);
-    let clock = RunClock::start_no_earlier_than(last.unwrap_or_default());
-    let services = Services {
-        journal: Arc::clone(&journal),
-        agents: Arc::new(pool),
-        llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
-        replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
-        human,
-        secrets: agents.secrets.clone(),
-        clock,
-    };
-    let print_hint = {
-        let (screen, run, human) = (screen.clone(), run.clone(), Arc::clone(&services.human));
-        move |resumable| {
-            human.discard_typed();
-            print_resume_hint(&screen, &run, resumable);
-        }
-    };
-    shutdown::listen_for_signals(&host, print_hint)
-        .map_err(|error| CliError::failed("cli::signals", "cannot listen for signals", error))?;
-    process::adopt_orphans();
-    let orphans = tokio::spawn(runtime::reap_orphans());
-    let mut control_queue = store.control_queue(&run);
-    let inputs = match &work {
-        RunRequest::Resume(_) => runtime::read_inputs(&mut *control_queue, None)?,
-        // No other process knows of the new run yet, so its control queue is empty.
-        RunRequest::New { .. } | RunRequest::Rerun(_) => Vec::new(),
-    };
-    let control_queue = tokio::spawn(runtime::forward_requests(control_queue, Arc::clone(&host)));
-    let lines = match output {
-        RunOutputFormat::StreamJson => Some(
-            store
-                .open_reader()
-                .map_err(JsonLinesError::from)
-                .and_then(|reader| JsonLines::start(reader, &run, events, std::io::stdout()))
-                .map_err(|error| CliError::failed("cli::output", "cannot print events", error))?,
-        ),
-        _ => None,
-    };
-    let answer = match output {
+    let resumable = request.resumable();
+    let clock = RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
+    let mut view = progress_reporter(&screen, &run, Arc::new(move || clock.now()));
+    let mut answer = match output {
         RunOutputFormat::Text if std::io::stdout().is_terminal() => streamed_answer_task(plan),
         _ => None,
-    };
-    let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
-    let mut reporters = ReporterSet {
-        merge: RunResultBuilder::new(&run),
-        answer,
-        view: progress_reporter(&screen, &run, Arc::new(move || clock.now())),
-        lines,
+    }
+    .map(|task| LiveAnswer::new(screen.clone(), task));
+    let mut lines = match output {
+        RunOutputFormat::StreamJson => {
+            let from_seq = resumable.map_or(0, ResumableRun::next_seq);
+            Some(JsonLines::start(Arc::clone(&store), &run, from_seq, std::io::stdout()).map_err(lines_error)?)
+        }
+        _ => None,
     };
 
-    let outcome = match work {
-        RunRequest::New { new_run, .. } => {
-            runtime::run(&run, new_run, services, (host, receiver), &mut reporters).await
-        }
-        RunRequest::Resume(ResumableRun { lease: _lease, records, resumption, .. }) => {
-            reporters.catch_up(&records);
-            drop(records);
-            let resumption = Resumption { inputs, ..resumption };
-            runtime::resume(&run, resumption, services, (host, receiver), &mut reporters).await
-        }
-        RunRequest::Rerun(rerun) => runtime::rerun(&run, rerun, services, (host, receiver), &mut reporters).await,
+    let mut builder = Host::builder()
+        .agents(agents)
+        .run_id(run.clone())
+        .journal(store)
+        .durability(durability)
+        .human(Arc::clone(&human))
+        .own_process({
+            let (screen, run) = (screen.clone(), run.clone());
+            move |state| {
+                human.discard_typed();
+                print_resume_hint(&screen, &run, state);
+            }
+        });
+    // Before the view, so that the end of an answer precedes the lines about it.
+    if let Some(answer) = &mut answer {
+        builder = builder.reporter(answer);
+    }
+    builder = builder.reporter(&mut *view);
+    if let Some(lines) = &mut lines {
+        builder = builder.reporter(lines);
+    }
+    let driven = match request {
+        RunRequest::New { new_run, catalog } => builder.catalog(catalog).build()?.run(new_run).await,
+        RunRequest::Rerun(rerun) => builder.build()?.rerun(rerun).await,
+        RunRequest::Resume(resumable) => builder.build()?.resume(resumable).await,
     };
-    control_queue.abort();
-    orphans.abort();
-    let ReporterSet { merge, answer, view: shown, lines } = reporters;
-    drop(shown);
+    drop(view);
     screen.flush();
-    let shown = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
-    outcome
-        .map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` stopped before its end"), error))?;
-    let result = merge.into_result();
+    let displayed = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
+    let result = driven?;
     if let Some(lines) = lines {
-        lines
-            .finish(&result)
-            .map_err(|error| CliError::failed("cli::output", "some events could not be printed", error))?;
+        lines.finish(&result).map_err(lines_error)?;
     }
     let exit = Exit::of_run(result.status, result.cause.as_ref());
-    Ok(FinishedRun { result, exit, displayed: shown })
+    Ok(FinishedRun { result, exit, displayed })
+}
+
+fn lines_error(error: JsonLinesError) -> CliError {
+    CliError::failed("cli::output", "some events could not be printed", error)
 }
 
 /// The longest wait at an immediate end for the last line to be written.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Prints how to resume the run, before the process ends immediately.
-fn print_resume_hint(screen: &Screen, run: &RunId, resumable: shutdown::RunStateAtExit) {
+fn print_resume_hint(screen: &Screen, run: &RunId, state: RunStateAtExit) {
     screen.hide();
-    if resumable == shutdown::RunStateAtExit::Unfinished {
+    if state == RunStateAtExit::Unfinished {
         screen.println(format!("stopped immediately; `kapell resume {}` resumes run {run}", run.short()));
     }
     let (written, done) = mpsc::channel();
@@ -241,59 +223,11 @@ fn streamed_answer_task(plan: &Plan) -> Option<TaskId> {
     plan.synthesis().filter(|_| !has_outputs).filter(is_text).map(|task| task.id.clone())
 }
 
-/// Returns the seed of the run's jitter. It only has to differ between runs, as IDs do.
-pub(crate) fn jitter_seed(run: &RunId) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    run.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// Returns a live view at `now` on a terminal, and a plain line reporter elsewhere.
 pub(crate) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -> Box<dyn Reporter> {
     if screen.capabilities().live {
         Box::new(LiveReporter::new(screen.clone(), run.clone(), now))
     } else {
         Box::new(PlainReporter::new(screen.clone(), run.clone(), files::time_zone()))
-    }
-}
-
-/// The reporters of a run and the builder of its result.
-struct ReporterSet {
-    merge: RunResultBuilder,
-    answer: Option<LiveAnswer>,
-    view: Box<dyn Reporter>,
-    lines: Option<JsonLines<std::io::Stdout>>,
-}
-
-impl Reporter for ReporterSet {
-    fn catch_up(&mut self, records: &[Record]) {
-        for record in records {
-            self.merge.apply_record(record);
-        }
-        self.view.catch_up(records);
-    }
-
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            self.merge.apply_record(record);
-        }
-        // Before the view, so that the end of an answer precedes the lines about it.
-        if let Some(answer) = &mut self.answer {
-            answer.report(records);
-        }
-        self.view.report(records);
-        if let Some(lines) = &mut self.lines {
-            lines.report(records);
-        }
-    }
-
-    fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
-        if let Some(answer) = &mut self.answer {
-            answer.report_delta(attempt, text);
-        }
-        if let Some(lines) = &mut self.lines {
-            lines.report_delta(attempt, text);
-        }
     }
 }

@@ -12,6 +12,7 @@ use miette::{MietteHandler, MietteHandlerOpts, ReportHandler};
 use serde::Serialize;
 
 use crate::{
+    HostError,
     config::Diagnostics,
     journal::{self, JournalError, RecoveryScan},
     llm::EndpointError,
@@ -135,6 +136,31 @@ pub enum CliError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl From<HostError> for CliError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Journal(error) => Self::Journal(error),
+            HostError::Ended { run, status } => Self::usage(
+                "cli::nothing_to_resume",
+                format!("run `{run}` has already ended: {status}"),
+                format!(
+                    "`kapell runs show {run}` shows its outcome; `kapell retry {run} --from TASK` reruns a part of it"
+                ),
+            ),
+            HostError::Model(source) => {
+                Self::failed("cli::invalid_model", "a language model of the agents file is not usable", source)
+            }
+            HostError::Signals(source) => Self::failed("cli::signals", "termination signals cannot be handled", source),
+            HostError::Fold { run, source } => {
+                Self::failed("cli::invalid_run", format!("run `{run}` cannot be read"), source)
+            }
+            HostError::Unfinished { run, source } => {
+                Self::failed("cli::run_failed", format!("run `{run}` stopped before its end"), source)
+            }
+        }
+    }
 }
 
 impl CliError {

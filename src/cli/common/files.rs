@@ -9,15 +9,17 @@ use std::{
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::{
+    args::{AgentsArg, JournalArg},
+    logging::mask_in_diagnostics,
+};
 use crate::{
-    cli::{AgentsArg, CliError, JournalArg, mask_in_diagnostics},
+    cli::CliError,
     config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan},
     engine::Run,
     journal::{self, JournalLocation, JournalReader, Store},
     llm::Models,
-    mcp::{Options, SamplingSupport, UnreachablePolicy},
     model::{ParamsFile, Record, RunId, Timestamp},
-    runtime::AgentProbe,
     system::clock,
     view::time::DisplayContext,
 };
@@ -99,15 +101,6 @@ pub(crate) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, 
     Ok((given, file))
 }
 
-/// Returns the tools of each agent, or the reason why connecting failed.
-pub(crate) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
-    let offered = |probe: AgentProbe| {
-        let info = probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
-        (probe.agent, info)
-    };
-    found.into_iter().map(offered).collect()
-}
-
 /// Returns the location of the journal.
 ///
 /// # Errors
@@ -140,23 +133,13 @@ pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf
     journal.companion_directory("plans").join(format!("{run}.yaml"))
 }
 
-/// A run as the journal has it.
-pub(crate) struct LoadedRun {
-    /// The events of the run.
-    pub(crate) records: Vec<Record>,
-    /// The fold of the events.
-    pub(crate) run: Run,
-}
-
 /// Reads the events of a run and folds them.
 ///
 /// # Errors
 /// Fails if the events cannot be read or cannot be folded into a run.
-pub(crate) fn load_run(reader: &dyn JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
+pub(crate) fn load_run(reader: &dyn JournalReader, run: &RunId) -> Result<Run, CliError> {
     let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
-    let fold = Run::fold(&records);
-    let fold = fold.map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))?;
-    Ok(LoadedRun { records, run: fold })
+    Run::fold(&records).map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))
 }
 
 /// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.
@@ -170,28 +153,6 @@ pub(crate) fn detached_log_path(journal: &JournalLocation, run: &RunId) -> PathB
 /// Fails if the configuration of a model can never work.
 pub(crate) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
     Ok(Models::new(agents.models.iter().cloned())?)
-}
-
-/// Returns the options for connecting to agents. Commands that only list tools announce the same models as a run, since
-/// some agents offer a tool only if a model is available.
-///
-/// # Errors
-/// Fails if the platform has no directory for the agents' logs.
-pub(crate) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
-    let state = journal::state_directory()?;
-    let sampling = match agents.models.as_slice() {
-        [] => SamplingSupport::Off,
-        models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
-        _ => SamplingSupport::Plain,
-    };
-    Ok(Options {
-        log_dir: state.join("agents"),
-        era_cache: Some(state.join("eras.json")),
-        unreachable: UnreachablePolicy::default(),
-        sampling,
-        client_name: env!("CARGO_PKG_NAME").into(),
-        client_version: env!("CARGO_PKG_VERSION").into(),
-    })
 }
 
 /// Returns the current time and the time zone of the person at the command line.

@@ -9,7 +9,7 @@ use crate::{
     llm::Models,
     model::GoalPlanning,
     planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan},
-    runtime::discover,
+    runtime::{self, discover},
     system::files::{create_own_directory, write_private},
     ui::terminal::screen::Screen,
     view::text::{count_text, format_elapsed, printable},
@@ -105,7 +105,7 @@ impl GoalRequest<'_> {
 
     /// Returns the tools of each agent. An agent that does not answer is reported and left out.
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
-        let options = files::pool_options(self.agents)?;
+        let options = runtime::connect_options(self.agents, None)?;
         let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
         for probe in &found {
             if let Err(failure) = &probe.result {
@@ -113,7 +113,7 @@ impl GoalRequest<'_> {
                 self.screen.println(format!("planning without agent `{}`: {why}", probe.agent));
             }
         }
-        Ok(files::to_catalog(found))
+        Ok(runtime::to_catalog(found))
     }
 
     fn report_progress(&self, progress: PlanningProgress) {

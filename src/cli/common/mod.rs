@@ -1,12 +1,13 @@
 //! What several commands share.
 
+pub(crate) mod args;
 pub(crate) mod command_target;
 pub(crate) mod detach;
 pub(crate) mod execute;
 pub(crate) mod exit;
 pub(crate) mod files;
 pub(crate) mod goal;
-pub(crate) mod llm_replanner;
+pub(crate) mod logging;
 pub(crate) mod remote_run;
 pub(crate) mod run_context;
 pub(crate) mod run_options;

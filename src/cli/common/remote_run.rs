@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
+use super::args::JournalArg;
 use super::{files, run_options::not_a_person};
 use crate::{
-    cli::{CliError, JournalArg},
+    cli::CliError,
     journal::{ControlRequest, JournalError, JournalReader, RunSummary, Store},
     model::RunId,
     system::process::RequestSender,

@@ -7,7 +7,6 @@ use crate::{
     cli::CliError,
     journal::{Durability, JournalLocation},
     model::RunId,
-    system::clock,
     ui::{human::Human, terminal::screen::Screen},
 };
 
@@ -42,11 +41,6 @@ impl RunContext {
         let human = options.build_human(&screen, &run, interaction)?;
         Ok(Self { run, journal, screen, human, output: options.output, durability: options.durability })
     }
-}
-
-/// Returns a new run ID, which contains the current time.
-pub(crate) fn new_run_id() -> RunId {
-    RunId::from(clock::new_id().to_string())
 }
 
 /// Opens the screen, which shows everything but results.

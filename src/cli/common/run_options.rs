@@ -1,20 +1,15 @@
 //! The options of all commands that drive a run: who answers questions, what is printed, and how durable the journal
 //! is.
 
-use std::{io::IsTerminal, mem, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
 
-use super::{
-    execute::FinishedRun,
-    exit::{print, print_json},
-};
 use crate::{
-    cli::{CliError, Exit, OutputFormat},
+    cli::CliError,
     config::{self, Diagnostics},
-    engine::synthesis::unfinished,
     journal::Durability,
-    model::{RunId, RunStatus},
+    model::RunId,
     system::process::RequestSender,
     ui::{
         answers::{
@@ -22,10 +17,8 @@ use crate::{
             rules::AnswerRules,
         },
         human::Human,
-        reporters::live_answer::DisplayedAnswer,
         terminal::{prompter::TerminalPrompter, screen::Screen},
     },
-    view::{self, RunResult},
 };
 
 #[derive(Debug, Clone, Args)]
@@ -126,33 +119,6 @@ impl RunOptions {
             .map_err(|invalid| Diagnostics::for_file(&name, "answers::invalid_rule", invalid.to_string()))?;
         Ok(Some(answers))
     }
-
-    /// Prints the result of a run, except an answer that is completely shown already. Returns the exit code.
-    ///
-    /// # Errors
-    /// Fails if stdout cannot be written.
-    pub(crate) fn print_run(&self, finished: FinishedRun) -> Result<Exit, CliError> {
-        let FinishedRun { result, exit, displayed: shown } = finished;
-        if self.output == RunOutputFormat::Text
-            && result.has_structured_synthesis()
-            && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
-        {
-            // On stderr: if the answer is JSON, stdout must stay JSON.
-            message!("{notice}");
-        }
-        match self.output {
-            RunOutputFormat::Text if shown == DisplayedAnswer::Complete => {}
-            // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
-            RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
-            RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
-            RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
-            // The last line of the stream was the result.
-            RunOutputFormat::StreamJson => {}
-        }
-        // The process ends, so its memory is freed at once rather than result by result.
-        mem::forget(result);
-        Ok(exit)
-    }
 }
 
 /// Checks that this process does not belong to an agent.
@@ -170,23 +136,4 @@ pub(crate) fn not_a_person(reason: &str) -> CliError {
         format!("this process must not answer on behalf of a person: {reason}"),
         "run the command in your own terminal",
     )
-}
-
-/// Prints the result of a run.
-///
-/// # Errors
-/// Fails if stdout cannot be written.
-pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
-    match format {
-        OutputFormat::Text => print_answer(&view::result_text(result)),
-        OutputFormat::Json => print_json(result),
-    }
-}
-
-/// Prints the answer. On a terminal, separates it from the messages before it.
-fn print_answer(answer: &str) -> Result<(), CliError> {
-    if std::io::stdout().is_terminal() {
-        print("\n")?;
-    }
-    print(answer)
 }

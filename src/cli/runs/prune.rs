@@ -6,8 +6,9 @@ use clap::{ArgGroup, Args};
 
 use crate::{
     cli::{
-        CliError, Exit, JournalArg, OutputFormat,
+        CliError, Exit,
         common::{
+            args::{JournalArg, OutputFormat},
             exit::{print, print_json},
             files,
         },

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::timeouts::{CallTimeouts, TimeoutKind};
 use crate::{
-    mcp::{host::Host, requests::open_calls::CallState},
+    mcp::{host::ClientHost, requests::open_calls::CallState},
     model::{AgentId, Failure, FailureKind, Progress, StartAttempt},
 };
 
@@ -16,7 +16,7 @@ pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A guard that enforces the timeouts of one call.
 pub(crate) struct CallGuard {
-    host: Arc<dyn Host>,
+    host: Arc<dyn ClientHost>,
     agent: AgentId,
     tool: Arc<str>,
     cancel: CancellationToken,
@@ -58,7 +58,7 @@ enum CallWakeup<T> {
 
 impl CallGuard {
     /// Creates a guard; both limits of `request` start now.
-    pub(crate) fn new(request: &StartAttempt, host: Arc<dyn Host>, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(request: &StartAttempt, host: Arc<dyn ClientHost>, cancel: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
             host,

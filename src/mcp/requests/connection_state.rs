@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        host::Host,
+        host::ClientHost,
         message::{
             codec::{ExpectedResult, PendingRequests},
             failure,
@@ -53,7 +53,7 @@ pub(crate) struct ConnectionState {
     /// The agent at the other end.
     pub(crate) agent: AgentId,
     /// The host that answers the requests of the agent.
-    pub(crate) host: Arc<dyn Host>,
+    pub(crate) host: Arc<dyn ClientHost>,
     /// The calls in flight.
     pub(crate) calls: OpenCalls,
     /// Cancelled when nothing more can arrive over the connection.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rmcp::model::{InitializeResult, RequestId};
 
 use crate::{
-    mcp::{checkpoint::SessionCheckpoint, host::Host},
+    mcp::{checkpoint::SessionCheckpoint, host::ClientHost},
     model::{AgentId, CheckpointKey},
     system::clock,
 };
@@ -25,7 +25,7 @@ const ID_BLOCK_SIZE: i64 = 1_000;
 /// The session of one connection.
 pub(crate) struct Session {
     pub(crate) agent: AgentId,
-    pub(crate) host: Arc<dyn Host>,
+    pub(crate) host: Arc<dyn ClientHost>,
     /// The endpoint if its server outlives the host. Other sessions are not saved.
     endpoint_url: Option<String>,
     /// The ID of the next request, for calls and for rmcp.
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Creates a session without an ID, for connections over stdio.
-    pub(crate) fn without_id(agent: AgentId, host: Arc<dyn Host>) -> Self {
+    pub(crate) fn without_id(agent: AgentId, host: Arc<dyn ClientHost>) -> Self {
         Self {
             agent,
             host,
@@ -58,7 +58,7 @@ impl Session {
 
     /// Creates a session over Streamable HTTP, whose ID the handshake may set. The session is saved if `kept_at` is the
     /// URL of a server that outlives the host.
-    pub(crate) fn over_http(agent: AgentId, host: Arc<dyn Host>, kept_at: Option<String>) -> Self {
+    pub(crate) fn over_http(agent: AgentId, host: Arc<dyn ClientHost>, kept_at: Option<String>) -> Self {
         // Some servers repeat the events of one session in another, so the IDs must differ between sessions. They stay
         // below 2^30 because some servers only support 32 bits.
         let random = clock::new_id().into_bytes();
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// Creates a session from the checkpoint of an earlier process.
-    pub(crate) fn resumed(agent: AgentId, host: Arc<dyn Host>, checkpoint: SessionCheckpoint) -> Self {
+    pub(crate) fn resumed(agent: AgentId, host: Arc<dyn ClientHost>, checkpoint: SessionCheckpoint) -> Self {
         Self {
             endpoint_url: Some(checkpoint.url.clone()),
             next_request: AtomicI64::new(checkpoint.next_request),
@@ -170,7 +170,7 @@ mod tests {
     struct SlowHost(Arc<Mutex<Checkpoints>>);
 
     #[async_trait::async_trait]
-    impl Host for SlowHost {
+    impl ClientHost for SlowHost {
         async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
             Answer::Cancel
         }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     mcp::{
         checkpoint::SessionCheckpoint,
-        host::Host,
+        host::ClientHost,
         options::{Options, SamplingSupport},
         process::{
             child::{Child, PipePurpose},
@@ -39,7 +39,7 @@ use crate::{
 /// The state that all agents of a run share.
 pub(crate) struct PoolShared {
     pub(crate) options: Options,
-    pub(crate) host: Arc<dyn Host>,
+    pub(crate) host: Arc<dyn ClientHost>,
     /// Cancelled when the run is over. Afterwards, no connection can be opened.
     pub(crate) closed: CancellationToken,
     pub(crate) eras: EraCache,
@@ -113,7 +113,7 @@ impl AgentConnections {
     }
 
     /// Returns the host that answers the agent's requests.
-    pub(crate) fn host(&self) -> Arc<dyn Host> {
+    pub(crate) fn host(&self) -> Arc<dyn ClientHost> {
         self.pool.host.clone()
     }
 

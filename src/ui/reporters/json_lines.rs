@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::reporter::Reporter;
 use crate::{
-    journal::{JournalError, JournalReader},
+    journal::{JournalError, Store},
     model::{AttemptId, Record, RunId},
     view::{RunResult, text::safe_json},
 };
@@ -53,20 +53,15 @@ pub struct JsonLines<W> {
 }
 
 impl<W: Write + Send + 'static> JsonLines<W> {
-    /// Starts to print the events of `run`, from sequence number `from_seq`.
+    /// Starts to print the events of `run` in `store`, from sequence number `from_seq`.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
-        reader: Box<dyn JournalReader>,
-        run: &RunId,
-        from_seq: u64,
-        output: W,
-    ) -> Result<Self, JsonLinesError> {
+    pub fn start(store: Arc<dyn Store>, run: &RunId, from_seq: u64, output: W) -> Result<Self, JsonLinesError> {
         let run = run.clone();
         let (durable, seen) = watch::channel(from_seq);
         let heard = Arc::<Mutex<PendingDeltas>>::default();
-        let source = LineSource { reader, run, from_seq, durable_seq: seen, pending: Arc::clone(&heard) };
+        let source = LineSource { store, run, from_seq, durable_seq: seen, pending: Arc::clone(&heard) };
         let writer = thread::Builder::new()
             .name("json lines".into())
             .spawn(move || copy_lines(source, BufWriter::new(output)))
@@ -171,7 +166,7 @@ struct ResultLine<'a> {
 
 /// The source of the lines.
 struct LineSource {
-    reader: Box<dyn JournalReader>,
+    store: Arc<dyn Store>,
     run: RunId,
     /// The first event to print. The journal may be far ahead when the thread starts.
     from_seq: u64,
@@ -181,11 +176,13 @@ struct LineSource {
 
 /// Copies lines until the sender is dropped. Returns `None` if the reader closed the output.
 fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<Option<W>, JsonLinesError> {
-    let LineSource { reader, run, from_seq: mut next, durable_seq: mut durable, pending: heard } = source;
+    let LineSource { store, run, from_seq: mut next, durable_seq: mut durable, pending: heard } = source;
+    // Checked before reading, so that all events that were durable at the end are printed.
+    let mut more = block_on(durable.changed()).is_ok();
+    // A new journal is there only when the run has begun.
+    let reader = store.open_reader()?;
     let mut records = reader.raw_records(&run, next);
     loop {
-        // Checked before reading, so that all events that were durable at the end are printed.
-        let more = block_on(durable.changed()).is_ok();
         // Drained before reading the position, so that all events before a piece are known.
         let pieces = heard.lock().drain();
         let until = *durable.borrow();
@@ -216,6 +213,7 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
                 Err(error) => ignore_closed_pipe(Err(error.into_error())),
             };
         }
+        more = block_on(durable.changed()).is_ok();
     }
 }
 
@@ -239,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        journal::{Durability, MemoryJournal, Store as _, samples},
+        journal::{Durability, MemoryJournal, samples},
         view::run_result,
     };
 
@@ -248,7 +246,7 @@ mod tests {
         let store = MemoryJournal::default();
         let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
-        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, output).expect("starts");
+        let mut lines = JsonLines::start(Arc::new(store.clone()), &run, 0, output).expect("starts");
         let events = samples::sample_run();
         for part in events.chunks(4) {
             block_on(journal.append(&run, part.into())).expect("appends");
@@ -282,8 +280,8 @@ mod tests {
         let (durable, seen) = watch::channel(0);
         durable.send_replace(events.len() as u64);
         drop(durable);
-        let reader = store.open_reader().expect("opens");
-        let source = LineSource { reader, run, from_seq: 0, durable_seq: seen, pending: Arc::default() };
+        let source =
+            LineSource { store: Arc::new(store), run, from_seq: 0, durable_seq: seen, pending: Arc::default() };
         let output = copy_lines(source, BufWriter::new(Vec::new())).expect("prints").expect("somebody reads");
         assert_eq!(output.iter().filter(|byte| **byte == b'\n').count(), events.len());
     }
@@ -305,8 +303,8 @@ mod tests {
         let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
         let (release, held) = mpsc::channel();
-        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, HeldWriter(held, Vec::new()))
-            .expect("starts");
+        let mut lines =
+            JsonLines::start(Arc::new(store.clone()), &run, 0, HeldWriter(held, Vec::new())).expect("starts");
         let events = samples::sample_run();
         for event in &events {
             let part = std::slice::from_ref(event);
@@ -323,7 +321,7 @@ mod tests {
         let store = MemoryJournal::default();
         let journal = store.open_writer(Durability::Normal).expect("opens");
         let run = samples::sample_run_id();
-        let mut lines = JsonLines::start(store.open_reader().expect("opens"), &run, 0, Vec::new()).expect("starts");
+        let mut lines = JsonLines::start(Arc::new(store.clone()), &run, 0, Vec::new()).expect("starts");
         let events = samples::sample_run();
         let (first, second) = events.split_at(2);
         let turn = AttemptId { task: "answer".into(), number: 1 };

@@ -22,7 +22,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("planner", &["model", "config", "json_schema", "llm"]),
     // History and JSON lines show the contents of the journal, and read it themselves.
     ("ui", &["model", "engine", "view", "json_schema", "journal", "system"]),
-    ("runtime", &["model", "expression", "engine", "view", "config", "journal", "mcp", "llm", "ui", "demo", "system"]),
+    (
+        "runtime",
+        &[
+            "model",
+            "expression",
+            "engine",
+            "view",
+            "config",
+            "journal",
+            "mcp",
+            "llm",
+            "planner",
+            "ui",
+            "demo",
+            "system",
+        ],
+    ),
     (
         "cli",
         &[

@@ -18,7 +18,7 @@ use axum::{
 };
 use futures::future::{BoxFuture, join_all};
 use kapell::{
-    mcp::{Agents as _, CallContext, Host, Options, Pool, SamplingSupport, UnreachablePolicy},
+    mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
         Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
@@ -113,7 +113,7 @@ impl EchoHost {
 }
 
 #[async_trait::async_trait]
-impl Host for EchoHost {
+impl ClientHost for EchoHost {
     async fn elicit(&self, _: Origin, elicitation: Elicitation) -> Answer {
         self.elicited.lock().unwrap().push(elicitation);
         self.answer.clone()

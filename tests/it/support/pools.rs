@@ -9,7 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use kapell::{
-    mcp::{Host, Options, Pool, SamplingSupport, UnreachablePolicy},
+    mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
         Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol,
@@ -113,7 +113,7 @@ impl Drop for NotifyOnDrop<'_> {
 }
 
 #[async_trait::async_trait]
-impl Host for RecordingHost {
+impl ClientHost for RecordingHost {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
         let thinking = {
             let mut told = self.record.lock().unwrap();

@@ -7,13 +7,14 @@ use axum::serve::ListenerExt as _;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
 
-use super::{DemoError, server::DemoServer, sessions::ResumableSessions};
+use super::sessions::ResumableSessions;
+use crate::demo::{DemoError, server::DemoServer};
 
 /// Serves on `port` until the process ends, and prints the address on standard error.
 ///
 /// # Errors
 /// Returns an error if the port is not available.
-pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError> {
+pub(crate) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DemoError::Listen { port, source })?;
     let address = listener.local_addr().map_err(|source| DemoError::Listen { port, source })?;
@@ -26,7 +27,7 @@ pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError
 ///
 /// # Errors
 /// Returns an error if the listener fails permanently.
-pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
+pub(crate) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
     let service = StreamableHttpService::new(
         move || Ok(server.for_new_session()),
         Arc::new(ResumableSessions::new()),

@@ -1,23 +1,22 @@
 //! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
 
-use super::files;
+use super::{Replanner, discover, discover::to_catalog};
 use crate::{
     config::{AgentCatalog, AgentsFile},
     llm::Llm,
     mcp::Options,
     model::{ChatError, Failure, FailureKind, PlanPatch, ReplanRequest},
     planner::{self, PlanError, PlanningContext},
-    runtime::{Replanner, discover},
 };
 
 /// A replanner that lets the language model change pending tasks.
-pub(crate) struct LlmReplanner {
+pub(super) struct LlmReplanner {
     /// The agents that can be used.
-    pub(crate) agents: AgentsFile,
+    pub(super) agents: AgentsFile,
     /// The tools that agents offered when the run's goal was planned.
-    pub(crate) catalog: AgentCatalog,
+    pub(super) catalog: AgentCatalog,
     /// The options for connecting to the other agents.
-    pub(crate) options: Options,
+    pub(super) options: Options,
 }
 
 #[async_trait::async_trait]
@@ -38,7 +37,7 @@ impl LlmReplanner {
             known.insert(agent.clone(), info.as_ref().map(|info| (**info).clone()).map_err(Clone::clone));
         }
         let unknown = self.agents.agents.values().filter(|agent| !known.contains_key(&agent.id)).cloned().collect();
-        known.extend(files::to_catalog(discover(unknown, self.options.clone(), &self.agents.secrets).await));
+        known.extend(to_catalog(discover(unknown, self.options.clone(), &self.agents.secrets).await));
         known.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
         known
     }

@@ -5,7 +5,7 @@ use rmcp::model::{ElicitationSchema, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::demo::{
     call::{DemoCall, DemoToolResult, ElicitOutcome, ToolQuestion, ToolStop},
     effects::EffectLog,
     fingerprint::fingerprint,
@@ -83,7 +83,7 @@ enum BookingStatus {
 }
 
 /// Returns the tools of the agent.
-pub(super) fn tools() -> Vec<Tool> {
+pub(crate) fn tools() -> Vec<Tool> {
     let annotations = ToolAnnotations::with_title("Book a trip")
         .read_only(false)
         .destructive(false)
@@ -140,7 +140,7 @@ impl TripOffer {
 }
 
 /// Executes `book_trip`.
-pub(super) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let arguments: BookTripArguments = call.arguments()?;
     let city = arguments.city.trim();
     if city.is_empty() {

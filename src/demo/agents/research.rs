@@ -6,11 +6,11 @@ use rmcp::model::{LoggingLevel, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::library::{self, ReadingItem};
+use crate::demo::{
     call::{DemoCall, DemoToolResult, SampleOutcome, SamplePrompt, ToolQuestion, ToolStop},
     effects::EffectLog,
     fingerprint::fingerprint,
-    library::{self, ReadingItem},
 };
 
 /// The default delay before each finding.
@@ -54,7 +54,7 @@ struct ResearchResult {
 }
 
 /// Returns the tools of the agent.
-pub(super) fn tools() -> Vec<Tool> {
+pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "research",
@@ -72,7 +72,7 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 /// Executes `research`.
-pub(super) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let arguments: ResearchArguments = call.arguments()?;
     let topic = arguments.topic.trim();
     if topic.is_empty() {

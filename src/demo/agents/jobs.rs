@@ -9,7 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{documents::DocumentError, fingerprint::fingerprint};
+use super::documents::DocumentError;
+use crate::demo::fingerprint::fingerprint;
 
 /// The prefix of job URIs.
 const SCHEME: &str = "bindery:///";
@@ -18,7 +19,7 @@ const STEPS: u64 = 4;
 
 /// The jobs in one directory, with one file each.
 #[derive(Debug, Clone)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     directory: PathBuf,
 }
 
@@ -33,16 +34,16 @@ struct Job {
 
 /// The parameters of a new job.
 #[derive(Debug)]
-pub(super) struct JobRequest {
-    pub(super) title: String,
-    pub(super) duration: Duration,
+pub(crate) struct JobRequest {
+    pub(crate) title: String,
+    pub(crate) duration: Duration,
     /// Whether the job fails at its end.
-    pub(super) fails: bool,
+    pub(crate) fails: bool,
 }
 
 /// The progress of a job.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct JobProgress {
+pub(crate) struct JobProgress {
     title: String,
     status: &'static str,
     done: u64,
@@ -51,7 +52,7 @@ pub(super) struct JobProgress {
 
 impl Jobs {
     /// Creates the job store in the `jobs` folder of `directory`.
-    pub(super) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: PathBuf) -> Self {
         Self { directory: directory.join("jobs") }
     }
 
@@ -59,7 +60,7 @@ impl Jobs {
     ///
     /// # Errors
     /// Returns an error if the directory cannot be used.
-    pub(super) async fn start(&self, order: JobRequest) -> Result<String, DocumentError> {
+    pub(crate) async fn start(&self, order: JobRequest) -> Result<String, DocumentError> {
         let began = now();
         let number = fingerprint(&[&order.title, &began.to_string(), &std::process::id().to_string()]);
         let name = format!("{number:016x}");
@@ -77,7 +78,7 @@ impl Jobs {
     ///
     /// # Errors
     /// Returns an error if the job does not exist or the directory cannot be used.
-    pub(super) async fn progress(&self, uri: &str) -> Result<JobProgress, DocumentError> {
+    pub(crate) async fn progress(&self, uri: &str) -> Result<JobProgress, DocumentError> {
         let unknown = || DocumentError::Unknown { uri: uri.to_owned() };
         let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         let name = uri.strip_prefix(SCHEME).filter(is_name).ok_or_else(unknown)?;

@@ -5,13 +5,13 @@ use serde::Serialize;
 
 /// A recommended book or article.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(super) struct ReadingItem {
+pub(crate) struct ReadingItem {
     /// The title.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// The author and the year of publication.
-    pub(super) source: String,
+    pub(crate) source: String,
     /// A short description.
-    pub(super) note: String,
+    pub(crate) note: String,
 }
 
 /// The keywords of a shelf and its books, best first.
@@ -103,7 +103,7 @@ const SHELVES: &[Shelf] = &[
 ];
 
 /// Returns up to `limit` books on `topic`, best first. Without a matching shelf, returns a generic one.
-pub(super) fn find_books(topic: &str, limit: usize) -> Vec<ReadingItem> {
+pub(crate) fn find_books(topic: &str, limit: usize) -> Vec<ReadingItem> {
     let wanted = topic.to_lowercase();
     let shelf = SHELVES.iter().find(|(words, _)| words.iter().any(|word| wanted.contains(word)));
     match shelf {

@@ -4,9 +4,9 @@ use rmcp::model::{Resource, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::documents::{Document, DocumentError, DocumentFormat, Documents};
+use crate::demo::{
     call::{DemoCall, DemoToolResult, ToolStop},
-    documents::{Document, DocumentError, DocumentFormat, Documents},
     effects::EffectLog,
 };
 
@@ -61,7 +61,7 @@ struct FetchedDocument {
 }
 
 /// Returns the tools of the agent.
-pub(super) fn tools() -> Vec<Tool> {
+pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "store_document",
@@ -89,14 +89,14 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 /// Returns the MCP resource of a document.
-pub(super) fn resource(document: &Document) -> Resource {
+pub(crate) fn resource(document: &Document) -> Resource {
     Resource::new(document.uri(), document.name.clone())
         .with_mime_type(document.format.media_type())
         .with_size(document.bytes)
 }
 
 /// Executes `store_document`.
-pub(super) async fn store(
+pub(crate) async fn store(
     call: &DemoCall,
     documents: &Documents,
     effects: &EffectLog,
@@ -116,7 +116,7 @@ pub(super) async fn store(
 }
 
 /// Executes `fetch_document`.
-pub(super) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<DemoToolResult, ToolStop> {
     let arguments: FetchArguments = call.arguments()?;
     call.pause(arguments.delay_ms).await?;
     let (document, text) = documents.read(&arguments.uri).await?;

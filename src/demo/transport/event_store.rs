@@ -17,7 +17,7 @@ const MAX_EVENTS: usize = 50_000;
 
 /// The event store. Clones share the same store.
 #[derive(Clone)]
-pub(super) struct EventLog {
+pub(crate) struct EventLog {
     // All sessions write and all resumed streams read the state, each for microseconds and never across an await.
     log: Arc<Mutex<EventLogState>>,
     /// Notifies subscribers about new events.
@@ -41,7 +41,7 @@ enum NextEvent {
 }
 
 impl EventLog {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_limit(MAX_EVENTS)
     }
 
@@ -52,7 +52,7 @@ impl EventLog {
 
     /// Returns the events of `stream_id` from number `from` up to the response, including future ones. The stream ends
     /// when it is removed from the store.
-    pub(super) fn subscribe(&self, stream_id: String, from: usize) -> EventStream {
+    pub(crate) fn subscribe(&self, stream_id: String, from: usize) -> EventStream {
         let (log, mut added) = (self.log.clone(), self.added.subscribe());
         Box::pin(stream! {
             let mut position = from;
@@ -75,7 +75,7 @@ impl EventLog {
     }
 
     /// Removes a stream, which ends its subscribers.
-    pub(super) fn remove_stream(&self, stream_id: &str) {
+    pub(crate) fn remove_stream(&self, stream_id: &str) {
         self.log.lock().remove_stream(stream_id);
         self.added.send_replace(());
     }

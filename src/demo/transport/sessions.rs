@@ -24,13 +24,13 @@ const PRIMING_ID: &str = "0";
 /// before the client opened it, such as early log messages. The event store is not shared with rmcp (`event_store`
 /// stays `None`), because rmcp would also use it for modern requests. Those would then continue after their client
 /// disconnects.
-pub(super) struct ResumableSessions {
+pub(crate) struct ResumableSessions {
     local: LocalSessionManager,
     events: EventLog,
 }
 
 impl ResumableSessions {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let events = EventLog::new();
         let mut local = LocalSessionManager::default().with_event_store(Arc::new(events.clone()));
         local.session_config.keep_alive = Some(SESSION_IDLE_TIMEOUT);

@@ -9,13 +9,13 @@ use rmcp::{ServiceExt as _, service::ServerInitializeError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::{DemoError, server::DemoServer};
+use crate::demo::{DemoError, server::DemoServer};
 
 /// Serves the client until `input` ends.
 ///
 /// # Errors
 /// Returns an error if the client does not start with a valid MCP handshake.
-pub(super) async fn serve<R, W>(server: DemoServer, input: R, output: W) -> Result<(), DemoError>
+pub(crate) async fn serve<R, W>(server: DemoServer, input: R, output: W) -> Result<(), DemoError>
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,

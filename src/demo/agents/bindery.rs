@@ -11,10 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{DemoCall, DemoToolResult, ToolStop, into_response},
     documents::Documents,
-    effects::EffectLog,
     jobs::{JobRequest, Jobs},
+};
+use crate::demo::{
+    call::{DemoCall, DemoToolResult, ToolStop, into_response},
+    effects::EffectLog,
 };
 
 /// The shelves that counting reports as its progress.
@@ -71,7 +73,7 @@ struct DocumentCount {
 }
 
 /// Returns the tools of the agent.
-pub(super) fn tools() -> Vec<Tool> {
+pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "bind_documents",
@@ -108,7 +110,7 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 /// Executes `bind_documents`.
-pub(super) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let BindArguments { title, delay_ms, fails } = call.arguments()?;
     let order = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
     effects.record("bindery", call).await?;
@@ -118,7 +120,7 @@ pub(super) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> R
 }
 
 /// Executes `count_documents` while the caller waits.
-pub(super) async fn count(
+pub(crate) async fn count(
     call: &DemoCall,
     documents: &Documents,
     effects: &EffectLog,
@@ -136,7 +138,7 @@ pub(super) async fn count(
 ///
 /// # Errors
 /// Returns an error if the arguments are invalid or the effect cannot be recorded.
-pub(super) async fn count_as_task(
+pub(crate) async fn count_as_task(
     call: &DemoCall,
     documents: &Documents,
     effects: &EffectLog,

@@ -6,19 +6,19 @@ use std::{io, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::fingerprint;
+use crate::demo::fingerprint::fingerprint;
 
 /// The prefix of document URIs.
 const SCHEME: &str = "archive:///";
 /// The maximum size of a document in bytes, well below the size of a message.
-pub(super) const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// The maximum length of the readable part of a file name, in characters.
 const MAX_SLUG_CHARS: usize = 60;
 
 /// The format of a document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum DocumentFormat {
+pub(crate) enum DocumentFormat {
     /// Markdown.
     #[default]
     Markdown,
@@ -40,7 +40,7 @@ impl DocumentFormat {
     }
 
     /// Returns the media type of the format.
-    pub(super) fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Markdown => "text/markdown",
             Self::Text => "text/plain",
@@ -51,25 +51,25 @@ impl DocumentFormat {
 
 /// The metadata of a stored document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// The file name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The format.
-    pub(super) format: DocumentFormat,
+    pub(crate) format: DocumentFormat,
     /// The size in bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Document {
     /// Returns the URI of the document.
-    pub(super) fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("{SCHEME}{}", self.name)
     }
 }
 
 /// An error of storing or reading a document.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DocumentError {
+pub(crate) enum DocumentError {
     #[error("the document has {bytes} bytes: at most {MAX_BYTES} are kept")]
     TooLarge { bytes: usize },
     #[error("`{uri}` is not the address of a document: expected `{SCHEME}NAME`, as `store_document` returned it")]
@@ -82,13 +82,13 @@ pub(super) enum DocumentError {
 
 /// The document store of the archive.
 #[derive(Debug, Clone)]
-pub(super) struct Documents {
+pub(crate) struct Documents {
     directory: PathBuf,
 }
 
 impl Documents {
     /// Creates the store in `directory`. Defaults to the platform's directory for application state.
-    pub(super) fn new(directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(directory: Option<PathBuf>) -> Self {
         let directory = directory.unwrap_or_else(|| {
             directories::ProjectDirs::from("", "", "kapell")
                 .map(|places| places.state_dir().unwrap_or_else(|| places.data_local_dir()).join("demo-archive"))
@@ -98,7 +98,7 @@ impl Documents {
     }
 
     /// Returns the directory of the store.
-    pub(super) fn directory(&self) -> &std::path::Path {
+    pub(crate) fn directory(&self) -> &std::path::Path {
         &self.directory
     }
 
@@ -106,7 +106,7 @@ impl Documents {
     ///
     /// # Errors
     /// Returns an error if the document is too large or cannot be written.
-    pub(super) async fn store(
+    pub(crate) async fn store(
         &self,
         title: &str,
         text: &str,
@@ -132,7 +132,7 @@ impl Documents {
     ///
     /// # Errors
     /// Returns an error if the URI is not a document URI of this archive, or if the document does not exist.
-    pub(super) async fn read(&self, uri: &str) -> Result<(Document, String), DocumentError> {
+    pub(crate) async fn read(&self, uri: &str) -> Result<(Document, String), DocumentError> {
         let name = uri.strip_prefix(SCHEME).unwrap_or_default();
         let format = format_of(name).ok_or_else(|| DocumentError::Address { uri: uri.to_owned() })?;
         match tokio::fs::read_to_string(self.directory.join(name)).await {
@@ -148,7 +148,7 @@ impl Documents {
     ///
     /// # Errors
     /// Returns an error if the directory cannot be read. A missing directory counts as empty.
-    pub(super) async fn list(&self) -> Result<Vec<Document>, DocumentError> {
+    pub(crate) async fn list(&self) -> Result<Vec<Document>, DocumentError> {
         let read = async {
             let mut documents = Vec::new();
             let mut entries = tokio::fs::read_dir(&self.directory).await?;

@@ -1,0 +1,65 @@
+//! Watches a run with a reporter of its own, and cancels it from another task.
+//!
+//! ```sh
+//! cargo build && cargo run --example custom_reporter
+//! ```
+
+mod support;
+
+use std::error::Error;
+
+use kapell::{
+    Host, RunHandle, config,
+    model::{Event, Record},
+    ui::reporters::Reporter,
+};
+
+const PLAN: &str = r#"
+name: reading
+tasks:
+  - id: books
+    foreach: [Lisbon, Porto, Faro, Coimbra, Evora]
+    agent: research
+    tool: research
+    with: { topic: "${{ item }}", depth: 1, delay_ms: 200 }
+    max_parallel: 1
+"#;
+
+/// Counts attempts, and cancels the run when two calls have succeeded.
+struct StopAfterTwo {
+    handle: RunHandle,
+    started: usize,
+    succeeded: usize,
+}
+
+impl Reporter for StopAfterTwo {
+    fn report(&mut self, records: &[Record]) {
+        for record in records {
+            match &record.event {
+                Event::AttemptStarted { .. } => self.started += 1,
+                Event::AttemptSucceeded { .. } => self.succeeded += 1,
+                _ => continue,
+            }
+            println!("event {}: {} started, {} succeeded", record.seq, self.started, self.succeeded);
+            if self.succeeded == 2 {
+                let handle = self.handle.clone();
+                tokio::spawn(async move { handle.cancel("the example").await });
+            }
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let agents = support::demo_agents()?;
+    let plan = config::load_plan("reading.yaml", PLAN, &agents, None)?.plan;
+    let inputs = config::resolve_inputs(&plan, &[], None).map_err(config::Diagnostics::from)?;
+
+    let (handle, requests) = RunHandle::new();
+    let mut reporter = StopAfterTwo { handle, started: 0, succeeded: 0 };
+    let host = Host::builder().agents(agents).requests(requests).reporter(&mut reporter).build()?;
+    let result = host.run_plan(plan, inputs).await?;
+
+    println!("{} after {} calls", result.status, reporter.succeeded);
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The command line: the list of commands, and the dispatch to them.
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::{
+    agents, answer, cancel,
+    common::{
+        exit::{CliError, Exit},
+        logging::start_logging,
+    },
+    demo_agent, doctor, graph, logs, plan, questions, replay, resume, retry, run, runs, schema, validate,
+};
+use crate::{
+    system::{environment, process},
+    view::text::printable_unstyled,
+};
+
+/// Runs task graphs over MCP agent servers, durably, and merges the results into one answer.
+#[derive(Debug, Parser)]
+#[command(name = "kapell", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: CliCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CliCommand {
+    /// Run a plan, or plan a goal and run the plan
+    Run(run::RunArgs),
+    /// Resume a run that was interrupted or paused
+    Resume(resume::ResumeArgs),
+    /// Rerun part of a run, reusing earlier results
+    Retry(retry::RetryArgs),
+    /// Write a plan for a goal, to edit and run it later
+    Plan(plan::PlanArgs),
+    /// Check a plan and its agents file, and report all errors
+    Validate(validate::ValidateArgs),
+    /// Print the task graph of a plan
+    Graph(graph::GraphArgs),
+    /// List and test agents, and list their tools
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// Test which features of the language models work
+    Doctor(doctor::DoctorArgs),
+    /// List, show, compare, and delete runs
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// Print the events of a run
+    Logs(logs::LogsArgs),
+    /// Replay the progress of a run
+    Replay(replay::ReplayArgs),
+    /// List open questions
+    Questions(questions::QuestionsArgs),
+    /// Answer a question of a running or paused run
+    Answer(answer::AnswerArgs),
+    /// Cancel a run; it cannot be resumed
+    Cancel(cancel::CancelArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
+    /// Run a built-in demo MCP server
+    DemoAgent(demo_agent::DemoAgentArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the command line, runs the command, and returns the exit code.
+pub fn main() -> Exit {
+    process::harden();
+    environment::seal();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            print_usage(&error);
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    let _logging = start_logging();
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::failed("cli::runtime", "cannot start the async runtime", source))
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(cli.command));
+            // A thread that still reads standard input must not block the end of the process.
+            runtime.shutdown_background();
+            result
+        });
+    result.unwrap_or_else(|error| error.report())
+}
+
+/// Prints an error or the help of the command line. It may contain arbitrary arguments, so it is escaped.
+fn print_usage(error: &clap::Error) {
+    let plain = error.render().to_string();
+    if printable_unstyled(&plain) == plain {
+        let _ = error.print();
+    } else {
+        message!("{plain}");
+    }
+}
+
+async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
+    match command {
+        CliCommand::Run(args) => run::run(args).await,
+        CliCommand::Resume(args) => resume::resume(args).await,
+        CliCommand::Retry(args) => retry::retry(args).await,
+        CliCommand::Plan(args) => plan::plan(args).await,
+        CliCommand::Validate(args) => validate::validate(args).await,
+        CliCommand::Graph(args) => graph::graph(args),
+        CliCommand::Agents(command) => agents::agents(command).await,
+        CliCommand::Doctor(args) => doctor::doctor(args).await,
+        CliCommand::Runs(command) => runs::runs(command),
+        CliCommand::Logs(args) => logs::logs(args),
+        CliCommand::Replay(args) => replay::replay(args).await,
+        CliCommand::Questions(args) => questions::questions(args),
+        CliCommand::Answer(args) => answer::answer(args).await,
+        CliCommand::Cancel(args) => cancel::cancel(args).await,
+        CliCommand::Schema(args) => schema::schema(args),
+        CliCommand::DemoAgent(args) => demo_agent::serve(args).await,
+        CliCommand::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kapell", &mut std::io::stdout());
+            Ok(Exit::Success)
+        }
+    }
+}

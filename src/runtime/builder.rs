@@ -1,0 +1,595 @@
+//! Puts a host together from its parts, and drives one run with it.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{
+    HostReceiver, Replanner, RunClock, RuntimeError, RuntimeHost, Services, dispatcher, forward_requests,
+    llm_replanner::LlmReplanner,
+    orphans::reap_orphans,
+    read_inputs,
+    shutdown::{RunStateAtExit, listen_for_signals},
+};
+use crate::{
+    config::{AgentCatalog, AgentsFile},
+    engine::{self, FoldError, NewRun, Rerun, Resumption, Run},
+    journal::{self, Durability, JournalError, Lease, MemoryJournal, Store},
+    llm::{EndpointError, Llm, Models},
+    mcp::{Options, Pool, SamplingSupport, UnreachablePolicy},
+    model::{
+        AgentId, AgentSpec, Answer, AttemptId, Checkpoints, Input, Plan, QuestionId, Record, RunId, RunStatus,
+        Timestamp,
+    },
+    system::{clock, process},
+    ui::{answers::policy::NoInput, human::Human, reporters::Reporter},
+    view::{RunResult, RunResultBuilder},
+};
+
+/// The maximum number of requests of a [`RunHandle`] that wait for the run.
+const MAX_QUEUED_REQUESTS: usize = 16;
+
+/// A callback before the process exits because of a signal.
+type BeforeExit = Box<dyn FnOnce(RunStateAtExit) + Send>;
+
+/// A host that drives one run: it connects to the agents, executes the tasks, and records every event in the journal.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{path::Path, sync::Arc};
+///
+/// use kapell::{Host, config, journal::MemoryJournal};
+///
+/// let agents = config::load_agents(Path::new("agents.toml"), &config::ProcessEnvironment)?;
+/// let plan = config::load_plan("trip.yaml", &std::fs::read_to_string("trip.yaml")?, &agents, None)?.plan;
+/// let inputs = config::resolve_inputs(&plan, &["city=Lisbon".to_owned()], None)
+///     .map_err(config::Diagnostics::from)?;
+///
+/// let host = Host::builder().agents(agents).journal(Arc::new(MemoryJournal::default())).build()?;
+/// let result = host.run_plan(plan, inputs).await?;
+/// println!("{}", kapell::view::result_text(&result));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Host<'r> {
+    run: RunId,
+    agents: AgentsFile,
+    catalog: AgentCatalog,
+    llm: Option<Arc<dyn Llm>>,
+    store: Arc<dyn Store>,
+    durability: Durability,
+    human: Arc<dyn Human>,
+    reporters: Vec<&'r mut dyn Reporter>,
+    options: Options,
+    before_exit: Option<BeforeExit>,
+    requests: Option<RunRequests>,
+}
+
+/// The parts of a [`Host`]. Only the agents have no default.
+#[derive(Default)]
+pub struct HostBuilder<'r> {
+    run: Option<RunId>,
+    agents: AgentsFile,
+    catalog: AgentCatalog,
+    llm: Option<Arc<dyn Llm>>,
+    store: Option<Arc<dyn Store>>,
+    durability: Durability,
+    human: Option<Arc<dyn Human>>,
+    reporters: Vec<&'r mut dyn Reporter>,
+    requests: Option<RunRequests>,
+    state_dir: Option<PathBuf>,
+    before_exit: Option<BeforeExit>,
+}
+
+/// Sends requests to a run from other tasks and threads. Requests to a run that has ended are ignored.
+#[derive(Debug, Clone)]
+pub struct RunHandle {
+    sender: mpsc::Sender<Input>,
+}
+
+/// The requests of a [`RunHandle`], for the host of its run.
+#[derive(Debug)]
+pub struct RunRequests {
+    receiver: mpsc::Receiver<Input>,
+}
+
+/// A run of an earlier process, with its lease, that can be resumed.
+pub struct ResumableRun {
+    id: RunId,
+    lease: Lease,
+    records: Vec<Record>,
+    sessions: HashMap<AgentId, Value>,
+    resumption: Resumption,
+}
+
+/// An error that prevents a run or ends its process. A failed task is not an error: the result contains it.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum HostError {
+    /// A language model of the agents file can never be asked.
+    #[error("a language model of the agents file is not usable")]
+    #[diagnostic(code(host::model))]
+    Model(#[source] EndpointError),
+    /// The journal cannot be read or written, or another process drives the run.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// The signal handlers cannot be installed.
+    #[error("termination signals cannot be handled")]
+    #[diagnostic(code(host::signals))]
+    Signals(#[source] io::Error),
+    /// The events of an earlier run do not form a run.
+    #[error("run `{run}` cannot be read")]
+    #[diagnostic(code(host::fold))]
+    Fold {
+        /// The run.
+        run: RunId,
+        /// The reason.
+        #[source]
+        source: FoldError,
+    },
+    /// The run has ended, so there is nothing to resume.
+    #[error("run `{run}` has already ended: {status}")]
+    #[diagnostic(code(host::ended))]
+    Ended {
+        /// The run.
+        run: RunId,
+        /// Its final status.
+        status: RunStatus,
+    },
+    /// The run stopped before its end. The journal keeps the committed events.
+    #[error("run `{run}` stopped before its end")]
+    #[diagnostic(code(host::unfinished))]
+    Unfinished {
+        /// The run.
+        run: RunId,
+        /// The reason.
+        #[source]
+        source: RuntimeError,
+    },
+}
+
+impl<'r> Host<'r> {
+    /// Returns a builder without agents, with an in-memory journal, and with nobody to ask.
+    pub fn builder() -> HostBuilder<'r> {
+        HostBuilder::default()
+    }
+
+    /// Returns the ID of the run.
+    pub fn run_id(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Runs `plan` with `inputs`, a JSON object with defaults filled in, and returns the result.
+    ///
+    /// # Errors
+    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
+    pub async fn run_plan(
+        self,
+        plan: impl Into<Arc<Plan>>,
+        inputs: impl Into<Arc<Value>>,
+    ) -> Result<RunResult, HostError> {
+        let new_run = NewRun {
+            plan: plan.into(),
+            inputs: inputs.into(),
+            seed: jitter_seed(&self.run),
+            planning: None,
+            source: None,
+        };
+        self.run(new_run).await
+    }
+
+    /// Executes a new run and returns its result.
+    ///
+    /// # Errors
+    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
+    pub async fn run(self, new_run: NewRun) -> Result<RunResult, HostError> {
+        Box::pin(self.drive(Start::New(new_run))).await
+    }
+
+    /// Repeats a part of a run that has ended, as a new run, and returns its result.
+    ///
+    /// # Errors
+    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
+    pub async fn rerun(self, rerun: Rerun) -> Result<RunResult, HostError> {
+        Box::pin(self.drive(Start::Rerun(rerun))).await
+    }
+
+    /// Resumes a run of an earlier process and returns its result. The host must have the ID of that run.
+    ///
+    /// # Errors
+    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
+    pub async fn resume(self, resumable: ResumableRun) -> Result<RunResult, HostError> {
+        Box::pin(self.drive(Start::Resume(resumable))).await
+    }
+
+    async fn drive(self, mut start: Start) -> Result<RunResult, HostError> {
+        let run = self.run.clone();
+        let journal = self.store.open_writer(self.durability)?;
+        // Held to the end, after the run's last event is durable.
+        let _lease = match &start {
+            // It was acquired before the run was read.
+            Start::Resume(_) => None,
+            Start::New(_) | Start::Rerun(_) => Some(self.store.acquire_lease(&run)?),
+        };
+        let resumable = start.resumable();
+        let last_event_at = resumable.map_or_else(Timestamp::default, |resumable| resumable.resumption.last_event_at);
+        let clock = RunClock::start_no_earlier_than(last_event_at);
+        // Every request of an agent leaves an event, so no earlier process can have used this number.
+        let first_request = resumable.map_or(0, |resumable| resumable.resumption.run.next_seq()) + 1;
+        let (hub, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal), first_request);
+        let plan = start.plan();
+        // A replan may use any agent.
+        let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
+        let used: Vec<AgentSpec> = self.agents.agents.values().filter(may_use).cloned().collect();
+        let replanner = plan.replan.map(|_| -> Arc<dyn Replanner> {
+            let (agents, catalog, options) = (self.agents.clone(), self.catalog, self.options.clone());
+            Arc::new(LlmReplanner { agents, catalog, options })
+        });
+        let (sessions, sampled) = resumable
+            .map(|resumable| (resumable.sessions.clone(), engine::sampling_usage(&resumable.records)))
+            .unwrap_or_default();
+        let sampled = sampled.into_iter().map(|(agent, usage)| (agent, usage.requests, usage.tokens));
+        let pool = Pool::new(used, self.options, Arc::clone(&hub) as Arc<_>)
+            .with_sessions(sessions)
+            .with_sampling_usage(sampled);
+        let services = Services {
+            journal,
+            agents: Arc::new(pool),
+            llm: self.llm,
+            replanner,
+            human: self.human,
+            secrets: self.agents.secrets,
+            clock,
+        };
+        let mut background = Background::default();
+        if let Some(before_exit) = self.before_exit {
+            listen_for_signals(&hub, before_exit).map_err(HostError::Signals)?;
+            process::adopt_orphans();
+            background.spawn(async {
+                if let Err(error) = reap_orphans().await {
+                    tracing::warn!(%error, "orphaned processes of agents are not waited for");
+                }
+            });
+        }
+        let mut queue = self.store.control_queue(&run);
+        // No other process knows of a new run yet, so its control queue is empty.
+        if let Start::Resume(resumable) = &mut start {
+            resumable.resumption.inputs = read_inputs(&mut *queue, None)?;
+        }
+        background.spawn(forward_requests(queue, Arc::clone(&hub)));
+        if let Some(requests) = self.requests {
+            background.spawn(forward_handle(requests, Arc::clone(&hub)));
+        }
+        let mut reporters = RunReporters { result: RunResultBuilder::new(&run), others: self.reporters };
+        let driven = Box::pin(drive(&run, start, services, (hub, receiver), &mut reporters)).await;
+        drop(background);
+        match driven {
+            Ok(()) => Ok(reporters.result.into_result()),
+            Err(source) => Err(HostError::Unfinished { run, source }),
+        }
+    }
+}
+
+async fn drive(
+    run: &RunId,
+    start: Start,
+    services: Services,
+    host: (Arc<RuntimeHost>, HostReceiver),
+    reporters: &mut RunReporters<'_>,
+) -> Result<(), RuntimeError> {
+    match start {
+        Start::New(new_run) => dispatcher::run(run, new_run, services, host, reporters).await,
+        Start::Rerun(rerun) => dispatcher::rerun(run, rerun, services, host, reporters).await,
+        Start::Resume(ResumableRun { lease: _lease, records, resumption, .. }) => {
+            reporters.catch_up(&records);
+            drop(records);
+            dispatcher::resume(run, resumption, services, host, reporters).await
+        }
+    }
+}
+
+impl<'r> HostBuilder<'r> {
+    /// Sets the agents, their secrets, and the language models, as an agents file has them.
+    #[must_use]
+    pub fn agents(mut self, agents: AgentsFile) -> Self {
+        self.agents = agents;
+        self
+    }
+
+    /// Sets what the agents offered when the plan was made. A replan starts from it.
+    #[must_use]
+    pub fn catalog(mut self, catalog: AgentCatalog) -> Self {
+        self.catalog = catalog;
+        self
+    }
+
+    /// Sets the language model, instead of those of the agents file.
+    #[must_use]
+    pub fn llm(mut self, llm: Arc<dyn Llm>) -> Self {
+        self.llm = Some(llm);
+        self
+    }
+
+    /// Sets the journal. The default is in memory.
+    #[must_use]
+    pub fn journal(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets what a power failure may lose of the journal.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets who answers questions. By default, agents' questions are declined, and approvals pause the run.
+    #[must_use]
+    pub fn human(mut self, human: Arc<dyn Human>) -> Self {
+        self.human = Some(human);
+        self
+    }
+
+    /// Adds a reporter, which receives all events of the run. Reporters are called in the order of their addition.
+    #[must_use]
+    pub fn reporter(mut self, reporter: &'r mut dyn Reporter) -> Self {
+        self.reporters.push(reporter);
+        self
+    }
+
+    /// Sets the source of requests to the run, such as its cancellation; see [`RunHandle::new`].
+    #[must_use]
+    pub fn requests(mut self, requests: RunRequests) -> Self {
+        self.requests = Some(requests);
+        self
+    }
+
+    /// Sets the ID of the run. The default is a new one.
+    #[must_use]
+    pub fn run_id(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    /// Sets the directory for the logs of agents. The default is the platform's state directory.
+    #[must_use]
+    pub fn state_dir(mut self, directory: PathBuf) -> Self {
+        self.state_dir = Some(directory);
+        self
+    }
+
+    /// Lets the host own the process: it handles SIGINT, SIGTERM, and SIGHUP, and waits for orphaned processes of
+    /// agents. The first signal interrupts the run; the second one exits the process after `before_exit`.
+    #[must_use]
+    pub fn own_process(mut self, before_exit: impl FnOnce(RunStateAtExit) + Send + 'static) -> Self {
+        self.before_exit = Some(Box::new(before_exit));
+        self
+    }
+
+    /// Returns the host. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// Returns an error if a language model can never be asked, or the platform has no state directory and none is set.
+    pub fn build(self) -> Result<Host<'r>, HostError> {
+        let options = connect_options(&self.agents, self.state_dir.as_deref())?;
+        let llm = match self.llm {
+            Some(llm) => Some(llm),
+            None => Models::new(self.agents.models.iter().cloned())
+                .map_err(HostError::Model)?
+                .map(|models| Arc::new(models) as Arc<dyn Llm>),
+        };
+        Ok(Host {
+            run: self.run.unwrap_or_else(new_run_id),
+            agents: self.agents,
+            catalog: self.catalog,
+            llm,
+            store: self.store.unwrap_or_else(|| Arc::new(MemoryJournal::default())),
+            durability: self.durability,
+            human: self.human.unwrap_or_else(|| Arc::new(NoInput)),
+            reporters: self.reporters,
+            options,
+            before_exit: self.before_exit,
+            requests: self.requests,
+        })
+    }
+}
+
+impl RunHandle {
+    /// Returns a handle, and its requests for [`HostBuilder::requests`].
+    pub fn new() -> (Self, RunRequests) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        (Self { sender }, RunRequests { receiver })
+    }
+
+    /// Cancels the run on behalf of `by`, who is named in its events. A cancelled run cannot be resumed.
+    pub async fn cancel(&self, by: impl Into<String>) {
+        self.send(Input::CancelRequested { by: by.into() }).await;
+    }
+
+    /// Interrupts the run. An interrupted run can be resumed.
+    pub async fn interrupt(&self) {
+        self.send(Input::InterruptRequested).await;
+    }
+
+    /// Answers an open question on behalf of `by`. The answer must be valid for the form of the question.
+    pub async fn answer(&self, question: QuestionId, answer: Answer, by: impl Into<String>) {
+        self.send(Input::QuestionAnswered { question, answer, by: by.into() }).await;
+    }
+
+    async fn send(&self, input: Input) {
+        // The run has ended if there is no receiver.
+        let _ = self.sender.send(input).await;
+    }
+}
+
+impl ResumableRun {
+    /// Acquires the lease of `run` and reads its state. With `accepts_changes`, the run continues although the tools of
+    /// its agents have changed.
+    ///
+    /// # Errors
+    /// Returns an error if another process drives the run, it has ended, or it cannot be read.
+    pub fn load(store: &dyn Store, run: &RunId, accepts_changes: bool) -> Result<Self, HostError> {
+        let lease = store.acquire_lease(run)?;
+        let reader = store.open_reader()?;
+        let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+        let fold = Run::fold(&records).map_err(|source| HostError::Fold { run: run.clone(), source })?;
+        if !fold.status().is_unfinished() {
+            return Err(HostError::Ended { run: run.clone(), status: fold.status() });
+        }
+        let Checkpoints { sessions, calls: checkpoints } = reader.checkpoints(run)?;
+        let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
+        let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes, inputs: Vec::new() };
+        Ok(Self { id: run.clone(), lease, records, sessions, resumption })
+    }
+
+    /// Cancels the run on behalf of `by`. Returns false without a change if calls are still in progress at agents, since
+    /// only a host that resumes the run can cancel those.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be written.
+    pub async fn cancel(self, store: &dyn Store, by: String) -> Result<bool, HostError> {
+        let Self { id: run, lease: _lease, resumption, .. } = self;
+        let journal = store.open_writer(Durability::Full)?;
+        let cancelled = dispatcher::cancel(&run, resumption, by, &*journal).await;
+        cancelled.map_err(|source| HostError::Unfinished { run, source })
+    }
+
+    /// Returns the state of the run.
+    pub fn run(&self) -> &Run {
+        &self.resumption.run
+    }
+
+    /// Returns the time of its last event.
+    pub fn last_event_at(&self) -> Timestamp {
+        self.resumption.last_event_at
+    }
+
+    /// Returns the number of its events.
+    pub fn next_seq(&self) -> u64 {
+        self.resumption.run.next_seq()
+    }
+}
+
+/// Returns a new run ID, which contains the current time.
+pub fn new_run_id() -> RunId {
+    RunId::from(clock::new_id().to_string())
+}
+
+/// Returns the seed of the run's jitter. It only has to differ between runs, as IDs do.
+pub fn jitter_seed(run: &RunId) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    run.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Returns the options for connecting to agents. Listing tools announces the same models as a run, since some agents
+/// offer a tool only if a model is available. Logs go to `state_dir`, or to the platform's state directory.
+///
+/// # Errors
+/// Returns an error if the platform has no state directory and none is given.
+pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<Options, JournalError> {
+    let directory = match state_dir {
+        Some(directory) => directory.to_owned(),
+        None => journal::state_directory()?,
+    };
+    let sampling = match agents.models.as_slice() {
+        [] => SamplingSupport::Off,
+        models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
+        _ => SamplingSupport::Plain,
+    };
+    Ok(Options {
+        log_dir: directory.join("agents"),
+        era_cache: Some(directory.join("eras.json")),
+        unreachable: UnreachablePolicy::default(),
+        sampling,
+        client_name: env!("CARGO_PKG_NAME").into(),
+        client_version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+/// The beginning of a run in this process.
+enum Start {
+    New(NewRun),
+    Rerun(Rerun),
+    Resume(ResumableRun),
+}
+
+impl Start {
+    fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
+            Self::Resume(resumable) => resumable.resumption.run.plan(),
+        }
+    }
+
+    fn resumable(&self) -> Option<&ResumableRun> {
+        match self {
+            Self::New(_) | Self::Rerun(_) => None,
+            Self::Resume(resumable) => Some(resumable),
+        }
+    }
+}
+
+/// Forwards the requests of handles to the run.
+async fn forward_handle(mut requests: RunRequests, hub: Arc<RuntimeHost>) {
+    while let Some(input) = requests.receiver.recv().await {
+        hub.send(input).await;
+    }
+}
+
+/// Tasks that end with the run.
+#[derive(Default)]
+struct Background(Vec<tokio::task::JoinHandle<()>>);
+
+impl Background {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task));
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// The reporters of a run, after the builder of its result.
+struct RunReporters<'r> {
+    result: RunResultBuilder,
+    others: Vec<&'r mut dyn Reporter>,
+}
+
+impl Reporter for RunReporters<'_> {
+    fn catch_up(&mut self, records: &[Record]) {
+        for record in records {
+            self.result.apply_record(record);
+        }
+        for reporter in &mut self.others {
+            reporter.catch_up(records);
+        }
+    }
+
+    fn report(&mut self, records: &[Record]) {
+        for record in records {
+            self.result.apply_record(record);
+        }
+        for reporter in &mut self.others {
+            reporter.report(records);
+        }
+    }
+
+    fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
+        for reporter in &mut self.others {
+            reporter.report_delta(attempt, text);
+        }
+    }
+}

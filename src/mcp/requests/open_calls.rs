@@ -37,7 +37,7 @@ pub(crate) struct PendingAnswers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnswerSource {
     Person,
-    ClientHost,
+    Host,
 }
 
 /// The state of one call, shared by the call, the transport that writes it, and the handler of the agent's messages.

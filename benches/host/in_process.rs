@@ -8,7 +8,7 @@ use kapell::{
     engine::NewRun,
     journal::{self, Durability},
     mcp::{Agents, CallContext, CallFuture},
-    model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, StartAttempt, ToolOutput},
+    model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, ToolCall, ToolOutput},
     runtime::{self, RuntimeHost, Services},
     ui::{
         answers::policy::NoInput,
@@ -64,7 +64,7 @@ impl Agents for ImmediateAgents {
         Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() }))
     }
 
-    fn call(&self, call: StartAttempt, _: CallContext) -> CallFuture<'_> {
+    fn call(&self, call: ToolCall, _: CallContext) -> CallFuture<'_> {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![ContentBlock::Text(Digest::of(text).to_string())];
         Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None, warning: None }))))

@@ -23,7 +23,7 @@ use crate::{
     expression::{self, LOOP_NAME, Reference, json_type_name},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
-        Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Timestamp, ToolOutput, Work,
+        Outcome, Route, SkipReason, Task, TaskId, Timestamp, ToolCall, ToolOutput, Work,
     },
 };
 
@@ -353,12 +353,7 @@ fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
 
 impl State {
     /// Builds the call of an attempt of `node` on `route`.
-    pub(super) fn start_command(
-        &self,
-        node: NodeIndex,
-        route: usize,
-        attempt: AttemptId,
-    ) -> Result<StartAttempt, Failure> {
+    pub(super) fn start_command(&self, node: NodeIndex, route: usize, attempt: AttemptId) -> Result<ToolCall, Failure> {
         let task = &self.graph[node].task;
         let arguments = match self.arguments(node) {
             Ok(Value::Object(arguments)) => arguments,
@@ -377,7 +372,7 @@ impl State {
             Work::Prompt(_) | Work::Synthesis(_) => None,
         };
         let (agent, tool) = (agent.clone(), Arc::clone(tool));
-        Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline, awaits })
+        Ok(ToolCall { attempt, agent, tool, arguments, timeout, deadline, awaits })
     }
 
     /// Returns the arguments of a call: the rendered template, or the arguments from the model.

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{AgentId, AgentInfo, Failure, JsonObject, StartAttempt, ToolOutput};
+use crate::model::{AgentId, AgentInfo, Failure, JsonObject, ToolCall, ToolOutput};
 
 /// A call in progress. Boxed, since embedding the large future in another one would move it.
 pub type CallFuture<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
@@ -42,7 +42,7 @@ pub trait Agents: Send + Sync {
     /// Returns a failure whose kind states whether the request was sent and whether a response arrived. For a call that
     /// the agent no longer has, it is [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted). Failing to
     /// resume does not mean that the call failed; `engine::retry` takes this into account.
-    fn call(&self, call: StartAttempt, context: CallContext) -> CallFuture<'_>;
+    fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_>;
 
     /// Closes all connections and child processes concurrently, each within a bounded time. Afterwards, no connection
     /// can be opened.

@@ -4,7 +4,7 @@ use rmcp::model::InitializeResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{AgentId, Failure, FailureKind, JsonObject, StartAttempt};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolCall};
 
 /// A checkpoint of a call. A later checkpoint of the same call replaces an earlier one. For example, a call with a
 /// response stream may continue as a remote task, and then wait for a resource.
@@ -89,7 +89,7 @@ impl CallCheckpoint {
     ///
     /// # Errors
     /// Returns [`FailureKind::Interrupted`] for a checkpoint that this version does not know.
-    pub(crate) fn from_value(note: Value, call: &StartAttempt) -> Result<Self, Failure> {
+    pub(crate) fn from_value(note: Value, call: &ToolCall) -> Result<Self, Failure> {
         serde_json::from_value(note).map_err(|error| {
             tracing::warn!(agent = %call.agent, %error, "the note of a call cannot be read");
             interrupted_failure(call)
@@ -129,8 +129,8 @@ impl SessionCheckpoint {
 }
 
 /// Returns the failure of a call that cannot be resumed, so that its effect is unknown.
-pub(crate) fn interrupted_failure(call: &StartAttempt) -> Failure {
-    let StartAttempt { agent, tool, .. } = call;
+pub(crate) fn interrupted_failure(call: &ToolCall) -> Failure {
+    let ToolCall { agent, tool, .. } = call;
     let message = format!(
         "the host stopped while `{tool}` of agent `{agent}` was under way, and the agent no longer has the call"
     );
@@ -146,8 +146,8 @@ mod tests {
     use super::*;
     use crate::model::AttemptId;
 
-    fn call() -> StartAttempt {
-        StartAttempt {
+    fn call() -> ToolCall {
+        ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
             tool: "work".into(),

@@ -21,7 +21,7 @@ use super::{
         era::EraCache,
     },
 };
-use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, StartAttempt};
+use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolCall};
 
 /// The connections of one run. Dropping it kills all child processes; [`Agents::close`] shuts them down.
 pub struct Pool {
@@ -74,7 +74,7 @@ impl Agents for Pool {
         Ok(self.agent(agent)?.connection().await?.catalog().info.clone())
     }
 
-    fn call(&self, call: StartAttempt, context: CallContext) -> CallFuture<'_> {
+    fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_> {
         match self.agent(&call.agent) {
             Ok(agent) => Box::pin(run(agent, call, context)),
             Err(failure) => Box::pin(std::future::ready(Err(failure))),

@@ -19,7 +19,7 @@ pub use agent::{
     Transport,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
-pub use events::command::{Command, SentCall, StartAttempt};
+pub use events::command::{Command, SentCall, ToolCall};
 pub use events::event::{Event, KeptResult, PromptCall, Record, UnsettledCall};
 pub use events::input::Input;
 pub use events::run_info::{EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus};

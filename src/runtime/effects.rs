@@ -10,8 +10,7 @@ use crate::{
     llm::{Llm, OnDelta},
     mcp::CallContext,
     model::{
-        Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question,
-        StartAttempt,
+        Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question, ToolCall,
     },
     ui::human::HumanResponse,
 };
@@ -89,7 +88,7 @@ impl Dispatcher {
     }
 
     /// Sends a call, or reattaches to it by the checkpoint of an earlier process.
-    fn start_attempt(&mut self, call: StartAttempt, checkpoint: Option<Value>) {
+    fn start_attempt(&mut self, call: ToolCall, checkpoint: Option<Value>) {
         let cancel = CancellationToken::new();
         self.attempt_tokens.insert(call.attempt.clone(), cancel.clone());
         let agents = Arc::clone(&self.services.agents);

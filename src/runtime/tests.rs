@@ -21,7 +21,7 @@ use crate::{
     model::{
         AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, CheckpointKey,
         Elicitation, Event, Failure, FailureKind, Form, HumanDuration, Input, JsonObject, OnFailure, Origin, Plan,
-        Progress, Question, Record, Retry, Route, RunId, RunStatus, Secrets, StartAttempt, Task, TaskId, Template,
+        Progress, Question, Record, Retry, Route, RunId, RunStatus, Secrets, Task, TaskId, Template, ToolCall,
         ToolOutput, Work,
     },
     ui::{
@@ -87,7 +87,7 @@ impl Agents for ScriptedAgents {
         }))
     }
 
-    fn call(&self, call: StartAttempt, context: CallContext) -> CallFuture<'_> {
+    fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_> {
         Box::pin(async move {
             let CallContext { meta, cancel, checkpoint } = context;
             if checkpoint.is_some() {

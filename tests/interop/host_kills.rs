@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use kapell::model::StartAttempt;
+use kapell::model::ToolCall;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn start_in_thread(kind: ServerKind) -> Result<RecordedServer, Failed> {
 }
 
 impl KilledHost {
-    fn start(kind: ServerKind, call: &StartAttempt) -> Result<Self, Failed> {
+    fn start(kind: ServerKind, call: &ToolCall) -> Result<Self, Failed> {
         let server = start_in_thread(kind)?;
         let place = Workspace::new();
         let plan = json!({"name": "other", "tasks": [{

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kapell::{mcp::Agents as _, model::StartAttempt};
+use kapell::{mcp::Agents as _, model::ToolCall};
 use libtest_mimic::Failed;
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
@@ -86,7 +86,7 @@ impl ServerKind {
     }
 
     /// Returns a call that lasts for [`CALL_DURATION`] and reports progress.
-    pub(crate) fn long_call(self) -> StartAttempt {
+    pub(crate) fn long_call(self) -> ToolCall {
         match self {
             Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 4, "steps": 4})),
             Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 4, "steps": 4})),
@@ -105,7 +105,7 @@ impl ServerKind {
     }
 
     /// Returns a call that asks a person.
-    pub(crate) fn asking_call(self) -> StartAttempt {
+    pub(crate) fn asking_call(self) -> ToolCall {
         match self {
             Self::Everything => attempt("trigger-elicitation-request", json!({})),
             Self::TypeScript | Self::Python | Self::TaskManager => attempt("ask", json!({})),
@@ -272,7 +272,7 @@ pub(crate) fn question_pending(kind: ServerKind) -> Result<(), Failed> {
 }
 
 /// Returns a call that server-everything accepts only as a task, by the protocol of 2025-11-25.
-fn research_call(ambiguous: bool) -> StartAttempt {
+fn research_call(ambiguous: bool) -> ToolCall {
     attempt("simulate-research-query", json!({"topic": "python", "ambiguous": ambiguous}))
 }
 

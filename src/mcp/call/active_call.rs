@@ -19,14 +19,14 @@ use crate::{
         checkpoint::{CallCheckpoint, StreamCheckpoint},
         message::{
             call_request::{CallKind, CallRequest},
+            call_response::CallResponse,
             failure,
-            tool_result::{CallResponse, CallResult},
         },
         scheduler::ProcessPermit,
         session::{agent_connections::AgentConnections, connection::Connection},
         transport::{call_transport::PendingCall, request_failure},
     },
-    model::{CheckpointKey, Failure, FailureKind, JsonObject, StartAttempt},
+    model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ToolCall},
 };
 
 /// The longest time that notifying the agent of a cancellation may delay the caller.
@@ -38,14 +38,14 @@ pub(crate) struct ActiveCall<'p> {
     pub(crate) connection: Arc<Connection>,
     /// Held as long as the agent may send requests on behalf of the call.
     pub(crate) permit: Option<ProcessPermit<'p>>,
-    pub(crate) request: StartAttempt,
+    pub(crate) request: ToolCall,
     pub(crate) meta: JsonObject,
     pub(crate) guard: CallGuard,
     /// The response stream of an earlier process, until it is resumed.
     pub(crate) resume_from: Option<StreamCheckpoint>,
 }
 
-/// The reason that a request has no result.
+/// The reason that a request has no result, for requests about a call.
 pub(crate) enum CallError {
     /// The response was a JSON-RPC error.
     Rpc(ErrorData),
@@ -66,13 +66,15 @@ impl<'p> ActiveCall<'p> {
     /// own.
     ///
     /// # Errors
-    /// Returns why the request has no result.
-    pub(crate) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResult, CallError> {
-        let mut pending = self.send(ask).await?;
+    /// Returns why the request has no response.
+    pub(crate) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResponse, Failure> {
+        let mut pending = self.send(ask).await.map_err(|error| error.into_failure(&self.request.agent))?;
         let answer = self.wait(pin!(pending.response())).await;
         match answer {
-            Ok(answer) => self.read_response(answer).await,
-            Err(stop) => Box::pin(self.cancel_request(pending, stop)).await,
+            Ok(Some(Ok(response))) => Ok(response),
+            Ok(Some(Err(failure))) => Err(self.transport_failure(failure)),
+            Ok(None) => Err(Box::pin(self.lost_failure()).await),
+            Err(stop) => Err(Box::pin(self.cancel_request(pending, stop)).await),
         }
     }
 
@@ -92,18 +94,8 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Converts the response, or its absence, into a result or an error.
-    pub(crate) async fn read_response(&mut self, answer: Option<CallResponse>) -> Result<CallResult, CallError> {
-        match answer {
-            Some(CallResponse::Result(answered)) => Ok(answered),
-            Some(CallResponse::RpcError(error)) => Err(CallError::Rpc(error)),
-            Some(CallResponse::Failed(failure)) => Err(CallError::Failed(self.transport_failure(failure))),
-            None => Err(CallError::Failed(Box::pin(self.lost_failure()).await)),
-        }
-    }
-
-    /// Abandons a request, and notifies the agent unless the connection is lost.
-    async fn cancel_request(&mut self, pending: PendingCall, stop: CallStop) -> Result<CallResult, CallError> {
+    /// Abandons a request, notifies the agent unless the connection is lost, and returns the failure.
+    async fn cancel_request(&mut self, pending: PendingCall, stop: CallStop) -> Failure {
         match &stop {
             // No response can arrive any more.
             CallStop::ConnectionLost => pending.settle(),
@@ -117,7 +109,7 @@ impl<'p> ActiveCall<'p> {
                 let _ = tokio::time::timeout(CANCEL_TIMEOUT, telling).await;
             }
         }
-        Err(self.stop_error(stop).await)
+        self.stop_failure(stop).await
     }
 
     /// Sends a request about the call, such as `tasks/get`, that makes the agent send no requests of its own.
@@ -289,9 +281,9 @@ impl<'p> ActiveCall<'p> {
 
 impl CallError {
     /// Returns the failure for a request that is not retried.
-    pub(crate) fn into_failure(self, request: &StartAttempt) -> Failure {
+    pub(crate) fn into_failure(self, agent: &AgentId) -> Failure {
         match self {
-            Self::Rpc(error) => failure::from_rpc(&request.agent, &error),
+            Self::Rpc(error) => failure::from_rpc(agent, &error),
             Self::Failed(failure) | Self::Stopped(failure) => failure,
         }
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::timeouts::{CallTimeouts, TimeoutKind};
 use crate::{
     mcp::{host::ClientHost, requests::open_calls::CallState},
-    model::{AgentId, Failure, FailureKind, Progress, StartAttempt},
+    model::{AgentId, Failure, FailureKind, Progress, ToolCall},
 };
 
 /// The shortest time between two progress reports to the host. One more report precedes the result.
@@ -58,7 +58,7 @@ enum CallWakeup<T> {
 
 impl CallGuard {
     /// Creates a guard; both limits of `request` start now.
-    pub(crate) fn new(request: &StartAttempt, host: Arc<dyn ClientHost>, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(request: &ToolCall, host: Arc<dyn ClientHost>, cancel: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
             host,

@@ -7,17 +7,14 @@ use futures::future::join_all;
 use rmcp::model::{ErrorData, InputResponses};
 use serde_json::Value;
 
-use super::{
-    active_call::{ActiveCall, CallError},
-    guard::PROGRESS_INTERVAL,
-};
+use super::{active_call::ActiveCall, guard::PROGRESS_INTERVAL};
 use crate::{
     mcp::{
         checkpoint::{CallCheckpoint, InputRoundCheckpoint},
         message::{
-            call_request::{CallInput, CallKind},
+            call_request::CallKind,
+            call_response::{CallResponse, InputRound},
             failure,
-            tool_result::{CallResult, InputRound},
         },
         requests::{elicitation, open_calls::AnswerSource, sampling_quota::USER_REJECTED},
     },
@@ -37,7 +34,7 @@ impl ActiveCall<'_> {
     pub(crate) async fn request_with_input(
         &mut self,
         open: Option<InputRoundCheckpoint>,
-    ) -> Result<CallResult, Failure> {
+    ) -> Result<CallResponse, Failure> {
         let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
         let mut ask = match open {
             Some(round) => Box::pin(self.answer_round(round)).await?,
@@ -45,12 +42,11 @@ impl ActiveCall<'_> {
         };
         let mut visited = false;
         for number in first..=MAX_ROUNDS {
-            match self.exchange(&ask).await {
-                Ok(CallResult::InputRequired(InputRound { state, requests })) => {
+            match self.exchange(&ask).await? {
+                CallResponse::InputRequired(InputRound { state, requests }) => {
                     ask = Box::pin(self.answer_round(InputRoundCheckpoint { number, state, requests })).await?;
                 }
-                Ok(answered) => return Ok(answered),
-                Err(CallError::Rpc(error)) if error.code.0 == URL_ELICITATION_REQUIRED => {
+                CallResponse::RpcError(error) if error.code.0 == URL_ELICITATION_REQUIRED => {
                     if visited {
                         let failure = failure::from_rpc(&self.request.agent, &error);
                         return Err(failure.with_help("finish what the page asks for, then run the task again"));
@@ -59,17 +55,11 @@ impl ActiveCall<'_> {
                     visited = true;
                     ask = CallKind::Tool;
                 }
-                Err(unanswered) => return Err(unanswered.into_failure(&self.request)),
+                response => return Ok(response),
             }
         }
         let message = format!("agent `{}` asked for input {MAX_ROUNDS} times without an end", self.request.agent);
         Err(Failure::new(FailureKind::InvalidResult, message))
-    }
-
-    /// Calls the tool as an experimental task of MCP 2025-11-25.
-    pub(crate) async fn request_as_task(&mut self) -> Result<CallResult, Failure> {
-        let answer = self.exchange(&CallKind::ToolAsTask).await;
-        answer.map_err(|unanswered| unanswered.into_failure(&self.request))
     }
 
     /// Returns the request that contains the answers to a round.
@@ -78,7 +68,7 @@ impl ActiveCall<'_> {
         let responses = self.collect_answers(round).await?;
         // A later process must not send the answers again: the tool could run twice.
         self.checkpoint(CallCheckpoint::InputGiven).await?;
-        Ok(CallKind::ToolWithInput(CallInput { state, responses }))
+        Ok(CallKind::ToolWithInput { state, responses })
     }
 
     /// Answers the requests of a round concurrently. The host stores the round durably before an answer is sent.

@@ -22,9 +22,9 @@ use crate::{
         checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
         message::{
             call_request::CallKind,
+            call_response::{self, CallResponse, RemoteTaskState, RemoteTaskStatus},
             failure,
             service_result::UNREADABLE,
-            tool_result::{self, CallResponse, CallResult, RemoteTaskState, RemoteTaskStatus},
         },
         requests::{connection_state::ConnectionState, open_calls::CallState},
         transport::call_transport::PendingCall,
@@ -55,7 +55,7 @@ enum PollError {
 
 impl ActiveCall<'_> {
     /// Watches a task that the agent has just created.
-    pub(crate) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+    pub(crate) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResponse, Failure> {
         let gone = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
         if let Err(failure) = self.checkpoint(CallCheckpoint::RemoteTask(task.clone())).await {
             self.cancel_task(&task.id).await;
@@ -65,12 +65,12 @@ impl ActiveCall<'_> {
     }
 
     /// Watches a task that an earlier process started.
-    pub(crate) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+    pub(crate) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResponse, Failure> {
         let gone = checkpoint::interrupted_failure(&self.request);
         self.watch_task(task, gone).await
     }
 
-    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, gone: Failure) -> Result<CallResult, Failure> {
+    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, gone: Failure) -> Result<CallResponse, Failure> {
         let id = task.id.clone();
         let dialect = task.dialect;
         let _ = self.guard.call.remote_task.set(task.clone());
@@ -118,7 +118,7 @@ struct TaskWatcher<'c, 'p> {
 
 impl TaskWatcher<'_, '_> {
     /// Watches a task of the extension of MCP 2026-07-28.
-    async fn watch_extension(&mut self) -> Result<CallResult, WatchEnd> {
+    async fn watch_extension(&mut self) -> Result<CallResponse, WatchEnd> {
         let mut questions = TaskQuestions::default();
         loop {
             let looked = match self.send_answers(&mut questions).await {
@@ -133,9 +133,9 @@ impl TaskWatcher<'_, '_> {
                     RemoteTaskStatus::InputRequired(requests) => {
                         questions.update(&requests, &self.call.connection.state, &self.call.guard.call)
                     }
-                    RemoteTaskStatus::Completed(Some(result)) => return Ok(tool_result::from_json(result)),
+                    RemoteTaskStatus::Completed(Some(result)) => return Ok(call_response::from_json(result)),
                     RemoteTaskStatus::Completed(None) => {
-                        return Ok(CallResult::Unrecognized("a task without a result".to_owned()));
+                        return Ok(CallResponse::Unrecognized("a task without a result".to_owned()));
                     }
                     RemoteTaskStatus::Failed(error) => {
                         return Err(WatchEnd::Ended(self.task_failure(error.as_ref(), state.message)));
@@ -152,7 +152,7 @@ impl TaskWatcher<'_, '_> {
     }
 
     /// Watches an experimental task of MCP 2025-11-25.
-    async fn watch_experimental(&mut self) -> Result<CallResult, WatchEnd> {
+    async fn watch_experimental(&mut self) -> Result<CallResponse, WatchEnd> {
         let mut result: Option<PendingCall> = None;
         let mut said = None;
         loop {
@@ -178,18 +178,18 @@ impl TaskWatcher<'_, '_> {
             let Some(answer) = self.pause(answer).await? else { continue };
             result = None;
             match answer {
-                Some(CallResponse::Result(answered)) => return Ok(answered),
-                Some(CallResponse::RpcError(error)) => {
+                Some(Ok(CallResponse::RpcError(error))) => {
                     return Err(WatchEnd::Ended(match is_unknown_task(&error) {
                         true => self.gone_failure.clone(),
                         false => self.task_failure(serde_json::to_value(&error).ok().as_ref(), said),
                     }));
                 }
-                Some(CallResponse::Failed(failure)) if failure.kind == FailureKind::InvalidResult => {
+                Some(Err(failure)) if failure.kind == FailureKind::InvalidResult => {
                     return Err(WatchEnd::Abandoned(failure));
                 }
+                Some(Ok(response)) => return Ok(response),
                 // The result is requested again.
-                Some(CallResponse::Failed(_)) | None => {}
+                Some(Err(_)) | None => {}
             }
         }
     }

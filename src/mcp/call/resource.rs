@@ -128,7 +128,7 @@ impl ActiveCall<'_> {
                 }
                 Err(CallError::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
                 // All other errors are transient, even a missing resource: the agent may be restarting.
-                Err(unanswered) => repeat.record_failure(unanswered.into_failure(&self.request)),
+                Err(unanswered) => repeat.record_failure(unanswered.into_failure(&self.request.agent)),
             }
             self.pause_polling(&repeat, subscription.changed()).await?;
         }

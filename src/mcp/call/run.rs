@@ -16,13 +16,14 @@ use crate::{
         agents::CallContext,
         checkpoint::{CallCheckpoint, StreamCheckpoint, interrupted_failure},
         message::{
+            call_request::CallKind,
+            call_response::{self, CallResponse},
             failure,
-            tool_result::{self, CallResult},
         },
         scheduler::ProcessPermit,
         session::{agent_connections::AgentConnections, catalog::Catalog, connection::Connection},
     },
-    model::{AgentId, Failure, FailureKind, ResultChecks, StartAttempt, ToolOutput},
+    model::{AgentId, Failure, FailureKind, ResultChecks, ToolCall, ToolOutput},
 };
 
 /// Calls a tool of `agent`, or resumes a call.
@@ -32,7 +33,7 @@ use crate::{
 /// agent no longer has.
 pub(crate) async fn run(
     agent: &AgentConnections,
-    request: StartAttempt,
+    request: ToolCall,
     context: CallContext,
 ) -> Result<Arc<ToolOutput>, Failure> {
     let CallContext { meta, cancel, checkpoint } = context;
@@ -57,7 +58,7 @@ pub(crate) async fn run(
 /// Connects for a call that is pending at the agent, with retries until the idle timeout.
 async fn connect_with_retry<'a>(
     agent: &'a AgentConnections,
-    request: &StartAttempt,
+    request: &ToolCall,
     cancel: &CancellationToken,
 ) -> Result<(Arc<Connection>, Option<ProcessPermit<'a>>), Failure> {
     let mut guard = CallGuard::new(request, agent.host(), cancel.clone());
@@ -91,7 +92,7 @@ impl ActiveCall<'_> {
         };
         let answered = self.request_result(checkpoint).await?;
         let (agent, name) = (&self.request.agent, &self.request.tool);
-        let mut output = tool_result::into_output(agent, name, answered)?;
+        let mut output = call_response::into_output(agent, name, answered)?;
         Box::pin(self.check_result(&mut output)).await?;
         match awaits {
             Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,
@@ -100,12 +101,12 @@ impl ActiveCall<'_> {
     }
 
     /// Returns the final result of the call, including input rounds and remote tasks.
-    async fn request_result(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<CallResult, Failure> {
+    async fn request_result(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<CallResponse, Failure> {
         let answered = match checkpoint {
             None => {
                 self.check_request().await?;
                 match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
-                    true => Box::pin(self.request_as_task()).await?,
+                    true => Box::pin(self.exchange(&CallKind::ToolAsTask)).await?,
                     false => self.request_with_input(None).await?,
                 }
             }
@@ -118,13 +119,13 @@ impl ActiveCall<'_> {
             }
         };
         match answered {
-            CallResult::Task(task) => Box::pin(self.watch_new_task(task)).await,
+            CallResponse::Task(task) => Box::pin(self.watch_new_task(task)).await,
             answered => Ok(answered),
         }
     }
 
     /// Resumes the response stream of an earlier process, in the session that made the request.
-    async fn resume_stream(&mut self, stream: StreamCheckpoint) -> Result<CallResult, Failure> {
+    async fn resume_stream(&mut self, stream: StreamCheckpoint) -> Result<CallResponse, Failure> {
         if self.connection.state.session.id() != Some(&*stream.session) {
             return Err(interrupted_failure(&self.request));
         }

@@ -7,7 +7,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use crate::model::{JsonObject, StartAttempt};
+use crate::model::{JsonObject, ToolCall};
 
 /// The key of `_meta` whose value identifies the request in progress notifications.
 const PROGRESS_TOKEN: &str = "progressToken";
@@ -21,20 +21,16 @@ pub(crate) enum CallKind {
     /// A tool call.
     Tool,
     /// A tool call with the input that the agent requested.
-    ToolWithInput(CallInput),
+    ToolWithInput {
+        /// The opaque state of the agent, returned to it unchanged.
+        state: Option<String>,
+        /// The responses, by the keys of the agent.
+        responses: InputResponses,
+    },
     /// A tool call as a task, in the experimental protocol of 2025-11-25.
     ToolAsTask,
     /// A request for the result of such a task, by its ID.
     TaskResult(String),
-}
-
-/// The input that an agent requested.
-#[derive(Debug)]
-pub(crate) struct CallInput {
-    /// The opaque state of the agent, returned to it unchanged.
-    pub(crate) state: Option<String>,
-    /// The responses, by the keys of the agent.
-    pub(crate) responses: InputResponses,
 }
 
 /// The `_meta` entries that all requests of a connection share, serialized once.
@@ -55,7 +51,7 @@ impl ClientMeta {
 /// The request of a call.
 pub(crate) struct CallRequest<'a> {
     pub(crate) kind: &'a CallKind,
-    pub(crate) call: &'a StartAttempt,
+    pub(crate) call: &'a ToolCall,
     /// The `_meta` entries of the call itself, in addition to the shared ones.
     pub(crate) meta: &'a JsonObject,
     /// The input schema of the tool, if it is known.
@@ -65,7 +61,7 @@ pub(crate) struct CallRequest<'a> {
 impl CallRequest<'_> {
     pub(crate) fn method(&self) -> &'static str {
         match self.kind {
-            CallKind::Tool | CallKind::ToolWithInput(_) | CallKind::ToolAsTask => "tools/call",
+            CallKind::Tool | CallKind::ToolWithInput { .. } | CallKind::ToolAsTask => "tools/call",
             CallKind::TaskResult(_) => "tasks/result",
         }
     }
@@ -80,7 +76,7 @@ impl CallRequest<'_> {
         };
         let params = match self.kind {
             CallKind::Tool => tool(),
-            CallKind::ToolWithInput(CallInput { state, responses }) => {
+            CallKind::ToolWithInput { state, responses } => {
                 RequestParams { input_responses: Some(responses), request_state: state.as_deref(), ..tool() }
             }
             CallKind::ToolAsTask => RequestParams { task: Some(JsonObject::new()), ..tool() },
@@ -153,7 +149,7 @@ mod tests {
     use crate::model::AttemptId;
 
     fn write_request(ask: &CallKind, meta: &Value) -> Value {
-        let call = StartAttempt {
+        let call = ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
             tool: "work".into(),
@@ -171,7 +167,10 @@ mod tests {
     #[test]
     fn each_request_kind_is_written() {
         let meta = json!({"version": "v", "client": {"name": "c"}, "key": "k", "progressToken": 7});
-        let input = CallInput { state: Some("s".to_owned()), responses: [("who".to_owned(), json!("me"))].into() };
+        let input = CallKind::ToolWithInput {
+            state: Some("s".to_owned()),
+            responses: [("who".to_owned(), json!("me"))].into(),
+        };
         let tool = json!({"name": "work", "arguments": {"n": 1.0}, "_meta": meta});
         let with = |more: Value| {
             let mut params = tool.clone();
@@ -180,11 +179,7 @@ mod tests {
         };
         for (ask, method, params) in [
             (CallKind::Tool, "tools/call", tool.clone()),
-            (
-                CallKind::ToolWithInput(input),
-                "tools/call",
-                with(json!({"inputResponses": {"who": "me"}, "requestState": "s"})),
-            ),
+            (input, "tools/call", with(json!({"inputResponses": {"who": "me"}, "requestState": "s"}))),
             (CallKind::ToolAsTask, "tools/call", with(json!({"task": {}}))),
             (CallKind::TaskResult("r".to_owned()), "tasks/result", json!({"taskId": "r", "_meta": meta})),
         ] {

@@ -10,12 +10,12 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    call_response::{self, CallResponse, PlainToolResult},
     lenient_json::{self, RawMembers},
     limits::{MAX_LOG_BYTES, MAX_PARAMS_BYTES},
     request_id::id_number,
     server_info,
     service_result::{UNREADABLE, wrap_text},
-    tool_result::{self, CallResponse, PlainToolResult},
 };
 use crate::model::{LogMessage, Progress, text::floor_char_boundary};
 
@@ -178,7 +178,7 @@ fn read_plain_response(text: &str, requests: &impl PendingRequests) -> Option<In
     match serde_json::from_str(text).ok()? {
         PlainCallResponse { jsonrpc, id, method: None, result, error: None } if jsonrpc == "2.0" => {
             let call = id_number(&id).filter(|id| requests.expected_result(*id) == Some(ExpectedResult::Call))?;
-            Some(Incoming::CallResponse(call, CallResponse::Result(result.into_call_result()?)))
+            Some(Incoming::CallResponse(call, result.into_call_response()?))
         }
         _ => None,
     }
@@ -216,7 +216,7 @@ impl RawMessage<'_> {
             }
             (None, Some(error), _) => message(ServerJsonRpcMessage::error(read_error(error.get()), Some(id))),
             (Some(result), None, ExpectedResult::Call) => {
-                Incoming::CallResponse(request, CallResponse::Result(tool_result::parse(result.get())))
+                Incoming::CallResponse(request, call_response::parse(result.get()))
             }
             (Some(result), None, _) => match service_result(result.get(), expected) {
                 Ok(result) => message(ServerJsonRpcMessage::response(result, id)),
@@ -410,7 +410,7 @@ mod tests {
     use super::*;
     use crate::{
         mcp::{
-            message::{service_result::unwrap_text, tool_result::CallResult},
+            message::{call_response::CallResponse, service_result::unwrap_text},
             requests::elicitation,
         },
         model::{ContentBlock, ToolOutput},
@@ -453,7 +453,7 @@ mod tests {
             let output = ToolOutput { content: vec![ContentBlock::Text("hi".into())], structured: None, warning: None };
             match read_message(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
                 Incoming::CallResponse(7, answer) => {
-                    assert_eq!(answer, CallResponse::Result(CallResult::Output(output)))
+                    assert_eq!(answer, CallResponse::Output(output))
                 }
                 other => panic!("{other:?}"),
             }
@@ -503,10 +503,7 @@ mod tests {
     #[test]
     fn null_members_count_as_absent() {
         let result = json!({"jsonrpc": null, "id": 7, "result": {"content": []}, "error": null, "method": null});
-        assert!(matches!(
-            read_message(&result),
-            Incoming::CallResponse(7, CallResponse::Result(CallResult::Output(_)))
-        ));
+        assert!(matches!(read_message(&result), Incoming::CallResponse(7, CallResponse::Output(_))));
         let error = |error: Value| {
             let message = json!({"jsonrpc": "2.0", "id": 7, "result": null, "error": error});
             match read_message(&message) {
@@ -554,15 +551,15 @@ mod tests {
             answer.replace("\"id\":7", "\"id\":7.0,\"x\":NaN"),
         ] {
             match read_one(&text) {
-                Incoming::CallResponse(7, CallResponse::Result(read)) => {
-                    assert_eq!(read, CallResult::Output(output()), "{text}")
+                Incoming::CallResponse(7, read) => {
+                    assert_eq!(read, CallResponse::Output(output()), "{text}")
                 }
                 other => panic!("{text}: {other:?}"),
             }
         }
         for (written, expected) in [("a\tb", "a\tb"), (r"\ud800!", "\u{FFFD}!"), (r"\ud83d\ude00", "😀")] {
             match read_one(&answer.replace("hi", written)) {
-                Incoming::CallResponse(7, CallResponse::Result(CallResult::Output(output))) => {
+                Incoming::CallResponse(7, CallResponse::Output(output)) => {
                     assert_eq!(output.text(), expected)
                 }
                 other => panic!("{other:?}"),

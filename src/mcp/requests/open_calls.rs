@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     mcp::{
         checkpoint::RemoteTaskCheckpoint,
-        message::{request_id::id_number, tool_result::CallResponse},
+        message::{call_response::CallResponse, request_id::id_number},
     },
     model::{AttemptId, Failure, Progress, text::truncate_bytes},
 };
@@ -201,7 +201,7 @@ struct CallTable {
 #[derive(Debug)]
 struct OpenCall {
     call: Arc<CallState>,
-    response: oneshot::Sender<CallResponse>,
+    response: oneshot::Sender<Result<CallResponse, Failure>>,
 }
 
 /// The calls to which a request of the agent can belong.
@@ -226,7 +226,7 @@ impl CandidateCalls {
 impl OpenCalls {
     /// Registers a request of `call` before it is sent, and returns the receiver of its response. The channel closes
     /// without a response when none can arrive.
-    pub(crate) fn open(&self, request: i64, call: &Arc<CallState>) -> oneshot::Receiver<CallResponse> {
+    pub(crate) fn open(&self, request: i64, call: &Arc<CallState>) -> oneshot::Receiver<Result<CallResponse, Failure>> {
         let (sender, answer) = oneshot::channel();
         self.table.lock().open.insert(request, OpenCall { call: call.clone(), response: sender });
         answer
@@ -245,7 +245,7 @@ impl OpenCalls {
     }
 
     /// Delivers the response to a call. A response without an open request is dropped.
-    pub(crate) fn deliver(&self, request: i64, answer: CallResponse) {
+    pub(crate) fn deliver(&self, request: i64, answer: Result<CallResponse, Failure>) {
         let open = self.table.lock().open.remove(&request);
         if let Some(open) = open {
             // The receiver may have been dropped meanwhile.
@@ -305,7 +305,6 @@ mod tests {
     use rmcp::model::NumberOrString;
 
     use super::*;
-    use crate::mcp::message::tool_result::CallResult;
 
     fn call(task: &str) -> Arc<CallState> {
         CallState::new(AttemptId { task: task.into(), number: 1 })
@@ -370,7 +369,7 @@ mod tests {
         assert!(calls.candidates(Some(&NumberOrString::Number(2))).only().is_some());
         calls.settle_abandoned(&NumberOrString::String("1".into()));
         assert!(calls.candidates(None).only().is_some() && !calls.has_abandoned());
-        let answer = || CallResponse::Result(CallResult::Unrecognized("none".to_owned()));
+        let answer = || Ok(CallResponse::Unrecognized("none".to_owned()));
         calls.deliver(2, answer());
         assert_eq!(second.try_recv(), Ok(answer()));
         calls.abandon(2);

@@ -11,13 +11,16 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{http_channel::HttpChannel, stdin_writer::StdinSender};
-use crate::mcp::{
-    checkpoint::StreamCheckpoint,
-    message::{
-        call_request::{CallRequest, ClientMeta},
-        tool_result::CallResponse,
+use crate::{
+    mcp::{
+        checkpoint::StreamCheckpoint,
+        message::{
+            call_request::{CallRequest, ClientMeta},
+            call_response::CallResponse,
+        },
+        requests::{connection_state::ConnectionState, open_calls::CallState},
     },
-    requests::{connection_state::ConnectionState, open_calls::CallState},
+    model::Failure,
 };
 
 /// The transport of calls to an agent, over one connection.
@@ -37,7 +40,7 @@ pub(crate) enum Channel {
 pub(crate) struct PendingCall {
     state: Arc<ConnectionState>,
     request_id: i64,
-    receiver: oneshot::Receiver<CallResponse>,
+    receiver: oneshot::Receiver<Result<CallResponse, Failure>>,
     /// Over HTTP, the task that sends the request and reads the response.
     exchange: Option<AbortOnDropHandle<()>>,
 }
@@ -135,7 +138,7 @@ impl CallTransport {
 
 impl PendingCall {
     /// Waits for the response. `None` means that none can arrive any more, for an unknown reason.
-    pub(crate) async fn response(&mut self) -> Option<CallResponse> {
+    pub(crate) async fn response(&mut self) -> Option<Result<CallResponse, Failure>> {
         let answer = (&mut self.receiver).await.ok()?;
         if let Some(exchange) = self.exchange.take() {
             // Reading the rest of the response makes its connection reusable.

@@ -27,10 +27,10 @@ use crate::{
         checkpoint::StreamCheckpoint,
         message::{
             call_request::CallRequest,
+            call_response::CallResponse,
             codec::{ExpectedResult, Incoming, SingleRequest},
             failure,
             limits::MAX_MESSAGE_BYTES,
-            tool_result::CallResponse,
         },
         requests::{connection_state::ConnectionState, handler::handle_incoming, open_calls::CallState},
     },
@@ -60,7 +60,7 @@ pub(crate) struct HttpChannel {
 
 /// The outcome of an HTTP exchange.
 enum ExchangeOutcome {
-    Response(CallResponse),
+    Response(Result<CallResponse, Failure>),
     /// The request was accepted, and its response may come on the session's own stream.
     Deferred,
     /// The response ended without a result or an error.
@@ -139,12 +139,12 @@ impl HttpChannel {
             Ok(Ok(ExchangeOutcome::Response(answer))) => self.state.calls.deliver(id, answer),
             Ok(Ok(ExchangeOutcome::Deferred)) => {}
             Ok(Ok(ExchangeOutcome::NoResponse)) => self.state.calls.settle(id),
-            Ok(Err(error)) => self.state.calls.deliver(id, CallResponse::Failed(from_http(agent, &error))),
+            Ok(Err(error)) => self.state.calls.deliver(id, Err(from_http(agent, &error))),
             Err(_) => {
                 let message = format!(
                     "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in kapell)"
                 );
-                self.state.calls.deliver(id, CallResponse::Failed(Failure::new(FailureKind::ConnectionLost, message)));
+                self.state.calls.deliver(id, Err(Failure::new(FailureKind::ConnectionLost, message)));
             }
         }
     }
@@ -229,11 +229,11 @@ impl HttpChannel {
     }
 
     /// Processes a message that came with the response to request `id`. Returns the response if the message is that.
-    async fn handle_message(&self, message: Incoming, id: i64) -> Option<CallResponse> {
+    async fn handle_message(&self, message: Incoming, id: i64) -> Option<Result<CallResponse, Failure>> {
         match message {
-            Incoming::CallResponse(_, answer) => return Some(answer),
+            Incoming::CallResponse(_, answer) => return Some(Ok(answer)),
             Incoming::UnreadableResponse(_, reason) => {
-                return Some(CallResponse::Failed(failure::unreadable_response(&self.state.agent, &reason)));
+                return Some(Err(failure::unreadable_response(&self.state.agent, &reason)));
             }
             Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
             Incoming::Log(message) => self.state.log(message),

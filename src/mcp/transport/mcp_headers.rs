@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::{
         mcp::message::call_request::CallKind,
-        model::{AttemptId, StartAttempt},
+        model::{AttemptId, ToolCall},
     };
 
     #[test]
@@ -88,7 +88,7 @@ mod tests {
         let arguments = json!({"region": "north", "count": 3, "dry": true, "list": [1], "plain": "p",
             "deep": {"name": " Zoë "}});
         let object = |value: &Value| value.as_object().cloned().unwrap();
-        let call = StartAttempt {
+        let call = ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
             tool: "wörk".into(),

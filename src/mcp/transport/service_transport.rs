@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use super::request_id_map::RequestIdMap;
 use crate::mcp::{
     message::{
+        call_response::{self, CallResponse},
         request_id::id_number,
-        tool_result::{self, CallResponse},
     },
     requests::{connection_state::ConnectionState, handler::handle_incoming},
 };
@@ -76,7 +76,7 @@ impl<T> MergedTransport<T> {
         let is_call = |id: &RequestId| id_number(id).is_some_and(|id| calls.is_open(id));
         let (id, answer) = match message {
             JsonRpcMessage::Response(response) if is_call(&response.id) => {
-                (response.id, CallResponse::Result(tool_result::read_service_result(response.result)))
+                (response.id, call_response::read_service_result(response.result))
             }
             JsonRpcMessage::Error(JsonRpcError { id: Some(id), error, .. }) if is_call(&id) => {
                 (id, CallResponse::RpcError(error))
@@ -88,7 +88,7 @@ impl<T> MergedTransport<T> {
             }
         };
         if let Some(request) = id_number(&id) {
-            calls.deliver(request, answer);
+            calls.deliver(request, Ok(answer));
         }
         None
     }

@@ -180,7 +180,7 @@ impl StreamRequests {
             Incoming::Log(message) => self.state.log(message),
             Incoming::UnknownResponse(id) => self.state.calls.settle_abandoned(&id),
             // Results of calls are forwarded as text.
-            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
+            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, Ok(answer)),
         }
         None
     }

@@ -10,10 +10,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    mcp::{
-        message::tool_result::CallResponse,
-        requests::{connection_state::ConnectionState, open_calls::CallState},
-    },
+    mcp::requests::{connection_state::ConnectionState, open_calls::CallState},
     model::{Failure, FailureKind},
 };
 
@@ -161,7 +158,7 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
             (LineOwner::Call(_, request), Err(cause)) => {
                 let message = format!("the call could not be written to agent `{}`: {cause}", self.state.agent);
                 let failure = Failure::new(FailureKind::NotSent, message);
-                self.state.calls.deliver(request, CallResponse::Failed(failure));
+                self.state.calls.deliver(request, Err(failure));
             }
             (LineOwner::Service(waiting), outcome) => {
                 let outcome = outcome.map_err(|error| {
@@ -252,7 +249,7 @@ mod tests {
         child.read_exact(&mut read).await.unwrap();
         drop(child);
         for answer in &mut answers[1..] {
-            let Ok(CallResponse::Failed(failure)) = answer.await else { panic!("the call has an answer") };
+            let Ok(Err(failure)) = answer.await else { panic!("the call has an answer") };
             assert_eq!(failure.kind, FailureKind::NotSent);
         }
         assert!(answers[0].try_recv().is_err());

@@ -26,7 +26,6 @@ use crate::mcp::{
         limits::MAX_MESSAGE_BYTES,
         request_id::id_number,
         service_result,
-        tool_result::CallResponse,
     },
     process::log::AgentLog,
     requests::{connection_state::ConnectionState, handler::handle_incoming},
@@ -199,7 +198,7 @@ impl StdoutReader {
     /// because rmcp would treat them as a broken handshake.
     fn handle_message(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
         match incoming {
-            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
+            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, Ok(answer)),
             Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
             Incoming::Log(message) => self.state.log(message),
             Incoming::UnreadableResponse(id, reason) => return self.handle_unreadable(id, reason),
@@ -222,7 +221,7 @@ impl StdoutReader {
             && self.state.calls.is_open(request)
         {
             let failure = failure::unreadable_response(&self.state.agent, &reason);
-            self.state.calls.deliver(request, CallResponse::Failed(failure));
+            self.state.calls.deliver(request, Err(failure));
             return None;
         }
         self.state.requests.remove(&id).then(|| service_result::unreadable_response(id, reason))

@@ -34,11 +34,11 @@ pub enum Command {
         agent: AgentId,
     },
     /// Call a tool.
-    StartAttempt(StartAttempt),
+    StartAttempt(ToolCall),
     /// Reattach to a call of an earlier process. The call is not sent again.
     Reattach {
         /// The call.
-        call: Box<StartAttempt>,
+        call: Box<ToolCall>,
         /// The checkpoint that the earlier process kept of the call.
         checkpoint: Value,
     },
@@ -88,9 +88,9 @@ pub enum Command {
     EndRun,
 }
 
-/// A tool call with rendered arguments.
+/// A tool call with rendered arguments, as the engine orders it and the agents of a run make it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StartAttempt {
+pub struct ToolCall {
     /// The task and the attempt number.
     pub attempt: AttemptId,
     /// The agent to call.

@@ -18,8 +18,8 @@ use axum::{
 use kapell::{
     mcp::{Agents as _, CallContext, Pool},
     model::{
-        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, StartAttempt,
-        ToolOutput, Transport,
+        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, ToolCall, ToolOutput,
+        Transport,
     },
 };
 use rmcp::{
@@ -233,7 +233,7 @@ async fn serve(agent: &Agent) -> AgentSpec {
     AgentSpec { protocol: Protocol::Modern, ..spec("odd", transport) }
 }
 
-fn job(kind: &str) -> StartAttempt {
+fn job(kind: &str) -> ToolCall {
     attempt("job", json!({"kind": kind}))
 }
 
@@ -243,14 +243,14 @@ fn text_of(outcome: Outcome) -> Result<String, FailureKind> {
     outcome.map(|output| output.text().into_owned()).map_err(|failure| failure.kind)
 }
 
-async fn call(pool: &Pool, call: StartAttempt) -> Outcome {
+async fn call(pool: &Pool, call: ToolCall) -> Outcome {
     pool.call(call, CallContext::default()).await
 }
 
 /// Makes a call in a host that is killed as soon as `there` holds. Returns the last checkpoint of the call.
 async fn run_until_killed(
     agent: &AgentSpec,
-    order: StartAttempt,
+    order: ToolCall,
     host: &Arc<RecordingHost>,
     there: impl Fn(&RecordingHost) -> bool,
 ) -> Value {
@@ -272,12 +272,7 @@ fn last_checkpoint(host: &RecordingHost) -> Value {
     note
 }
 
-async fn reattach_after_kill(
-    agent: &AgentSpec,
-    order: StartAttempt,
-    note: Value,
-    host: &Arc<RecordingHost>,
-) -> Outcome {
+async fn reattach_after_kill(agent: &AgentSpec, order: ToolCall, note: Value, host: &Arc<RecordingHost>) -> Outcome {
     let pool = pool(vec![agent.clone()], host);
     let taken = pool.call(order, CallContext { checkpoint: Some(note), ..CallContext::default() });
     let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the call did not end");
@@ -384,11 +379,8 @@ async fn polled_tasks_are_not_idle_but_have_a_deadline() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
     let pool = pool(vec![spec], &answering_host());
-    let order = StartAttempt {
-        timeout: Duration::from_millis(200),
-        deadline: Some(Duration::from_millis(900)),
-        ..job("endless")
-    };
+    let order =
+        ToolCall { timeout: Duration::from_millis(200), deadline: Some(Duration::from_millis(900)), ..job("endless") };
     assert_eq!(text_of(call(&pool, order).await), Err(FailureKind::DeadlineExceeded));
     let failure = call(&pool, job("expires")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);
@@ -418,13 +410,13 @@ async fn input_rounds_survive_a_restart() {
 }
 
 /// Returns a call that creates a resource, whose contents are its output.
-fn leave_resource() -> StartAttempt {
+fn leave_resource() -> ToolCall {
     let expression = |text: &str| Expression(text.to_owned());
     let awaits = Await {
         resource: expression("status == 'completed'"),
         failed: Some(expression("status == 'failed' or resource.error is defined")),
     };
-    StartAttempt { awaits: Some(awaits), ..attempt("leave", json!({})) }
+    ToolCall { awaits: Some(awaits), ..attempt("leave", json!({})) }
 }
 
 fn progress_messages(host: &RecordingHost) -> Vec<String> {
@@ -473,7 +465,7 @@ async fn failed_resources_fail_the_call() {
     assert_eq!(failure.kind, FailureKind::ToolError);
     let expected = r#"the resource `job://1` of agent `odd` says that it failed: {"error":"no paper"}"#;
     assert_eq!(failure.message, expected);
-    let idle = StartAttempt { tool: "idle".into(), ..leave_resource() };
+    let idle = ToolCall { tool: "idle".into(), ..leave_resource() };
     assert_eq!(text_of(call(&pool, idle).await), Err(FailureKind::InvalidResult));
     pool.close().await;
 }
@@ -501,7 +493,7 @@ async fn awaited_resources_survive_restarts_of_host_and_agent() {
     assert_eq!(outcome.unwrap().structured, Some(json!({"status": "completed"})));
     assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
     // With a changed plan, the call no longer waits for the resource.
-    let changed = StartAttempt { awaits: None, ..leave_resource() };
+    let changed = ToolCall { awaits: None, ..leave_resource() };
     assert_eq!(
         text_of(reattach_after_kill(&spec, changed, note, &answering_host()).await),
         Err(FailureKind::Interrupted)
@@ -532,7 +524,7 @@ async fn unreachable_agents_keep_their_task() {
         agent.refusal_status.store(503, Ordering::SeqCst);
     };
     // Only the refusals may exhaust it, however slow the machine is.
-    let hurried = StartAttempt { timeout: Duration::from_secs(4), ..job("") };
+    let hurried = ToolCall { timeout: Duration::from_secs(4), ..job("") };
     let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
@@ -555,7 +547,7 @@ async fn resume_waits_for_an_unreachable_agent() {
     let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), note.clone(), &later), returning);
     assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
     agent.refusal_status.store(503, Ordering::SeqCst);
-    let hurried = StartAttempt { timeout: Duration::from_millis(500), ..job("") };
+    let hurried = ToolCall { timeout: Duration::from_millis(500), ..job("") };
     let failure = reattach_after_kill(&spec, hurried, note, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
     assert!(failure.message.contains("could not be asked any more"), "{failure}");

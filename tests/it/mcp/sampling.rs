@@ -21,8 +21,7 @@ use kapell::{
     mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
-        Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
-        Usage,
+        Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, ToolCall, Transport, Usage,
     },
 };
 use rmcp::{
@@ -148,16 +147,16 @@ impl ClientHost for EchoHost {
 }
 
 /// Returns a call of `work` by the task `task`.
-fn work(task: &str, arguments: Value) -> StartAttempt {
-    StartAttempt { attempt: AttemptId { task: task.into(), number: 1 }, ..attempt("work", arguments) }
+fn work(task: &str, arguments: Value) -> ToolCall {
+    ToolCall { attempt: AttemptId { task: task.into(), number: 1 }, ..attempt("work", arguments) }
 }
 
 /// Returns a call that asks the model with its own task as the prompt.
-fn sampling_call(task: &str) -> StartAttempt {
+fn sampling_call(task: &str) -> ToolCall {
     work(task, json!({"marker": task}))
 }
 
-async fn call(pool: &Pool, call: StartAttempt) -> Result<Value, Failure> {
+async fn call(pool: &Pool, call: ToolCall) -> Result<Value, Failure> {
     let output = pool.call(call, CallContext::default()).await?;
     Ok(serde_json::from_str(&output.text()).unwrap())
 }
@@ -365,7 +364,7 @@ async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
     let first = call(&pool, sampling_call("first"));
     let cancelled =
         pool.call(sampling_call("cancelled"), CallContext { cancel: cancel.clone(), ..CallContext::default() });
-    let hurried = StartAttempt { timeout: HURRIED, deadline: Some(HURRIED), ..sampling_call("hurried") };
+    let hurried = ToolCall { timeout: HURRIED, deadline: Some(HURRIED), ..sampling_call("hurried") };
     let patient = call(&pool, hurried);
     let conducting = async {
         host.wait_until_sampled(1).await;

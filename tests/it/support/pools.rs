@@ -13,7 +13,7 @@ use kapell::{
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
         Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol,
-        SamplingPolicy, StartAttempt, Transport,
+        SamplingPolicy, ToolCall, Transport,
     },
 };
 use rmcp::model::{ListToolsResult, Tool};
@@ -217,8 +217,8 @@ pub(crate) fn odd_agent(mode: &str) -> AgentSpec {
 }
 
 /// Returns an attempt at a tool of the agent `odd`.
-pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
-    StartAttempt {
+pub(crate) fn attempt(tool: &str, arguments: Value) -> ToolCall {
+    ToolCall {
         attempt: AttemptId { task: "t".into(), number: 1 },
         agent: "odd".into(),
         tool: tool.into(),

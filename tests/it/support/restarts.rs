@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kapell::{
     mcp::{Agents as _, CallContext, Pool},
-    model::{AgentSpec, Checkpoints, Failure, Protocol, StartAttempt, Transport},
+    model::{AgentSpec, Checkpoints, Failure, Protocol, ToolCall, Transport},
 };
 
 use super::pools::{RecordingHost, answering_host, pool, spec, wait_until};
@@ -23,13 +23,13 @@ pub(crate) fn unresponsive_host() -> Arc<RecordingHost> {
 }
 
 /// Makes a call, and returns its text.
-pub(crate) async fn call(pool: &Pool, call: StartAttempt) -> Result<String, Failure> {
+pub(crate) async fn call(pool: &Pool, call: ToolCall) -> Result<String, Failure> {
     let output = pool.call(call, CallContext::default()).await?;
     Ok(output.text().into_owned())
 }
 
 /// Reattaches to a call of an earlier host, and returns its text. A failure is as the engine receives it.
-pub(crate) async fn reattach(pool: &Pool, call: StartAttempt, notes: &Checkpoints) -> Result<String, Failure> {
+pub(crate) async fn reattach(pool: &Pool, call: ToolCall, notes: &Checkpoints) -> Result<String, Failure> {
     let note = notes.calls[&call.attempt].clone();
     let output = pool.call(call, CallContext { checkpoint: Some(note), ..CallContext::default() }).await;
     Ok(output.map_err(kapell::engine::retry::reattach_failure)?.text().into_owned())
@@ -39,7 +39,7 @@ pub(crate) async fn reattach(pool: &Pool, call: StartAttempt, notes: &Checkpoint
 /// tasks of the host are never polled again, so they cannot close anything cleanly.
 pub(crate) async fn run_until_killed(
     url: &str,
-    started: StartAttempt,
+    started: ToolCall,
     host: &Arc<RecordingHost>,
     is_ready: impl Fn(&RecordingHost) -> bool + Send + 'static,
 ) -> Checkpoints {

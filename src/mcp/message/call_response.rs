@@ -1,4 +1,4 @@
-//! Parses results of `tools/call` leniently: anything that rmcp's types do not know is read from the JSON.
+//! Parses the results of calls leniently: anything that rmcp's types do not know is read from the JSON.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use crate::{
     model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput},
 };
 
-/// The result of a call.
+/// The response to a request of a call. A request without a response has a `Failure` instead.
 #[derive(Debug, PartialEq)]
-pub(crate) enum CallResult {
+pub(crate) enum CallResponse {
     /// The tool succeeded.
     Output(ToolOutput),
     /// A result with `isError`.
@@ -23,18 +23,10 @@ pub(crate) enum CallResult {
     InputRequired(InputRound),
     /// A task that continues at the agent.
     Task(RemoteTaskCheckpoint),
-    /// Not a result of a tool; the reason is for people.
-    Unrecognized(String),
-}
-
-/// The outcome of a call's request.
-#[derive(Debug, PartialEq)]
-pub(crate) enum CallResponse {
-    Result(CallResult),
     /// A JSON-RPC error.
     RpcError(ErrorData),
-    /// No response, for a reason that the transport knows.
-    Failed(Failure),
+    /// Not a result of a tool; the reason is for people.
+    Unrecognized(String),
 }
 
 /// A round of input requests.
@@ -109,7 +101,7 @@ pub(crate) struct PlainToolResult<'a> {
 
 impl PlainToolResult<'_> {
     /// Converts this into the result of the call. Returns `None` if the result needs the lenient parser.
-    pub(crate) fn into_call_result(self) -> Option<CallResult> {
+    pub(crate) fn into_call_response(self) -> Option<CallResponse> {
         let Self { content, structured_content, is_error, result_type, task } = self;
         let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
         let is_plain = content.iter().all(|block| match block {
@@ -125,11 +117,11 @@ impl PlainToolResult<'_> {
 }
 
 /// Parses the JSON of a result as it was received.
-pub(crate) fn parse(result: &str) -> CallResult {
+pub(crate) fn parse(result: &str) -> CallResponse {
     let plain = serde_json::from_str::<PlainToolResult<'_>>(result).ok();
-    plain.and_then(PlainToolResult::into_call_result).unwrap_or_else(|| match lenient_json::parse_value(result) {
+    plain.and_then(PlainToolResult::into_call_response).unwrap_or_else(|| match lenient_json::parse_value(result) {
         Ok(result) => from_json(result),
-        Err(error) => CallResult::Unrecognized(lenient_json::describe_unreadable(
+        Err(error) => CallResponse::Unrecognized(lenient_json::describe_unreadable(
             lenient_json::describe_invalid_json(&error),
             result,
         )),
@@ -137,24 +129,24 @@ pub(crate) fn parse(result: &str) -> CallResult {
 }
 
 /// Parses a result that was received through rmcp.
-pub(crate) fn read_service_result(result: ServerResult) -> CallResult {
+pub(crate) fn read_service_result(result: ServerResult) -> CallResponse {
     match unwrap_text(result) {
         Ok(text) => parse(&text),
         Err(other) => from_json(serde_json::to_value(other).unwrap_or_default()),
     }
 }
 
-fn tool_result<B: Into<ContentBlock>>(content: Vec<B>, structured: Option<Value>, is_error: bool) -> CallResult {
+fn tool_result<B: Into<ContentBlock>>(content: Vec<B>, structured: Option<Value>, is_error: bool) -> CallResponse {
     let output = ToolOutput::new(content, structured.filter(|value| !value.is_null()));
-    if is_error { CallResult::ToolError(output) } else { CallResult::Output(output) }
+    if is_error { CallResponse::ToolError(output) } else { CallResponse::Output(output) }
 }
 
 /// Parses a result from its JSON value. `null` counts as absent.
-pub(crate) fn from_json(mut result: Value) -> CallResult {
+pub(crate) fn from_json(mut result: Value) -> CallResponse {
     let shown = |result: &Value| {
         lenient_json::describe_unreadable("it has neither `content` nor `structuredContent`", &result.to_string())
     };
-    let Some(members) = result.as_object() else { return CallResult::Unrecognized(shown(&result)) };
+    let Some(members) = result.as_object() else { return CallResponse::Unrecognized(shown(&result)) };
     let is_error = members.get("isError").is_some_and(is_true);
     let is_empty =
         !["content", "structuredContent"].iter().any(|key| members.get(*key).is_some_and(|it| !it.is_null()));
@@ -163,15 +155,15 @@ pub(crate) fn from_json(mut result: Value) -> CallResult {
             let requests = result.get_mut("inputRequests").map(Value::take);
             return match requests.unwrap_or(Value::Null) {
                 Value::Array(requests) if requests.is_empty() && request_state(&result).is_some() => {
-                    CallResult::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
+                    CallResponse::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
                 }
                 Value::Object(requests) => {
-                    CallResult::InputRequired(InputRound { state: request_state(&result), requests })
+                    CallResponse::InputRequired(InputRound { state: request_state(&result), requests })
                 }
                 Value::Null if request_state(&result).is_some() => {
-                    CallResult::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
+                    CallResponse::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
                 }
-                _ => CallResult::Unrecognized("it asks for input, but not for what".to_owned()),
+                _ => CallResponse::Unrecognized("it asks for input, but not for what".to_owned()),
             };
         }
         Some("task") => return read_task(&result, TaskProtocol::Extension),
@@ -181,7 +173,7 @@ pub(crate) fn from_json(mut result: Value) -> CallResult {
         return read_task(experimental, TaskProtocol::Experimental);
     }
     if is_empty && !is_error {
-        return CallResult::Unrecognized(shown(&result));
+        return CallResponse::Unrecognized(shown(&result));
     }
     let content = result.get_mut("content").map(Value::take).unwrap_or_default();
     let structured = result.get_mut("structuredContent").map(Value::take);
@@ -192,7 +184,7 @@ pub(crate) fn from_json(mut result: Value) -> CallResult {
         }
         // The tool's description of its own failure is worth more than a valid shape.
         None if is_error => tool_result(vec![ContentBlock::Text(text)], structured, is_error),
-        None => CallResult::Unrecognized("its `content` is not a list".to_owned()),
+        None => CallResponse::Unrecognized("its `content` is not a list".to_owned()),
     }
 }
 
@@ -226,30 +218,30 @@ fn is_true(value: &Value) -> bool {
     }
 }
 
-fn read_task(task: &Value, dialect: TaskProtocol) -> CallResult {
+fn read_task(task: &Value, dialect: TaskProtocol) -> CallResponse {
     let number = |key: &str| task.get(key).and_then(Value::as_u64);
     match task.get("taskId").and_then(Value::as_str) {
-        Some(id) => CallResult::Task(RemoteTaskCheckpoint {
+        Some(id) => CallResponse::Task(RemoteTaskCheckpoint {
             id: id.to_owned(),
             dialect,
             poll_interval_ms: number("pollIntervalMs").or_else(|| number("pollInterval")),
             ttl_ms: number("ttlMs").or_else(|| number("ttl")),
         }),
-        None => CallResult::Unrecognized("a task without a `taskId`".to_owned()),
+        None => CallResponse::Unrecognized("a task without a `taskId`".to_owned()),
     }
 }
 
 /// Returns the output of a call.
 ///
 /// # Errors
-/// Returns [`FailureKind::ToolError`] with the text of the tool, or [`FailureKind::InvalidResult`] if the result is not
+/// Returns the failure of a JSON-RPC error, [`FailureKind::ToolError`] with the text of the tool, or [`FailureKind::InvalidResult`] if the result is not
 /// that of a tool.
-pub(crate) fn into_output(agent: &AgentId, tool: &str, answered: CallResult) -> Result<ToolOutput, Failure> {
+pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -> Result<ToolOutput, Failure> {
     let invalid =
         |what: &str| Err(Failure::new(FailureKind::InvalidResult, format!("`{tool}` of agent `{agent}` {what}")));
-    match answered {
-        CallResult::Output(output) => Ok(output),
-        CallResult::ToolError(output) => {
+    match response {
+        CallResponse::Output(output) => Ok(output),
+        CallResponse::ToolError(output) => {
             let text = output.text();
             let said = match (text.trim(), &output.structured) {
                 ("", Some(structured)) => failure::agent_message(&structured.to_string()),
@@ -258,9 +250,10 @@ pub(crate) fn into_output(agent: &AgentId, tool: &str, answered: CallResult) -> 
             };
             Err(Failure::new(FailureKind::ToolError, said))
         }
-        CallResult::InputRequired(_) => invalid("asked for input once more"),
-        CallResult::Task(_) => invalid("answered with another task instead of its result"),
-        CallResult::Unrecognized(what) => invalid(&format!("sent a result that cannot be read: {what}")),
+        CallResponse::RpcError(error) => Err(failure::from_rpc(agent, &error)),
+        CallResponse::InputRequired(_) => invalid("asked for input once more"),
+        CallResponse::Task(_) => invalid("answered with another task instead of its result"),
+        CallResponse::Unrecognized(what) => invalid(&format!("sent a result that cannot be read: {what}")),
     }
 }
 
@@ -276,7 +269,7 @@ mod tests {
     use crate::mcp::message::service_result::wrap_text;
 
     /// Parses the result from the wire and through rmcp, and compares the two.
-    fn read_both_ways(result: Value) -> CallResult {
+    fn read_both_ways(result: Value) -> CallResponse {
         let answered = parse(&result.to_string());
         assert_eq!(answered, read_service_result(wrap_text(&result.to_string())));
         answered
@@ -288,25 +281,25 @@ mod tests {
         let output = ToolOutput::new(content.clone(), Some(json!({"a": 1})));
         assert_eq!(
             read_both_ways(json!({"content": content, "structuredContent": {"a": 1}})),
-            CallResult::Output(output.clone())
+            CallResponse::Output(output.clone())
         );
         assert_eq!(
             read_both_ways(json!({"content": content, "structuredContent": {"a": 1}, "isError": true})),
-            CallResult::ToolError(output)
+            CallResponse::ToolError(output)
         );
         let bare = ToolOutput::new(content.clone(), None);
         assert_eq!(
             read_both_ways(json!({"content": content, "structuredContent": null, "resultType": "complete"})),
-            CallResult::Output(bare)
+            CallResponse::Output(bare)
         );
-        assert_eq!(read_both_ways(json!({"content": []})), CallResult::Output(ToolOutput::default()));
+        assert_eq!(read_both_ways(json!({"content": []})), CallResponse::Output(ToolOutput::default()));
     }
 
     #[test]
     fn unknown_content_is_kept() {
         let content = vec![json!({"type": "hologram", "data": 1})];
         let output = ToolOutput::new(content.clone(), None);
-        assert_eq!(read_both_ways(json!({"content": content})), CallResult::Output(output));
+        assert_eq!(read_both_ways(json!({"content": content})), CallResponse::Output(output));
     }
 
     #[test]
@@ -317,12 +310,12 @@ mod tests {
         let round = InputRound { state: Some("s".to_owned()), requests: requests.as_object().cloned().unwrap() };
         assert_eq!(
             read_both_ways(json!({"resultType": "input_required", "inputRequests": requests, "requestState": "s"})),
-            CallResult::InputRequired(round)
+            CallResponse::InputRequired(round)
         );
         let wait = InputRound { state: Some("s".to_owned()), ..InputRound::default() };
         assert_eq!(
             read_both_ways(json!({"resultType": "input_required", "requestState": "s"})),
-            CallResult::InputRequired(wait)
+            CallResponse::InputRequired(wait)
         );
     }
 
@@ -332,23 +325,23 @@ mod tests {
         let text = json!([{"type": "text", "text": "hi"}]);
         let nulls = json!({"content": [{"type": "text", "text": "hi", "annotations": null, "_meta": null}, null],
             "structuredContent": null, "isError": null, "_meta": null, "resultType": null, "task": null});
-        assert_eq!(read_both_ways(nulls), CallResult::Output(output(text.clone())));
+        assert_eq!(read_both_ways(nulls), CallResponse::Output(output(text.clone())));
         let structured = json!({"content": null, "structuredContent": {"a": null}});
         let kept = ToolOutput::new(Vec::<ContentBlock>::new(), Some(json!({"a": null})));
-        assert_eq!(read_both_ways(structured), CallResult::Output(kept));
+        assert_eq!(read_both_ways(structured), CallResponse::Output(kept));
         let resource = json!({"type": "resource", "resource": {"uri": "x:1", "text": null, "blob": "AAA="}});
         let clean = json!([{"type": "resource", "resource": {"uri": "x:1", "blob": "AAA="}}]);
-        assert_eq!(read_both_ways(json!({"content": [resource]})), CallResult::Output(output(clean)));
+        assert_eq!(read_both_ways(json!({"content": [resource]})), CallResponse::Output(output(clean)));
         for mute in [json!({"isError": true}), json!({"isError": true, "content": null}), json!({"isError": "true"})] {
-            assert_eq!(read_both_ways(mute), CallResult::ToolError(ToolOutput::default()));
+            assert_eq!(read_both_ways(mute), CallResponse::ToolError(ToolOutput::default()));
         }
         assert_eq!(
             read_both_ways(json!({"isError": true, "content": "hi"})),
-            CallResult::ToolError(output(text.clone()))
+            CallResponse::ToolError(output(text.clone()))
         );
         assert_eq!(
             read_both_ways(json!({"content": {"1": {"type": "text", "text": "hi"}}})),
-            CallResult::Output(output(text))
+            CallResponse::Output(output(text))
         );
     }
 
@@ -356,15 +349,15 @@ mod tests {
     fn lone_surrogates_are_replaced() {
         let read = parse(r#"{"content": [{"type": "text", "text": "a\udc00"}], "structuredContent": {"n": 1e999}}"#);
         let content = vec![json!({"type": "text", "text": "a\u{FFFD}"})];
-        assert_eq!(read, CallResult::Output(ToolOutput::new(content, Some(json!({"n": null})))));
+        assert_eq!(read, CallResponse::Output(ToolOutput::new(content, Some(json!({"n": null})))));
     }
 
     #[test]
     fn other_values_are_unrecognized() {
         for result in [json!({}), json!({"tools": []}), json!("text"), json!({"content": "text"}), json!(null)] {
-            assert!(matches!(read_both_ways(result.clone()), CallResult::Unrecognized(_)), "{result}");
+            assert!(matches!(read_both_ways(result.clone()), CallResponse::Unrecognized(_)), "{result}");
         }
         let task = json!({"resultType": "task", "taskId": "1"});
-        assert!(matches!(read_both_ways(task), CallResult::Task(_)));
+        assert!(matches!(read_both_ways(task), CallResponse::Task(_)));
     }
 }

@@ -15,7 +15,7 @@ use kapell::{
         reporters::{Reporter, plain::PlainReporter},
         terminal::screen::Screen,
     },
-    view::RunResultBuilder,
+    view::RunView,
 };
 use serde_json::{Value, json};
 
@@ -45,13 +45,13 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     };
     let screen = Screen::stderr()?;
     let plain = PlainReporter::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
-    let mut reporters = Reporters { merge: RunResultBuilder::new(&run), plain };
+    let mut reporters = Reporters { result: RunView::new(&run), plain };
     let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None };
     runtime::run(&run, new_run, services, (hub, inbox), &mut reporters).await?;
-    let Reporters { merge, plain } = reporters;
+    let Reporters { result, plain } = reporters;
     drop(plain);
     screen.flush();
-    println!("{}", serde_json::to_string(&merge.into_result())?);
+    println!("{}", serde_json::to_string(&result.into_result())?);
     Ok(())
 }
 
@@ -77,14 +77,14 @@ impl Agents for ImmediateAgents {
 
 /// The reporters of `kapell run` without a terminal.
 struct Reporters {
-    merge: RunResultBuilder,
+    result: RunView,
     plain: PlainReporter,
 }
 
 impl Reporter for Reporters {
     fn report(&mut self, records: &[Record]) {
         for record in records {
-            self.merge.apply_record(record);
+            self.result.apply(record);
         }
         self.plain.report(records);
     }

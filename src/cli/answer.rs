@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     journal::ControlRequest,
-    ui::{
-        forms::form_prompt::AnswerInput,
-        history::{AskedQuestion, QuestionLog},
+    ui::{forms::form_prompt::AnswerInput, history::read_view},
+    view::{
+        RunView,
+        text::{answer_action, printable},
     },
-    view::text::{answer_action, printable},
 };
 
 /// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.
@@ -61,8 +61,8 @@ impl AnswerArgs {
 pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
     let (run, id) = (&remote.run, &args.question);
-    let questions = QuestionLog::read(&*remote.reader, run)?;
-    let asked = questions.get(id).ok_or_else(|| unknown_question(id, &questions))?;
+    let view = read_view(&*remote.reader, run)?;
+    let asked = view.question(id).ok_or_else(|| unknown_question(id, &view))?;
     if let Some((answer, by)) = &asked.answer {
         return Err(CliError::usage(
             "cli::already_answered",
@@ -88,8 +88,8 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let sender = remote.send(&request)?.to_string();
     let accepted = remote
         .wait_for_effect(WAIT_TIMEOUT, |reader| {
-            let questions = QuestionLog::read(reader, run)?;
-            Ok(questions.get(id).and_then(|asked| asked.answer.clone()))
+            let view = read_view(reader, run)?;
+            Ok(view.question(id).and_then(|asked| asked.answer.clone()))
         })
         .await?;
     match accepted {
@@ -122,9 +122,8 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-fn unknown_question(id: &str, questions: &QuestionLog) -> CliError {
-    let open: Vec<String> =
-        questions.open().map(|AskedQuestion { question, .. }| format!("`{}`", question.id)).collect();
+fn unknown_question(id: &str, view: &RunView) -> CliError {
+    let open: Vec<String> = view.open_questions().map(|asked| format!("`{}`", asked.question.id)).collect();
     let help = match open.as_slice() {
         [] => "the run has no open questions".to_owned(),
         open => format!("the open questions are {}", open.join(", ")),

@@ -14,11 +14,8 @@ use super::{
 use crate::{
     journal::RunSummary,
     model::DefaultAnswer,
-    ui::{
-        forms::form_prompt,
-        history::{AskedQuestion, QuestionLog},
-    },
-    view::time::format_time,
+    ui::{forms::form_prompt, history::read_view},
+    view::{run_view::AskedQuestion, time::format_time},
 };
 
 #[derive(Debug, Args)]
@@ -41,9 +38,9 @@ pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     let mut objects = Vec::new();
     let mut text = String::new();
     for run in runs.iter().filter(|run| run.is_unfinished()) {
-        let questions = QuestionLog::read(&*reader, &run.run)?;
+        let view = read_view(&*reader, &run.run)?;
         let answered = reader.pending_answers(&run.run)?;
-        for asked in questions.open() {
+        for asked in view.open_questions() {
             let waits = answered.contains(&asked.question.id);
             objects.push(question_json(run, asked, waits));
             for line in question_lines(run, asked, waits) {
@@ -86,7 +83,7 @@ fn question_json(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) ->
     object["run"] = run.run.as_str().into();
     object["plan"] = run.name.as_str().into();
     object["asked"] = asked.at.0.into();
-    object["left_open_because"] = asked.deferred_reason.clone().into();
+    object["left_open_because"] = asked.deferred_reason().into();
     object["answer_waits"] = answer_waits.into();
     object
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     model::{Record, Timestamp},
     ui::reporters::live::TimeSource,
-    view::RunResultBuilder,
+    view::RunView,
 };
 
 /// The longest pause of a replay, so that a question that waited for hours does not stall it.
@@ -75,16 +75,16 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let screen = run_context::open_screen()?;
     let clock = ReplayClock::new(args.speed);
     let mut shown = progress_reporter(&screen, &run, clock.time_source());
-    let mut merge = RunResultBuilder::new(&run);
+    let mut view = RunView::new(&run);
     for record in reader.records(&run, 0) {
         let record = record?;
         clock.wait_for(&record).await;
-        merge.apply_record(&record);
+        view.apply(&record);
         shown.report(std::slice::from_ref(&record));
     }
     drop(shown);
     screen.flush();
-    print_result(args.output, &merge.into_result())?;
+    print_result(args.output, &view.into_result())?;
     Ok(Exit::Success)
 }
 

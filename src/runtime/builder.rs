@@ -29,7 +29,7 @@ use crate::{
     },
     system::{clock, process},
     ui::{answers::policy::NoInput, human::Human, reporters::Reporter},
-    view::{RunResult, RunResultBuilder},
+    view::{RunResult, RunView},
 };
 
 /// The maximum number of requests of a [`RunHandle`] that wait for the run.
@@ -267,7 +267,7 @@ impl<'r> Host<'r> {
         if let Some(requests) = self.requests {
             background.spawn(forward_handle(requests, Arc::clone(&hub)));
         }
-        let mut reporters = RunReporters { result: RunResultBuilder::new(&run), others: self.reporters };
+        let mut reporters = RunReporters { result: RunView::new(&run), others: self.reporters };
         let driven = Box::pin(drive(&run, start, services, (hub, receiver), &mut reporters)).await;
         drop(background);
         match driven {
@@ -564,14 +564,14 @@ impl Drop for Background {
 
 /// The reporters of a run, after the builder of its result.
 struct RunReporters<'r> {
-    result: RunResultBuilder,
+    result: RunView,
     others: Vec<&'r mut dyn Reporter>,
 }
 
 impl Reporter for RunReporters<'_> {
     fn catch_up(&mut self, records: &[Record]) {
         for record in records {
-            self.result.apply_record(record);
+            self.result.apply(record);
         }
         for reporter in &mut self.others {
             reporter.catch_up(records);
@@ -580,7 +580,7 @@ impl Reporter for RunReporters<'_> {
 
     fn report(&mut self, records: &[Record]) {
         for record in records {
-            self.result.apply_record(record);
+            self.result.apply(record);
         }
         for reporter in &mut self.others {
             reporter.report(records);

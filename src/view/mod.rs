@@ -1,9 +1,13 @@
-//! Merges the results of a run into one answer. Pure.
+//! What people and programs see of a run: its view, its result, its spending, and the words about its events. Pure.
 
 mod graph;
+pub mod phrasebook;
+pub mod report_line;
 mod result_text;
 mod run_result;
 pub mod run_view;
+#[cfg(test)]
+pub(crate) mod samples;
 mod spending;
 pub mod text;
 pub mod time;
@@ -11,5 +15,6 @@ pub mod time;
 pub use crate::engine::SpendingTotals;
 pub use graph::{dot, mermaid};
 pub use result_text::result_text;
-pub use run_result::{RunResult, RunResultBuilder, TaskResult, TaskStatus, run_result};
+pub use run_result::{RunResult, TaskResult, TaskStatus};
+pub use run_view::{RunView, run_result};
 pub use spending::SpendingBreakdown;

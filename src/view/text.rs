@@ -5,7 +5,7 @@ use std::time::Duration;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{Answer, QuestionId, Task, Usage, text::truncate_chars};
+use crate::model::{AgentId, Answer, QuestionId, Task, Usage, text::truncate_chars};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
@@ -27,6 +27,11 @@ pub fn format_elapsed(duration: Duration) -> String {
         3_600_000..86_400_000 => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
+}
+
+/// Formats the route of a call: `agent.tool`.
+pub(crate) fn route_name(agent: &AgentId, tool: &str) -> String {
+    truncated(&format!("{agent}.{tool}"))
 }
 
 /// Describes a task of a plan in a line: `t1: research.search, What to read`.

@@ -123,7 +123,8 @@ impl KilledHost {
         }
         let task = &ended.result()["tasks"]["t"];
         assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
-        let told = [": calls other.", "run: resumed after", ", takes up t#1\n"].map(|text| logs.matches(text).count());
+        let told =
+            [": started on other.", ": resumed after", ", 1 call resumed (t#1)"].map(|text| logs.matches(text).count());
         assert_eq!(told, [1, 1, 1], "{logs}");
         self.server.assert_called_once();
         Ok(match &task["output"] {

@@ -18,6 +18,10 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// Returns the beginning of a text: at most `max_chars` characters, and `…` if it is longer.
 pub fn truncate_chars(text: &str, max_chars: usize) -> Cow<'_, str> {
+    // A text has at most as many characters as bytes.
+    if text.len() <= max_chars {
+        return Cow::Borrowed(text);
+    }
     match text.char_indices().nth(max_chars) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => Cow::Borrowed(text),

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    show::RunDetails,
+    run_details::RunDetails,
     text_table::{TableRow, TextTable},
 };
 use crate::{

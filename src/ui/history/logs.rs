@@ -1,19 +1,19 @@
-//! Prints the events of a run, one line each (`kapell logs`), and optionally watches for new ones (`-f`).
+//! Prints the events of a run (`kapell logs`), and optionally watches for new ones (`-f`).
 
-use std::{borrow::Cow, io::Write, thread, time::Duration};
+use std::{io::Write, thread, time::Duration};
 
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use crate::{
     journal::JournalReader,
-    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, PlanPatch, Record, RunId, TaskId},
+    model::{Event, Record, RunId},
     ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe},
-    view::text::{
-        answer_action, count_text, describe_request, describe_task, format_elapsed, kept, printable, safe_json,
-        tokens_text, truncated,
+    view::{
+        RunView,
+        phrasebook::{Verbosity, describe},
+        text::{printable, safe_json},
+        time::format_time_with,
     },
-    view::time::format_time_with,
 };
 
 /// The interval between polls for new events.
@@ -69,6 +69,7 @@ impl Logs<'_> {
     /// When the events cannot be read or written.
     pub fn print(&self, output: &mut impl Write) -> Result<RunLiveness, JsonLinesError> {
         let mut records = self.reader.raw_records(self.run, 0);
+        let mut view = RunView::new(self.run);
         let mut ended = false;
         loop {
             // Checked before reading: a driver releases its lease only after its last event is durable.
@@ -77,11 +78,12 @@ impl Logs<'_> {
                 let raw = raw?;
                 let record = raw.parse(self.run)?;
                 ended = matches!(record.event, Event::RunEnded { .. });
-                let line = match &self.format {
-                    LogFormat::Json => safe_json(&raw.json).into_owned(),
-                    LogFormat::Text(zone) => log_line(&record, zone),
+                let text = match &self.format {
+                    LogFormat::Json => safe_json(&raw.json).into_owned() + "\n",
+                    LogFormat::Text(zone) => log_lines(&view, &record, zone),
                 };
-                if ignore_closed_pipe(writeln!(output, "{line}"))?.is_none() {
+                view.apply(&record);
+                if ignore_closed_pipe(output.write_all(text.as_bytes()))?.is_none() {
                     return Ok(RunLiveness::EndedOrRunning);
                 }
             }
@@ -98,190 +100,11 @@ impl Logs<'_> {
     }
 }
 
-/// Formats an event as a line of text: the time, the subject, and the description.
-fn log_line(record: &Record, zone: &TimeZone) -> String {
-    let (subject, what) = describe(&record.event);
+/// Formats the lines about an event, each with the time. `before` is the view of the run before the event.
+fn log_lines(before: &RunView, record: &Record, zone: &TimeZone) -> String {
     let at = format_time_with(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
-    format!("{at}  {}: {}", printable(&subject), printable(&what))
-}
-
-/// Returns the subject and the description of an event.
-fn describe(event: &Event) -> (String, String) {
-    let run = || "run".to_owned();
-    match event {
-        Event::RunStarted { plan, seed, .. } => {
-            (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count_text(plan.tasks.len(), "task")))
-        }
-        Event::RunRerun { of, from } => (run(), format!("does run {of} again from task `{from}` on")),
-        Event::TaskReused { task, .. } => (task.to_string(), "has its earlier result".to_owned()),
-        Event::RunResumed { away, taken_up, .. } => {
-            let away = format!("resumed after {}", format_elapsed(away.0));
-            let taken_up: Vec<_> = taken_up.iter().map(ToString::to_string).collect();
-            let what = if taken_up.is_empty() { away } else { format!("{away}, takes up {}", taken_up.join(", ")) };
-            (run(), what)
-        }
-        Event::GoalPlanned(planning) => {
-            let turns = count_text(planning.turns.len(), "turn");
-            let used = planning.usage().map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
-            (run(), format!("planned in {turns}{used}, for the goal: {}", truncated(&planning.goal)))
-        }
-        Event::AgentConnecting { agent } => (agent.to_string(), "connecting".to_owned()),
-        Event::AgentConnected { agent, info } => {
-            let server = info.server.as_deref().unwrap_or("a server without a name");
-            let tools = count_text(info.tools.len(), "tool");
-            let warnings: String = info.warnings.iter().map(|text| format!("; warning: {}", printable(text))).collect();
-            let what = format!("connected to {server} over protocol {}, {tools}{warnings}", info.protocol);
-            (agent.to_string(), what)
-        }
-        Event::AgentUnavailable { agent, failure } => {
-            (agent.to_string(), format!("unavailable: {}", describe_failure(failure)))
-        }
-        Event::TasksAdded { parent, items } => {
-            (parent.to_string(), format!("runs over {}", count_text(items.len(), "item")))
-        }
-        Event::AttemptStarted { attempt, agent, tool } => (attempt.to_string(), format!("calls {agent}.{tool}")),
-        Event::AttemptProgressed { attempt, progress } => {
-            let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
-            let message = progress.message.as_deref().map(|text| format!(": {}", truncated(text))).unwrap_or_default();
-            (attempt.to_string(), format!("progress {}{total}{message}", progress.progress))
-        }
-        Event::InputRequired { attempt, round, .. } => {
-            (attempt.to_string(), format!("needs input before it goes on, round {round}"))
-        }
-        Event::ModelAsked { attempt, repair, retry, .. } => {
-            let why = match (repair, retry) {
-                (true, _) => ", to mend its answer",
-                (_, true) => " again",
-                _ => "",
-            };
-            (attempt.to_string(), format!("asks the language model{why}"))
-        }
-        Event::ModelReplied { attempt, result } => (attempt.to_string(), describe_reply(result)),
-        Event::ToolCallsAdded { parent, calls } => {
-            let tools: Vec<_> = calls.iter().map(|call| format!("{}.{}", call.agent, call.tool)).collect();
-            (parent.to_string(), format!("the model asks for {}", tools.join(", ")))
-        }
-        Event::AttemptSucceeded { attempt, output } => {
-            let warning = output.warning.as_ref().map(|warning| format!("; warning: {}", truncated(warning)));
-            let said = truncated(&inline_json(&output.value()));
-            (attempt.to_string(), format!("succeeded: {said}{}", warning.unwrap_or_default()))
-        }
-        Event::AttemptFailed { attempt, failure } => {
-            (attempt.to_string(), format!("failed: {}", describe_failure(failure)))
-        }
-        Event::RetryScheduled { task, agent, reason, .. } => {
-            let on = agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
-            (task.to_string(), format!("will be tried again{on}: {}", truncated(reason)))
-        }
-        Event::TaskEnded { task, outcome } => (task.to_string(), describe_outcome(outcome)),
-        Event::ReplanStarted { number, failed } => {
-            let failed: Vec<_> = failed.iter().map(|id| format!("`{id}`")).collect();
-            (replan_subject(*number), format!("asks the planner for another remainder, without {}", failed.join(", ")))
-        }
-        Event::ReplanProposed { number, remainder } => {
-            (replan_subject(*number), format!("proposed: {}", describe_patch(remainder)))
-        }
-        Event::Replanned { number, result } => {
-            let what = match result {
-                Ok(remainder) => format!("goes on with another remainder: {}", describe_patch(remainder)),
-                Err(failure) => format!("gave no other remainder: {}", describe_failure(failure)),
-            };
-            (replan_subject(*number), what)
-        }
-        Event::QuestionAsked { question, .. } => {
-            let asker = match &question.asker {
-                Asker::Plan { task } => format!("the plan, before `{task}`"),
-                Asker::Replan { number } => replan_subject(*number),
-                Asker::Agent(origin) => origin.agent.to_string(),
-                Asker::Host { attempt } => format!("the host, about {attempt}"),
-            };
-            let form = match &question.form {
-                Form::Approval | Form::Fields { .. } => String::new(),
-                Form::Url { url } => format!(" {}", truncated(url)),
-            };
-            (question.id.to_string(), format!("{asker} asks: {}{form}", truncated(&question.message)))
-        }
-        Event::QuestionAskedAgain { question, request } => (question.to_string(), format!("asked again as {request}")),
-        Event::QuestionAnswered { question, answer, by } => {
-            (question.to_string(), format!("{} by {by}", answer_action(answer)))
-        }
-        Event::RestApproved { task, by } => (task.to_string(), format!("all calls accepted by {}", truncated(by))),
-        Event::QuestionLeftOpen { question, reason } => {
-            (question.to_string(), format!("left open: {}", truncated(reason)))
-        }
-        Event::SamplingStarted { origin, chat, .. } => {
-            (origin.name().to_owned(), format!("asks the language model for up to {} tokens", chat.max_tokens))
-        }
-        Event::SamplingFinished { request, result } => (request.to_string(), describe_reply(result)),
-        Event::AgentLogged { origin, message } => {
-            let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
-            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, truncated(&inline_json(&message.data))))
-        }
-        Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", truncated(what))),
-        Event::RequestRefused { question, by, reason } => (
-            run(),
-            format!("refused {} by {}: {}", describe_request(question.as_ref()), truncated(by), truncated(reason)),
-        ),
-        Event::ResultsKept { task, results, unsettled } => (task.to_string(), kept(results.len(), unsettled.len())),
-        Event::CancelRequested { by: Some(by) } => (run(), format!("is to end, asked for by {}", truncated(by))),
-        Event::CancelRequested { by: None } => (run(), "a person asked for it to end".to_owned()),
-        Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
-        Event::RunEnded { status, output_errors, .. } => {
-            let missing: Vec<_> = output_errors.keys().map(|name| format!("`{name}`")).collect();
-            let missing =
-                if missing.is_empty() { String::new() } else { format!(", without output {}", missing.join(", ")) };
-            (run(), format!("{status}{missing}"))
-        }
-    }
-}
-
-fn replan_subject(number: u32) -> String {
-    format!("replan {number}")
-}
-
-/// Describes a patch: tasks that are removed, kept, and added.
-fn describe_patch(remainder: &PlanPatch) -> String {
-    let ids = |sign: &str, ids: &[TaskId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
-    let mut parts = ids("- ", &remainder.removed);
-    parts.extend(ids("", &remainder.kept));
-    parts.extend(remainder.added.iter().map(|task| format!("+ {}", describe_task(task))));
-    if parts.is_empty() { "nothing is left to do".to_owned() } else { parts.join("; ") }
-}
-
-fn describe_reply(result: &Result<ChatReply, ChatError>) -> String {
-    match result {
-        Ok(reply) => {
-            let used = reply.usage.map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
-            let warning =
-                reply.warning.as_deref().map(|text| format!("; warning: {}", printable(text))).unwrap_or_default();
-            format!("`{}` replied ({}{used}){warning}", reply.model, reply.stop_reason)
-        }
-        Err(error) => format!("the language model did not reply: {}", truncated(&error.to_string())),
-    }
-}
-
-fn describe_outcome(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Succeeded(_) => "succeeded".to_owned(),
-        Outcome::Failed(failure) => format!("failed: {}", describe_failure(failure)),
-        Outcome::Skipped(reason) => format!("skipped: {reason}"),
-        Outcome::Cancelled => "cancelled".to_owned(),
-    }
-}
-
-fn describe_failure(failure: &Failure) -> String {
-    match &failure.help {
-        Some(help) => format!("{} ({})", truncated(&failure.message), truncated(help)),
-        None => truncated(&failure.message),
-    }
-}
-
-/// Returns a string unquoted, and any other value as JSON on one line.
-fn inline_json(value: &Value) -> Cow<'_, str> {
-    match value {
-        Value::String(text) => Cow::Borrowed(text),
-        other => Cow::Owned(other.to_string()),
-    }
+    let lines = describe(before, record, Verbosity::EveryEvent);
+    lines.iter().map(|line| format!("{at}  {}\n", printable(&line.to_string()))).collect()
 }
 
 #[cfg(test)]
@@ -305,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn prints_one_line_for_each_event() {
+    fn prints_a_line_for_each_event() {
         with_journal(&samples::sample_run(), |_, reader| {
             let text = print_logs(reader, LogFormat::Text(TimeZone::UTC), FollowMode::No);
-            assert_eq!(text.lines().count(), samples::sample_run().len());
+            assert!(text.lines().count() >= samples::sample_run().len(), "{text}");
             insta::assert_snapshot!(text, @r#"
             2023-11-14 22:13:20.000  run: started plan `lisbon` with 4 tasks, seed 18446744073709551615
             2023-11-14 22:13:21.000  travel: connecting
@@ -406,8 +229,8 @@ mod tests {
         let events = samples::records_from_events(serde_json::json!([
             {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": long}},
         ]));
-        let line = log_line(&events[0], &TimeZone::UTC);
+        let line = log_lines(&RunView::new(&samples::sample_run_id()), &events[0], &TimeZone::UTC);
         assert!(line.starts_with("2023-11-14 22:13:20.000  research: info: \\u{1b}[2J éé"), "{line}");
-        assert!(line.ends_with("éé…") && line.chars().count() < 500, "{line}");
+        assert!(line.ends_with("éé…\n") && line.chars().count() < 500, "{line}");
     }
 }

@@ -4,7 +4,8 @@
 mod diff;
 mod list;
 mod logs;
-mod questions;
+mod run_details;
+mod run_json;
 mod show;
 mod spending;
 mod task;
@@ -13,5 +14,4 @@ mod text_table;
 pub use diff::RunsDiff;
 pub use list::{runs_json, runs_text};
 pub use logs::{FollowMode, LogFormat, Logs, RunLiveness};
-pub use questions::{AskedQuestion, QuestionLog};
-pub use show::RunDetails;
+pub use run_details::{RunDetails, read_view};

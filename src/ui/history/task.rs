@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{show::RunDetails, text_table::TextTable};
+use super::{run_details::RunDetails, text_table::TextTable};
 use crate::{
     model::{SentCall, TaskId},
     view::time::DisplayContext,

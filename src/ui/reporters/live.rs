@@ -11,7 +11,10 @@ use crate::{
     model::{Event, Record, RunId, RunStatus, TaskId, Timestamp},
     ui::terminal::screen::{Screen, ScreenSize},
     view::{
-        run_view::{LineKind, ReportLine, RunView, RunningCall, WaitingOn, progress_text},
+        RunView,
+        phrasebook::{Verbosity, describe, progress_text},
+        report_line::{LineKind, ReportLine},
+        run_view::{RunningCall, WaitingOn},
         text::{count_text, format_elapsed},
     },
 };
@@ -39,10 +42,10 @@ pub struct LiveReporter {
 impl LiveReporter {
     /// Shows `run` on `screen` until it ends or the reporter is dropped.
     pub fn new(screen: Screen, run: RunId, now: TimeSource) -> Self {
-        let story = Arc::new(Mutex::new(RunView::new(run)));
-        let drawn = Arc::clone(&story);
+        let view = Arc::new(Mutex::new(RunView::new(&run)));
+        let drawn = Arc::clone(&view);
         screen.show(Arc::new(move |size| live_lines(&drawn.lock(), now(), size)));
-        Self { screen, view: story }
+        Self { screen, view }
     }
 }
 
@@ -54,19 +57,20 @@ impl Drop for LiveReporter {
 
 impl Reporter for LiveReporter {
     fn catch_up(&mut self, records: &[Record]) {
-        let mut story = self.view.lock();
+        let mut view = self.view.lock();
         for record in records {
-            story.apply(record);
+            view.apply(record);
         }
     }
 
     fn report(&mut self, records: &[Record]) {
         let mut lines = Vec::new();
-        let mut story = self.view.lock();
+        let mut view = self.view.lock();
         for record in records {
-            lines.extend(story.apply(record).iter().flat_map(scroll_lines));
+            lines.extend(describe(&view, record, Verbosity::Progress).iter().flat_map(scroll_lines));
+            view.apply(record);
         }
-        drop(story);
+        drop(view);
         if matches!(records.last(), Some(Record { event: Event::RunEnded { .. }, .. })) {
             self.screen.hide();
         }
@@ -86,7 +90,7 @@ fn scroll_lines(line: &ReportLine) -> Vec<String> {
         LineKind::Succeeded => ("✓", Style::new().green()),
         LineKind::Failed => ("✗", Style::new().red()),
         LineKind::Skipped => ("↷", Style::new().dimmed()),
-        LineKind::Canceled => ("■", Style::new().yellow()),
+        LineKind::Cancelled => ("■", Style::new().yellow()),
         LineKind::Ended(status) => return summary_lines(line, status),
     };
     let quiet = matches!(line.kind, LineKind::Info | LineKind::Log | LineKind::Run | LineKind::Skipped);
@@ -114,32 +118,34 @@ fn help_line(line: &ReportLine) -> Option<String> {
 }
 
 /// Returns the live view: a line for each running call as far as they fit, then other waiting work, then the totals.
-fn live_lines(story: &RunView, now: Timestamp, size: ScreenSize) -> Vec<String> {
+fn live_lines(view: &RunView, now: Timestamp, size: ScreenSize) -> Vec<String> {
     let mut rest = Vec::new();
-    if !story.connecting().is_empty() {
-        let names: Vec<_> = story.connecting().iter().map(ToString::to_string).collect();
+    if !view.connecting().is_empty() {
+        let names: Vec<_> = view.connecting().iter().map(ToString::to_string).collect();
         rest.push(format!("{} connecting to {}", spinner_frame(now).cyan(), names.join(", ")));
     }
-    if let Some(number) = story.replanning() {
+    if let Some(number) = view.replanning() {
         rest.push(format!("{} replan {number}: asks the planner", spinner_frame(now).cyan()));
     }
-    let retrying = story.retrying().iter().map(|(task, retry)| {
+    let retrying = view.retrying().iter().map(|(task, retry)| {
         let wait = format_elapsed(retry.at.since(now));
         let what = retry.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
         format!("{} {task} waits {wait} to try{what} again", "↻".yellow())
     });
-    let open = story.questions().count();
+    let open = view.open_questions().count();
     let asked = (open > 0).then(|| format!("{} {} for an answer", "?".cyan(), waiting_text(open)));
     rest.extend(retrying.take(3).chain(asked));
-    if story.task_count() > 0 {
-        let (done, all) = (story.counts().ended(), count_text(story.task_count(), "task"));
+    if view.task_count() > 0 {
+        let (done, all) = (view.counts().ended(), count_text(view.task_count(), "task"));
         rest.push(
-            format!("{done} of {all} done, {}", format_elapsed(now.since(story.started_at()))).dimmed().to_string(),
+            format!("{done} of {all} done, {}", format_elapsed(now.since(view.started_at().unwrap_or_default())))
+                .dimmed()
+                .to_string(),
         );
     }
 
     let room = size.rows.saturating_sub(rest.len() + 2).max(1);
-    let running: Vec<_> = story.running();
+    let running: Vec<_> = view.running();
     let shown = if running.len() <= room { room } else { room - 1 };
     let columns = ColumnWidths::fit_to(running.iter().take(shown));
     let mut lines: Vec<_> =
@@ -166,14 +172,14 @@ impl ColumnWidths {
         let width = |text: &str| console::measure_text_width(text).min(MAX_COLUMN_WIDTH);
         running.fold(Self { task: 0, route_name: 0 }, |widest, (task, running)| Self {
             task: widest.task.max(width(task.as_str())),
-            route_name: widest.route_name.max(width(&running.route_name)),
+            route_name: widest.route_name.max(width(&running.route_name())),
         })
     }
 }
 
 fn running_line(task: &TaskId, running: &RunningCall, now: Timestamp, columns: &ColumnWidths) -> String {
     let pad = |text: &str, width| console::pad_str(text, width, console::Alignment::Left, Some("…")).into_owned();
-    let (task, place) = (pad(task.as_str(), columns.task), pad(&running.route_name, columns.route_name));
+    let (task, place) = (pad(task.as_str(), columns.task), pad(&running.route_name(), columns.route_name));
     let mut line = format!("{} {} {}", spinner_frame(now).cyan(), task.bold(), place.dimmed());
     let time = format_elapsed(now.since(running.started_at));
     line.push_str(&format!(" {time:>6}"));
@@ -211,7 +217,7 @@ fn spinner_frame(now: Timestamp) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::run_view::examples;
+    use crate::view::samples;
 
     const SIZE: ScreenSize = ScreenSize { rows: 24, columns: 100 };
 
@@ -222,39 +228,40 @@ mod tests {
 
     /// Renders the scrolling lines, with the live view after each event that changes more than the time.
     fn rendered(records: &[Record]) -> String {
-        let mut story = RunView::new("0190".into());
+        let mut view = RunView::new(&"0190".into());
         let mut out = Vec::new();
         let mut last = Vec::new();
         for record in records {
-            out.extend(story.apply(record).iter().flat_map(scroll_lines));
-            let view = live_lines(&story, record.at, SIZE);
-            if view != last {
-                out.extend(view.iter().map(|line| format!("    | {line}")));
+            out.extend(describe(&view, record, Verbosity::Progress).iter().flat_map(scroll_lines));
+            view.apply(record);
+            let region = live_lines(&view, record.at, SIZE);
+            if region != last {
+                out.extend(region.iter().map(|line| format!("    | {line}")));
             }
-            last = view;
+            last = region;
         }
         without_styles(&out)
     }
 
     #[test]
     fn renders_a_whole_run() {
-        insta::assert_snapshot!(rendered(&examples::whole_run()));
+        insta::assert_snapshot!(rendered(&samples::whole_run()));
     }
 
     #[test]
     fn renders_replan_changes() {
-        insta::assert_snapshot!(rendered(&examples::replanned_run()));
+        insta::assert_snapshot!(rendered(&samples::replanned_run()));
     }
 
     #[test]
     fn renders_calls_that_fit() {
-        let mut story = RunView::new("0190".into());
-        for record in examples::many_started_tasks(100) {
-            story.apply(&record);
+        let mut view = RunView::new(&"0190".into());
+        for record in samples::many_started_tasks(100) {
+            view.apply(&record);
         }
-        let lines = live_lines(&story, Timestamp(61_000), ScreenSize { rows: 8, columns: 60 });
+        let lines = live_lines(&view, Timestamp(61_000), ScreenSize { rows: 8, columns: 60 });
         insta::assert_snapshot!(without_styles(&lines));
-        assert_eq!(live_lines(&story, Timestamp(0), ScreenSize { rows: 1, columns: 10 }).len(), 2);
+        assert_eq!(live_lines(&view, Timestamp(0), ScreenSize { rows: 1, columns: 10 }).len(), 2);
     }
 
     #[test]

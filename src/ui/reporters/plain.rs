@@ -7,7 +7,11 @@ use super::reporter::Reporter;
 use crate::{
     model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp},
     ui::terminal::screen::Screen,
-    view::run_view::{LineKind, ReportLine, RunView},
+    view::{
+        RunView,
+        phrasebook::{Verbosity, describe},
+        report_line::ReportLine,
+    },
 };
 
 /// The minimum interval between two progress lines of a task.
@@ -27,7 +31,7 @@ impl PlainReporter {
     pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
         Self {
             screen,
-            view: RunView::new(run),
+            view: RunView::new(&run),
             throttle: ProgressLineThrottle::default(),
             timestamps: TimestampFormatter::new(zone),
         }
@@ -44,9 +48,12 @@ impl Reporter for PlainReporter {
     fn report(&mut self, records: &[Record]) {
         let mut text = String::new();
         for record in records {
-            for line in reportable_lines(&mut self.view, &mut self.throttle, record) {
-                render(&mut text, &line, self.timestamps.format(record.at));
+            if self.throttle.is_due(record) {
+                for line in describe(&self.view, record, Verbosity::Progress) {
+                    render(&mut text, &line, self.timestamps.format(record.at));
+                }
             }
+            self.view.apply(record);
         }
         if text.pop().is_some() {
             self.screen.println(text);
@@ -105,31 +112,11 @@ impl ProgressLineThrottle {
     }
 }
 
-fn reportable_lines(story: &mut RunView, pace: &mut ProgressLineThrottle, record: &Record) -> Vec<ReportLine> {
-    let lines = story.apply(record);
-    if pace.is_due(record) { lines } else { Vec::new() }
-}
-
 /// Appends a line and its line break.
 fn render(text: &mut String, line: &ReportLine, clock: &str) {
-    let word = match line.kind {
-        LineKind::Succeeded => "succeeded",
-        LineKind::Failed => "failed",
-        LineKind::Skipped => "skipped",
-        LineKind::Canceled => "cancelled",
-        LineKind::Retrying => "failed for now",
-        LineKind::Ended(status) => status.as_str(),
-        LineKind::Run
-        | LineKind::Started
-        | LineKind::Progress
-        | LineKind::Info
-        | LineKind::Log
-        | LineKind::Asked
-        | LineKind::Answered
-        | LineKind::Deferred => "",
-    };
-    let colon = if word.is_empty() || line.text.is_empty() { "" } else { ": " };
-    text.extend(["[", clock, "] ", &line.subject, ": ", word, colon, &line.text, "\n"]);
+    text.extend(["[", clock, "] "]);
+    text.extend(line.parts());
+    text.push('\n');
     if let Some(help) = &line.help {
         text.extend(["           help: ", help, "\n"]);
     }
@@ -140,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{
         ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
-        view::run_view::examples,
+        view::samples,
     };
 
     /// Returns the lines for these events, with times in UTC.
@@ -159,17 +146,17 @@ mod tests {
 
     #[test]
     fn prints_a_whole_run() {
-        insta::assert_snapshot!(printed_lines(&examples::whole_run()).join("\n"));
+        insta::assert_snapshot!(printed_lines(&samples::whole_run()).join("\n"));
     }
 
     #[test]
     fn prints_replan_changes() {
-        insta::assert_snapshot!(printed_lines(&examples::replanned_run()).join("\n"));
+        insta::assert_snapshot!(printed_lines(&samples::replanned_run()).join("\n"));
     }
 
     #[test]
     fn throttles_progress_lines() {
-        let lines = printed_lines(&examples::progress_events((0..=1_000).map(|n| (n * 2, n))));
+        let lines = printed_lines(&samples::progress_events((0..=1_000).map(|n| (n * 2, n))));
         let shown: Vec<_> = lines.iter().filter(|line| line.contains('%')).map(|line| &line[11..]).collect();
         assert_eq!(shown, ["find: 0%, step 0", "find: 50%, step 500", "find: 100%, step 1000"]);
     }

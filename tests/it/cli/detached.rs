@@ -144,7 +144,7 @@ fn stopped_run_is_canceled_immediately() {
     place.write_agents(&["silent"]);
     place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-silent, tool: work }, { id: b, agent: odd-silent, tool: work }]\n");
     let run = DetachedRun::start(&place, &["plan.yaml"]);
-    wait_for("the call", || run.kapell(&["logs"], &[]).stdout.contains("b#1: calls").then_some(()));
+    wait_for("the call", || run.kapell(&["logs"], &[]).stdout.contains("b: started on").then_some(()));
     run.wait_for_questions(1);
     run.kill();
     wait_for("the process to be gone", || (run.show()["status"] == "interrupted").then_some(()));
@@ -153,7 +153,7 @@ fn stopped_run_is_canceled_immediately() {
     assert_eq!(run.show()["status"], "cancelled");
     let resumed = run.kapell(&["resume"], &["--no-input"]);
     assert_eq!((resumed.code, resumed.error_code()), (Some(2), "cli::nothing_to_resume"));
-    assert_eq!(run.kapell(&["logs"], &[]).stdout.matches(": calls ").count(), 1, "nothing is called again");
+    assert_eq!(run.kapell(&["logs"], &[]).stdout.matches(": started on ").count(), 1, "nothing is called again");
 }
 
 #[test]

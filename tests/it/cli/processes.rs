@@ -95,7 +95,7 @@ fn interrupt_cancels_calls_and_is_recorded() {
     let log = place.path("state/kapell/agents/odd-silent.log");
     wait_for("the call to be in the journal", || {
         let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.stdout.matches(": calls ").count() == 2).then_some(())
+        (logs.stdout.matches(": started on ").count() == 2).then_some(())
     });
     send_signal(&child, "INT");
     let ended = CommandOutput::from_output(child.wait_with_output().expect("ended"));
@@ -128,7 +128,7 @@ fn killed_run_stays_in_the_journal() {
     let mut child = start_running(&place, "silent", "work");
     wait_for("both calls to be in the journal", || {
         let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.stdout.matches(": calls ").count() == 2).then_some(())
+        (logs.stdout.matches(": started on ").count() == 2).then_some(())
     });
     let shown = || place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
     assert_eq!((&shown()["status"], &shown()["process"]), (&json!("running"), &json!(child.id())));

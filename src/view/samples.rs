@@ -1,13 +1,14 @@
 //! Sample runs as hand-written events, for the tests of reporters.
 
+use std::{sync::Arc, time::Duration};
+
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::*;
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
-    HumanDuration, LogMessage, OnFailure, Origin, PlanPatch, Record, Retry, Route, SkipReason, Task, Template,
-    ToolOutput, Usage, Work,
+    HumanDuration, LogMessage, OnFailure, Origin, Outcome, Plan, PlanPatch, Progress, Question, Record, Retry, Route,
+    RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput, Usage, Work,
 };
 
 /// Creates numbered events with increasing times.

@@ -1,0 +1,309 @@
+//! The lines about each event.
+
+use super::words::{
+    answer_text, end_cause_text, failed_replan_lines, failure_line, inline_json, log_line, patch_lines, progress_text,
+    question_line, replan_subject, reply_text, reply_warning, sampling_subject,
+};
+use crate::{
+    model::{
+        Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Outcome, PromptCall, Question, QuestionId, Record,
+        RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
+    },
+    view::{
+        report_line::{LineKind, ReportLine},
+        run_view::RunView,
+        text::{count_text, describe_request, format_elapsed, kept, route_name, tokens_text, truncated},
+    },
+};
+
+/// How much is said about events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// What a person who watches the run needs. An event whose consequence is in the next event has no line.
+    Progress,
+    /// At least a line for each event, with the results of calls.
+    EveryEvent,
+}
+
+/// Returns the lines about an event. `before` is the view of the run before the event.
+pub fn describe(before: &RunView, record: &Record, verbosity: Verbosity) -> Vec<ReportLine> {
+    Description { view: before, at: record.at, is_full: verbosity == Verbosity::EveryEvent }.lines(&record.event)
+}
+
+/// The context of the words about an event.
+struct Description<'v> {
+    view: &'v RunView,
+    at: Timestamp,
+    /// Set if every event has a line.
+    is_full: bool,
+}
+
+impl Description<'_> {
+    fn lines(&self, event: &Event) -> Vec<ReportLine> {
+        match event {
+            Event::RunEnded { status, cause, output_errors, .. } => {
+                let mut lines = self.open_question_lines(*status);
+                lines.extend(output_errors.iter().map(|(name, reason)| {
+                    let text = format!("the output has no value: {}", truncated(reason));
+                    ReportLine::new(LineKind::Failed, name, text)
+                }));
+                lines.push(self.run_ended(*status, cause.as_ref()));
+                lines
+            }
+            Event::ReplanProposed { number, remainder } => patch_lines(self.view, *number, remainder),
+            Event::Replanned { number, result: Ok(patch) } => match self.view.replanning() {
+                Some(_) => patch_lines(self.view, *number, patch),
+                // The proposal was described before it was approved.
+                None => self.if_full(|| info(&replan_subject(*number), "the proposed tasks are added")).collect(),
+            },
+            Event::Replanned { number, result: Err(failure) } => failed_replan_lines(*number, failure),
+            Event::AgentConnected { agent, info: description } => {
+                let warnings = description.warnings.iter().map(|text| format!("warning: {}", truncated(text)));
+                let warnings = warnings.map(|text| info(agent.as_str(), text));
+                self.line(event).into_iter().chain(warnings).collect()
+            }
+            Event::ModelReplied { attempt, result } => {
+                let warning = reply_warning(attempt.task.as_str(), result);
+                self.line(event).into_iter().chain(warning).collect()
+            }
+            Event::SamplingFinished { request, result } => {
+                let subject = self.view.sampling(request).map_or(request.as_str(), sampling_subject);
+                self.line(event).into_iter().chain(reply_warning(subject, result)).collect()
+            }
+            _ => self.line(event).into_iter().collect(),
+        }
+    }
+
+    /// Returns the line about an event that has at most one besides warnings.
+    fn line(&self, event: &Event) -> Option<ReportLine> {
+        Some(match event {
+            Event::RunStarted { plan, seed, .. } => {
+                let seed = if self.is_full { format!(", seed {seed}") } else { String::new() };
+                let text = format!("{}, run {}{seed}", count_text(plan.tasks.len(), "task"), self.view.run());
+                ReportLine::new(LineKind::Run, &plan.name, text)
+            }
+            Event::RunRerun { of, from } => {
+                self.run_line(format!("repeats run {of} from task `{}`", truncated(from.as_str())))
+            }
+            Event::RunResumed { away, taken_up, .. } => {
+                let mut resumed = match taken_up.len() {
+                    0 => String::new(),
+                    calls => format!(", {} resumed", count_text(calls, "call")),
+                };
+                if self.is_full && !taken_up.is_empty() {
+                    let calls: Vec<_> = taken_up.iter().map(|attempt| truncated(&attempt.to_string())).collect();
+                    resumed += &format!(" ({})", calls.join(", "));
+                }
+                self.run_line(format!("resumed after {}{resumed}, run {}", format_elapsed(away.0), self.view.run()))
+            }
+            // Planning was reported while it happened, before the run.
+            Event::GoalPlanned(planning) => return self.if_full(|| self.run_line(planning_text(planning))).next(),
+            Event::TaskReused { task, .. } => {
+                let is_shown = self.is_full || task.is_planned();
+                let line = || ReportLine::new(LineKind::Succeeded, task.as_str(), "keeps its earlier result");
+                return is_shown.then(line);
+            }
+            Event::ResultsKept { task, results, unsettled } => {
+                info(task.as_str(), kept(results.len(), unsettled.len()))
+            }
+            Event::AgentConnecting { agent } => ReportLine::new(LineKind::Started, agent.as_str(), "connecting"),
+            Event::AgentConnected { agent, info: description } => {
+                let server = description.server.as_deref().map(|name| format!(" to {}", truncated(name)));
+                let (protocol, tools) = (truncated(&description.protocol), count_text(description.tools.len(), "tool"));
+                let text = format!("connected{}, protocol {protocol}, {tools}", server.unwrap_or_default());
+                info(agent.as_str(), text)
+            }
+            Event::AgentUnavailable { agent, failure } => failure_line(agent.as_str(), "unavailable", failure),
+            Event::TasksAdded { parent, items } => info(parent.as_str(), count_text(items.len(), "item")),
+            Event::AttemptStarted { attempt, agent, tool } => started(attempt, &route_name(agent, tool)),
+            Event::AttemptProgressed { attempt, progress } => {
+                let running = self.view.running_call(&attempt.task);
+                let is_news = running.is_some_and(|running| !running.is_outdated(attempt, progress));
+                let line = || ReportLine::new(LineKind::Progress, attempt.task.as_str(), progress_text(progress));
+                return (is_news || self.is_full).then(line);
+            }
+            Event::InputRequired { attempt, round, .. } => {
+                info(attempt.task.as_str(), format!("requests input, round {round}"))
+            }
+            Event::ModelAsked { attempt, repair, retry, .. } => {
+                let reason = match (repair, retry) {
+                    (true, _) if self.is_full => ", to correct the answer",
+                    (_, true) if self.is_full => ", again",
+                    _ => "",
+                };
+                started(attempt, &format!("the language model{reason}"))
+            }
+            Event::ModelReplied { attempt, result } => {
+                return self.if_full(|| info(attempt.task.as_str(), reply_text(result))).next();
+            }
+            Event::ToolCallsAdded { parent, calls } => info(parent.as_str(), tool_calls_text(calls)),
+            Event::AttemptSucceeded { attempt, output } => self.succeeded(attempt, output),
+            // The next event of the task states the consequence.
+            Event::AttemptFailed { attempt, failure } => {
+                let line = || failure_line(attempt.task.as_str(), &self.call_text(&attempt.task), failure);
+                return self.if_full(line).next();
+            }
+            Event::RetryScheduled { task, ready_at, agent, reason } => {
+                let call = self.call_text(task);
+                let call = if call.is_empty() { call } else { call + ": " };
+                let delay = ready_at.since(self.at);
+                let when = if delay.is_zero() { String::new() } else { format!(" in {}", format_elapsed(delay)) };
+                let next = match agent {
+                    Some(agent) => format!("next on {agent}{when}"),
+                    None => format!("next attempt{when}"),
+                };
+                ReportLine::new(LineKind::Retrying, task.as_str(), format!("{call}{}; {next}", truncated(reason)))
+            }
+            Event::TaskEnded { task, outcome } => return self.task_ended(task, outcome),
+            Event::ReplanStarted { number, failed } => {
+                let failed: Vec<_> = failed.iter().map(|id| format!("`{}`", truncated(id.as_str()))).collect();
+                info(&replan_subject(*number), format!("replanning after the failure of {}", failed.join(", ")))
+            }
+            Event::QuestionAsked { question, .. } => self.asked(question, "asked"),
+            Event::QuestionAskedAgain { question, .. } => {
+                return Some(self.asked(&self.view.question(question.as_str())?.question, "asked again"));
+            }
+            Event::QuestionAnswered { question, answer, by } => {
+                let news = format!("{} (by {})", answer_text(answer), truncated(by));
+                return self.question_news(LineKind::Answered, question, &news);
+            }
+            Event::QuestionLeftOpen { question, reason } => {
+                let news = format!("left open, {}", truncated(reason));
+                return self.question_news(LineKind::Deferred, question, &news);
+            }
+            Event::RestApproved { task, by } => {
+                let text = format!("all calls accepted (by {})", truncated(by));
+                ReportLine::new(LineKind::Answered, task.as_str(), text)
+            }
+            Event::SamplingStarted { origin, chat, .. } => {
+                let tokens = count_text(chat.max_tokens as usize, "token");
+                let text = format!("requests up to {tokens} from the language model");
+                ReportLine::new(LineKind::Started, sampling_subject(origin), text)
+            }
+            Event::SamplingFinished { request, result } => match self.view.sampling(request) {
+                Some(origin) => info(sampling_subject(origin), reply_text(result)),
+                None => return self.if_full(|| info(request.as_str(), reply_text(result))).next(),
+            },
+            Event::AgentLogged { origin, message } => log_line(origin, message),
+            Event::BudgetSpent { what } => info("budget", format!("spent: {}; nothing more starts", truncated(what))),
+            Event::RequestRefused { question, by, reason } => {
+                let what = describe_request(question.as_ref());
+                self.run_line(format!("refused {what} by {}: {}", truncated(by), truncated(reason)))
+            }
+            Event::CancelRequested { by } => {
+                let by = by.as_deref().map(|by| format!(" (requested by {})", truncated(by))).unwrap_or_default();
+                self.run_line(format!("cancelling running calls{by}"))
+            }
+            Event::InterruptRequested => {
+                let key = if self.is_full { "" } else { "; press Ctrl-C again to stop immediately" };
+                self.run_line(format!("stopping and cancelling running calls{key}"))
+            }
+            Event::RunEnded { .. } | Event::ReplanProposed { .. } | Event::Replanned { .. } => return None,
+        })
+    }
+
+    fn if_full(&self, line: impl FnOnce() -> ReportLine) -> impl Iterator<Item = ReportLine> {
+        self.is_full.then(line).into_iter()
+    }
+
+    /// Returns a line about the whole run.
+    fn run_line(&self, text: impl Into<String>) -> ReportLine {
+        let name = self.view.plan_name();
+        ReportLine::new(LineKind::Run, if name.is_empty() { "run" } else { name }, text)
+    }
+
+    /// Describes the call of a task that ends with this event, or that ended before it; empty if there was none.
+    fn call_text(&self, task: &TaskId) -> String {
+        match (self.view.running_call(task), self.view.failed_call(task)) {
+            (Some(running), _) => running.summary(self.at),
+            (None, Some((call, ended_at))) => call.summary(*ended_at),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn succeeded(&self, attempt: &AttemptId, output: &ToolOutput) -> ReportLine {
+        let running = self.view.running_call(&attempt.task);
+        let mut text = running.map(|running| running.summary(self.at)).unwrap_or_default();
+        if self.is_full {
+            text += &format!("; result: {}", truncated(&inline_json(&output.value())));
+        }
+        if let Some(warning) = &output.warning {
+            text += &format!("; warning: {}", truncated(warning));
+        }
+        ReportLine::new(LineKind::Succeeded, attempt.task.as_str(), text)
+    }
+
+    fn task_ended(&self, task: &TaskId, outcome: &Outcome) -> Option<ReportLine> {
+        let call = || match self.view.open_items(task) {
+            Some((items, since)) => {
+                format!("{}, {}", count_text(items, "item"), format_elapsed(self.at.since(since)))
+            }
+            None => self.call_text(task),
+        };
+        let task = task.as_str();
+        match outcome {
+            // The replan has reported it.
+            Outcome::Skipped(SkipReason::Replanned) if !self.is_full => None,
+            Outcome::Succeeded(_) => Some(ReportLine::new(LineKind::Succeeded, task, call())),
+            Outcome::Failed(failure) => Some(failure_line(task, &call(), failure)),
+            Outcome::Skipped(reason) => Some(ReportLine::new(LineKind::Skipped, task, truncated(&reason.to_string()))),
+            Outcome::Cancelled => Some(ReportLine::new(LineKind::Cancelled, task, call())),
+        }
+    }
+
+    fn asked(&self, question: &Question, news: &str) -> ReportLine {
+        let mut news = news.to_owned();
+        if let Asker::Agent(origin) = &question.asker {
+            news.push_str(&format!(" by {}", truncated(origin.agent.as_str())));
+        }
+        let mut line = question_line(LineKind::Asked, question, &news);
+        if let Form::Url { url } = &question.form {
+            line.text.push_str(&format!(" {}", truncated(url)));
+        }
+        line
+    }
+
+    fn question_news(&self, kind: LineKind, question: &QuestionId, news: &str) -> Option<ReportLine> {
+        Some(question_line(kind, &self.view.question(question.as_str())?.question, news))
+    }
+
+    /// Returns a line for each question that a paused run waits for.
+    fn open_question_lines(&self, status: RunStatus) -> Vec<ReportLine> {
+        let open = self.view.open_questions().filter(|_| status == RunStatus::Paused);
+        open.map(|asked| question_line(LineKind::Deferred, &asked.question, "waits for an answer")).collect()
+    }
+
+    fn run_ended(&self, status: RunStatus, cause: Option<&EndCause>) -> ReportLine {
+        let (run, counts) = (self.view.run(), self.view.counts());
+        let time = format_elapsed(self.at.since(self.view.started_at().unwrap_or_default()));
+        let kind = LineKind::Ended(status);
+        if status == RunStatus::Interrupted {
+            let open = self.view.task_count().saturating_sub(counts.ended());
+            let text = format!("{counts}, {open} unfinished after {time}, run {run}");
+            let help = format!("`kapell resume {}` continues the run", run.short());
+            return ReportLine { kind, help: Some(help), ..self.run_line(text) };
+        }
+        let help = cause.map(|cause| end_cause_text(cause, run));
+        ReportLine { kind, help, ..self.run_line(format!("{counts} in {time}, run {run}")) }
+    }
+}
+
+fn info(subject: &str, text: impl Into<String>) -> ReportLine {
+    ReportLine::new(LineKind::Info, subject, text)
+}
+
+fn started(attempt: &AttemptId, route: &str) -> ReportLine {
+    let text = format!("started on {route}, attempt {}", attempt.number);
+    ReportLine::new(LineKind::Started, attempt.task.as_str(), text)
+}
+
+fn tool_calls_text(calls: &[PromptCall]) -> String {
+    let tools: Vec<_> = calls.iter().map(|call| route_name(&call.agent, &call.tool)).collect();
+    format!("the model requests {}", tools.join(", "))
+}
+
+fn planning_text(planning: &GoalPlanning) -> String {
+    let exchanges = count_text(planning.turns.len(), "exchange");
+    let used = planning.usage().map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
+    format!("planned in {exchanges}{used}, for the goal: {}", truncated(&planning.goal))
+}

@@ -1,0 +1,110 @@
+//! What only the history of a run shows: times, failures of attempts, requests to language models, and payers.
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use crate::{
+    engine::Ledger,
+    model::{
+        AttemptId, ChatError, ChatReply, Failure, GoalPlanning, IdHashMap, RequestId, SamplingOrigin, TaskId,
+        Timestamp, Usage,
+    },
+    view::spending::SpendingBreakdown,
+};
+
+/// The details that a view records if it was created with [`RunView::with_history`](super::RunView::with_history).
+#[derive(Debug, Clone, Default)]
+pub struct RunHistory {
+    /// The times of tasks and items, in the order of their first event.
+    pub times: IndexMap<TaskId, TaskTimes>,
+    /// The failures of attempts.
+    pub failures: IdHashMap<AttemptId, Failure>,
+    /// The requests to language models, in order.
+    pub samplings: IndexMap<RequestId, SamplingSummary>,
+    /// The goal of the plan and the exchanges of the planner.
+    pub planning: Option<GoalPlanning>,
+    pub(super) ledger: Ledger<SpendingBreakdown>,
+}
+
+impl RunHistory {
+    /// Returns the spending by payer.
+    pub fn spending(&self) -> &SpendingBreakdown {
+        self.ledger.spending()
+    }
+
+    pub(super) fn started(&mut self, task: &TaskId, at: Timestamp) {
+        self.times.entry(task.clone()).or_default().started.get_or_insert(at);
+    }
+
+    pub(super) fn ended(&mut self, task: &TaskId, at: Timestamp) {
+        self.times.entry(task.clone()).or_default().ended = Some(at);
+    }
+
+    pub(super) fn model_asked(&mut self, attempt: &AttemptId, at: Timestamp) {
+        self.started(&attempt.task, at);
+        let request = RequestId::from(attempt.to_string());
+        self.samplings.insert(request, SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task)));
+    }
+
+    pub(super) fn sampling_started(&mut self, request: &RequestId, origin: &SamplingOrigin) {
+        let asker = match origin {
+            SamplingOrigin::Agent(origin) => origin.agent.to_string(),
+            SamplingOrigin::Planner { replan } => format!("replan {replan}"),
+        };
+        let task = origin.attempt().map(|attempt| &attempt.task);
+        self.samplings.insert(request.clone(), SamplingSummary::new(&asker, task));
+    }
+
+    pub(super) fn model_replied(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
+        let Some(sampling) = self.samplings.get_mut(request) else { return };
+        match result {
+            Ok(reply) => {
+                sampling.model = Some(reply.model.clone());
+                sampling.stop_reason = Some(reply.stop_reason.clone());
+                sampling.usage = reply.usage;
+            }
+            Err(error) => sampling.error = Some(error.to_string()),
+        }
+    }
+}
+
+/// The start of a task's first attempt, and the end of the task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TaskTimes {
+    /// The start of its first attempt.
+    pub started: Option<Timestamp>,
+    /// The end of the task.
+    pub ended: Option<Timestamp>,
+}
+
+/// A request to the language model and its outcome. The text is only in the events.
+#[derive(Debug, Clone, Serialize)]
+pub struct SamplingSummary {
+    /// The agent that requested sampling, or the task with the prompt.
+    pub asker: String,
+    /// The task that caused the request, or `None` if the agent did not name a call.
+    pub task: Option<TaskId>,
+    /// The model, as reported by the endpoint.
+    pub model: Option<String>,
+    /// MCP's `stopReason`.
+    pub stop_reason: Option<String>,
+    /// The number of tokens used, if reported.
+    pub usage: Option<Usage>,
+    /// The reason that there is no reply.
+    pub error: Option<String>,
+}
+
+impl SamplingSummary {
+    fn new(asker: &str, task: Option<&TaskId>) -> Self {
+        let asker = asker.to_owned();
+        Self { asker, task: task.cloned(), model: None, stop_reason: None, usage: None, error: None }
+    }
+
+    /// Returns the requester, and the task if it differs.
+    pub fn requester(&self) -> String {
+        match &self.task {
+            Some(task) if task.as_str() != self.asker => format!("{}, for {task}", self.asker),
+            _ => self.asker.clone(),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The state of a run, and how it is read.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::{
+    activity::{OutcomeCounts, RunningCall, ScheduledRetry},
+    history::RunHistory,
+    questions::{AskedQuestion, AskedQuestions},
+    tasks::TaskResults,
+};
+use crate::{
+    engine::{Ledger, SpendingTotals},
+    model::{
+        AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, Record, RequestId, RunId, SamplingOrigin, Task, TaskId,
+        Timestamp,
+    },
+    view::run_result::RunResult,
+};
+
+/// The state of the connection to an agent.
+#[derive(Debug, Clone)]
+pub enum AgentConnection {
+    /// A connection is being opened.
+    Connecting,
+    /// It is connected.
+    Connected(Arc<AgentInfo>),
+    /// It cannot be used in this run.
+    Unavailable(Failure),
+}
+
+/// The state of a run as far as the events show it.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    pub(super) results: TaskResults,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) inputs: Option<Arc<Value>>,
+    /// The tasks that replans added to those of the plan.
+    pub(super) added_tasks: Vec<Arc<Task>>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) last_event_at: Timestamp,
+    pub(super) ledger: Ledger<SpendingTotals>,
+    pub(super) counts: OutcomeCounts,
+    pub(super) agents: IndexMap<AgentId, AgentConnection>,
+    pub(super) connecting: Vec<AgentId>,
+    pub(super) running: IdHashMap<TaskId, RunningCall>,
+    /// The number of calls that started.
+    pub(super) started_calls: u64,
+    /// The calls whose consequence is in the next event of the task, with the time of their end.
+    pub(super) failed_calls: IdHashMap<TaskId, (RunningCall, Timestamp)>,
+    pub(super) retrying: BTreeMap<TaskId, ScheduledRetry>,
+    /// The number of items of each `foreach` task, and when it started.
+    pub(super) foreach_tasks: IdHashMap<TaskId, (usize, Timestamp)>,
+    pub(super) questions: AskedQuestions,
+    pub(super) samplings: IdHashMap<RequestId, SamplingOrigin>,
+    /// The number of the replan that the planner is working on.
+    pub(super) replanning: Option<u32>,
+    /// Empty unless it is recorded.
+    pub(super) history: RunHistory,
+    pub(super) records_history: bool,
+}
+
+/// Returns the result of the run with these events, which may be incomplete.
+pub fn run_result<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>) -> RunResult {
+    let mut view = RunView::new(run);
+    for record in records {
+        view.apply(record);
+    }
+    view.into_result()
+}
+
+impl RunView {
+    /// Creates the view of a run without events.
+    pub fn new(run: &RunId) -> Self {
+        Self {
+            results: TaskResults::new(run),
+            plan: None,
+            inputs: None,
+            added_tasks: Vec::new(),
+            started_at: None,
+            ended_at: None,
+            last_event_at: Timestamp::default(),
+            ledger: Ledger::default(),
+            counts: OutcomeCounts::default(),
+            agents: IndexMap::new(),
+            connecting: Vec::new(),
+            running: IdHashMap::default(),
+            started_calls: 0,
+            failed_calls: IdHashMap::default(),
+            retrying: BTreeMap::new(),
+            foreach_tasks: IdHashMap::default(),
+            questions: AskedQuestions::default(),
+            samplings: IdHashMap::default(),
+            replanning: None,
+            history: RunHistory::default(),
+            records_history: false,
+        }
+    }
+
+    /// Creates the view of a run without events, which also records what only the history of a run shows.
+    pub fn with_history(run: &RunId) -> Self {
+        Self { records_history: true, ..Self::new(run) }
+    }
+
+    /// Returns the ID of the run.
+    pub fn run(&self) -> &RunId {
+        &self.result().run
+    }
+
+    /// Returns the result so far.
+    pub fn result(&self) -> &RunResult {
+        &self.results.result
+    }
+
+    /// Returns the final result.
+    pub fn into_result(self) -> RunResult {
+        self.results.result
+    }
+
+    /// Returns what only the history of a run shows; empty unless created with [`RunView::with_history`].
+    pub fn history(&self) -> &RunHistory {
+        &self.history
+    }
+
+    /// Returns the history to record, if the view records it.
+    pub(super) fn history_mut(&mut self) -> Option<&mut RunHistory> {
+        self.records_history.then_some(&mut self.history)
+    }
+
+    /// Returns the plan and the inputs of the run.
+    pub fn start(&self) -> Option<(&Plan, &Value)> {
+        Some((self.plan.as_deref()?, self.inputs.as_deref()?))
+    }
+
+    /// Returns the name of the plan; empty before the run has started.
+    pub fn plan_name(&self) -> &str {
+        self.plan.as_ref().map_or("", |plan| &plan.name)
+    }
+
+    /// Returns the start time of the run.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.started_at
+    }
+
+    /// Returns the end time of the run, unless it was resumed since.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        self.ended_at
+    }
+
+    /// Returns the time of the last event.
+    pub fn last_event_at(&self) -> Timestamp {
+        self.last_event_at
+    }
+
+    /// Returns the number of tasks in the plan, including those that replans added.
+    pub fn task_count(&self) -> usize {
+        self.plan.as_ref().map_or(0, |plan| plan.tasks.len()) + self.added_tasks.len()
+    }
+
+    /// Returns the tasks of the plan, including those that replans added, without items.
+    pub(crate) fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.plan.iter().flat_map(|plan| &plan.tasks).chain(&self.added_tasks)
+    }
+
+    /// Returns the number of the replan that the planner is working on, if any.
+    pub fn replanning(&self) -> Option<u32> {
+        self.replanning
+    }
+
+    /// Returns the number of ended tasks by outcome.
+    pub fn counts(&self) -> OutcomeCounts {
+        self.counts
+    }
+
+    /// Returns the agents of the run, in the order of their first connection.
+    pub fn agents(&self) -> &IndexMap<AgentId, AgentConnection> {
+        &self.agents
+    }
+
+    /// Returns the agents that are being connected.
+    pub fn connecting(&self) -> &[AgentId] {
+        &self.connecting
+    }
+
+    /// Returns the running calls, oldest first.
+    pub fn running(&self) -> Vec<(&TaskId, &RunningCall)> {
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_unstable_by_key(|(_, running)| running.order);
+        running
+    }
+
+    /// Returns the running call of a task.
+    pub(crate) fn running_call(&self, task: &TaskId) -> Option<&RunningCall> {
+        self.running.get(task)
+    }
+
+    /// Returns the call of a task that failed last, with its end, until the consequence is known.
+    pub(crate) fn failed_call(&self, task: &TaskId) -> Option<&(RunningCall, Timestamp)> {
+        self.failed_calls.get(task)
+    }
+
+    /// Returns the number of items of a `foreach` task that has not ended, and its start time.
+    pub(crate) fn open_items(&self, task: &TaskId) -> Option<(usize, Timestamp)> {
+        self.foreach_tasks.get(task).copied()
+    }
+
+    /// Returns the tasks with a scheduled retry.
+    pub fn retrying(&self) -> &BTreeMap<TaskId, ScheduledRetry> {
+        &self.retrying
+    }
+
+    /// Returns all questions, in the order in which they were first asked.
+    pub fn questions(&self) -> impl Iterator<Item = &AskedQuestion> {
+        self.questions.0.values()
+    }
+
+    /// Returns the questions that wait for an answer.
+    pub fn open_questions(&self) -> impl Iterator<Item = &AskedQuestion> {
+        self.questions.open()
+    }
+
+    /// Returns a question by its ID.
+    pub fn question(&self, question: &str) -> Option<&AskedQuestion> {
+        self.questions.0.get(question)
+    }
+
+    /// Returns the origin of a request to the language model that has no reply yet.
+    pub(crate) fn sampling(&self, request: &RequestId) -> Option<&SamplingOrigin> {
+        self.samplings.get(request)
+    }
+
+    /// Counts the outcome of a task of the plan; items are not counted.
+    pub(super) fn count(&mut self, task: &TaskId, outcome: &Outcome) {
+        if task.is_planned() {
+            self.counts.add(outcome);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The results of tasks and items, which are the part of the view that a run returns.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::{
+    engine::{SpendingTotals, synthesis::unfinished::UnfinishedTask},
+    model::{AgentId, EndCause, IdHashMap, IdMap, Outcome, Plan, RunId, RunStatus, Task, TaskId, ToolOutput},
+    view::run_result::{RunResult, TaskResult, TaskStatus},
+};
+
+/// The results of the tasks of a run. Results share the outputs of events and do not copy them.
+#[derive(Debug, Clone)]
+pub(super) struct TaskResults {
+    pub(super) result: RunResult,
+    /// Items by ID, each with its task and its index.
+    items: IdHashMap<TaskId, (TaskId, usize)>,
+    /// The failures that triggered the last replan.
+    replan_causes: Vec<TaskId>,
+}
+
+impl TaskResults {
+    pub(super) fn new(run: &RunId) -> Self {
+        let result = RunResult {
+            run: run.clone(),
+            status: RunStatus::Running,
+            cause: None,
+            outputs: IndexMap::new(),
+            output_errors: IndexMap::new(),
+            not_done: Vec::new(),
+            spent: SpendingTotals::default(),
+            synthesis: None,
+            tasks: IdMap::default(),
+        };
+        Self { result, items: IdHashMap::default(), replan_causes: Vec::new() }
+    }
+
+    pub(super) fn run_started(&mut self, plan: &Plan) {
+        self.result.tasks = unstarted_results(&plan.tasks).collect();
+        self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
+    }
+
+    pub(super) fn run_resumed(&mut self) {
+        self.result.status = RunStatus::Running;
+        self.result.cause = None;
+        self.result.outputs.clear();
+        self.result.not_done.clear();
+        self.result.output_errors.clear();
+    }
+
+    pub(super) fn run_ended(&mut self, status: RunStatus, cause: Option<&EndCause>) {
+        self.result.status = status;
+        self.result.cause = cause.cloned();
+        self.result.not_done = self.unfinished_tasks();
+    }
+
+    /// Counts an attempt of a task, and of the `foreach` task that it is an item of.
+    pub(super) fn attempt_started(&mut self, task: &TaskId, number: u32, route: Option<(&AgentId, &Arc<str>)>) {
+        let Some(result) = self.task_mut(task) else { return };
+        let more = number.saturating_sub(result.attempts);
+        result.status = TaskStatus::Running;
+        result.attempts += more;
+        if let Some((agent, tool)) = route {
+            result.agent = Some(agent.clone());
+            result.tool = Some(Arc::clone(tool));
+        }
+        if let Some(parent) = self.parent_mut(task) {
+            parent.attempts += more;
+        }
+    }
+
+    pub(super) fn attempt_succeeded(&mut self, task: &TaskId, output: &Arc<ToolOutput>) {
+        let Some(result) = self.task_mut(task) else { return };
+        result.status = TaskStatus::Succeeded;
+        result.warning.clone_from(&output.warning);
+        result.output = Some(Arc::clone(output));
+    }
+
+    pub(super) fn attempt_failed(&mut self, task: &TaskId) {
+        if let Some(result) = self.task_mut(task) {
+            result.status = TaskStatus::Waiting;
+        }
+    }
+
+    pub(super) fn reused(&mut self, task: &TaskId, agent: Option<&AgentId>, output: &Arc<ToolOutput>) {
+        let Some(result) = self.task_mut(task) else { return };
+        result.agent = agent.cloned();
+        result.reused = true;
+        set_outcome(result, &Outcome::Succeeded(Arc::clone(output)));
+    }
+
+    pub(super) fn ended(&mut self, task: &TaskId, outcome: &Outcome) {
+        if let Some(result) = self.task_mut(task) {
+            set_outcome(result, outcome);
+        }
+    }
+
+    pub(super) fn replan_started(&mut self, failed: &[TaskId]) {
+        self.replan_causes = failed.to_vec();
+    }
+
+    /// Adds the tasks of a patch; a synthesis stays last.
+    pub(super) fn replanned(&mut self, number: u32, added: &[Arc<Task>]) {
+        let RunResult { tasks, synthesis, .. } = &mut self.result;
+        tasks.extend(unstarted_results(added));
+        if let Some(index) = synthesis.as_ref().and_then(|id| tasks.get_index_of(id)) {
+            tasks.move_index(index, tasks.len() - 1);
+        }
+        for id in std::mem::take(&mut self.replan_causes) {
+            if let Some(task) = self.result.tasks.get_mut(&id) {
+                task.replanned = Some(number);
+            }
+        }
+    }
+
+    pub(super) fn items_added(&mut self, parent: &TaskId, count: usize) {
+        if let Some(task) = self.result.tasks.get_mut(parent) {
+            task.status = TaskStatus::Running;
+            task.items = Some(vec![TaskResult::default(); count]);
+            self.items.extend((0..count).map(|index| (parent.item(index), (parent.clone(), index))));
+        }
+    }
+
+    /// Returns the tasks that a synthesis must not claim to be done.
+    fn unfinished_tasks(&self) -> Vec<UnfinishedTask> {
+        let Some(synthesis) = &self.result.synthesis else { return Vec::new() };
+        let others = self.result.tasks.iter().filter(|(id, _)| *id != synthesis);
+        others
+            .filter_map(|(id, task)| match (&task.error, &task.skipped_because) {
+                _ if task.status == TaskStatus::Succeeded => None,
+                (Some(failure), _) => Some(UnfinishedTask::failed(id, failure)),
+                (_, Some(reason)) => UnfinishedTask::skipped(id, reason),
+                _ => Some(UnfinishedTask::cancelled(id)),
+            })
+            .collect()
+    }
+
+    /// Returns a task or an item; `None` for an unknown ID.
+    fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
+        match self.items.get(id) {
+            Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
+            None => self.result.tasks.get_mut(id),
+        }
+    }
+
+    /// Returns the task that the item belongs to.
+    fn parent_mut(&mut self, item: &TaskId) -> Option<&mut TaskResult> {
+        self.result.tasks.get_mut(&self.items.get(item)?.0)
+    }
+}
+
+/// Returns the results of tasks that have not started.
+fn unstarted_results(tasks: &[Arc<Task>]) -> impl Iterator<Item = (TaskId, TaskResult)> {
+    let unstarted = |title: &Option<String>, foreach: bool| TaskResult {
+        title: title.clone(),
+        items: foreach.then(Vec::new),
+        ..TaskResult::default()
+    };
+    tasks.iter().map(move |task| (task.id.clone(), unstarted(&task.title, task.foreach.is_some())))
+}
+
+fn set_outcome(task: &mut TaskResult, outcome: &Outcome) {
+    match outcome {
+        Outcome::Succeeded(output) => {
+            task.status = TaskStatus::Succeeded;
+            // The answers of a `foreach` task are those of its items.
+            task.output = task.items.is_none().then(|| Arc::clone(output));
+            task.warning.clone_from(&output.warning);
+        }
+        Outcome::Failed(failure) => {
+            task.status = TaskStatus::Failed;
+            task.error = Some(Box::new(failure.clone()));
+        }
+        Outcome::Skipped(reason) => {
+            task.status = TaskStatus::Skipped;
+            task.skipped_because = Some(reason.clone());
+        }
+        Outcome::Cancelled => task.status = TaskStatus::Cancelled,
+    }
+}

@@ -562,7 +562,7 @@ impl Drop for Background {
     }
 }
 
-/// The reporters of a run, after the builder of its result.
+/// The reporters of a run, after the view that gives its result.
 struct RunReporters<'r> {
     result: RunView,
     others: Vec<&'r mut dyn Reporter>,

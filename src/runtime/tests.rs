@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::{RunClock, RuntimeError, RuntimeHost, Services, run};
@@ -19,15 +18,15 @@ use crate::{
     llm::{Llm, OnDelta},
     mcp::{Agents, CallContext, CallFuture, ClientHost},
     model::{
-        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, CheckpointKey,
-        Elicitation, Event, Failure, FailureKind, Form, HumanDuration, Input, JsonObject, OnFailure, Origin, Plan,
-        Progress, Question, Record, Retry, Route, RunId, RunStatus, Secrets, Task, TaskId, Template, ToolCall,
-        ToolOutput, Work,
+        AgentId, AgentInfo, Answer, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Event, Failure,
+        FailureKind, Form, Input, JsonObject, Origin, Plan, Progress, Question, Record, RunId, RunStatus, Secrets,
+        TaskId, Template, ToolCall, ToolOutput, Work,
     },
     ui::{
         human::{Human, HumanResponse},
         reporters::Reporter,
     },
+    view::samples,
 };
 
 /// A journal that is slow, but keeps its records durably.
@@ -245,47 +244,14 @@ fn agent_of(tool: &str) -> AgentId {
 
 fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     let task = |(id, tool, needs): &(&str, &str, &[&str])| {
-        Arc::new(Task {
-            id: (*id).into(),
-            title: None,
-            needs: needs.iter().map(|&need| TaskId::from(need)).collect(),
-            condition: None,
-            foreach: None,
-            approve: None,
-            questions: None,
-            work: Work::Call(Call {
-                routes: vec![Route { agent: agent_of(tool), tool: (*tool).into(), rank: 0 }],
-                arguments: Template(
-                    needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
-                ),
-                awaits: None,
-            }),
-            retry: Retry::default(),
-            effect: None,
-            timeout: None,
-            deadline: None,
-            on_failure: OnFailure::Fail,
-            budget: Budget::default(),
-        })
+        let mut task = samples::call_task(id, agent_of(tool).as_str(), tool);
+        task.needs = needs.iter().map(|&need| TaskId::from(need)).collect();
+        if let (Work::Call(call), Some(need)) = (&mut task.work, needs.first()) {
+            call.arguments = Template(json!({"got": format!("${{{{ tasks.{need}.output }}}}")}));
+        }
+        Arc::new(task)
     };
-    let policy = AgentPolicy {
-        required: false,
-        max_concurrency: 8,
-        tool_timeout: HumanDuration(Duration::from_secs(9)),
-        effect: None,
-        fingerprint: String::new(),
-    };
-    Arc::new(Plan {
-        name: "test".into(),
-        description: None,
-        inputs: IndexMap::new(),
-        max_parallel: 8,
-        replan: None,
-        budget: Budget::default(),
-        tasks: tasks.iter().map(task).collect(),
-        outputs: None,
-        agents: IndexMap::from([(AgentId::from("a"), policy.clone()), (AgentId::from("broken"), policy)]),
-    })
+    samples::plan_of("test", tasks.iter().map(task).collect(), &["a", "broken"])
 }
 
 /// The setup of a run.

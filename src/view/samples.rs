@@ -1,4 +1,4 @@
-//! Sample runs as hand-written events, for the tests of reporters.
+//! Sample plans, questions, and runs as hand-written events, for tests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,9 +6,9 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use crate::model::{
-    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
-    HumanDuration, LogMessage, OnFailure, Origin, Outcome, Plan, PlanPatch, Progress, Question, Record, Retry, Route,
-    RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput, Usage, Work,
+    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Budget, Call, ChatReply, ChatRequest, Event, Failure,
+    FailureKind, Form, HumanDuration, LogMessage, OnFailure, Origin, Outcome, Plan, PlanPatch, Progress, Question,
+    Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput, Usage, Work,
 };
 
 /// Creates numbered events with increasing times.
@@ -27,47 +27,73 @@ impl EventTape {
     }
 }
 
-fn plan(ids: &[&str]) -> Arc<Plan> {
-    let task = |id: &&str| {
-        Arc::new(Task {
-            id: (*id).into(),
-            title: None,
-            needs: Vec::new(),
-            condition: None,
-            foreach: None,
-            approve: None,
-            questions: None,
-            work: Work::Call(Call {
-                routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
-                arguments: Template(json!({})),
-                awaits: None,
-            }),
-            retry: Retry::default(),
-            effect: None,
-            timeout: None,
-            deadline: None,
-            on_failure: OnFailure::Fail,
-            budget: crate::model::Budget::default(),
-        })
-    };
-    let policy = AgentPolicy {
+/// Returns a task that calls a tool of an agent.
+pub(crate) fn call_task(id: &str, agent: &str, tool: &str) -> Task {
+    Task {
+        id: id.into(),
+        title: None,
+        needs: Vec::new(),
+        condition: None,
+        foreach: None,
+        approve: None,
+        questions: None,
+        work: Work::Call(Call {
+            routes: vec![Route { agent: agent.into(), tool: tool.into(), rank: 0 }],
+            arguments: Template(json!({})),
+            awaits: None,
+        }),
+        retry: Retry::default(),
+        effect: None,
+        timeout: None,
+        deadline: None,
+        on_failure: OnFailure::Fail,
+        budget: Budget::default(),
+    }
+}
+
+/// Returns the policy of an optional agent.
+pub(crate) fn agent_policy() -> AgentPolicy {
+    AgentPolicy {
         required: false,
-        max_concurrency: 1,
-        tool_timeout: HumanDuration(Duration::from_secs(1)),
+        max_concurrency: 8,
+        tool_timeout: HumanDuration(Duration::from_secs(9)),
         effect: None,
         fingerprint: String::new(),
-    };
+    }
+}
+
+/// Returns a plan with these tasks.
+pub(crate) fn plan_of(name: &str, tasks: Vec<Arc<Task>>, agents: &[&str]) -> Arc<Plan> {
     Arc::new(Plan {
-        name: "brief".to_owned(),
+        name: name.to_owned(),
         description: None,
         inputs: IndexMap::new(),
         replan: None,
-        budget: crate::model::Budget::default(),
+        budget: Budget::default(),
         max_parallel: 8,
-        tasks: ids.iter().map(task).collect(),
+        tasks,
         outputs: None,
-        agents: [("research".into(), policy)].into_iter().collect(),
+        agents: agents.iter().map(|&agent| (agent.into(), agent_policy())).collect(),
     })
+}
+
+/// Returns a question that an agent asks during the first attempt of a task.
+pub(crate) fn agent_question(message: &str, form: Form) -> Question {
+    Question {
+        id: "q1".into(),
+        asker: Asker::Agent(origin("travel", Some("book"))),
+        item: None,
+        tool: None,
+        message: message.to_owned(),
+        form,
+        call: None,
+        deadline: None,
+    }
+}
+
+fn plan(ids: &[&str]) -> Arc<Plan> {
+    let tasks = ids.iter().map(|id| Arc::new(call_task(id, "research", "search"))).collect();
+    plan_of("brief", tasks, &["research"])
 }
 
 fn run_started(ids: &[&str]) -> Event {
@@ -96,16 +122,7 @@ fn origin(agent: &str, task: Option<&str>) -> Origin {
 }
 
 fn question(id: &str, asker: Asker, message: &str) -> Event {
-    let question = Question {
-        id: id.into(),
-        asker,
-        item: None,
-        tool: None,
-        message: message.to_owned(),
-        form: Form::Approval,
-        call: None,
-        deadline: None,
-    };
+    let question = Question { id: id.into(), asker, ..agent_question(message, Form::Approval) };
     Event::QuestionAsked { question: Arc::new(question), request: None }
 }
 

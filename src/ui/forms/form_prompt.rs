@@ -235,7 +235,7 @@ fn field_json(field: &FormField) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AttemptId, Origin};
+    use crate::view::samples::agent_question;
 
     fn fields() -> Form {
         let schema = json!({
@@ -249,21 +249,6 @@ mod tests {
             "required": ["confirm", "class"],
         });
         Form::Fields { schema: schema.as_object().expect("an object").clone() }
-    }
-
-    fn question(message: &str, form: Form) -> Question {
-        let attempt = AttemptId { task: "book".into(), number: 1 };
-        let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
-        Question {
-            id: "q1".into(),
-            asker,
-            item: None,
-            tool: Some("book_trip".into()),
-            message: message.to_owned(),
-            form,
-            call: None,
-            deadline: None,
-        }
     }
 
     fn accept(given: &[&str]) -> AnswerInput {
@@ -311,10 +296,10 @@ mod tests {
         assert_eq!(accept(&["room=suite"]).into_answer(&form), Err(problem.to_owned()));
         let problem = "`nights`: 0 does not fit: expected a whole number, at least 1";
         assert_eq!(accept(&["room=single", "nights=0"]).into_answer(&form), Err(problem.to_owned()));
-        let json = question_json(&question("?", form.clone()));
+        let json = question_json(&agent_question("?", form.clone()));
         let choices = json!([{"value": "single", "title": "single"}, {"value": "double", "title": "double"}]);
         assert_eq!((&json["fields"][0]["choices"], &json["fields"][6]["choices"]), (&choices, &choices));
-        let shown = question_lines(&"0190".into(), &question("?", form)).join("\n");
+        let shown = question_lines(&"0190".into(), &agent_question("?", form)).join("\n");
         for part in [
             "    room  Room: one of the choices; required\n        1) single",
             "    notes  text; optional",
@@ -353,7 +338,7 @@ mod tests {
     fn shows_a_question_with_its_answer_command() {
         let run = RunId::from("0190");
         let shown = |question: &Question| question_lines(&run, question).join("\n");
-        insta::assert_snapshot!(shown(&question("Book for\n120 EUR?", fields())), @r"
+        insta::assert_snapshot!(shown(&agent_question("Book for\n120 EUR?", fields())), @r"
         q1  agent `travel` asks, in task `book`
             Book for
             120 EUR?
@@ -365,13 +350,14 @@ mod tests {
             notes  text; optional
             kapell answer 0190 q1 --field confirm=…
         ");
-        let approval = Question { asker: Asker::Plan { task: "post".into() }, ..question("Post it?", Form::Approval) };
+        let approval =
+            Question { asker: Asker::Plan { task: "post".into() }, ..agent_question("Post it?", Form::Approval) };
         insta::assert_snapshot!(shown(&approval), @r"
         q1  task `post` needs approval
             Post it?
             kapell answer 0190 q1 --accept
         ");
-        let page = question("Sign in", Form::Url { url: "http://a.test/login".to_owned() });
+        let page = agent_question("Sign in", Form::Url { url: "http://a.test/login".to_owned() });
         insta::assert_snapshot!(shown(&page), @r"
         q1  agent `travel` asks, in task `book`
             Sign in
@@ -391,14 +377,14 @@ mod tests {
             Form::Url { url: format!("ftp://{evil}") },
         ];
         for form in forms {
-            let shown = question_lines(&"0190".into(), &question(evil, form)).concat();
+            let shown = question_lines(&"0190".into(), &agent_question(evil, form)).concat();
             assert!(!shown.chars().any(|c| c == '\u{202e}' || c.is_control()), "{shown:?}");
         }
     }
 
     #[test]
     fn serializes_questions_as_json() {
-        let json = question_json(&question("Book?", fields()));
+        let json = question_json(&agent_question("Book?", fields()));
         assert_eq!(json["form"]["fields"]["schema"]["required"], json!(["confirm", "class"]));
         assert_eq!(
             json["fields"][2],

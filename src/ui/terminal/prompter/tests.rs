@@ -4,11 +4,12 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    model::{Asker, AttemptId, ItemPlace, Origin, ProposedCall},
+    model::{Asker, ItemPlace, Origin, ProposedCall},
     ui::terminal::{
         line_reader::tests::keyboard,
         screen::{Device, OutputStream, ScreenCapabilities, ScreenSize, memory::MemoryDevice},
     },
+    view::samples::agent_question,
 };
 
 /// Returns a prompter with typed `input`, and the contents of its screen.
@@ -46,23 +47,8 @@ async fn a_question_that_cannot_be_shown_waits_for_nobody() {
     assert_eq!(terminal.confirm("Pay?").await, HumanResponse::Deferred { reason: FAILED.to_owned() });
 }
 
-fn question(message: &str, form: Form) -> Question {
-    let attempt = AttemptId { task: "book".into(), number: 1 };
-    let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
-    Question {
-        id: "q1".into(),
-        asker,
-        item: None,
-        tool: None,
-        message: message.to_owned(),
-        form,
-        call: None,
-        deadline: None,
-    }
-}
-
 fn approval() -> Question {
-    Question { asker: Asker::Plan { task: "publish".into() }, ..question("Post it?", Form::Approval) }
+    Question { asker: Asker::Plan { task: "publish".into() }, ..agent_question("Post it?", Form::Approval) }
 }
 
 fn form(schema: Value) -> Form {
@@ -70,7 +56,7 @@ fn form(schema: Value) -> Form {
 }
 
 fn url(url: &str) -> Question {
-    question("Sign in, please", Form::Url { url: url.to_owned() })
+    agent_question("Sign in, please", Form::Url { url: url.to_owned() })
 }
 
 fn answered(answer: Answer) -> HumanResponse {
@@ -111,14 +97,15 @@ async fn asks_again_until_each_field_is_valid() {
         },
         "required": ["confirm", "seats"],
     });
-    let (reply, screen) = run_dialogue(&question("Book for\n120 EUR?", form(schema)), "maybe\n\nYES\n\n0\n2\n\n").await;
+    let (reply, screen) =
+        run_dialogue(&agent_question("Book for\n120 EUR?", form(schema)), "maybe\n\nYES\n\n0\n2\n\n").await;
     assert_eq!(reply, accepted_with(json!({"confirm": true, "class": "eco", "seats": 2})));
     insta::assert_snapshot!(screen);
 }
 
 #[tokio::test]
 async fn digits_with_a_leading_zero_are_asked_for_again() {
-    let asked = question("How many?", form(json!({"properties": {"n": {"type": "integer"}}})));
+    let asked = agent_question("How many?", form(json!({"properties": {"n": {"type": "integer"}}})));
     let (reply, screen) = run_dialogue(&asked, "007\n7\n").await;
     assert_eq!(reply, accepted_with(json!({"n": 7})));
     assert!(screen.contains("digits with a leading zero are text"), "{screen}");
@@ -126,7 +113,7 @@ async fn digits_with_a_leading_zero_are_asked_for_again() {
 
 #[tokio::test]
 async fn declines_or_cancels_at_any_field() {
-    let asked = question("Two?", form(json!({"properties": {"a": {"type": "string"}, "b": {"type": "string"}}})));
+    let asked = agent_question("Two?", form(json!({"properties": {"a": {"type": "string"}, "b": {"type": "string"}}})));
     assert_eq!(response_to(&asked, "x\n :decline \n").await, answered(Answer::Decline));
     assert_eq!(response_to(&asked, ":cancel\n").await, answered(Answer::Cancel));
     assert_eq!(response_to(&asked, "\n\n").await, accepted_with(json!({})));
@@ -134,7 +121,7 @@ async fn declines_or_cancels_at_any_field() {
 
 #[tokio::test]
 async fn form_without_fields_asks_yes_or_no() {
-    let asked = question("Sure?", form(json!({"type": "object", "properties": {}})));
+    let asked = agent_question("Sure?", form(json!({"type": "object", "properties": {}})));
     assert_eq!(response_to(&asked, "y\n").await, accepted_with(json!({})));
     assert_eq!(response_to(&asked, "n\n").await, answered(Answer::Decline));
 }
@@ -150,7 +137,7 @@ async fn approval_accepts_only_yes_or_no() {
 
 #[tokio::test]
 async fn end_of_input_declines_and_defers_approvals() {
-    let asked = question("One?", form(json!({"properties": {"a": {"type": "string"}}})));
+    let asked = agent_question("One?", form(json!({"properties": {"a": {"type": "string"}}})));
     let declined = HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() };
     assert_eq!(response_to(&asked, "").await, declined);
     let (reply_, screen) = run_dialogue(&approval(), "").await;
@@ -164,7 +151,7 @@ async fn agent_text_is_escaped() {
     let schema = json!({"properties": {(evil): {"type": "string", "title": evil, "description": evil,
         "pattern": evil, "default": evil}, "pick": {"enum": [evil]}}});
     let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None, key: None });
-    let asked = Question { asker, ..question(evil, form(schema)) };
+    let asked = Question { asker, ..agent_question(evil, form(schema)) };
     let (_, screen) = run_dialogue(&asked, "\x1b[31mx\n1\n").await;
     assert!(!screen.chars().any(|c| c == '\u{202e}' || (c.is_control() && c != '\n')), "{screen:?}");
     let (_, screen) = run_dialogue(&url(&format!("ftp://{evil}")), "").await;
@@ -196,7 +183,7 @@ async fn page_opens_only_after_yes() {
 async fn questions_queue_and_can_be_withdrawn() {
     let (keys, input) = keyboard();
     let (terminal, memory) = prompter_with_input(input);
-    let (first, second) = (approval(), question("Second?", Form::Approval));
+    let (first, second) = (approval(), agent_question("Second?", Form::Approval));
     {
         let first = terminal.ask(&first);
         let waiting = terminal.ask(&second);

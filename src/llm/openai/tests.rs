@@ -260,9 +260,8 @@ async fn invalid_responses_are_described() {
 #[tokio::test(start_paused = true)]
 async fn invalid_utf8_is_an_error() {
     let result = model_replying(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await;
-    let (message, status, is_transient) = failure_parts(result);
+    let (_, status, is_transient) = failure_parts(result);
     assert_eq!((status, is_transient), (None, true));
-    insta::assert_snapshot!(message);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use super::{sink::DiagnosticSink, source::SourceFile};
+use super::source::{Position, SourceFile};
 use crate::model::text::{printable, printable_text};
 
 /// The maximum number of diagnostics that a report shows. The counts include all of them.
@@ -42,20 +42,12 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
-/// A range in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Position {
-    /// The byte offset of its start.
-    pub offset: usize,
-    /// The length in bytes.
-    pub length: usize,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-}
-
 impl Diagnostic {
+    /// Creates a diagnostic without a position.
+    pub(super) fn new(severity: Severity, code: String, file: &Arc<str>, message: String) -> Self {
+        Self { code, severity, message, file: Arc::clone(file), position: None, label: None, help: None }
+    }
+
     /// Sets the text to show at the position.
     pub(crate) fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = Some(label.into());
@@ -150,9 +142,7 @@ impl Diagnostics {
 
     /// Returns one error about a whole file, or about an input that is not a file.
     pub fn for_file(file: &str, code: &str, message: impl Into<String>) -> Self {
-        let mut findings = DiagnosticSink::new("", Arc::new(SourceFile::new(file, String::new())));
-        findings.file_error(code, message.into());
-        findings.finish()
+        Self::empty(file).with_error(code, message)
     }
 
     /// Returns errors about an input that is not a file, from the code, message, and help of each.
@@ -160,11 +150,14 @@ impl Diagnostics {
         name: &str,
         mistakes: impl IntoIterator<Item = (&'static str, String, Option<String>)>,
     ) -> Self {
-        let mut findings = DiagnosticSink::new("", Arc::new(SourceFile::new(name, String::new())));
-        for (code, message, help) in mistakes {
-            findings.file_error(code, message).help_if_known(help);
-        }
-        findings.finish()
+        mistakes.into_iter().fold(Self::empty(name), |found, (code, message, help)| {
+            help.into_iter().fold(found.with_error(code, message), Self::with_help)
+        })
+    }
+
+    fn empty(file: &str) -> Self {
+        let source = Arc::new(SourceFile::new(file, String::new()));
+        Self { source, list: Vec::new(), overflow: OverflowCounts::default() }
     }
 
     /// Sets the help of the last diagnostic.
@@ -179,17 +172,7 @@ impl Diagnostics {
     /// Appends an error about the whole file.
     #[must_use]
     pub fn with_error(mut self, code: &str, message: impl Into<String>) -> Self {
-        let (severity, file) = (Severity::Error, Arc::clone(&self.source.name));
-        let code = code.to_owned();
-        self.list.push(Diagnostic {
-            code,
-            severity,
-            message: message.into(),
-            file,
-            position: None,
-            label: None,
-            help: None,
-        });
+        self.list.push(Diagnostic::new(Severity::Error, code.to_owned(), &self.source.name, message.into()));
         self
     }
 

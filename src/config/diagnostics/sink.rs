@@ -6,7 +6,6 @@ use super::{
     diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity},
     source::{SourceFile, SourceSpan},
 };
-use crate::config::yaml::document::DocumentNode;
 
 /// A collector of the diagnostics of one file.
 #[derive(Debug)]
@@ -30,22 +29,14 @@ const MAX_SUGGESTIONS: usize = 50;
 impl DiagnosticSink {
     /// Creates a sink for a file whose diagnostic codes start with `family::`.
     pub(crate) fn new(family: &'static str, source: Arc<SourceFile>) -> Self {
-        let spare = Diagnostic {
-            code: String::new(),
-            severity: Severity::Error,
-            message: String::new(),
-            file: Arc::clone(&source.name),
-            position: None,
-            label: None,
-            help: None,
-        };
+        let discarded = Diagnostic::new(Severity::Error, String::new(), &source.name, String::new());
         Self {
             code_prefix: family,
             source,
             list: Vec::new(),
             overflow: OverflowCounts::default(),
             redacted: Vec::new(),
-            discarded: spare,
+            discarded,
         }
     }
 
@@ -75,10 +66,10 @@ impl DiagnosticSink {
             }
             return &mut self.discarded;
         }
-        let code = if self.code_prefix.is_empty() { code.to_owned() } else { format!("{}::{code}", self.code_prefix) };
+        let code = format!("{}::{code}", self.code_prefix);
         let position = at.map(|extent| self.source.position(extent));
-        let file = Arc::clone(&self.source.name);
-        self.list.push(Diagnostic { code, severity, message, file, position, label: None, help: None });
+        let found = Diagnostic::new(severity, code, &self.source.name, message);
+        self.list.push(Diagnostic { position, ..found });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
@@ -92,13 +83,8 @@ impl DiagnosticSink {
     }
 
     /// Returns whether further diagnostics are only counted.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= MAX_DIAGNOSTICS
-    }
-
-    /// Returns the position of a part of a text. Returns that of the whole text if the sink is full.
-    pub(crate) fn span_in(&self, node: &DocumentNode<'_>, range: std::ops::Range<usize>) -> SourceSpan {
-        if self.is_full() { node.span } else { node.span_within(range, &self.source) }
     }
 
     /// Returns whether no diagnostics were found so far.

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::diagnostic::Position;
+use serde::Serialize;
+
 use crate::model::text::{floor_char_boundary, printable};
 
 /// A file's name and text.
@@ -109,4 +110,17 @@ const MAX_CONTEXT_BYTES: usize = 2_000;
 pub(crate) struct SourceSpan {
     pub(crate) start: usize,
     pub(crate) end: usize,
+}
+
+/// A range in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Position {
+    /// The byte offset of its start.
+    pub offset: usize,
+    /// The length in bytes.
+    pub length: usize,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
 }

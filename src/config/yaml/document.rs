@@ -144,8 +144,8 @@ pub(crate) struct NodeLocation<'n> {
 impl NodeLocation<'_> {
     pub(crate) fn span(&self, findings: &DiagnosticSink) -> SourceSpan {
         match &self.range {
-            Some(range) => findings.span_in(self.node, range.clone()),
-            None => self.node.span,
+            Some(range) if !findings.is_full() => self.node.span_within(range.clone(), &findings.source),
+            _ => self.node.span,
         }
     }
 }

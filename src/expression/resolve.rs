@@ -5,14 +5,12 @@ use std::{borrow::Cow, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    EvalContext, ExpressionError, ExpressionErrorKind, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME,
-    TASK_FIELDS, TaskView, closest_match,
+    error::{ExpressionError, ExpressionErrorKind},
+    names::{closest_match, format_names},
     scan::{ExpressionPath, PathSegment, PathStep},
+    scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView},
 };
-use crate::model::{ContentBlock, ToolOutput, text::truncate_chars};
-
-/// The maximum number of names in an error.
-const MAX_LISTED_NAMES: usize = 8;
+use crate::model::{ContentBlock, ToolOutput};
 
 /// Resolves `path` in the expression `text`.
 pub(super) fn resolve<'v>(
@@ -376,22 +374,6 @@ fn with_suggestion<'n>(
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
         None => error,
     }
-}
-
-/// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
-pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    const MAX_NAME_CHARS: usize = 40;
-    let mut names = names.into_iter();
-    let mut shown: Vec<String> = names
-        .by_ref()
-        .take(MAX_LISTED_NAMES)
-        .map(|name| format!("`{}`", truncate_chars(name, MAX_NAME_CHARS).replace(char::is_control, "\u{fffd}")))
-        .collect();
-    match names.count() {
-        0 => {}
-        more => shown.push(format!("{more} more")),
-    }
-    shown.join(", ")
 }
 
 /// Returns the JSON type of a value, with its article.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use smallvec::SmallVec;
 
-use super::{ExpressionError, ExpressionErrorKind};
+use super::error::{ExpressionError, ExpressionErrorKind};
 
 /// The maximum length of an expression, in bytes: far more than a person writes, far less than deep trees need.
 const MAX_EXPRESSION_BYTES: usize = 16 * 1024;

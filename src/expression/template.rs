@@ -6,9 +6,13 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::{
-    EvalContext, ExpressionError, ExpressionErrorKind, Reference, Scope, check, resolve::ResolvedValue,
-    resolve_or_evaluate,
+    check::{Reference, check},
+    error::{ExpressionError, ExpressionErrorKind},
+    evaluate::resolve_or_evaluate,
+    resolve::ResolvedValue,
+    scope::{EvalContext, Scope},
 };
+use crate::model::Template;
 
 const EXPRESSION_START: &str = "${{";
 const EXPRESSION_END: &str = "}}";
@@ -85,13 +89,26 @@ fn find_closing_quote(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
     }
 }
 
+/// Returns the template with every `${{ }}` replaced by its value. Values are not rendered again.
+///
+/// # Errors
+/// As [`evaluate`](super::evaluate()); the range is relative to the string that contains the expression.
+pub fn render(template: &Template, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    render_value(&template.0, scope)
+}
+
 /// Returns the value with every `${{ }}` of its strings replaced. The recursion is bounded by the depth limit of files.
-pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+fn render_value(template: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     Ok(match template {
         Value::String(text) => render_text(text, scope)?,
-        Value::Array(items) => Value::Array(items.iter().map(|item| render(item, scope)).collect::<Result<_, _>>()?),
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| render_value(item, scope)).collect::<Result<_, _>>()?)
+        }
         Value::Object(fields) => Value::Object(
-            fields.iter().map(|(key, value)| Ok((key.clone(), render(value, scope)?))).collect::<Result<_, _>>()?,
+            fields
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), render_value(value, scope)?)))
+                .collect::<Result<_, _>>()?,
         ),
         other => other.clone(),
     })
@@ -124,11 +141,18 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
     Ok(Value::String(rendered))
 }
 
+/// Returns all references of a template's expressions, in order.
+///
+/// # Errors
+/// As [`references`](super::references()).
+pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, ExpressionError> {
+    let mut found = Vec::new();
+    collect_references(&template.0, &mut found)?;
+    Ok(found)
+}
+
 /// Adds the references of the expressions in `template`.
-pub(super) fn collect_references<'t>(
-    template: &'t Value,
-    found: &mut Vec<Reference<'t>>,
-) -> Result<(), ExpressionError> {
+fn collect_references<'t>(template: &'t Value, found: &mut Vec<Reference<'t>>) -> Result<(), ExpressionError> {
     match template {
         Value::String(text) => {
             for piece in split_template(text)? {

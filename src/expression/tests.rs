@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{Expression, Template, ToolOutput};
 
 struct EndedTasks {
     tasks: HashMap<&'static str, TaskView<'static>>,
@@ -382,11 +383,11 @@ fn hostile_expressions_fail() {
 #[test]
 fn offered_filters_tests_and_functions_exist() {
     with_scope(|scope| {
-        for name in evaluator::filter_names() {
+        for name in jinja::filter_names() {
             let error = evaluate(&expression(&format!("inputs.topic | {name}")), scope).err();
             assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }
-        for name in evaluator::test_names() {
+        for name in jinja::test_names() {
             let error = evaluate(&expression(&format!("inputs.topic is {name}")), scope).err();
             assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }

@@ -5,6 +5,7 @@ mod bindings;
 mod goal;
 mod plan_draft;
 mod plan_patch;
+mod planning;
 mod prompt;
 mod repair_loop;
 #[cfg(test)]
@@ -13,5 +14,6 @@ mod schema;
 mod token_limit;
 mod tool_selection;
 
-pub use goal::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan, plan};
+pub use goal::plan;
 pub use plan_patch::replan;
+pub use planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};

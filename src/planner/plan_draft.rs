@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{goal::Goal, tool_selection::ToolOffer};
+use super::{planning::Goal, tool_selection::ToolOffer};
 use crate::{
     config,
     json_schema::{alternatives, pointer_tokens},

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     bindings,
-    goal::{Goal, PlanError, PlanningContext},
     plan_draft::{self, PlanDraft},
+    planning::{Goal, PlanError, PlanningContext},
     prompt::{self, RULES},
     repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, UNREACHABLE_AGENT, plan_with_repairs},
     schema::{self, TaskIds},

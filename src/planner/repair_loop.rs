@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::{
-    goal::{PlanError, PlanningProgress, RejectedPlan},
     plan_draft::{self, PlanDraft},
+    planning::{PlanError, PlanningProgress, RejectedPlan},
     prompt,
     token_limit::TokenLimit,
 };

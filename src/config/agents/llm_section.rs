@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    file::{AgentsFile, PlannerSettings, SectionReader, parse_url},
+    agents_file::{AgentsFile, PlannerSettings},
     providers::find_preset,
+    section_reader::{SectionReader, parse_url},
 };
 use crate::{
     config::{

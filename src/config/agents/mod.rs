@@ -1,8 +1,11 @@
 //! The agents file.
 
+mod agent_section;
+pub(crate) mod agents_file;
 pub(crate) mod environment;
 pub(crate) mod file;
 pub(crate) mod llm_section;
 pub(crate) mod providers;
 pub(crate) mod redaction;
 pub(crate) mod secret_collector;
+mod section_reader;

@@ -7,10 +7,7 @@ use crate::config::{
         keys::{AGENT, LLM, PLANNER},
         table::TableSchema,
     },
-    yaml::{
-        document::{DocumentNode, NodeValue},
-        map::Map,
-    },
+    yaml::document::{DocumentNode, Map, NodeValue},
 };
 
 /// The keys whose values are shown. Other keys may contain a secret, even unknown ones: a secret in place of the name

@@ -7,10 +7,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use crate::{
     config::{
         diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-        yaml::{
-            document::{DocumentNode, MapEntry, NodeValue},
-            map::Map,
-        },
+        yaml::document::{DocumentNode, Map, MapEntry, NodeValue},
     },
     model::{HumanDuration, has_leading_zero},
 };

@@ -9,10 +9,7 @@ use crate::{
     config::{
         diagnostics::sink::DiagnosticSink,
         schema::table::CheckedTable,
-        yaml::{
-            document::{DocumentNode, NodeValue},
-            map::Map,
-        },
+        yaml::document::{DocumentNode, Map, NodeValue},
     },
     json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind},
     model::{AgentId, ToolInfo, text::truncate_chars},

@@ -6,14 +6,14 @@ use std::{collections::HashSet, sync::Arc};
 use indexmap::IndexMap;
 
 use super::{
-    AgentCatalog, graph,
+    graph,
     references::{ExistingTask, SymbolTable, UsedInputs},
-    routes::RouteResolver,
+    routes::{AgentCatalog, RouteResolver},
     tasks,
 };
 use crate::{
     config::{
-        agents::file::AgentsFile,
+        agents::agents_file::AgentsFile,
         diagnostics::{diagnostic::Diagnostics, sink::DiagnosticSink, source::SourceFile},
         schema::{
             keys::{PLAN_PATCH, TASK},

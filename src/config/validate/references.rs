@@ -9,10 +9,7 @@ use crate::{
     config::{
         diagnostics::sink::DiagnosticSink,
         schema::table::CheckedTable,
-        yaml::{
-            document::{DocumentNode, NodeLocation, NodeValue},
-            map::NameHasher,
-        },
+        yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue},
     },
     expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart},
     model::{InputSpec, TaskId},

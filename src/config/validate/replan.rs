@@ -1,8 +1,6 @@
 //! Reads the replan policy of a plan. `engine::replan` decides when to replan.
 
-use std::sync::Arc;
-
-use super::{ValidatedPlan, routes::RouteResolver};
+use super::routes::RouteResolver;
 use crate::{
     config::{diagnostics::sink::DiagnosticSink, schema::table::CheckedTable},
     model::{Consent, OnFailure, ReplanPolicy, Task},
@@ -10,30 +8,6 @@ use crate::{
 
 /// The default maximum number of replans.
 const DEFAULT_MAX_REPLANS: u32 = 1;
-
-impl ValidatedPlan {
-    /// Returns the plan with at most `most` replans, regardless of its own limit. If `most` is not zero, failures of
-    /// tasks without `on_failure` trigger a replan.
-    #[must_use]
-    pub fn with_max_replans(mut self, most: u32) -> Self {
-        let policy = ReplanPolicy { most, consent: Consent::Allow };
-        self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
-        let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
-        for index in &self.replannable {
-            Arc::make_mut(&mut self.plan.tasks[*index]).on_failure = on_failure;
-        }
-        self
-    }
-
-    /// Returns the plan with an approval before each replan.
-    #[must_use]
-    pub fn with_approved_replans(mut self) -> Self {
-        if let Some(policy) = &mut self.plan.replan {
-            policy.consent = Consent::Ask;
-        }
-        self
-    }
-}
 
 /// A task with its own keys and those of `defaults`.
 pub(super) struct TaskDefinition<'r, 'n> {

@@ -8,16 +8,19 @@ use std::{
 
 use indexmap::IndexMap;
 
-use super::{AgentCatalog, arguments::ArgumentChecker};
+use super::arguments::ArgumentChecker;
 use crate::{
     config::{
-        agents::{file::AgentsFile, llm_section},
+        agents::{agents_file::AgentsFile, llm_section},
         diagnostics::{sink::DiagnosticSink, source::SourceSpan},
         schema::{keys::FALLBACK, table::CheckedTable},
-        yaml::{document::DocumentNode, map::NameHasher},
+        yaml::document::{DocumentNode, NameHasher},
     },
-    model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
+    model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route},
 };
+
+/// The description of each agent that was contacted, or the reason why it did not answer.
+pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;
 
 /// A resolver of routes, which records the agents that they use.
 pub(super) struct RouteResolver<'a> {

@@ -15,10 +15,7 @@ use crate::{
             keys::{AWAIT, TASK_BUDGET},
             table::CheckedTable,
         },
-        yaml::{
-            document::{DocumentNode, NodeLocation, NodeValue},
-            map::NameHasher,
-        },
+        yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue},
     },
     expression::RESERVED_NAMES,
     model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},

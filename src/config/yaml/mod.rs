@@ -1,6 +1,5 @@
 //! Reads YAML and JSON files into documents with positions.
 
 pub(crate) mod document;
-pub(crate) mod map;
 pub(crate) mod parser;
 pub(crate) mod read;

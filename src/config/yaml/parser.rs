@@ -10,10 +10,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde::de::IgnoredAny;
 use serde_json::Number;
 
-use super::{
-    document::{DocumentNode, MapEntry, NodeValue},
-    map::Map,
-};
+use super::document::{DocumentNode, Map, MapEntry, NodeValue};
 use crate::{
     config::diagnostics::{
         diagnostic::Diagnostics,

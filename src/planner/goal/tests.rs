@@ -9,8 +9,8 @@ use super::{
     *,
 };
 use crate::{
-    llm::OnDelta,
-    model::{ChatPart, ChatReply, ToolInfo, Usage},
+    llm::{Llm, OnDelta},
+    model::{ChatError, ChatPart, ChatReply, PlannerExchange, ToolInfo, Usage},
 };
 
 /// A model that returns scripted replies in order and records the requests.

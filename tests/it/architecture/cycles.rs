@@ -19,23 +19,7 @@ use super::source::{NamedPath, PathKind, SourceFile, Sources};
 
 /// Imports that are part of a cycle: a folder below `src`, the importing child, and the imported one. The list can only
 /// get shorter.
-const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
-    ("config", "diagnostics", "yaml"),
-    ("config/agents", "file", "llm_section"),
-    ("config/diagnostics", "diagnostic", "sink"),
-    ("config/diagnostics", "source", "diagnostic"),
-    ("config/validate", "replan", "mod"),
-    ("config/validate", "routes", "mod"),
-    ("config/yaml", "document", "map"),
-    ("expression", "mod", "evaluator"),
-    ("expression", "mod", "resolve"),
-    ("expression", "mod", "template"),
-    ("expression", "scan", "mod"),
-    ("expression/evaluator", "builtins", "mod"),
-    ("json_schema", "cost", "mod"),
-    ("planner", "goal", "repair_loop"),
-    ("planner", "plan_draft", "goal"),
-];
+const KNOWN_CYCLES: &[(&str, &str, &str)] = &[];
 
 /// The number of places that are listed for an import.
 const MAX_PLACES: usize = 4;

@@ -1,6 +1,6 @@
 //! The keys of the agents file.
 
-use super::{CONCURRENCY, EFFECTS, key};
+use super::common::{CONCURRENCY, EFFECTS, key};
 use crate::config::schema::table::{TableSchema, ValueType};
 
 /// A limit that is larger than any run needs.

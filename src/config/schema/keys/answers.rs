@@ -1,6 +1,6 @@
 //! The keys of the answers file.
 
-use super::key;
+use super::common::key;
 use crate::config::schema::table::{TableSchema, ValueType};
 
 /// The answers file.

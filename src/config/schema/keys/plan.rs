@@ -1,6 +1,6 @@
 //! The keys of the plan file and of plan patches.
 
-use super::{CONCURRENCY, EFFECTS, key};
+use super::common::{CONCURRENCY, EFFECTS, key};
 use crate::config::schema::table::{KeySchema, TableSchema, ValueType};
 
 const fn with_aliases(aliases: &'static [&'static str], key: KeySchema) -> KeySchema {

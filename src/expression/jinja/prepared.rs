@@ -1,29 +1,29 @@
-//! Evaluates expressions that are more than a path with `minijinja`: expressions only, strict, and bounded. Paths are
-//! resolved first and passed as values, so `minijinja` sees no names of the run.
-
-mod budget;
-mod builtins;
-mod operators;
+//! Checks and evaluates an expression, with a placeholder for each path.
 
 use std::{error::Error as _, ops::Range, sync::Arc};
 
 use minijinja::{
     Error, ErrorKind,
-    value::{Object, Serde, Value as Computed, ValueKind},
+    value::{Object, Serde, Value as Computed},
 };
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use super::{
-    EvalContext, ExpressionError, ExpressionErrorKind, ResolvedValue, closest_match, resolve,
-    scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL},
+    budget::{LimitExceeded, PathSteps, invalid_operation},
+    builtins::{ENVIRONMENT, filter_names, function_names, test_names},
+    json::to_json,
+    operators::Bounded,
 };
-use budget::{Count, LimitExceeded, PathSteps, invalid_operation};
-use builtins::{ENVIRONMENT, function_names};
-pub(super) use builtins::{filter_names, test_names};
-use operators::Bounded;
+use crate::expression::{
+    error::{ExpressionError, ExpressionErrorKind},
+    names::closest_match,
+    resolve::{self, ResolvedValue},
+    scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL},
+    scope::EvalContext,
+};
 
 /// Finds errors that do not depend on values.
-pub(super) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {
+pub(in crate::expression) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {
     PreparedExpression::new(scanned).compile().map(drop)
 }
 
@@ -55,7 +55,10 @@ fn check_name(
 }
 
 /// Evaluates an expression.
-pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_>) -> Result<Value, ExpressionError> {
+pub(in crate::expression) fn evaluate(
+    scanned: &ScannedExpression<'_>,
+    context: &EvalContext<'_>,
+) -> Result<Value, ExpressionError> {
     let mut prepared = PreparedExpression::new(scanned);
     let expression = prepared.compile()?;
     // All paths are resolved first, but a missing value is an error only when the evaluation uses it.
@@ -222,45 +225,4 @@ fn outside_quotes(text: &str) -> String {
         }
     }
     outside
-}
-
-/// Converts a value to JSON. Integers stay exact, and values without a JSON equivalent are errors.
-fn to_json(value: &Computed) -> Result<Value, Error> {
-    to_json_bounded(value, &mut Count::default(), 0)
-}
-
-fn to_json_bounded(value: &Computed, count: &mut Count, level: usize) -> Result<Value, Error> {
-    count.add_one(value, level)?;
-    Ok(match value.kind() {
-        ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
-        ValueKind::None => Value::Null,
-        ValueKind::Bool => Value::Bool(value.is_true()),
-        ValueKind::Number => Value::Number(json_number(value)?),
-        ValueKind::String => Value::from(value.as_str().unwrap_or_default()),
-        ValueKind::Seq | ValueKind::Iterable => Value::Array(
-            value.try_iter()?.map(|item| to_json_bounded(&item, count, level + 1)).collect::<Result<_, _>>()?,
-        ),
-        ValueKind::Map => Value::Object(
-            value
-                .try_iter()?
-                .map(|key| {
-                    let field = to_json_bounded(&value.get_item(&key)?, count, level + 1)?;
-                    let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-                    Ok((key, field))
-                })
-                .collect::<Result<_, Error>>()?,
-        ),
-        other => return Err(invalid_operation(format!("the result is {other}, which JSON cannot express"))),
-    })
-}
-
-fn json_number(value: &Computed) -> Result<Number, Error> {
-    if value.is_integer() {
-        let whole =
-            i64::try_from(value.clone()).map(Number::from).or_else(|_| u64::try_from(value.clone()).map(Number::from));
-        return whole.map_err(|_| invalid_operation(format!("the integer {value} is too large")));
-    }
-    let float = f64::try_from(value.clone())?;
-    Number::from_f64(float)
-        .ok_or_else(|| invalid_operation(format!("the result is {float}, which JSON cannot express")))
 }

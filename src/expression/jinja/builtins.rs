@@ -13,7 +13,7 @@ use super::{
     budget::{
         MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
     },
-    to_json,
+    json::to_json,
 };
 
 /// The cost of a filter, test, or function.

@@ -1,0 +1,62 @@
+//! The contents of an agents file.
+
+use indexmap::IndexMap;
+
+use crate::model::{AgentId, AgentSpec, LlmSpec, Secrets};
+
+/// The contents of an agents file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AgentsFile {
+    /// The enabled agents, in the order of the file.
+    pub agents: IndexMap<AgentId, AgentSpec>,
+    /// The agents with `enabled = false`.
+    pub disabled: Vec<AgentId>,
+    /// The language models, the default first: the one of `[llm]`, or else the first of `[models]`.
+    pub models: Vec<LlmSpec>,
+    /// The settings of the planner.
+    pub planner: PlannerSettings,
+    /// The values of keys, tokens, headers, and other secrets from variables. They are masked in what agents send.
+    pub secrets: Secrets,
+}
+
+impl AgentsFile {
+    /// Returns the model that plans goals.
+    pub fn planner_model(&self) -> Option<&LlmSpec> {
+        match &self.planner.model {
+            Some(name) => self.models.iter().find(|spec| spec.name == *name),
+            None => self.models.first(),
+        }
+    }
+}
+
+/// The settings of the planner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannerSettings {
+    /// The name of the planning model. The default model is used if it is absent.
+    pub model: Option<String>,
+    /// The maximum tokens of a reply. If it is absent, the limit grows after a reply that was cut off.
+    pub max_tokens: Option<u32>,
+    /// The temperature. The model's own default is used if it is absent.
+    pub temperature: Option<f32>,
+    /// The reasoning effort. The model's own default is used if it is absent.
+    pub reasoning_effort: Option<String>,
+    /// The maximum number of tasks in a plan.
+    pub max_tasks: usize,
+}
+
+impl PlannerSettings {
+    /// More tasks than a goal in one sentence needs.
+    pub const DEFAULT_MAX_TASKS: usize = 16;
+}
+
+impl Default for PlannerSettings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            max_tokens: None,
+            temperature: None,
+            reasoning_effort: None,
+            max_tasks: Self::DEFAULT_MAX_TASKS,
+        }
+    }
+}

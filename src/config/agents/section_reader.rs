@@ -1,0 +1,99 @@
+//! Reads what the sections of agents and of language models have in common: headers, secrets, and URLs.
+
+use super::{
+    environment::Environment as _,
+    redaction,
+    secret_collector::{SecretCollector, is_secret_name},
+};
+use crate::config::{
+    diagnostics::{sink::DiagnosticSink, source::SourceSpan},
+    schema::table::CheckedTable,
+    yaml::document::DocumentNode,
+};
+
+/// A reader of one section.
+pub(super) struct SectionReader<'n> {
+    pub(super) fields: CheckedTable<'n>,
+    pub(super) environment: &'n SecretCollector<'n>,
+    /// The position of the section's name.
+    pub(super) span: SourceSpan,
+}
+
+impl SectionReader<'_> {
+    /// Returns the headers with literal values and those with values from variables.
+    pub(super) fn read_headers(&self, findings: &mut DiagnosticSink) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        for (name, node, value) in self.fields.text_map("http_headers") {
+            check_header((name, value), node.span, findings);
+            if node.is_secret && is_secret_name(name) {
+                self.environment.add_header(value);
+            }
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        for (name, node, variable) in self.fields.text_map("env_http_headers") {
+            if let Some(value) = self.read_variable(variable, node, findings) {
+                check_header((name, &value), node.span, findings);
+                if is_secret_name(name) {
+                    self.environment.add_header(&value);
+                }
+                headers.push((name.to_owned(), value));
+            }
+        }
+        headers
+    }
+
+    /// Returns the value of the variable that the key `name` refers to.
+    pub(super) fn read_secret(&self, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
+        let node = self.fields.node(name)?;
+        let value = self.read_variable(node.as_text()?, node, findings)?;
+        self.environment.add(&value);
+        if http::HeaderValue::from_str(&value).is_err() {
+            let message = format!("the value of the variable that `{name}` names cannot be sent in a header");
+            findings.error("header", node.span, message).help("look for a line break at its end");
+        }
+        Some(value)
+    }
+
+    /// Returns the value of the variable `name`, which is the text of `node`.
+    fn read_variable(&self, name: &str, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
+        if !redaction::is_variable_name(name) {
+            let found = findings.error("variable", node.span, "this must be the name of an environment variable");
+            found.help("put the secret itself into a variable, and the name of that here");
+            return None;
+        }
+        let value = self.environment.variable(name).filter(|value| !value.is_empty());
+        if value.is_none() {
+            let message = format!("the environment variable `{name}` is not set");
+            findings.error("variable", node.span, message).help("set it, or leave this key out");
+        }
+        value
+    }
+}
+
+fn check_header((name, value): (&str, &str), at: SourceSpan, findings: &mut DiagnosticSink) {
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        findings.error("header", at, format!("`{name}` is no name of a header"));
+    }
+    if http::HeaderValue::from_str(value).is_err() {
+        findings.error("header", at, format!("the value of the header `{name}` cannot be sent"));
+    }
+}
+
+/// Returns the URL in `node`, if it is valid. Errors do not repeat the URL, because it may contain secrets.
+pub(super) fn parse_url(node: &DocumentNode<'_>, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
+    let text = node.as_text()?;
+    let problem = match text.parse::<http::Uri>() {
+        Err(_) => Some("is no URL"),
+        Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => Some("does not start with `http(s)://`"),
+        Ok(uri) if uri.host().is_none_or(str::is_empty) => Some("names no host"),
+        Ok(_) => None,
+    };
+    match problem {
+        Some(problem) => {
+            let found = findings.error("bad_url", node.span, format!("`{name}` {problem}"));
+            found.help("expected something like `http://127.0.0.1:8006/mcp`");
+            None
+        }
+        None => Some(text.to_owned()),
+    }
+}

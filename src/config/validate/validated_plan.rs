@@ -1,0 +1,43 @@
+//! A valid plan, and its settings that the command line can change.
+
+use std::sync::Arc;
+
+use crate::{
+    config::diagnostics::diagnostic::Diagnostics,
+    model::{Consent, OnFailure, Plan, ReplanPolicy},
+};
+
+/// A valid plan and its warnings.
+#[derive(Debug, Clone)]
+pub struct ValidatedPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// The warnings, in the order of the file.
+    pub warnings: Diagnostics,
+    /// The indices of the tasks whose `on_failure` is `replan` or not set.
+    pub(super) replannable: Vec<usize>,
+}
+
+impl ValidatedPlan {
+    /// Returns the plan with at most `most` replans, regardless of its own limit. If `most` is not zero, failures of
+    /// tasks without `on_failure` trigger a replan.
+    #[must_use]
+    pub fn with_max_replans(mut self, most: u32) -> Self {
+        let policy = ReplanPolicy { most, consent: Consent::Allow };
+        self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
+        let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
+        for index in &self.replannable {
+            Arc::make_mut(&mut self.plan.tasks[*index]).on_failure = on_failure;
+        }
+        self
+    }
+
+    /// Returns the plan with an approval before each replan.
+    #[must_use]
+    pub fn with_approved_replans(mut self) -> Self {
+        if let Some(policy) = &mut self.plan.replan {
+            policy.consent = Consent::Ask;
+        }
+        self
+    }
+}

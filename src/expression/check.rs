@@ -1,0 +1,88 @@
+//! Finds the static errors and the references of an expression.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::{
+    error::ExpressionError,
+    jinja,
+    scan::{self, ExpressionPath, PathSegment, ScannedExpression},
+};
+use crate::model::Expression;
+
+/// A reference of an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference<'e> {
+    /// `tasks.ID` and the literal steps after it.
+    Task {
+        /// The ID of the task.
+        id: Cow<'e, str>,
+        /// `output`, followed by keys and indices.
+        path: Vec<Cow<'e, str>>,
+    },
+    /// `inputs.NAME` and the steps after it.
+    Input {
+        /// The name of the input.
+        name: Cow<'e, str>,
+        /// Keys and indices.
+        path: Vec<Cow<'e, str>>,
+    },
+    /// Any other name: bound by `foreach`, or unknown.
+    Name(&'e str),
+}
+
+/// An expression without static errors.
+pub(crate) struct CheckedExpression<'e>(ScannedExpression<'e>);
+
+impl<'e> CheckedExpression<'e> {
+    /// Returns all references in order, each with its range in the expression.
+    pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
+        self.0.paths.iter().filter_map(|path| Some((path_reference(path)?, path.range.clone())))
+    }
+
+    /// Returns whether it uses `inputs` as a whole, and therefore possibly all inputs.
+    pub(crate) fn uses_all_inputs(&self) -> bool {
+        self.0.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty())
+    }
+}
+
+/// Checks an expression for static errors: invalid syntax, and unknown filters, tests, and functions.
+///
+/// # Errors
+/// Returns the first such error.
+pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, ExpressionError> {
+    let scanned = scan::scan(expression)?;
+    if scanned.whole_path().is_none() {
+        jinja::check(&scanned)?;
+    }
+    Ok(CheckedExpression(scanned))
+}
+
+/// Returns all references of an expression in order. Also finds static errors: invalid syntax, and unknown filters,
+/// tests, and functions.
+///
+/// # Errors
+/// Returns the first such error.
+pub fn references(expression: &Expression) -> Result<Vec<Reference<'_>>, ExpressionError> {
+    Ok(check(&expression.0)?.references().map(|(reference, _)| reference).collect())
+}
+
+/// Returns whether an expression refers to the outcome of a task, rather than its output. Such a condition itself
+/// decides what happens after a dependency failed or was skipped.
+pub fn has_outcome_reference(expression: &Expression) -> bool {
+    const OUTCOME_FIELDS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
+    scan::scan(&expression.0).is_ok_and(|scanned| {
+        scanned.paths.iter().any(|path| {
+            path.root == "tasks" && path.segments.get(1).is_some_and(|field| OUTCOME_FIELDS.contains(&&*field.text()))
+        })
+    })
+}
+
+/// Returns the reference of a path; `None` for `inputs` as a whole.
+fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
+    let mut names = path.segments.iter().map(PathSegment::text);
+    Some(match path.root {
+        "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
+        "inputs" => Reference::Input { name: names.next()?, path: names.collect() },
+        root => Reference::Name(root),
+    })
+}

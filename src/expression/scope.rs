@@ -1,0 +1,113 @@
+//! The names in an expression, and the values that they stand for.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::model::ToolOutput;
+
+/// The fields of a task in expressions: `tasks.ID.FIELD`.
+pub const TASK_FIELDS: [&str; 11] =
+    ["output", "text", "content", "resources", "status", "agent", "error", "succeeded", "failed", "skipped", "outputs"];
+
+/// The additional field of a `foreach` task, besides [`TASK_FIELDS`].
+pub const ITEMS_FIELD: &str = "items";
+
+/// Reserved names, which `foreach` cannot bind.
+pub const RESERVED_NAMES: [&str; 17] = [
+    "inputs", "tasks", "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None",
+    "loop", "self",
+];
+
+/// The name of a whole document, in an expression about it.
+pub const RESOURCE_NAME: &str = "resource";
+
+/// The name of the object that describes the position of the current item, such as `loop.index`.
+pub const LOOP_NAME: &str = "loop";
+
+/// The current item of a `foreach` task.
+#[derive(Debug, Clone, Copy)]
+pub struct LoopItem<'a> {
+    /// The name that `foreach` binds.
+    pub name: &'a str,
+    /// The value.
+    pub value: &'a Value,
+    /// The index, from 0.
+    pub index: usize,
+    /// The number of items.
+    pub length: usize,
+}
+
+impl LoopItem<'_> {
+    /// Returns the value of [`LOOP_NAME`], with the members of Jinja's loops.
+    pub(super) fn loop_value(self) -> Value {
+        serde_json::json!({
+            "index": self.index + 1,
+            "index0": self.index,
+            "length": self.length,
+            "first": self.index == 0,
+            "last": self.index + 1 == self.length,
+        })
+    }
+}
+
+/// The values of names in an expression.
+pub struct Scope<'a> {
+    /// The inputs of the run: an object with defaults filled in.
+    pub inputs: &'a Value,
+    /// The current item of a `foreach` task.
+    pub item: Option<LoopItem<'a>>,
+    /// The ended tasks.
+    pub tasks: &'a dyn TaskLookup,
+}
+
+/// The subject of an expression.
+pub(super) enum EvalContext<'a> {
+    /// A run.
+    Run(&'a Scope<'a>),
+    /// One document.
+    Document(&'a Value),
+}
+
+/// The tasks that are visible to an expression.
+pub trait TaskLookup {
+    /// Returns the task with this ID, if it has ended.
+    fn task(&self, id: &str) -> Option<TaskView<'_>>;
+
+    /// Returns the item at an index of [`ForeachItems`], if it has ended.
+    fn item(&self, index: usize) -> Option<TaskView<'_>>;
+}
+
+/// The items of an ended `foreach` task, in order. There can be many, so views are created on demand.
+#[derive(Clone)]
+pub struct ForeachItems<'a> {
+    /// The lookup of the items.
+    pub lookup: &'a dyn TaskLookup,
+    /// Their indices in [`TaskLookup::item`].
+    pub indices: Range<usize>,
+}
+
+impl<'a> ForeachItems<'a> {
+    pub(super) fn get(&self, index: usize) -> Option<TaskView<'a>> {
+        self.lookup.item(self.indices.clone().nth(index)?)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = TaskView<'a>> {
+        self.indices.clone().filter_map(|place| self.lookup.item(place))
+    }
+}
+
+/// The part of a task, or of one item of a `foreach` task, that is visible to an expression.
+#[derive(Clone)]
+pub struct TaskView<'a> {
+    /// The status: `succeeded`, `failed`, `skipped`, or `cancelled`.
+    pub status: &'static str,
+    /// The agent of the last attempt.
+    pub agent: Option<&'a str>,
+    /// The reason for its failure or skipping.
+    pub error: Option<&'a str>,
+    /// The output.
+    pub output: Option<&'a ToolOutput>,
+    /// The items of a `foreach` task.
+    pub items: Option<ForeachItems<'a>>,
+}

@@ -30,8 +30,8 @@ pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnosti
         let is_explained = mistakes.list().last().is_some_and(|mistake| mistake.help.is_some());
         return Err(if is_explained { mistakes } else { mistakes.with_help(format!("rules look like `{example}`")) });
     }
-    let rules = root.as_ref().and_then(|root| Some(root.as_map()?.get("answers")?.node.to_json()));
-    Ok(match rules {
+    let rules = root.as_ref().and_then(|root| root.as_map()?.get("answers"));
+    Ok(match rules.map(|entry| entry.node.to_json()) {
         Some(Value::Array(rules)) => rules,
         _ => Vec::new(),
     })

@@ -9,12 +9,8 @@ use super::yaml::document::DocumentNode;
 /// The length of a fingerprint in bytes: enough to distinguish two versions of a section.
 const FINGERPRINT_BYTES: usize = 8;
 
-/// Returns a hash of a file's text.
-pub fn fingerprint_of_text(text: &str) -> String {
-    short_hash(text)
-}
-
-fn short_hash(text: &str) -> String {
+/// Returns a hash of a text.
+pub fn fingerprint_of(text: &str) -> String {
     Sha256::digest(text).iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -31,5 +27,5 @@ pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
         // The order of keys has no meaning.
         keys.sort_keys();
     }
-    short_hash(&written.to_string())
+    fingerprint_of(&written.to_string())
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{diagnostics::diagnostic::Diagnostics, yaml::parser};
 use crate::{
-    expression::{closest_match, json_type_name},
+    expression::{did_you_mean, json_type_name},
     model::{InputSpec, InputType, Plan, has_leading_zero},
 };
 
@@ -85,8 +85,8 @@ fn find_input<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> O
     let spec = plan.inputs.get(name);
     if spec.is_none() {
         let names = || plan.inputs.keys().map(String::as_str);
-        let help = match closest_match(name, names()) {
-            Some(close) => format!("did you mean `{close}`?"),
+        let help = match did_you_mean(name, names()) {
+            Some(help) => help,
             None if plan.inputs.is_empty() => "the plan has no inputs".to_owned(),
             None => format!("the plan has {}", crate::expression::format_names(names())),
         };

@@ -21,7 +21,7 @@ pub use answers_file::read_answer_rules;
 pub use changes::{agent_changes, plan_changes};
 pub use diagnostics::diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS, Severity};
 pub use diagnostics::source::Position;
-pub use fingerprint::fingerprint_of_text as fingerprint_of;
+pub use fingerprint::fingerprint_of;
 pub use inputs::{InputError, resolve_inputs};
 pub use schema::export::{agents_schema, plan_schema};
 pub use validate::{AgentCatalog, PatchContext, ValidatedPlan, load_plan, load_plan_patch};

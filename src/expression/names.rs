@@ -21,6 +21,11 @@ pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'
         .map(|(_, name)| name)
 }
 
+/// Returns `did you mean …?`, if one of `names` is similar to `wanted`.
+pub(crate) fn did_you_mean<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    closest_match(wanted, names).map(|close| format!("did you mean `{close}`?"))
+}
+
 /// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
 pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     const MAX_NAME_CHARS: usize = 40;

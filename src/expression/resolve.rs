@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     error::{ExpressionError, ExpressionErrorKind},
-    names::{closest_match, format_names},
+    names::{did_you_mean, format_names},
     scan::{ExpressionPath, PathSegment, PathStep},
     scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView},
 };
@@ -63,10 +63,10 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
     let known = binding.into_iter().chain(["inputs", "tasks"]);
     let error = ExpressionError::new(ExpressionErrorKind::UnknownName, format!("unknown name `{name}`"), range);
-    match closest_match(name, known.clone()) {
-        Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error.with_help(format!("known names: {}; text must be quoted", format_names(known))),
-    }
+    error.with_help(
+        did_you_mean(name, known.clone())
+            .unwrap_or_else(|| format!("known names: {}; text must be quoted", format_names(known))),
+    )
 }
 
 /// The value of a path or of its beginning.
@@ -370,10 +370,7 @@ fn with_suggestion<'n>(
     name: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> ExpressionError {
-    match closest_match(name, names) {
-        Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error,
-    }
+    did_you_mean(name, names).into_iter().fold(error, ExpressionError::with_help)
 }
 
 /// Returns the JSON type of a value, with its article.

@@ -1,7 +1,8 @@
 //! Resolves references and variants within a schema.
 
-use std::{borrow::Cow, collections::HashMap, ptr};
+use std::{collections::HashMap, ptr};
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 /// The maximum number of schemas that [`alternatives`] visits: references can expand a small schema a lot.
@@ -15,7 +16,7 @@ pub(crate) fn pointer_tokens(pointer: &str) -> impl Iterator<Item = String> {
 
 /// Returns the schema that a reference to the same document means: `#`, or `#/…` with a JSON pointer (RFC 6901).
 pub(crate) fn resolve_reference<'s>(root: &'s Map<String, Value>, reference: &str) -> Option<&'s Map<String, Value>> {
-    let pointer = percent_decode(reference.strip_prefix('#')?);
+    let pointer = percent_decode_str(reference.strip_prefix('#')?).decode_utf8_lossy();
     if pointer.is_empty() {
         return Some(root);
     }
@@ -127,7 +128,7 @@ impl SchemaReferences {
                 documents.push(resource);
             }
         }
-        let fragment = percent_decode(fragment);
+        let fragment = percent_decode_str(fragment).decode_utf8_lossy();
         if fragment.is_empty() {
             return documents;
         }
@@ -137,29 +138,6 @@ impl SchemaReferences {
         let anchors = self.anchors.get(&*fragment).into_iter().flatten();
         anchors.filter_map(|pointer| root.pointer(pointer)).collect()
     }
-}
-
-/// Decodes percent escapes.
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let escape = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 #[cfg(test)]

@@ -2,18 +2,16 @@
 //! that fails validation is never returned as valid, and never changed so that it passes.
 
 use super::{
-    bindings,
     plan_draft::{self, PlanDraft},
     planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult},
     prompt,
-    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, UNREACHABLE_AGENT, plan_with_repairs},
+    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs},
     schema,
-    token_limit::TokenLimit,
     tool_selection::{self, ToolOffer},
 };
 use crate::{
-    config::{self, AgentsFile, Diagnostics},
-    model::{ChatMessage, ChatRequest, ChatRole, JsonObject, ReplySchema},
+    config::{self, Diagnostics},
+    model::{JsonObject, ReplySchema},
 };
 
 /// Plans a goal: one exchange, and at most two more for repairs. Calls `on_progress` before each exchange.
@@ -40,18 +38,12 @@ async fn generate_plan(
     let offers = tool_selection::select(all, goal.text);
     (observer.on_progress)(PlanningProgress::Started { shown: offers.len(), tools });
     let max_tasks = context.agents.planner.max_tasks;
-    let question = ChatMessage::text(ChatRole::User, prompt::goal_prompt(goal.text, &offers, tools - offers.len()));
-    let request = ChatRequest {
-        model: context.agents.planner.model.clone(),
-        system: Some(prompt::system_prompt(max_tasks)),
-        messages: vec![question.into()],
-        max_tokens: TokenLimit::from_agents(context.agents).current(),
-        temperature: context.agents.planner.temperature,
-        reasoning_effort: context.agents.planner.reasoning_effort.clone(),
-        output: Some(ReplySchema { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) }),
-        ..ChatRequest::default()
+    let prompt = PlanningPrompt {
+        system: prompt::system_prompt(max_tasks),
+        question: prompt::goal_prompt(goal.text, &offers, tools - offers.len()),
+        output: ReplySchema { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) },
     };
-    plan_with_repairs(context.llm, request, &PlanValidator { goal, context, offers: &offers }, observer).await
+    plan_with_repairs(prompt, &PlanValidator { goal, context, offers: &offers }, observer).await
 }
 
 /// The validator of replies to a goal.
@@ -68,12 +60,12 @@ impl AnswerValidator for PlanValidator<'_> {
         plan_draft::write_unreadable(self.goal, answer)
     }
 
-    fn file_name(&self) -> &str {
-        self.context.file
+    fn context(&self) -> &PlanningContext<'_> {
+        self.context
     }
 
-    fn agents(&self) -> &AgentsFile {
-        self.context.agents
+    fn offers(&self) -> &[ToolOffer<'_>] {
+        self.offers
     }
 
     fn allows_no_tasks(&self) -> bool {
@@ -84,22 +76,11 @@ impl AnswerValidator for PlanValidator<'_> {
         plan_draft::write_plan(self.goal, answer, self.offers)
     }
 
-    fn validate(&self, answer: &JsonObject) -> Result<GeneratedPlan, (PlanDraft, Diagnostics)> {
-        let draft = self.draft(answer);
-        let invalid_bindings = bindings::invalid_bindings(answer, self.offers);
+    fn load(&self, text: &str) -> Result<(GeneratedPlan, Diagnostics), Diagnostics> {
         let PlanningContext { agents, catalog, file, .. } = *self.context;
-        let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalog)) {
-            // A person may plan for an agent that is currently unreachable, but a model has not seen its tools.
-            Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE_AGENT) => {
-                lowered.warnings
-            }
-            Ok(lowered) if draft.unknown_keys.is_empty() && invalid_bindings.is_empty() => {
-                return Ok(GeneratedPlan { text: draft.text, validated: lowered });
-            }
-            Ok(lowered) => lowered.warnings,
-            Err(mistakes) => mistakes,
-        };
-        Err((draft, bindings::add_to_diagnostics(invalid_bindings, mistakes)))
+        let validated = config::load_plan(file, text, agents, Some(catalog))?;
+        let warnings = validated.warnings.clone();
+        Ok((GeneratedPlan { text: text.to_owned(), validated }, warnings))
     }
 }
 

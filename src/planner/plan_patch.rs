@@ -4,20 +4,17 @@
 use serde_json::{Value, json};
 
 use super::{
-    bindings,
     plan_draft::{self, PlanDraft},
     planning::{Goal, PlanError, PlanningContext},
     prompt::{self, RULES},
-    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, UNREACHABLE_AGENT, plan_with_repairs},
+    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs},
     schema::{self, TaskIds},
-    token_limit::TokenLimit,
     tool_selection::{self, ToolOffer},
 };
 use crate::{
-    config::{AgentsFile, Diagnostics, PatchContext, load_plan_patch},
+    config::{Diagnostics, PatchContext, load_plan_patch},
     model::{
-        ChatMessage, ChatRequest, ChatRole, JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress,
-        TaskSnapshot, text::truncate_chars,
+        JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress, TaskSnapshot, text::truncate_chars,
     },
 };
 
@@ -48,20 +45,14 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
     let referable = ids(|progress| progress.has_result() || *progress == TaskProgress::Pending);
     let pending = ids(|progress| *progress == TaskProgress::Pending);
     let schema = schema::patch_schema(&offers, &TaskIds { assignable: &new_ids, referable: &referable }, &pending);
-    let question = user_prompt(request) + &prompt::tools_prompt(&offers, number - offers.len());
-    let chat = ChatRequest {
-        model: context.agents.planner.model.clone(),
-        system: Some(system_prompt(&new_ids)),
-        messages: vec![ChatMessage::text(ChatRole::User, question).into()],
-        max_tokens: TokenLimit::from_agents(context.agents).current(),
-        temperature: context.agents.planner.temperature,
-        reasoning_effort: context.agents.planner.reasoning_effort.clone(),
-        output: Some(ReplySchema { name: "plan_patch".to_owned(), schema }),
-        ..ChatRequest::default()
+    let prompt = PlanningPrompt {
+        system: system_prompt(&new_ids),
+        question: user_prompt(request) + &prompt::tools_prompt(&offers, number - offers.len()),
+        output: ReplySchema { name: "plan_patch".to_owned(), schema },
     };
     // The caller counts the exchanges.
     let watch = PlanningObserver { on_progress: &mut |_| {}, log: &mut PlannerLog::default() };
-    plan_with_repairs(context.llm, chat, &PatchValidator { request, context, offers: &offers }, watch).await
+    plan_with_repairs(prompt, &PatchValidator { request, context, offers: &offers }, watch).await
 }
 
 /// The validator of patches.
@@ -78,12 +69,12 @@ impl AnswerValidator for PatchValidator<'_> {
         plan_draft::write_unreadable(&Goal { text: plan_goal(&self.request.plan), max_replans: 0 }, answer)
     }
 
-    fn file_name(&self) -> &str {
-        self.context.file
+    fn context(&self) -> &PlanningContext<'_> {
+        self.context
     }
 
-    fn agents(&self) -> &AgentsFile {
-        self.context.agents
+    fn offers(&self) -> &[ToolOffer<'_>] {
+        self.offers
     }
 
     /// An empty patch ends a run with its current results.
@@ -95,18 +86,9 @@ impl AnswerValidator for PatchValidator<'_> {
         plan_draft::write_patch(answer, self.offers)
     }
 
-    fn validate(&self, answer: &JsonObject) -> Result<PlanPatch, (PlanDraft, Diagnostics)> {
-        let draft = self.draft(answer);
-        let invalid_bindings = bindings::invalid_bindings(answer, self.offers);
+    fn load(&self, text: &str) -> Result<(PlanPatch, Diagnostics), Diagnostics> {
         let PlanningContext { agents, catalog, file, .. } = *self.context;
-        let context = PatchContext { agents, catalogue: catalog, request: self.request };
-        let mistakes = match load_plan_patch(file, &draft.text, &context) {
-            Ok((_, warnings)) if warnings.list().iter().any(|found| found.code == UNREACHABLE_AGENT) => warnings,
-            Ok((patch, _)) if draft.unknown_keys.is_empty() && invalid_bindings.is_empty() => return Ok(patch),
-            Ok((_, warnings)) => warnings,
-            Err(mistakes) => mistakes,
-        };
-        Err((draft, bindings::add_to_diagnostics(invalid_bindings, mistakes)))
+        load_plan_patch(file, text, &PatchContext { agents, catalogue: catalog, request: self.request })
     }
 }
 
@@ -224,7 +206,7 @@ mod tests {
     use crate::{
         config::load_plan,
         llm::{Llm, OnDelta},
-        model::{ChatError, ChatPart, ChatReply},
+        model::{ChatError, ChatPart, ChatReply, ChatRequest},
     };
 
     /// A model that returns scripted replies in order and records the requests.

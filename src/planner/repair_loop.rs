@@ -4,17 +4,18 @@
 use serde_json::Value;
 
 use super::{
+    bindings,
     plan_draft::{self, PlanDraft},
-    planning::{PlanError, PlanningProgress, RejectedPlan},
+    planning::{PlanError, PlanningContext, PlanningProgress, RejectedPlan},
     prompt,
     token_limit::TokenLimit,
+    tool_selection::ToolOffer,
 };
 use crate::{
-    config::{AgentsFile, Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS},
-    llm::Llm,
+    config::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS},
     model::{
-        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplyStatus,
-        text::truncate_chars, tool_call_markup,
+        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplySchema,
+        ReplyStatus, text::truncate_chars, tool_call_markup,
     },
 };
 
@@ -22,7 +23,7 @@ use crate::{
 const MAX_REPAIRS: u32 = 2;
 
 /// The code of the warning about a plan that uses an unreachable agent.
-pub(super) const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
+const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
 
 /// The maximum length of a model's reason for planning no tasks.
 const MAX_ANALYSIS_CHARS: usize = 4_000;
@@ -52,11 +53,11 @@ pub(super) trait AnswerValidator: Send + Sync {
     /// Returns a file that preserves a reply without a plan.
     fn unreadable_draft(&self, answer: &str) -> PlanDraft;
 
-    /// Returns the name of the file in diagnostics.
-    fn file_name(&self) -> &str;
+    /// Returns the model, the agents, and the file name of the planning.
+    fn context(&self) -> &PlanningContext<'_>;
 
-    /// Returns the agents file, which contains the limits of a reply.
-    fn agents(&self) -> &AgentsFile;
+    /// Returns the tools that the model can plan with.
+    fn offers(&self) -> &[ToolOffer<'_>];
 
     /// Returns whether a reply without tasks is valid.
     fn allows_no_tasks(&self) -> bool;
@@ -64,11 +65,19 @@ pub(super) trait AnswerValidator: Send + Sync {
     /// Writes the reply as a file.
     fn draft(&self, answer: &JsonObject) -> PlanDraft;
 
-    /// Validates the reply.
+    /// Validates the text of the file. Returns the value of the reply, and its warnings.
     ///
     /// # Errors
-    /// Returns the file and all diagnostics, if the reply is not valid.
-    fn validate(&self, answer: &JsonObject) -> Result<Self::Accepted, (PlanDraft, Diagnostics)>;
+    /// Returns all diagnostics, if the file is not valid.
+    fn load(&self, text: &str) -> Result<(Self::Accepted, Diagnostics), Diagnostics>;
+}
+
+/// The first request to a model.
+pub(super) struct PlanningPrompt {
+    pub(super) system: String,
+    pub(super) question: String,
+    /// The schema of the reply.
+    pub(super) output: ReplySchema,
 }
 
 /// The rejection of a reply.
@@ -90,13 +99,22 @@ struct RepairRequest {
 
 /// Requests a plan, and at most two repairs.
 pub(super) async fn plan_with_repairs<V: AnswerValidator>(
-    llm: &dyn Llm,
-    mut request: ChatRequest,
+    prompt: PlanningPrompt,
     validator: &V,
     observer: PlanningObserver<'_>,
 ) -> Result<V::Accepted, PlanError> {
     let PlanningObserver { on_progress, log } = observer;
-    let mut limit = TokenLimit::from_agents(validator.agents());
+    let PlanningContext { llm, agents, .. } = *validator.context();
+    let mut limit = TokenLimit::from_agents(agents);
+    let mut request = ChatRequest {
+        model: agents.planner.model.clone(),
+        system: Some(prompt.system),
+        messages: vec![ChatMessage::text(ChatRole::User, prompt.question).into()],
+        temperature: agents.planner.temperature,
+        reasoning_effort: agents.planner.reasoning_effort.clone(),
+        output: Some(prompt.output),
+        ..ChatRequest::default()
+    };
     let mut rejected = None;
     let mut repairs = 0;
     loop {
@@ -165,17 +183,20 @@ fn evaluate<V: AnswerValidator>(
         return Err(AnswerRejection::NoTasks(truncate_chars(analysis, MAX_ANALYSIS_CHARS).into_owned()));
     }
     let too_many = too_many_tasks(validator, tasks);
-    let (draft, mistakes) = match (validator.validate(&object), too_many) {
-        (Ok(accepted), None) => return Ok(accepted),
-        (Ok(_), Some((message, help))) => {
-            let draft = validator.draft(&object);
-            (draft, Diagnostics::for_file(validator.file_name(), "plan::too_many_tasks", message).with_help(help))
-        }
-        (Err((draft, mistakes)), Some((message, help))) => {
-            (draft, mistakes.with_error("plan::too_many_tasks", message).with_help(help))
-        }
-        (Err((draft, mistakes)), None) => (draft, mistakes),
+    let draft = validator.draft(&object);
+    let invalid_bindings = bindings::invalid_bindings(&object, validator.offers());
+    let is_complete = draft.unknown_keys.is_empty() && invalid_bindings.is_empty() && too_many.is_none();
+    // A person may plan for an agent that is currently unreachable, but a model has not seen its tools.
+    let is_reachable = |warnings: &Diagnostics| warnings.list().iter().all(|found| found.code != UNREACHABLE_AGENT);
+    let mistakes = match validator.load(&draft.text) {
+        Ok((accepted, warnings)) if is_complete && is_reachable(&warnings) => return Ok(accepted),
+        Ok((_, warnings)) => warnings,
+        Err(mistakes) => mistakes,
     };
+    let mistakes = bindings::add_to_diagnostics(invalid_bindings, mistakes);
+    let mistakes = too_many.into_iter().fold(mistakes, |mistakes, (message, help)| {
+        mistakes.with_error("plan::too_many_tasks", message).with_help(help)
+    });
     let mistakes = draft.unknown_keys.iter().fold(mistakes, |mistakes, unknown| {
         mistakes.with_error("plan::unknown_key", format!("unknown key in the answer: {unknown}"))
     });
@@ -201,7 +222,7 @@ fn describe_tool_call(part: &ChatPart) -> Option<String> {
 
 /// Returns the error about a plan with too many tasks, and the help that names the limit.
 fn too_many_tasks<V: AnswerValidator>(validator: &V, tasks: Option<&Value>) -> Option<(String, String)> {
-    let max_tasks = validator.agents().planner.max_tasks;
+    let max_tasks = validator.context().agents.planner.max_tasks;
     let planned = tasks.and_then(Value::as_array).map_or(0, Vec::len);
     let message = || format!("the plan has {planned} tasks, but at most {max_tasks} are allowed");
     (planned > max_tasks).then(|| (message(), "the limit is `max_tasks` in `[planner]` of the agents file".to_owned()))
@@ -226,7 +247,7 @@ fn truncation_problem<V: AnswerValidator>(
         ReplyStatus::Complete => None,
         ReplyStatus::Truncated => {
             let max_tokens = limit.current();
-            let help = limit.help(validator.agents());
+            let help = limit.help(validator.context().agents);
             let is_reasoning = |part: &ChatPart| matches!(part, ChatPart::Reasoning { .. });
             let used_for = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
                 true => ", all of them used for reasoning",
@@ -259,7 +280,7 @@ fn reject_unreadable<V: AnswerValidator>(validator: &V, answer: &str, problem: A
     let AnswerProblem { code, message, help } = problem;
     let PlanDraft { text, .. } = validator.unreadable_draft(answer);
     let problems = vec![format!("- {message}")];
-    let mistakes = Diagnostics::for_file(validator.file_name(), code, message);
+    let mistakes = Diagnostics::for_file(validator.context().file, code, message);
     let mistakes = help.into_iter().fold(mistakes, Diagnostics::with_help);
     let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
     let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();

@@ -25,23 +25,23 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// All tasks succeeded.
-    Success,
+    Success = 0,
     /// A task failed, or the host did.
-    Failed,
+    Failed = 1,
     /// The command line, a plan or an agents file is wrong.
-    Usage,
+    Usage = 2,
     /// Some tasks failed, and the plan allows the run to continue without them.
-    Partial,
+    Partial = 3,
     /// The run is paused on questions that cannot be answered here.
-    Paused,
+    Paused = 4,
     /// The plan's budget is spent.
-    BudgetSpent,
+    BudgetSpent = 5,
     /// A required agent is unavailable.
-    AgentUnavailable,
+    AgentUnavailable = 6,
     /// A person declined an approval that the plan asked for.
-    Denied,
+    Denied = 7,
     /// A person interrupted the run.
-    Interrupted,
+    Interrupted = 130,
 }
 
 impl Exit {
@@ -77,17 +77,7 @@ impl Exit {
 
     /// Returns the number that the shell sees.
     pub fn code(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Partial => 3,
-            Self::Paused => 4,
-            Self::BudgetSpent => 5,
-            Self::AgentUnavailable => 6,
-            Self::Denied => 7,
-            Self::Interrupted => 130,
-        }
+        self as u8
     }
 }
 

@@ -79,7 +79,7 @@ impl DiagnosticSink {
         if self.list.len() >= MAX_SUGGESTIONS {
             return None;
         }
-        crate::expression::closest_match(wanted, names).map(|close| format!("did you mean `{close}`?"))
+        crate::expression::did_you_mean(wanted, names)
     }
 
     /// Returns whether further diagnostics are only counted.

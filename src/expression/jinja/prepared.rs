@@ -16,7 +16,7 @@ use super::{
 };
 use crate::expression::{
     error::{ExpressionError, ExpressionErrorKind},
-    names::closest_match,
+    names::did_you_mean,
     resolve::{self, ResolvedValue},
     scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL},
     scope::EvalContext,
@@ -48,10 +48,9 @@ fn check_name(
     let name = &text[call.range.clone()];
     let message = format!("unknown {kind} `{name}`");
     let error = ExpressionError::new(ExpressionErrorKind::UnknownFunction, message, call.range.clone());
-    Err(match closest_match(name, all.clone()) {
-        Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error.with_help(format!("known {kind}s: {}", all.collect::<Vec<_>>().join(", "))),
-    })
+    let help = did_you_mean(name, all.clone())
+        .unwrap_or_else(|| format!("known {kind}s: {}", all.collect::<Vec<_>>().join(", ")));
+    Err(error.with_help(help))
 }
 
 /// Evaluates an expression.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     llm::{Llm, OnDelta},
-    model::{ChatError, ChatPart, ChatReply, PlannerExchange, ToolInfo, Usage},
+    model::{ChatError, ChatPart, ChatReply, ChatRequest, PlannerExchange, ToolInfo, Usage},
 };
 
 /// A model that returns scripted replies in order and records the requests.

@@ -97,6 +97,7 @@ const PURE_CRATES: &[&str] = &[
     "jiff",
     "jsonschema",
     "minijinja",
+    "percent_encoding",
     "petgraph",
     "pulldown_cmark",
     "serde",

@@ -1,7 +1,11 @@
 //! The models of the agents file, and the selection of a model for each request.
 //! A failed request is never sent to another model.
 
-use super::{EndpointError, Llm, OnDelta, OpenAi};
+use super::{
+    client::{Llm, OnDelta},
+    openai::OpenAi,
+    transport::EndpointError,
+};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
 /// A set of models that acts as one [`Llm`].

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Llm, OnDelta,
+    client::{Llm, OnDelta},
     error::{LlmError, RetryHint},
     rate_limiter::{MAX_SHARED_WAIT, RateLimiter, RequestPermit},
     reply_accumulator,

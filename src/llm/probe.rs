@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Llm, OpenAi,
-    openai::{MORE_CONTEXT, Unmeasured},
+    client::Llm,
+    openai::{MORE_CONTEXT, OpenAi, Unmeasured},
 };
 use crate::model::{
     ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, HumanDuration,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    OnDelta,
+    client::OnDelta,
     error::{LlmError, RetryHint},
     request_body::{RequestBody, stop_sequences},
     wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta},

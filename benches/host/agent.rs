@@ -142,7 +142,7 @@ impl ServerHandler for ReferenceAgent {
             tool("sleep_ms", "Sleeps for milliseconds", "ms", "number"),
             tool("work", "Gives a text of some bytes", "bytes", "integer"),
             tool("think", "Asks the host's model once", "prompt", "string"),
-            tool("progress", "Tells of its progress some times", "n", "integer"),
+            tool("progress", "Reports progress several times", "n", "integer"),
         ];
         Ok(ListToolsResult::with_all_items(tools.into()))
     }
@@ -174,7 +174,7 @@ impl ServerHandler for ReferenceAgent {
                 Ok(text_result(count.to_string()))
             }
             "think" => think(text_argument(&mut arguments, "prompt"), request.input_responses.as_ref(), &context).await,
-            other => Err(ErrorData::invalid_params(format!("there is no tool `{other}`"), None)),
+            other => Err(ErrorData::invalid_params(format!("unknown tool `{other}`"), None)),
         }
     }
 }

@@ -258,7 +258,7 @@ impl ClientHandler for BenchClient {
         request: CreateMessageRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<CreateMessageResult, ErrorData> {
-        let llm = self.llm.as_deref().ok_or_else(|| ErrorData::internal_error("there is no model", None))?;
+        let llm = self.llm.as_deref().ok_or_else(|| ErrorData::internal_error("no model is configured", None))?;
         let failed = |error: reqwest::Error| ErrorData::internal_error(error.to_string(), None);
         let messages: Vec<Value> = request.messages.iter().map(chat_message).collect();
         let body = json!({ "model": "scripted", "messages": messages, "max_tokens": request.max_tokens });

@@ -43,7 +43,7 @@ pub(crate) async fn serve() -> BenchResult<()> {
 
 async fn chat(State(load): State<Arc<RequestLoad>>, body: String) -> Response {
     let Ok(request) = serde_json::from_str::<Value>(&body) else {
-        return (StatusCode::BAD_REQUEST, "this is no JSON").into_response();
+        return (StatusCode::BAD_REQUEST, "invalid JSON").into_response();
     };
     let now = load.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
     load.max_in_flight.fetch_max(now, Ordering::Relaxed);

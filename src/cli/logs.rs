@@ -11,7 +11,7 @@ use super::{
         files,
     },
 };
-use crate::ui::history::{FollowMode, LogFormat, Logs, RunLiveness};
+use crate::ui::history::{LogFormat, Logs, RunLiveness, WatchMode};
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
@@ -34,7 +34,7 @@ pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
         OutputFormat::Text => LogFormat::Text(files::time_zone()),
         OutputFormat::Json => LogFormat::Json,
     };
-    let follow = if args.follow { FollowMode::UntilRunEnds } else { FollowMode::No };
+    let follow = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
     let logs = Logs { reader: &*reader, run: &run, format, follow };
     let liveness = logs
         .print(&mut BufWriter::new(io::stdout().lock()))

@@ -28,7 +28,11 @@ pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnosti
         let example = "answers: [{agent: travel, accept: {confirm: true}}]";
         let mistakes = findings.finish();
         let is_explained = mistakes.list().last().is_some_and(|mistake| mistake.help.is_some());
-        return Err(if is_explained { mistakes } else { mistakes.with_help(format!("rules look like `{example}`")) });
+        return Err(if is_explained {
+            mistakes
+        } else {
+            mistakes.with_help(format!("expected a list of rules, such as `{example}`"))
+        });
     }
     let rules = root.as_ref().and_then(|root| root.as_map()?.get("answers"));
     Ok(match rules.map(|entry| entry.node.to_json()) {

@@ -13,7 +13,7 @@ pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
         match key {
             "tasks" => push_task_changes(&before, &now, &mut found),
             "agents" => {}
-            key if before.get(key) != now.get(key) => found.push(format!("the plan has another `{key}`")),
+            key if before.get(key) != now.get(key) => found.push(format!("the plan's `{key}` has changed")),
             _ => {}
         }
     }
@@ -22,7 +22,7 @@ pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
 
 /// Describes how the section of agent `id` has changed, if it has.
 pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolicy>) -> Option<String> {
-    let Some(now) = now else { return Some(format!("agent `{id}` is not in the agents file any more")) };
+    let Some(now) = now else { return Some(format!("agent `{id}` is no longer in the agents file")) };
     if before == now {
         return None;
     }
@@ -31,8 +31,8 @@ pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolic
         merged_keys(&before, &now).into_iter().filter(|key| *key != "fingerprint" && before.get(*key) != now.get(*key));
     let policy: Vec<String> = policy.map(|key| format!("`{key}`")).collect();
     Some(match policy.as_slice() {
-        [] => format!("agent `{id}` has another section in the agents file"),
-        policy => format!("agent `{id}` has another {}", policy.join(", ")),
+        [] => format!("the section of agent `{id}` in the agents file has changed"),
+        policy => format!("agent `{id}` has changed: {}", policy.join(", ")),
     })
 }
 
@@ -47,10 +47,10 @@ fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, foun
             (Some(Value::Object(before)), Some(Value::Object(now))) if before != now => {
                 let parts = merged_keys(before, now).into_iter().filter(|key| before.get(*key) != now.get(*key));
                 let parts: Vec<String> = parts.map(file_key).collect();
-                found.push(format!("task `{id}` has another {}", parts.join(", ")));
+                found.push(format!("task `{id}` has changed: {}", parts.join(", ")));
             }
-            (Some(_), None) => found.push(format!("task `{id}` is gone")),
-            (None, Some(_)) => found.push(format!("task `{id}` is new")),
+            (Some(_), None) => found.push(format!("task `{id}` was removed")),
+            (None, Some(_)) => found.push(format!("task `{id}` was added")),
             _ => {}
         }
     }

@@ -40,10 +40,7 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         }
         Some(other) => errors.push(InputError {
             code: "input::wrong_type",
-            message: format!(
-                "the file of parameters must be a map from names to values, not {}",
-                json_type_name(other)
-            ),
+            message: format!("the parameters file must be a map from names to values, not {}", json_type_name(other)),
             help: None,
         }),
     }
@@ -73,7 +70,7 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         if value.is_none() && spec.required {
             let message = format!("the input `{name}` is missing");
             let about = spec.description.as_ref().map(|about| format!(": {about}")).unwrap_or_default();
-            let help = Some(format!("give it with `--param {name}=…`{about}"));
+            let help = Some(format!("set it with `--param {name}=…`{about}"));
             errors.push(InputError { code: "input::missing", message, help });
         }
         inputs.insert(name.clone(), value.unwrap_or(Value::Null));
@@ -126,7 +123,7 @@ fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>>
 pub(super) fn type_conversion_help(value: &Value, wanted: InputType) -> Option<String> {
     match (value, wanted) {
         (Value::String(text), InputType::Integer | InputType::Number) if has_leading_zero(text) => {
-            Some("digits with a leading zero are text; a number is written without it".to_owned())
+            Some("a number with a leading zero is text; remove the zero".to_owned())
         }
         (Value::Number(_) | Value::Bool(_), InputType::String) => Some("put it in quotes".to_owned()),
         _ => None,

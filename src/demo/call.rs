@@ -257,7 +257,7 @@ impl DemoCall {
             ElicitationAction::Accept => serde_json::from_value(result.content.unwrap_or_default())
                 .map(ElicitOutcome::Accepted)
                 .map_err(|error| {
-                    ToolStop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))
+                    ToolStop::Failed(format!("the answer to `{}` does not match its form: {error}", question.key))
                 }),
             // Cancelled, or an action of a later specification: only `accept` counts as consent.
             _ => Ok(ElicitOutcome::Dismissed),
@@ -275,7 +275,7 @@ impl DemoCall {
         prompt: SamplePrompt,
     ) -> Result<SampleOutcome, ToolStop> {
         if self.context.client_capabilities().and_then(|can| can.sampling).is_none() {
-            return Ok(SampleOutcome::Unavailable("the host offers no language model".into()));
+            return Ok(SampleOutcome::Unavailable("the host has no language model".into()));
         }
         let mut params =
             CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt.text)], prompt.max_tokens);
@@ -284,7 +284,11 @@ impl DemoCall {
         let result: CreateMessageResult = if self.is_modern() {
             match self.answer(&question, || InputRequest::CreateMessage(CreateMessageRequest::new(params)))? {
                 Some(answer) => answer,
-                None => return Ok(SampleOutcome::Unavailable("the host sent no reply of its language model".into())),
+                None => {
+                    return Ok(SampleOutcome::Unavailable(
+                        "the host did not return a reply of its language model".into(),
+                    ));
+                }
             }
         } else {
             match self.or_canceled(self.context.peer.create_message(params)).await? {
@@ -324,7 +328,7 @@ impl DemoCall {
             Some(_) => match self.answers.get(question.key) {
                 None => Ok(None),
                 Some(answer) => serde_json::from_value(answer.clone()).map(Some).map_err(|error| {
-                    let message = format!("`inputResponses.{}` is not what was asked for: {error}", question.key);
+                    let message = format!("`inputResponses.{}` does not match the request: {error}", question.key);
                     ToolStop::Refused(ErrorData::invalid_params(message, None))
                 }),
             },

@@ -76,7 +76,7 @@ impl Transition<'_> {
             None => return true,
             Some(BudgetExceeded::Run(what)) => self.emit(Event::BudgetSpent { what }),
             Some(BudgetExceeded::Task(what)) => {
-                let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is spent: {what}"));
+                let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is exhausted: {what}"));
                 self.fail_task(self.run.graph[node].id.clone(), failure);
             }
         }
@@ -109,13 +109,13 @@ impl Transition<'_> {
         let payer = asker.map(|node| self.run.payer(node));
         let refusal = match self.run.exceeded_budget(payer, CostKind::ModelCall) {
             Some(BudgetExceeded::Run(what) | BudgetExceeded::Task(what)) => {
-                Some(format!("the budget is spent: {what}"))
+                Some(format!("the budget is exhausted: {what}"))
             }
             None => match self.run.token_availability(payer, chat.estimate_tokens()) {
                 TokenAvailability::Available => None,
                 TokenAvailability::Exceeds(why) => Some(why),
                 TokenAvailability::Reserved(_) if self.run.queues.waiting_samplings.len() >= MAX_WAITING_SAMPLINGS => {
-                    Some(format!("{MAX_WAITING_SAMPLINGS} requests wait for tokens of the budget already"))
+                    Some(format!("{MAX_WAITING_SAMPLINGS} sampling requests already wait for tokens of the budget"))
                 }
                 TokenAvailability::Reserved(_) => {
                     return self.run.queues.waiting_samplings.push_back(WaitingSampling { request, origin, chat });

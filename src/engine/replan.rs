@@ -43,7 +43,7 @@ impl Transition<'_> {
         match self.run.exceeded_budget(None, CostKind::ModelCall) {
             None => self.push_command(Command::Replan(Box::new(self.run.replan_request()))),
             Some(BudgetExceeded::Run(what) | BudgetExceeded::Task(what)) => {
-                let failure = Failure::new(FailureKind::BudgetSpent, format!("the run's budget is spent: {what}"));
+                let failure = Failure::new(FailureKind::BudgetSpent, format!("the run's budget is exhausted: {what}"));
                 self.emit(Event::Replanned { number, result: Err(failure) });
             }
         }
@@ -115,8 +115,8 @@ fn approval_question(remainder: &PlanPatch) -> String {
     });
     let changes: Vec<String> = removed.chain(added).collect();
     match changes.is_empty() {
-        true => "go on as it is?".to_owned(),
-        false => format!("go on {}?", changes.join(", ")),
+        true => "continue unchanged?".to_owned(),
+        false => format!("continue {}?", changes.join(", ")),
     }
 }
 
@@ -155,7 +155,7 @@ impl State {
     fn replan_refusal_of_node(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
         let most = self.plan.replan.map_or(0, |policy| policy.most);
         if failure.kind == FailureKind::Denied {
-            return Some("a person said no, so the rest was not planned anew".to_owned());
+            return Some("a person declined the replan".to_owned());
         }
         let cause = self.failure_cause(node, failure);
         let same = self.replans.attempted.iter().find(|other| {
@@ -164,11 +164,11 @@ impl State {
         });
         if let Some(other) = same {
             let id = &self.graph[*other].id;
-            return Some(format!("`{id}` failed in the same way and was replanned, so it is not tried once more"));
+            return Some(format!("`{id}` failed in the same way and was already replanned"));
         }
         (self.replans.started_count >= most).then(|| match most {
-            1 => "the rest was planned anew once already, which is the most that `replan` allows".to_owned(),
-            _ => format!("the rest was planned anew {most} times already, which is the most that `replan` allows"),
+            1 => "the replan limit of the plan (1) is reached".to_owned(),
+            _ => format!("the replan limit of the plan ({most}) is reached"),
         })
     }
 
@@ -272,7 +272,7 @@ impl State {
         let wrong = |message: String| Failure::new(FailureKind::ModelFailed, message);
         let has_started = |id: &&TaskId| !self.graph.node_index(id.as_str()).is_some_and(|node| self.is_pending(node));
         if let Some(id) = remainder.removed.iter().find(has_started) {
-            return Err(wrong(format!("the new remainder is without `{id}`, which is no task that has not started")));
+            return Err(wrong(format!("the new plan drops `{id}`, which is not a pending task")));
         }
         let agents = |task: &Arc<Task>| {
             let routed = task.routes().iter().map(|route| route.agent.clone());
@@ -281,10 +281,10 @@ impl State {
         };
         let is_unknown = |agent: &_| !self.agents.contains_key(agent) && !remainder.agents.contains_key(agent);
         if let Some(agent) = remainder.added.iter().flat_map(agents).find(is_unknown) {
-            return Err(wrong(format!("the new remainder names the agent `{agent}`, of which nothing is known")));
+            return Err(wrong(format!("the new plan refers to the unknown agent `{agent}`")));
         }
         let added = self.graph.clone().add_tasks(&remainder.added);
-        added.map_err(|error| wrong(format!("the new remainder is no graph: {error}"))).map(drop)
+        added.map_err(|error| wrong(format!("the new plan is not a valid graph: {error}"))).map(drop)
     }
 
     /// Returns the tasks that a patch removed and that have not ended yet.

@@ -59,7 +59,7 @@ fn rerun_hint(task: &TaskId) -> String {
     if task.is_planned() {
         return String::new();
     }
-    format!("; `--from {}` calls the items that did not succeed", task.planned_task())
+    format!("; `--from {}` reruns the items that did not succeed", task.planned_task())
 }
 
 fn id_list(tasks: &[TaskId]) -> String {
@@ -242,7 +242,7 @@ impl State {
     pub(super) fn unsettled_attempt(&self, node: NodeIndex) -> Option<UnsettledCall> {
         let entry = &self.tasks[node.index()];
         let failure = entry.last_failure.as_deref().filter(|_| !self.has_succeeded(node))?;
-        if entry.last_route.is_none() || !retry::may_have_taken_effect(failure.kind) {
+        if entry.last_route.is_none() || !retry::may_have_had_effect(failure.kind) {
             return None;
         }
         Some(UnsettledCall { request: self.call_request(node)?, reason: failure.to_string() })

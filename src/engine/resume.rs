@@ -146,7 +146,7 @@ impl State {
             Some(format!("`{}` of agent `{}`", route.tool, route.agent))
         });
         let call = call.unwrap_or_else(|| attempt.to_string());
-        Failure::new(FailureKind::Interrupted, format!("the host ended while {call} was under way"))
+        Failure::new(FailureKind::Interrupted, format!("the host ended during {call}"))
     }
 
     /// Returns the route of a node's attempt in progress.
@@ -218,8 +218,10 @@ impl Transition<'_> {
 
     /// Asks a person whether to make a call that may already have taken effect.
     pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
-        let message =
-            format!("{why}, so it is unknown whether it took effect; calling it again may do `{}` twice", attempt.task);
+        let message = format!(
+            "{why}, so it is unknown whether the call took effect; repeating it may run `{}` twice",
+            attempt.task
+        );
         self.ask_person(Asker::Host { attempt }, message, AmbiguityResolution::form(), None);
     }
 
@@ -345,7 +347,7 @@ impl Transition<'_> {
 
     fn close_questions(&mut self, questions: Vec<QuestionId>) {
         for question in questions {
-            self.on_question_answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
+            self.on_question_answered(question, Answer::Cancel, "no one: the call that asked has ended".to_owned());
         }
     }
 }

@@ -127,7 +127,7 @@ pub fn interrupted_failure(failure: Failure) -> Failure {
 }
 
 /// Returns whether a call with this failure may have taken effect.
-pub fn may_have_taken_effect(failure: FailureKind) -> bool {
+pub fn may_have_had_effect(failure: FailureKind) -> bool {
     failure == FailureKind::Cancelled
         || matches!(
             delivery_state(failure),
@@ -151,8 +151,8 @@ pub fn explain_failure(failure: Failure, effect: Effect, task: &TaskId) -> Failu
         return failure;
     }
     let advice = format!(
-        "{outcome}, so it was not repeated; if repeating it is safe, say `effect: idempotent` (or `read_only`) \
-         on task `{task}`, under `defaults`, or in the agent's section"
+        "{outcome}, so it was not repeated; if repeating it is safe, set `effect: idempotent` (or `read_only`) for \
+         task `{task}`, in `defaults`, or in the agent's section"
     );
     failure.with_additional_help(advice)
 }

@@ -163,16 +163,17 @@ impl Transition<'_> {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
                 Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
                     let (count, given) = (items.len(), template_text(&foreach.items));
-                    let message = format!("`foreach` takes at most {MAX_ITEMS} items, but `{given}` gave {count}");
-                    let help = "split the list over several tasks, or give it whole to a tool";
+                    let message = format!("`foreach` supports at most {MAX_ITEMS} items, but `{given}` has {count}");
+                    let help = "split the list over several tasks, or pass the whole list to a tool";
                     self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) if !is_within(&items, MAX_ITEM_BYTES) => {
                     let (count, given) = (items.len(), template_text(&foreach.items));
                     let message = format!(
-                        "the items of `foreach` take at most {MAX_ITEM_BYTES} bytes, but the {count} of `{given}` take more"
+                        "the items of `foreach` can have at most {MAX_ITEM_BYTES} bytes in total, but the {count} of \
+                         `{given}` have more"
                     );
-                    let help = "list names or addresses of what is large, and let each item's tool read it";
+                    let help = "list names or URIs of large data, and let the tool of each item read it";
                     self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) => {
@@ -181,7 +182,7 @@ impl Transition<'_> {
                 }
                 Ok(other) => {
                     let message = format!(
-                        "`foreach` needs a list, but `{}` gave {}",
+                        "`foreach` expects a list, but `{}` is {}",
                         template_text(&foreach.items),
                         json_type_name(&other)
                     );
@@ -359,7 +360,7 @@ impl State {
             Ok(Value::Object(arguments)) => arguments,
             Ok(Value::Null) => JsonObject::new(),
             Ok(other) => {
-                let message = format!("`with` needs a map of arguments, but gave {}", json_type_name(&other));
+                let message = format!("`with` expects a map of arguments, but is {}", json_type_name(&other));
                 return Err(Failure::new(FailureKind::Expression, message));
             }
             Err(error) => return Err(expression_failure("with", &error)),

@@ -39,7 +39,7 @@ impl Transition<'_> {
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
         if let Err(UnknownName(name)) = self.run.apply(&event, self.now) {
-            unreachable!("the engine decided on `{name}`, which its run does not have");
+            unreachable!("the engine decided about `{name}`, which is unknown to the run");
         }
         self.output.records.push(Record { seq, at: self.now, event });
     }

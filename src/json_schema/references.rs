@@ -25,7 +25,7 @@ pub(crate) fn resolve_reference<'s>(root: &'s Map<String, Value>, reference: &st
     root.get(&pointer_tokens(first).next().unwrap_or_default())?.pointer(rest)?.as_object()
 }
 
-/// The schemas of which one applies to a value.
+/// The alternatives: one of these schemas applies to a value.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Alternatives<'s> {
     /// A schema with all that its `$ref`, `anyOf`, and `oneOf` lead to, each once.

@@ -91,14 +91,14 @@ impl CallCheckpoint {
     /// Returns [`FailureKind::Interrupted`] for a checkpoint that this version does not know.
     pub(crate) fn from_value(note: Value, call: &ToolCall) -> Result<Self, Failure> {
         serde_json::from_value(note).map_err(|error| {
-            tracing::warn!(agent = %call.agent, %error, "the note of a call cannot be read");
+            tracing::warn!(agent = %call.agent, %error, "the checkpoint of a call cannot be read");
             interrupted_failure(call)
         })
     }
 
     /// Serializes the checkpoint for the journal.
     pub(crate) fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("keys are text and no part of a note refuses")
+        serde_json::to_value(self).expect("keys are strings, and all parts can be serialized")
     }
 }
 
@@ -119,7 +119,7 @@ impl SessionCheckpoint {
     /// Parses the session checkpoint of an earlier process. Returns `None` if this version cannot read it.
     pub(crate) fn from_value(note: Value, agent: &AgentId) -> Option<Self> {
         let read = serde_json::from_value(note);
-        read.inspect_err(|error| tracing::warn!(%agent, %error, "the note of a session cannot be read")).ok()
+        read.inspect_err(|error| tracing::warn!(%agent, %error, "the checkpoint of a session cannot be read")).ok()
     }
 
     /// Returns whether the session belongs to the server at `url`.
@@ -131,9 +131,7 @@ impl SessionCheckpoint {
 /// Returns the failure of a call that cannot be resumed, so that its effect is unknown.
 pub(crate) fn interrupted_failure(call: &ToolCall) -> Failure {
     let ToolCall { agent, tool, .. } = call;
-    let message = format!(
-        "the host stopped while `{tool}` of agent `{agent}` was under way, and the agent no longer has the call"
-    );
+    let message = format!("the host stopped during the call of `{tool}`, and agent `{agent}` no longer has the call");
     Failure::new(FailureKind::Interrupted, message)
 }
 

@@ -39,7 +39,7 @@ impl ClientHost for NoopHost {
     }
 
     async fn sample(&self, _: Origin, _: ChatRequest) -> Result<ChatReply, ChatError> {
-        Err(ChatError::Unsupported { message: "no call is under way".into() })
+        Err(ChatError::Unsupported { message: "no call is in progress".into() })
     }
 
     async fn on_input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}

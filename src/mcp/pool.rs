@@ -61,8 +61,9 @@ impl Pool {
 
     fn agent(&self, id: &AgentId) -> Result<&AgentConnections, Failure> {
         let unknown = || {
-            let message = format!("there is no agent `{id}` in the agents file");
-            Failure::new(FailureKind::AgentUnavailable, message).with_help(format!("add `[agents.{id}]` to it"))
+            let message = format!("agent `{id}` is not in the agents file");
+            Failure::new(FailureKind::AgentUnavailable, message)
+                .with_help(format!("add `[agents.{id}]` to the agents file"))
         };
         self.agents.get(id).ok_or_else(unknown)
     }

@@ -115,9 +115,9 @@ pub enum Protocol {
     /// Probe for 2026-07-28, then fall back to the `initialize` handshake.
     #[default]
     Auto,
-    /// The `initialize` handshake: 2025-11-25 and before.
+    /// Protocol versions up to 2025-11-25, with an `initialize` handshake.
     Legacy,
-    /// 2026-07-28 and later: no handshake.
+    /// Protocol versions 2026-07-28 and later, without a handshake.
     Modern,
 }
 

@@ -169,7 +169,7 @@ impl std::fmt::Display for SkipReason {
             Self::ConditionFalse { condition } => write!(f, "its condition `{condition}` is false"),
             Self::NeedFailed { task } => write!(f, "it needs `{task}`, which failed"),
             Self::NeedSkipped { task } => write!(f, "it needs `{task}`, which was skipped"),
-            Self::Replanned => f.write_str("the rest of the plan was planned anew, without it"),
+            Self::Replanned => f.write_str("a replan dropped it"),
         }
     }
 }

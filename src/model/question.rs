@@ -191,11 +191,11 @@ impl AmbiguityResolution {
             "properties": {
                 Self::OUTCOME_FIELD: {
                     "type": "string",
-                    "title": "What now",
+                    "title": "What to do",
                     "oneOf": [
-                        {"const": Self::Repeat, "title": "call it again"},
-                        {"const": Self::Done, "title": "it took effect: go on without its result"},
-                        {"const": Self::Failed, "title": "count the task as failed"},
+                        {"const": Self::Repeat, "title": "repeat the call"},
+                        {"const": Self::Done, "title": "it took effect: continue without its result"},
+                        {"const": Self::Failed, "title": "fail the task"},
                     ],
                 },
             },

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_longest_match_and_ignores_short_values() {
+    fn masks_the_larger_match_and_ignores_short_values() {
         assert_eq!(secrets().mask_text("a sk-12345-long, sk-12345. short"), "a ***, ***. short");
         assert_eq!(secrets().mask_text("- line two\n- line one"), "- ***\n- ***");
         assert_eq!(Secrets::default().mask_text("sk-12345"), "sk-12345");

@@ -88,7 +88,7 @@ impl AnswerValidator for PatchValidator<'_> {
 
     fn load(&self, text: &str) -> Result<(PlanPatch, Diagnostics), Diagnostics> {
         let PlanningContext { agents, catalog, file, .. } = *self.context;
-        load_plan_patch(file, text, &PatchContext { agents, catalogue: catalog, request: self.request })
+        load_plan_patch(file, text, &PatchContext { agents, catalog, request: self.request })
     }
 }
 

@@ -156,7 +156,7 @@ pub enum HostError {
 }
 
 impl<'r> Host<'r> {
-    /// Returns a builder without agents, with an in-memory journal, and with nobody to ask.
+    /// Returns a builder without agents, with an in-memory journal, and without a person to ask.
     pub fn builder() -> HostBuilder<'r> {
         HostBuilder::default()
     }
@@ -425,7 +425,7 @@ impl RunHandle {
     }
 
     async fn send(&self, input: Input) {
-        // The run has ended if there is no receiver.
+        // Without a receiver, the run has ended.
         let _ = self.sender.send(input).await;
     }
 }

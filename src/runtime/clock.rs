@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_starts_at_the_later_of_the_wall_clock_and_the_last_event_and_then_follows_neither() {
+    async fn clock_is_monotonic_from_the_later_of_wall_clock_and_last_event() {
         let hour = 3_600_000;
         for (wall, last, start) in [(5 * hour, 4 * hour, 5 * hour), (4 * hour, 5 * hour, 5 * hour), (0, hour, hour)] {
             let clock = RunClock::start_at(Timestamp(wall), Timestamp(last));

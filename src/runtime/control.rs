@@ -28,7 +28,7 @@ pub(super) async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<
         let Ok((back, found)) = look.await else { return };
         queue = back;
         let Ok(found) = found else {
-            tracing::error!("reading the requests of other processes failed: this is a bug in kapell");
+            tracing::error!("reading the requests of other processes failed (this is a bug in kapell)");
             continue;
         };
         match found {
@@ -52,7 +52,7 @@ pub(super) fn read_inputs(queue: &mut dyn ControlQueue, driver: Option<u32>) -> 
     for QueuedRequest { id, request, sender } in queue.read_new()? {
         let (by, objection) = match &sender {
             Some(sender) => (sender.to_string(), sender.current_objection(driver)),
-            None => ("an unknown process".to_owned(), Some("it does not say which process sent it".to_owned())),
+            None => ("an unknown process".to_owned(), Some("it does not name the process that sent it".to_owned())),
         };
         inputs.push(match (request, objection) {
             (ControlRequest::Answer { question, all: true, .. }, None) => Input::RestApproved { question, by },

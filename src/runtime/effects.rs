@@ -42,13 +42,13 @@ impl Dispatcher {
                 let result = Err(endpoint_error(&panic_message("asked the model")));
                 let failed = Input::ModelReplied { attempt: attempt.clone(), result };
                 self.spawn_effect(failed, async move {
-                    let hear = |piece: &str| {
+                    let on_delta = |piece: &str| {
                         if is_synthesis {
                             hub.push_delta(&attempt, piece);
                         }
                     };
                     let result = tokio::select! {
-                        result = ask(llm, &chat, &hear) => result,
+                        result = ask(llm, &chat, &on_delta) => result,
                         () = cancel.cancelled() => Err(endpoint_error("the run was cancelled")),
                     };
                     Some(Input::ModelReplied { attempt, result })
@@ -173,7 +173,7 @@ fn without_unoffered_calls(mut reply: ChatReply, chat: &ChatRequest) -> Result<C
             if reply.text().trim().is_empty() {
                 let model = &reply.model;
                 return Err(endpoint_error(&format!(
-                    "model `{model}` asked for tool `{name}`, though it was offered none"
+                    "model `{model}` called tool `{name}`, but the request has no tools"
                 )));
             }
             if reply.stop_reason == "toolUse" {

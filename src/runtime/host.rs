@@ -208,7 +208,7 @@ impl ClientHost for RuntimeHost {
         let (run, failures) = (self.run.clone(), self.journal_errors.clone());
         async move {
             if let Err(error) = kept.await {
-                tracing::error!(%run, %key, %error, "a note was not kept");
+                tracing::error!(%run, %key, %error, "a checkpoint was not saved");
                 let _ = failures.try_send(error);
                 // Nothing may happen that depends on the checkpoint. The run ends, and this caller is dropped with it.
                 std::future::pending::<()>().await;

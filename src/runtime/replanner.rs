@@ -45,7 +45,7 @@ pub(super) async fn replan(
     let llm = MeteredLlm { host: Arc::clone(&hub), replan_number: number };
     let answer = async {
         let Some(replanner) = replanner else {
-            return Err(Failure::new(FailureKind::ModelFailed, "there is no planner here"));
+            return Err(Failure::new(FailureKind::ModelFailed, "this process has no planner"));
         };
         replanner.replan(&request, &llm).await
     };

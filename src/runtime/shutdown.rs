@@ -147,7 +147,7 @@ mod tests {
             return;
         }
         let (hub, inbox) = RuntimeHost::new("r".into(), Arc::new(MemoryJournal::default()), 1);
-        listen_for_signals(&hub, |_| panic!("a mistake in the last words")).expect("listens");
+        listen_for_signals(&hub, |_| panic!("an error in the hint")).expect("listens");
         // The run has ended, so the first signal exits the process.
         drop(inbox);
         raise(SIGTERM).expect("a signal");

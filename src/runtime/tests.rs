@@ -198,7 +198,7 @@ impl Human for AcceptsReportedQuestions {
     async fn ask(&self, question: &Question) -> HumanResponse {
         match self.0.load(Ordering::Relaxed) {
             true => AcceptsQuestions.ask(question).await,
-            false => HumanResponse::Deferred { reason: "nobody was told of the question".into() },
+            false => HumanResponse::Deferred { reason: "no person was asked".into() },
         }
     }
 }
@@ -385,7 +385,7 @@ async fn sampling_without_model_fails() {
 #[tokio::test(start_paused = true)]
 async fn input_required_precedes_its_questions() {
     let world = run_plan(&[("a", "round", &[])]).await;
-    let place = |wanted: fn(&Event) -> bool| world.reporter.events.iter().position(wanted).expect("it is told");
+    let place = |wanted: fn(&Event) -> bool| world.reporter.events.iter().position(wanted).expect("it is reported");
     let round = place(|event| matches!(event, Event::InputRequired { .. }));
     assert!(round < place(|event| matches!(event, Event::QuestionAsked { .. })));
 }

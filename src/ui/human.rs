@@ -22,7 +22,7 @@ pub trait Human: Send + Sync {
 
     /// Asks for confirmation of a host action before a run exists. Only a person can confirm it.
     async fn confirm(&self, _what: &str) -> HumanResponse {
-        HumanResponse::Deferred { reason: "nobody can be asked".to_owned() }
+        HumanResponse::Deferred { reason: "no person is available".to_owned() }
     }
 }
 
@@ -56,6 +56,8 @@ pub(crate) fn default_response(question: &Question, reason: &str) -> HumanRespon
             HumanResponse::Deferred { reason: reason.to_owned() }
         }
         // An agent waits only during its call, and cannot continue without an answer.
-        Asker::Agent(_) => HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() },
+        Asker::Agent(_) => {
+            HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input available".to_owned() }
+        }
     }
 }

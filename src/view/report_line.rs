@@ -59,7 +59,7 @@ impl LineKind {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
-            Self::Retrying => "failed for now",
+            Self::Retrying => "attempt failed",
             Self::Ended(status) => status.as_str(),
             Self::Run
             | Self::Started

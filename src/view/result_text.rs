@@ -15,10 +15,10 @@ use crate::model::{ContentBlock, TaskId, ToolOutput};
 pub fn result_text(result: &RunResult) -> String {
     let RunResult { outputs, output_errors, tasks, .. } = result;
     let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
-    let sections: Vec<String> = match (outputs.len(), output_errors.len()) {
-        (0, 0) if let Some(written) = written => vec![value_text(&written.value()).into_owned()],
-        (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
-        (1, 0) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
+    let sections: Vec<String> = match (outputs.len(), output_errors.len(), written) {
+        (0, 0, Some(written)) => vec![value_text(&written.value()).into_owned()],
+        (0, 0, None) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
+        (1, 0, _) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
         _ => {
             let no_value = |(name, reason): (&String, &String)| with_heading(name, &format!("no value: {reason}"));
             // An output without a value is null in `outputs`.

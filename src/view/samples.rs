@@ -159,7 +159,7 @@ pub(crate) fn replanned_run() -> Vec<Record> {
     let remainder =
         PlanPatch { kept: vec!["post".into()], removed: vec!["read".into()], added, ..PlanPatch::default() };
     let removed = Outcome::Skipped(SkipReason::Replanned);
-    let mistakes = "the model gave no remainder that is valid\n`keep` names `x`\u{7}, which is no task";
+    let mistakes = "the model returned no valid plan\n`keep` names `x`\u{7}, which is not a task";
     let mut tape = EventTape { now: 1_795_000_000_000, records: Vec::new() };
     tape.push_after(0, run_started(&["find", "read", "post"]))
         .push_after(0, started("find", 1, ("research", "search")))

@@ -156,7 +156,7 @@ class Http(BaseHTTPRequestHandler):
         self.reply(405)
 
     def is_early(self, seconds):
-        """Whether the time of which the first refusal spoke is not over."""
+        """Returns whether the delay of the first refusal has not passed yet."""
         Http.free = Http.free or time.monotonic() + seconds
         return time.monotonic() < Http.free
 

@@ -99,7 +99,7 @@ ANSWERS = {
     "mark": b'\xef\xbb\xbf{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"fine"}]}}',
     "colored": b'\x1b[32m 50%%\x1b[0m {"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"fine"}]}}',
     "bare": b'{"id":%d,"result":{"content":[{"type":"text","text":"fine"}]}}',
-    "nobody": b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"disk quota exceeded"}}',
+    "no-id": b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"disk quota exceeded"}}',
     "word": b'{"jsonrpc":"2.0","id":%d,"error":"disk quota exceeded"}',
     "mute": b'{"jsonrpc":"2.0","id":%d,"result":{"isError":true}}',
     "cut": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"fi',

@@ -28,5 +28,5 @@ def call(request):
     return {"result": {**text(said), "structuredContent": {"key": said, KEY: REGION}}}
 
 
-TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("tells", "fails", "refuses", "dies")]
+TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("returns", "fails", "refuses", "dies")]
 serve({"name": "leaks " + KEY, "version": "1"}, TOOLS, call)

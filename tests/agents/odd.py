@@ -82,7 +82,7 @@ def asks(arguments):
 
 
 def tool_round(messages):
-    """The next request of a conversation in which the model is made to use a tool, and then told what that gave."""
+    """The next request of a conversation in which the model must use a tool and gets its result."""
     mode = "required" if len(messages) == 1 else "none"
     schema = {"type": "object", "properties": {"city": {"enum": ["Porto", "Lisbon"]}}, "required": ["city"]}
     return {
@@ -109,8 +109,8 @@ def modern_tools(params):
     earlier = json.loads(params.get("requestState", "[]"))
     replies = earlier + [answer for answer in params.get("inputResponses", {}).values()]
     if len(replies) == 2:
-        told = {"declared": declared, "first": replies[0], "second": replies[1]}
-        return {"resultType": "complete", **text(json.dumps(told))}
+        seen = {"declared": declared, "first": replies[0], "second": replies[1]}
+        return {"resultType": "complete", **text(json.dumps(seen))}
     messages = with_result(QUESTION, replies[0]) if replies else QUESTION
     asked = {"method": "sampling/createMessage", "params": tool_round(messages)}
     return {"resultType": "input_required", "inputRequests": {"m": asked}, "requestState": json.dumps(replies)}
@@ -171,7 +171,7 @@ def call(request):
         sys.stderr.flush()
         return CANCELLED.wait(60) and text("cancelled")
     if MODE == "other-id":
-        send({"id": 999, "result": text("for somebody else")})
+        send({"id": 999, "result": text("for another request")})
         return text("for you")
     if MODE == "bad-answer":
         return write(b'{"jsonrpc": "2.0", "id": %d, "result": {oops}}' % request["id"])

@@ -1,4 +1,4 @@
-"""An MCP agent over stdio that notes every call and waits where it is told to. Standard library only.
+"""An MCP agent over stdio that records every call and waits if a file requests it. Standard library only.
 
 The first argument is a folder. `step` appends its label to the file `calls` there. While a file `hold-LABEL` is there, the
 call does not end; `fail-LABEL` makes it an error. A call that is cancelled meanwhile appends `LABEL cancelled`, and is never

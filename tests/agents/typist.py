@@ -3,7 +3,7 @@
 STEPS is a JSON list of [expect, text] or [expect, text, command]: each text is typed once what is expected was shown after
 the text before it. Then the shell command is run; `$COMMAND` is the id of the process on the terminal.
 STDIN is JSON: null for the terminal, or what comes through a pipe instead. The command's stdout is this one's, what the
-terminal showed goes to stderr, followed by what nobody read of the terminal and of the pipe.
+terminal showed goes to stderr, followed by the unread input of the terminal and of the pipe.
 """
 
 import fcntl

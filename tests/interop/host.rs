@@ -103,7 +103,7 @@ impl HostRun {
         let talk = String::from_utf8_lossy(&output.stderr).into_owned();
         let result = serde_json::from_slice(&output.stdout).map_err(|error| {
             let printed = String::from_utf8_lossy(&output.stdout);
-            format!("standard output is no JSON ({error}), exit code {:?}:\n{printed}\n{talk}", output.status.code())
+            format!("stdout is not valid JSON ({error}), exit code {:?}:\n{printed}\n{talk}", output.status.code())
         })?;
         Ok(Outcome { code: output.status.code(), result, stderr: talk })
     }

@@ -70,7 +70,7 @@ impl KilledHost {
         wait_for(text, || self.logs().contains(text).then_some(()));
         // Checkpoints of received messages are written at most every tenth of a second.
         std::thread::sleep(Duration::from_millis(300));
-        let process = self.driver_pid().ok_or("nobody drives the run any more")?;
+        let process = self.driver_pid().ok_or("no process drives the run")?;
         let killed = Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
         if !killed.success() {
             return Err(format!("process {process} could not be killed").into());
@@ -108,7 +108,7 @@ impl KilledHost {
         command.current_dir(self.place.path(""));
         command.envs(kapell.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let resumed = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        wait_for("the next life", || self.logs().contains("run: resumed").then_some(()));
+        wait_for("the next life", || self.logs().contains(": resumed after").then_some(()));
         self.answer_question();
         let mut ended = CommandOutput::from_output(resumed.wait_with_output()?);
         ended.stdout = std::fs::read_to_string(&result)?;
@@ -123,9 +123,9 @@ impl KilledHost {
         }
         let task = &ended.result()["tasks"]["t"];
         assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
-        let told =
+        let counts =
             [": started on other.", ": resumed after", ", 1 call resumed (t#1)"].map(|text| logs.matches(text).count());
-        assert_eq!(told, [1, 1, 1], "{logs}");
+        assert_eq!(counts, [1, 1, 1], "{logs}");
         self.server.assert_called_once();
         Ok(match &task["output"] {
             Value::String(text) => text.clone(),
@@ -148,19 +148,19 @@ impl Drop for KilledHost {
 /// Tests a call that is running when the next process starts.
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
-    host.kill_after_log("t#1: progress")?;
+    host.kill_after_log("%")?;
     let said = host.resume()?;
     assert!(said.starts_with(kind.long_call_result()), "{said}");
     let logs = host.logs();
-    let next_life = logs.split_once("run: resumed").map(|(_, life)| life);
-    assert!(next_life.is_some_and(|life| life.contains("t#1: progress")), "{logs}");
+    let next_life = logs.split_once(": resumed after").map(|(_, life)| life);
+    assert!(next_life.is_some_and(|life| life.contains('%')), "{logs}");
     Ok(())
 }
 
 /// Tests a call that ends while no process runs.
 pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
-    host.kill_after_log("t#1: progress")?;
+    host.kill_after_log("%")?;
     std::thread::sleep(CALL_DURATION + COMPLETION_MARGIN);
     let said = host.resume()?;
     assert!(said.starts_with(kind.long_call_result()), "{said}");
@@ -170,7 +170,7 @@ pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
 /// Tests a question that is open when the host is killed, and is answered while no process runs.
 pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
-    host.kill_after_log("q1: other asks")?;
+    host.kill_after_log("q1 asked by other")?;
     host.answer_question();
     let said = host.resume()?;
     assert!(said.contains(kind.answered_result()), "{said}");
@@ -180,7 +180,7 @@ pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Faile
 /// Tests a question that is open when the host is killed, and is answered after the next process has started.
 pub(crate) fn question_answered_after_resume(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
-    host.kill_after_log("q1: other asks")?;
+    host.kill_after_log("q1 asked by other")?;
     let said = host.resume_then_answer()?;
     assert!(said.contains(kind.answered_result()), "{said}");
     Ok(())

@@ -303,17 +303,17 @@ fn everything(agents: &str) -> Result<(), Failed> {
     let outputs = &outcome.result["outputs"];
     assert_eq!(outputs["echo"], "Echo: hello from kapell");
     assert_eq!(outputs["sum"], "The sum of 2 and 40 is 42.");
-    let weather = outputs["weather"].as_array().ok_or("`weather` is no list")?;
+    let weather = outputs["weather"].as_array().ok_or("`weather` is not a list")?;
     assert_eq!(weather.len(), 3);
     for city in weather {
         assert!(city["temperature"].is_number() && city["conditions"].is_string(), "{city}");
     }
-    let links = outputs["links"].as_array().ok_or("`links` is no list")?;
+    let links = outputs["links"].as_array().ok_or("`links` is not a list")?;
     assert_eq!(links.len(), 3);
     assert!(links.iter().all(|link| link.as_str().is_some_and(|uri| uri.starts_with("demo://resource/"))), "{links:?}");
-    let said = outputs["question"].as_str().ok_or("`question` is no text")?;
+    let said = outputs["question"].as_str().ok_or("`question` is not a text")?;
     assert!(said.contains("- Name: Ada Lovelace") && said.contains("- Favorite Integer: 7"), "{said}");
-    let together = outputs["together"].as_str().ok_or("`together` is no text")?;
+    let together = outputs["together"].as_str().ok_or("`together` is not a text")?;
     assert!(together.starts_with("Echo: The sum of 2 and 40 is 42. "), "{together}");
     assert!(together.contains("Long running operation completed. Duration: 1 seconds, Steps: 4."), "{together}");
     assert_eq!(outcome.result["tasks"]["echo"]["agent"], "everything");
@@ -324,7 +324,7 @@ fn everything(agents: &str) -> Result<(), Failed> {
 fn declined_question() -> Result<(), Failed> {
     let outcome = HostRun::new(INTEROP_AGENTS)?.with_input("seconds", 0.1).run("plans/interop/everything.yaml")?;
     outcome.assert_succeeded()?;
-    let said = outcome.result["outputs"]["question"].as_str().ok_or("`question` is no text")?;
+    let said = outcome.result["outputs"]["question"].as_str().ok_or("`question` is not a text")?;
     assert!(said.contains("declined"), "{said}");
     Ok(())
 }
@@ -348,7 +348,7 @@ fn sampling(agents: &str) -> Result<(), Failed> {
     let engine = LlmEngine::start()?;
     let outcome = HostRun::new(agents)?.with_llm(&engine)?.run("plans/interop/everything-sampling.yaml")?;
     outcome.assert_succeeded()?;
-    let said = outcome.result["outputs"]["said"].as_str().ok_or("`said` is no text")?;
+    let said = outcome.result["outputs"]["said"].as_str().ok_or("`said` is not a text")?;
     let (_, reply) = said.split_once("LLM sampling result:").ok_or_else(|| format!("no result in {said}"))?;
     let reply: Value = serde_json::from_str(reply)?;
     assert_eq!((&reply["model"], &reply["role"]), (&json!(LlmEngine::MODEL), &json!("assistant")));
@@ -402,7 +402,7 @@ fn plans_or_explains_goal() -> Result<(), Failed> {
     let host = HostRun::new(DEMO_AGENTS)?.with_llm(&engine)?;
     // The model's replies are random, so its plans differ from goal to goal; one of the two outcomes always occurs.
     for city in ["Lisbon", "Porto", "Évora"] {
-        host.plan_or_explain(&format!("Plan a weekend in {city} and tell me what to read first"))?;
+        host.plan_or_explain(&format!("Plan a weekend in {city} and suggest what to read first"))?;
     }
     Ok(())
 }
@@ -450,7 +450,7 @@ fn prompt_with_tools() -> Result<(), Failed> {
             (&json!("succeeded"), &json!(2)),
             "seed {seed}: {result:#}"
         );
-        let said = answer["output"].as_str().ok_or("the answer is no text")?;
+        let said = answer["output"].as_str().ok_or("the answer is not a text")?;
         assert!(said.trim_end().ends_with("(Not verified: it cites no task.)"), "seed {seed}: {said}");
         return Ok(());
     }

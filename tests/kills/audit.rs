@@ -164,7 +164,7 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
             .0
             .iter()
             .filter(|attempt| !known.contains(&attempt.task))
-            .map(|attempt| format!("{attempt} took effect, and is no call of the plan")),
+            .map(|attempt| format!("{attempt} took effect, but is not a call of the plan")),
     );
     let mut returned = outputs(records);
     for (task, effect) in &calls {

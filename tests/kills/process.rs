@@ -106,7 +106,7 @@ enum WatchResult {
 
 /// Watches a process until `is_time` holds, which is checked after every line and after every interval without one.
 fn watch(lines: &Receiver<String>, mut is_time: impl FnMut(Option<&str>) -> bool) -> WatchResult {
-    let mut heard = Instant::now();
+    let mut last_output = Instant::now();
     loop {
         let line = match lines.recv_timeout(Duration::from_micros(200)) {
             Ok(line) => Some(line),
@@ -117,8 +117,8 @@ fn watch(lines: &Receiver<String>, mut is_time: impl FnMut(Option<&str>) -> bool
             return WatchResult::TimeReached;
         }
         if line.is_some() {
-            heard = Instant::now();
-        } else if heard.elapsed() > SILENCE_TIMEOUT {
+            last_output = Instant::now();
+        } else if last_output.elapsed() > SILENCE_TIMEOUT {
             return WatchResult::SilenceTimeout;
         }
     }

@@ -123,7 +123,7 @@ pub(crate) fn journal_store(arg: &JournalArg) -> Result<Arc<dyn Store>, CliError
 /// Opens the journal for reading.
 ///
 /// # Errors
-/// Fails if there is no journal, or it cannot be read.
+/// Fails if the journal is missing or cannot be read.
 pub(crate) fn open_journal(arg: &JournalArg) -> Result<Box<dyn JournalReader>, CliError> {
     Ok(journal_store(arg)?.open_reader()?)
 }

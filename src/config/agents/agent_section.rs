@@ -77,8 +77,8 @@ impl SectionReader<'_> {
         let child = fields.text("command").map(|command| self.read_child_process(command));
         if !fields.has("url") {
             if !fields.has("command") {
-                let found = findings.error("no_transport", self.span, "the agent has neither `command` nor `url`");
-                found.help("give `command` for a program to start, or `url` for a server to connect to");
+                let found = findings.error("no_transport", self.span, "the agent must have `command` or `url`");
+                found.help("set `command` to start a program, or `url` to connect to a server");
             }
             return child.map(Transport::Stdio);
         }
@@ -101,7 +101,7 @@ impl SectionReader<'_> {
         let consent = fields.choice("policy").unwrap_or_default();
         for cap in ["max_tokens", "max_requests"] {
             if let Some(at) = fields.key_span(cap).filter(|_| consent == Consent::Deny) {
-                findings.error("useless_key", at, format!("`{cap}` has no effect where `policy` is `deny`"));
+                findings.error("useless_key", at, format!("`{cap}` has no effect with `policy = \"deny\"`"));
             }
         }
         SamplingPolicy {

@@ -99,7 +99,7 @@ impl<'e> Expander<'e> {
                 rest = after;
             } else if let Some(after) = rest.strip_prefix('{') {
                 let Some(close) = after.find('}') else {
-                    findings.error("variable", at, "`${` is not closed").help("a literal `$` is written `$$`");
+                    findings.error("variable", at, "`${` has no closing `}`").help("a literal `$` is written `$$`");
                     return None;
                 };
                 match self.resolve_variable(&after[..close]) {
@@ -129,24 +129,24 @@ impl<'e> Expander<'e> {
         };
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             let help = "write `${NAME}` or `${NAME:-default}`; a literal `$` is written `$$`".to_owned();
-            return Err((format!("`{name}` is no name of a variable"), help));
+            return Err((format!("`{name}` is not a valid variable name"), help));
         }
         match (name, self.port) {
-            ("KAPELL", _) => self
-                .environment
-                .executable()
-                .map_err(|why| (format!("the path of this program is not known: {why}"), "write it out".to_owned())),
+            ("KAPELL", _) => self.environment.executable().map_err(|why| {
+                (format!("the path of this program is unknown: {why}"), "write the path instead".to_owned())
+            }),
             ("PORT", PortPlaceholder::Assigned(port)) => Ok(port.to_string()),
             ("PORT", PortPlaceholder::Unassigned) => {
-                let port = self.environment.free_port().map_err(|why| {
-                    (format!("there is no free port: {why}"), "write a port of your choice".to_owned())
-                })?;
+                let port = self
+                    .environment
+                    .free_port()
+                    .map_err(|why| (format!("no free port is available: {why}"), "write a fixed port".to_owned()))?;
                 self.port = PortPlaceholder::Assigned(port);
                 Ok(port.to_string())
             }
             ("PORT", PortPlaceholder::Unavailable) => Err((
-                "`${PORT}` has no meaning here".to_owned(),
-                "it is a free port for a server that kapell starts: give both `command` and `url`".to_owned(),
+                "`${PORT}` is not available here".to_owned(),
+                "it is a free port for a server that kapell starts: set both `command` and `url`".to_owned(),
             )),
             _ => match (self.environment.variable(name), default) {
                 (Some(value), None) => Ok(value),
@@ -154,7 +154,7 @@ impl<'e> Expander<'e> {
                 (_, Some(default)) => Ok(default.to_owned()),
                 (None, None) => Err((
                     format!("the environment variable `{name}` is not set"),
-                    format!("set it, or say what to take instead: `${{{name}:-default}}`"),
+                    format!("set it, or provide a default: `${{{name}:-default}}`"),
                 )),
             },
         }

@@ -62,7 +62,9 @@ pub fn agents_path(chosen: Option<&Path>) -> PathBuf {
 /// Returns all diagnostics of the file.
 pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let text = read_text(path).map_err(|error| {
-        error.with_help("name another file with `--agents PATH`, or write one: `kapell schema agents` describes it")
+        error.with_help(
+            "pass another file with `--agents PATH`, or create one: `kapell schema agents` prints its schema",
+        )
     })?;
     parse_agents(&path.display().to_string(), &text, environment)
 }
@@ -84,7 +86,7 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, findings: &mu
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let at = error.span().unwrap_or_default();
-        let message = format!("this is no TOML: {}", error.message());
+        let message = format!("invalid TOML: {}", error.message());
         findings.error("syntax", SourceSpan { start: at.start, end: at.end }, message);
     }
     if findings.has_errors() {
@@ -121,8 +123,8 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, findings: &mu
     }
     for (name, entry) in fields.node("models").and_then(DocumentNode::as_map).into_iter().flatten() {
         if name == LlmSpec::DEFAULT_NAME {
-            let message = format!("`{name}` is the name of the model of `[{name}]`");
-            findings.error("duplicate_key", entry.key_span, message).help("give this one another name");
+            let message = format!("the name `{name}` is already used by `[{name}]`");
+            findings.error("duplicate_key", entry.key_span, message).help("choose another name");
         }
         let model = SectionReader { fields: CheckedTable::new(&entry.node, &LLM), environment, span: entry.key_span };
         file.models.extend(model.read_model(name, findings));

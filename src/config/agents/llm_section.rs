@@ -35,7 +35,7 @@ impl SectionReader<'_> {
             (None, None) => {
                 if !fields.has("base_url") {
                     let found = findings.error("missing_key", self.span, "the model has no `base_url`");
-                    found.help("give the address of its API, or a `provider` whose address is known");
+                    found.help("set `base_url` to the URL of its API, or set a `provider`");
                 }
                 None
             }
@@ -74,8 +74,8 @@ pub(crate) fn read_planner(fields: &CheckedTable<'_>, model: Option<String>) -> 
 pub(crate) fn check_planner(fields: &CheckedTable<'_>, file: &AgentsFile, findings: &mut DiagnosticSink) {
     let Some(node) = fields.node("temperature") else { return };
     let Some(spec) = file.planner_model().filter(|spec| !spec.dialect.temperature) else { return };
-    let message = format!("requests to the model `{}` have no temperature", spec.name);
-    let help = format!("leave it out, or set `temperature = true` in {} if the model takes one", spec.section_name());
+    let message = format!("the model `{}` does not support a temperature", spec.name);
+    let help = format!("remove it, or set `temperature = true` in {} if the model supports it", spec.section_name());
     findings.error("temperature", node.span, message).help(help);
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn resolve_model<'n>(
     }
     let help = findings.did_you_mean(name, known.clone()).unwrap_or_else(|| match known.clone().next() {
         Some(_) => format!("the agents file has {}", expression::format_names(known)),
-        None => "it has none; say which in `[llm]`".to_owned(),
+        None => "the agents file has no models; add one as `[llm]`".to_owned(),
     });
     let message = format!("the model `{name}` is not in the agents file");
     findings.error("unknown_model", node.span, message).help(help);
@@ -103,9 +103,9 @@ fn read_dialect(fields: &CheckedTable<'_>, preset: Dialect, findings: &mut Diagn
     let structured_output = fields.choice("structured_output").unwrap_or(preset.structured_output);
     let hides_form = fields.node("schema_in_prompt").filter(|_| fields.boolean("schema_in_prompt") == Some(false));
     if let Some(node) = hides_form.filter(|_| structured_output != StructuredOutput::JsonSchema) {
-        let message = "`schema_in_prompt = false` leaves nothing that shows the model its schema".to_owned();
+        let message = "with `schema_in_prompt = false`, the model does not receive the schema".to_owned();
         let found = findings.error("unseen_schema", node.span, message);
-        found.help("leave it out, or set `structured_output = \"json_schema\"` if the endpoint takes schemas");
+        found.help("remove it, or set `structured_output = \"json_schema\"` if the endpoint supports schemas");
     }
     Dialect {
         max_tokens_field: fields.choice("max_tokens_field").unwrap_or(preset.max_tokens_field),
@@ -128,8 +128,8 @@ fn read_settings(fields: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> Re
     let extra_body = fields.node("extra_body");
     for (name, entry) in extra_body.and_then(DocumentNode::as_map).into_iter().flatten() {
         if let Some((_, setting)) = OWN_KEYS.iter().find(|(key, _)| key == name) {
-            let message = format!("`extra_body` must not hold `{name}`, which kapell writes itself");
-            findings.error("reserved_key", entry.key_span, message).help(format!("leave it out: {setting}"));
+            let message = format!("`extra_body` must not contain `{name}`: kapell sets it");
+            findings.error("reserved_key", entry.key_span, message).help(format!("remove it: {setting}"));
         }
     }
     let extra_body = extra_body.map(DocumentNode::to_json).and_then(|extra_body| extra_body.as_object().cloned());

@@ -48,8 +48,8 @@ impl SectionReader<'_> {
         let value = self.read_variable(node.as_text()?, node, findings)?;
         self.environment.add(&value);
         if http::HeaderValue::from_str(&value).is_err() {
-            let message = format!("the value of the variable that `{name}` names cannot be sent in a header");
-            findings.error("header", node.span, message).help("look for a line break at its end");
+            let message = format!("the value of the environment variable `{name}` is not a valid header value");
+            findings.error("header", node.span, message).help("check for a line break at its end");
         }
         Some(value)
     }
@@ -57,14 +57,14 @@ impl SectionReader<'_> {
     /// Returns the value of the variable `name`, which is the text of `node`.
     fn read_variable(&self, name: &str, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
         if !redaction::is_variable_name(name) {
-            let found = findings.error("variable", node.span, "this must be the name of an environment variable");
-            found.help("put the secret itself into a variable, and the name of that here");
+            let found = findings.error("variable", node.span, "expected the name of an environment variable");
+            found.help("store the secret in an environment variable, and write the name of the variable here");
             return None;
         }
         let value = self.environment.variable(name).filter(|value| !value.is_empty());
         if value.is_none() {
             let message = format!("the environment variable `{name}` is not set");
-            findings.error("variable", node.span, message).help("set it, or leave this key out");
+            findings.error("variable", node.span, message).help("set it, or remove this key");
         }
         value
     }
@@ -72,10 +72,10 @@ impl SectionReader<'_> {
 
 fn check_header((name, value): (&str, &str), at: SourceSpan, findings: &mut DiagnosticSink) {
     if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-        findings.error("header", at, format!("`{name}` is no name of a header"));
+        findings.error("header", at, format!("`{name}` is not a valid header name"));
     }
     if http::HeaderValue::from_str(value).is_err() {
-        findings.error("header", at, format!("the value of the header `{name}` cannot be sent"));
+        findings.error("header", at, format!("the value of the header `{name}` is not valid"));
     }
 }
 
@@ -83,15 +83,15 @@ fn check_header((name, value): (&str, &str), at: SourceSpan, findings: &mut Diag
 pub(super) fn parse_url(node: &DocumentNode<'_>, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
     let text = node.as_text()?;
     let problem = match text.parse::<http::Uri>() {
-        Err(_) => Some("is no URL"),
+        Err(_) => Some("is not a valid URL"),
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => Some("does not start with `http(s)://`"),
-        Ok(uri) if uri.host().is_none_or(str::is_empty) => Some("names no host"),
+        Ok(uri) if uri.host().is_none_or(str::is_empty) => Some("has no host"),
         Ok(_) => None,
     };
     match problem {
         Some(problem) => {
             let found = findings.error("bad_url", node.span, format!("`{name}` {problem}"));
-            found.help("expected something like `http://127.0.0.1:8006/mcp`");
+            found.help("expected a URL such as `http://127.0.0.1:8006/mcp`");
             None
         }
         None => Some(text.to_owned()),

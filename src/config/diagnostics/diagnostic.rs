@@ -181,13 +181,13 @@ impl Diagnostics {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let (errors, warnings) = (self.errors(), self.warnings());
         let found = match (errors, warnings) {
-            (errors, 0) => count(errors, "mistake"),
+            (errors, 0) => count(errors, "error"),
             (0, warnings) => count(warnings, "warning"),
-            (errors, warnings) => format!("{} and {}", count(errors, "mistake"), count(warnings, "warning")),
+            (errors, warnings) => format!("{} and {}", count(errors, "error"), count(warnings, "warning")),
         };
         let cut = match errors + warnings {
             ..=MAX_SHOWN_DIAGNOSTICS => String::new(),
-            _ => format!("; here are the first {MAX_SHOWN_DIAGNOSTICS}"),
+            _ => format!("; showing the first {MAX_SHOWN_DIAGNOSTICS}"),
         };
         format!("{found} in `{file}`{cut}")
     }

@@ -37,7 +37,7 @@ fn table_schema(section: &'static TableSchema, definitions: &mut Map<String, Val
         }
         properties.insert(key.name.to_owned(), property_schema(key, key.description.to_owned(), definitions));
         for alias in key.aliases {
-            let about = format!("Another spelling of `{}`. {}", key.name, key.description);
+            let about = format!("Alias of `{}`. {}", key.name, key.description);
             properties.insert((*alias).to_owned(), property_schema(key, about, definitions));
         }
     }

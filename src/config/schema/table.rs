@@ -119,10 +119,10 @@ impl ValueType {
             Self::Text | Self::AnyText => "text".to_owned(),
             Self::Name => format!("a name of {NAME_RULE}"),
             Self::Condition => "an expression".to_owned(),
-            Self::ItemList => "a list, or an expression that gives one".to_owned(),
+            Self::ItemList => "a list, or an expression that returns one".to_owned(),
             Self::Boolean => "`true` or `false`".to_owned(),
-            Self::Integer(least, u64::MAX) => format!("a whole number of at least {least}"),
-            Self::Integer(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Integer(least, u64::MAX) => format!("an integer of at least {least}"),
+            Self::Integer(least, most) => format!("an integer from {least} to {most}"),
             Self::Number(least, f64::MAX) => format!("a number of at least {least}"),
             Self::Number(least, most) => format!("a number from {least} to {most}"),
             Self::Duration | Self::PositiveDuration => format!("a duration: {}", crate::model::DURATION_FORMAT),
@@ -130,9 +130,9 @@ impl ValueType {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
                 words.join(", ")
             }
-            Self::TextList => "a list of texts".to_owned(),
-            Self::TextOrList => "a text or a list of texts".to_owned(),
-            Self::TextMap => "a map of texts".to_owned(),
+            Self::TextList => "a list of strings".to_owned(),
+            Self::TextOrList => "a string or a list of strings".to_owned(),
+            Self::TextMap => "a map of strings".to_owned(),
             Self::Object | Self::TableMap(_) => "a map".to_owned(),
             Self::Any => "anything".to_owned(),
             Self::Table(section) => format!("{}: a map", section.title),
@@ -198,7 +198,7 @@ pub(crate) fn check_value(
         } else if matches!(shape, ValueType::Integer(..) | ValueType::Number(..))
             && node.as_text().is_some_and(has_leading_zero)
         {
-            found.help("digits with a leading zero are text; a number is written without it");
+            found.help("a number with a leading zero is text; remove the zero");
         }
         return;
     }
@@ -277,7 +277,7 @@ fn check_scalar(node: &DocumentNode<'_>, shape: &ValueType, name: &dyn fmt::Disp
 
 fn check_name(name: &str, at: SourceSpan, findings: &mut DiagnosticSink) {
     if !is_name(name) {
-        findings.error("bad_name", at, format!("`{name}` is no name: a name is {NAME_RULE}"));
+        findings.error("bad_name", at, format!("invalid name `{name}`: expected {NAME_RULE}"));
     }
 }
 
@@ -299,8 +299,8 @@ fn check_table(at: SourceSpan, map: &Map<'_>, section: &'static TableSchema, fin
             continue;
         }
         if name != key.name && map.contains_key(key.name) {
-            let message = format!("`{name}` is another spelling of `{}`, which is given too", key.name);
-            findings.error("duplicate_key", entry.key_span, message).help("leave one of them out");
+            let message = format!("`{name}` is an alias of `{}`, which is set too", key.name);
+            findings.error("duplicate_key", entry.key_span, message).help("remove one of them");
         }
         check_value(&entry.node, &key.value_type, name, findings);
     }

@@ -245,7 +245,8 @@ fn temperature_enables_the_parameter() {
 
 #[test]
 fn default_model_comes_first() {
-    let text = "[models.fast]\nprovider = \"ollama\"\nmodel = \"a\"\n[models.able]\nprovider = \"openai\"\nmodel = \"b\"\n\
+    let text = "[models.fast]\nprovider = \"ollama\"\nmodel = \"a\"\n[models.able]\nprovider = \"openai\"\nmodel = \
+                \"b\"\n\
                 api_key_env_var = \"KEY\"\n";
     let shown = |text: &str| {
         let models = parse_models(text).unwrap_or_else(|errors| panic!("{errors}"));
@@ -280,35 +281,35 @@ fn unusable_models_are_rejected() {
         ("[llm]\nmodel = \"m\"", "the model has no `base_url`"),
         ("[models.a]\nmodel = \"m\"\nprovider = \"azure\"", "the model has no `base_url`"),
         ("[models.a]\nprovider = \"ollama\"", "a language model must have `model`"),
-        ("[models.llm]\nprovider = \"ollama\"\nmodel = \"m\"", "`llm` is the name of the model of `[llm]`"),
+        ("[models.llm]\nprovider = \"ollama\"\nmodel = \"m\"", "the name `llm` is already used by `[llm]`"),
         ("[llm]\nmodel = \"m\"\nprovider = \"olama\"", "did you mean `ollama`?"),
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nprices = { input = 1 }", "`prices` must have `output`"),
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nscores = { speed = 2 }", "`speed` must be a number from 0 to 1"),
         ("[models.able]\nmodel = \"m\"\nprovider = \"ollama\"\n[planner]\nmodel = \"abel\"", "did you mean `able`?"),
-        ("[planner]\nmodel = \"llm\"", "it has none; say which in `[llm]`"),
+        ("[planner]\nmodel = \"llm\"", "the agents file has no models; add one as `[llm]`"),
         (
             "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\ntemperature = 2.5",
             "`temperature` must be a number from 0 to 2",
         ),
         (
             "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\ntemperature = \"hot\"",
-            "`temperature` must be a number from 0 to 2, `true` or `false`, not text",
+            "`temperature` must be a number from 0 to 2, `true`, or `false`, not text",
         ),
-        ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nseed = -1", "`seed` must be a whole number from 0 to"),
+        ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nseed = -1", "`seed` must be an integer from 0 to"),
         (
             "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nextra_body = { top_k = 1, messages = [] }",
-            "`extra_body` must not hold `messages`, which kapell writes itself",
+            "`extra_body` must not contain `messages`: kapell sets it",
         ),
         (
             "[llm]\nmodel = \"m\"\nprovider = \"deepseek\"\nschema_in_prompt = false",
-            "`schema_in_prompt = false` leaves nothing that shows the model its schema",
+            "with `schema_in_prompt = false`, the model does not receive the schema",
         ),
         (
             "[llm]\nmodel = \"m\"\nprovider = \"openai\"\n[planner]\ntemperature = 0",
-            "requests to the model `llm` have no temperature",
+            "the model `llm` does not support a temperature",
         ),
-        ("[planner]\nmax_tokens = 0", "`max_tokens` must be a whole number from 1 to 4294967295"),
-        ("[planner]\nmax_tasks = 101", "`max_tasks` must be a whole number from 1 to 100"),
+        ("[planner]\nmax_tokens = 0", "`max_tokens` must be an integer from 1 to 4294967295"),
+        ("[planner]\nmax_tasks = 101", "`max_tasks` must be an integer from 1 to 100"),
     ] {
         let errors = parse_models(text).expect_err(text);
         assert!(errors.contains(message), "{errors}");

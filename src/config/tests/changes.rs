@@ -18,10 +18,10 @@ fn lists_every_changed_task_and_key() {
     assert_eq!(
         plan_changes(&before, &now),
         [
-            "the plan has another `max_parallel`",
-            "task `one` has another call or prompt, `timeout`",
-            "task `two` is gone",
-            "task `three` is new",
+            "the plan's `max_parallel` has changed",
+            "task `one` has changed: call or prompt, `timeout`",
+            "task `two` was removed",
+            "task `three` was added",
         ]
     );
 }
@@ -37,8 +37,8 @@ fn separates_policy_changes_from_other_changes() {
     let change = |text: &str| agent_changes(&id, &before, Some(&of(text)));
     assert_eq!(change("[agents.a] # the same\ncommand = \"x\""), None);
     let section = change("[agents.a]\ncommand = \"y\"").expect("a change");
-    assert_eq!(section, "agent `a` has another section in the agents file");
+    assert_eq!(section, "the section of agent `a` in the agents file has changed");
     let policy = change("[agents.a]\ncommand = \"x\"\nrequired = true").expect("a change");
-    assert_eq!(policy, "agent `a` has another `required`");
-    assert_eq!(agent_changes(&id, &before, None).expect("gone"), "agent `a` is not in the agents file any more");
+    assert_eq!(policy, "agent `a` has changed: `required`");
+    assert_eq!(agent_changes(&id, &before, None).expect("gone"), "agent `a` is no longer in the agents file");
 }

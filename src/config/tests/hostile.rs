@@ -28,7 +28,7 @@ fn reports_a_cycle_of_1_000_tasks_in_one_line() {
     let errors = load_plan("x", &format!("tasks:\n{text}"), &agents(), None).expect_err("a cycle");
     assert_eq!(
         errors.list().iter().map(|found| found.message.as_str()).collect::<Vec<_>>(),
-        ["tasks wait for each other: `t0` needs `t1`, `t1` needs `t2`, `t2` needs `t3`, `t3` needs `t4`, \
+        ["tasks depend on each other: `t0` needs `t1`, `t1` needs `t2`, `t2` needs `t3`, `t3` needs `t4`, \
           `t4` needs `t5`, … 994 more …, `t999` needs `t0`"]
     );
 }
@@ -111,7 +111,8 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_on_an_edited_agents_file(at in 0_usize..500, length in 0_usize..40, put in "[\\[\\]{}=.,#'\"$ \na-c0-9ä-]{0,12}") {
+    fn never_panics_on_an_edited_agents_file(at in 0_usize..500, length in 0_usize..40, put in "[\\[\\]{}=.,#'\"$ \
+                                                                                                \na-c0-9ä-]{0,12}") {
         let file = include_str!("broken.toml");
         let start = at.min(file.len());
         let end = (start + length).min(file.len());

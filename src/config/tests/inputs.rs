@@ -146,7 +146,7 @@ fn numbers_are_read_the_same_in_files_and_parameters() {
 
 #[test]
 fn digits_with_a_leading_zero_are_text() {
-    let help = "digits with a leading zero are text; a number is written without it";
+    let help = "a number with a leading zero is text; remove the zero";
     let file = json!({"topic": "007", "limit": "007"});
     let errors = resolve_inputs(&plan(), &[], Some(&file)).expect_err("`limit` is an integer");
     assert_eq!(errors[0].message, "the input `limit` must be an integer, not the text `007`");
@@ -161,7 +161,7 @@ fn digits_with_a_leading_zero_are_text() {
     let errors = resolve_inputs(&plan(), &[], Some(&json!({"topic": 8989}))).expect_err("`topic` is text");
     assert_eq!(errors[0].help.as_deref(), Some("put it in quotes"));
     let errors = resolve_inputs(&plan(), &strings(&["topic=x", "more={a: 1, a: 2}"]), None).expect_err("a key twice");
-    assert_eq!(errors[0].help.as_deref(), Some("the key `a` is given twice"));
+    assert_eq!(errors[0].help.as_deref(), Some("duplicate key `a`"));
 
     let text = "inputs: {n: {type: integer, default: 007}}\ntasks: [{id: a, agent: travel, tool: x, max_parallel: 01}]";
     let errors = load_plan("x", text, &agents(), None).expect_err("both are numbers");
@@ -183,7 +183,7 @@ fn answers_file_errors_have_positions() {
         ("answers:\n- agent: a\n  acept: true\n", "a rule has no key `acept`", Some((3, 3))),
         ("- agent: a\n", "`the file` must be an answers file: a map, not a list", Some((1, 1))),
         ("answers:\n- agent: [a]\n", "`agent` must be text, not a list", Some((2, 10))),
-        ("answers: [{agent: a, agent: b}]", "the key `agent` is given twice", Some((1, 22))),
+        ("answers: [{agent: a, agent: b}]", "duplicate key `agent`", Some((1, 22))),
         ("answers:\n- {<<: {agent: a}, accept: true}\n", "merge keys (`<<`) are not supported", Some((2, 4))),
     ] {
         let errors = read_answer_rules("answers.yaml", text).expect_err(text);

@@ -38,5 +38,5 @@ fn other_templates_are_text() {
 fn conditions_are_never_literal() {
     let plan = "name: x\ntasks:\n  - { id: a, agent: research, tool: fetch, if: github.sha }\n";
     let errors = load_plan("plan.yaml", plan, &agents(), None).expect_err("refused").to_string();
-    assert!(errors.contains("`github` means nothing here") && !errors.contains("$${{"), "{errors}");
+    assert!(errors.contains("unknown name `github`") && !errors.contains("$${{"), "{errors}");
 }

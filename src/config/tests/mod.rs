@@ -94,7 +94,7 @@ fn catalog() -> AgentCatalog {
     };
     [
         ("research", Ok(info(vec![search, tool("fetch", json!({"type": "object", "required": ["url"]}))]))),
-        ("travel", Err("it exited at once".to_owned())),
+        ("travel", Err("it exited immediately".to_owned())),
         ("archive", Ok(info(vec![tool("find", json!({"type": "nonsense"})), tool("reserve", json!({}))]))),
     ]
     .into_iter()

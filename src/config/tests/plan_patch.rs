@@ -42,8 +42,8 @@ fn request() -> ReplanRequest {
 }
 
 fn load_patch(text: &str) -> Result<PlanPatch, Diagnostics> {
-    let (agents, catalogue, request) = (agents(), catalog(), request());
-    let ground = PatchContext { agents: &agents, catalogue: &catalogue, request: &request };
+    let (agents, catalog, request) = (agents(), catalog(), request());
+    let ground = PatchContext { agents: &agents, catalog: &catalog, request: &request };
     load_plan_patch("replan 1", text, &ground).map(|(remainder, _)| remainder)
 }
 
@@ -80,7 +80,7 @@ fn reports_all_errors_of_a_patch() {
     let text = "keep: [lost, last, find, opn]\ntasks:\n\
         - { id: open, agent: research, tool: fetch, with: { url: u } }\n\
         - { id: answer, agent: research, tool: fetch, with: { url: u } }\n\
-        - { id: t1, needs: [t2, nobody], agent: research, tool: fetch, with: { url: \"${{ tasks.read.output }}\" } }\n\
+        - { id: t1, needs: [t2, t9], agent: research, tool: fetch, with: { url: \"${{ tasks.read.output }}\" } }\n\
         - { id: t2, needs: [t1, lost], agent: research, tool: serch, with: { query: \"${{ tasks.busy.text }}\" } }\n";
     let mistakes = load_patch(text).expect_err("it is wrong");
     insta::assert_snapshot!(mistakes.to_string());
@@ -89,6 +89,6 @@ fn reports_all_errors_of_a_patch() {
 #[test]
 fn outputs_require_their_pending_tasks() {
     let mistakes = load_patch("keep: []\ntasks: []\n").expect_err("it is wrong");
-    let told: Vec<_> = mistakes.list().iter().map(|found| found.message.as_str()).collect();
-    assert_eq!(told, ["`open` must be kept, since the plan's output `it` refers to it"]);
+    let messages: Vec<_> = mistakes.list().iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(messages, ["`open` must be kept: the plan's output `it` refers to it"]);
 }

@@ -79,20 +79,20 @@ fn diagnostics_serialize_as_json() {
         }, {
             "code": "plan::unreachable_agent",
             "severity": "warning",
-            "message": "the agent `travel` could not be asked for its tools: it exited at once",
+            "message": "the tools of agent `travel` are unknown: it exited immediately",
             "file": "plans/test.yaml",
             "offset": 46, "length": 6, "line": 4, "column": 12,
-            "help": "its tools and their arguments are not checked",
+            "help": "its tools and arguments are not checked",
         }])
     );
 }
 
 #[test]
 fn explains_unquoted_expressions() {
-    let errors = load_test_plan("tasks:\n  - { id: a, with: { url: ${{ inputs.url }} } }").expect_err("it is no YAML");
+    let errors = load_test_plan("tasks:\n  - { id: a, with: { url: ${{ inputs.url }} } }").expect_err("invalid YAML");
     assert_eq!(
         errors.list()[0].help.as_deref(),
-        Some("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes"),
+        Some("inside `{ }` and `[ ]`, a string with `${{ }}` must be in quotes"),
         "{errors}"
     );
 }
@@ -141,7 +141,7 @@ fn errors_have_codes_and_lines() {
         ("on_failure: ask", "unknown_word"),
         ("capability: booking", "two_routes"),
         ("fallback: [{ tool: x }]", "missing_key"),
-        ("fallback: [{ agent: nobody }]", "unknown_agent"),
+        ("fallback: [{ agent: unknown }]", "unknown_agent"),
         ("fallback: [{ agent: old }]", "disabled_agent"),
         ("fallback: [{ agent: research }]", "tool_not_allowed"),
         ("fallback: [{ agent: archive }]", "duplicate_route"),
@@ -199,7 +199,8 @@ fn reports_errors_of_plan_keys() {
 fn checks_known_arguments() {
     let search = |with: &str| {
         format!(
-            "inputs: {{ q: {{ type: string }} }}\ntasks:\n  - {{ id: a, agent: research, tool: search, with: {{ {with} }}, title: \"x\" }}\noutputs: {{ q: '${{{{ inputs.q }}}}' }}"
+            "inputs: {{ q: {{ type: string }} }}\ntasks:\n  - {{ id: a, agent: research, tool: search, with: {{ \
+             {with} }}, title: \"x\" }}\noutputs: {{ q: '${{{{ inputs.q }}}}' }}"
         )
     };
     for (with, code) in [
@@ -297,7 +298,7 @@ fn reports_cycles_with_their_edges() {
         ("f", "needs: [f]"),
     ]);
     let errors = load_test_plan(&text).expect_err("there are cycles");
-    let told: Vec<_> = errors
+    let messages: Vec<_> = errors
         .list()
         .iter()
         .map(|found| {
@@ -305,18 +306,22 @@ fn reports_cycles_with_their_edges() {
         })
         .collect();
     assert_eq!(
-        told,
+        messages,
         [
             (
                 4,
-                "tasks wait for each other: `a` needs `b`, `b` needs `c`, `c` needs `a`",
-                Some("take one of these out: lines 2, 3, 4")
+                "tasks depend on each other: `a` needs `b`, `b` needs `c`, `c` needs `a`",
+                Some("remove one of these dependencies: lines 2, 3, 4")
             ),
-            (6, "tasks wait for each other: `d` needs `e`, `e` needs `d`", Some("take one of these out: lines 5, 6")),
+            (
+                6,
+                "tasks depend on each other: `d` needs `e`, `e` needs `d`",
+                Some("remove one of these dependencies: lines 5, 6")
+            ),
             (
                 7,
-                "task `f` needs itself, so it can never start",
-                Some("a task cannot know its own result: refer to another, or leave this out")
+                "task `f` depends on itself and can never start",
+                Some("a task cannot use its own result: refer to another task, or remove this")
             ),
         ]
     );
@@ -324,7 +329,8 @@ fn reports_cycles_with_their_edges() {
 
 #[test]
 fn aliases_repeat_values() {
-    let text = "tasks:\n  - { id: a, agent: &who archive, tool: &what reserve, with: &args { x: [1, { y: 2 }] } }\n  - { id: b, agent: *who, tool: *what, with: *args }\n";
+    let text = "tasks:\n  - { id: a, agent: &who archive, tool: &what reserve, with: &args { x: [1, { y: 2 }] } }\n  \
+                - { id: b, agent: *who, tool: *what, with: *args }\n";
     let plan = load_test_plan(text).unwrap_or_else(|errors| panic!("{errors}")).plan;
     assert_eq!(arguments(&plan.tasks[1]), json!({"x": [1, {"y": 2}]}));
     assert_eq!(plan.tasks[1].routes(), plan.tasks[0].routes());
@@ -356,7 +362,7 @@ fn prompt_errors_have_codes() {
     for (keys, code) in [
         ("prompt: Why?, agent: research", "plan::two_works"),
         ("prompt: Why?, await: { resource: done }", "plan::two_works"),
-        ("prompt: Why?, tools: [nobody]", "plan::unknown_agent"),
+        ("prompt: Why?, tools: [unknown]", "plan::unknown_agent"),
         ("prompt: Why?, output_schema: nowhere.json", "plan::bad_schema"),
         ("prompt: Why?, output_schema: { type: 5 }", "plan::bad_schema"),
         ("prompt: \"${{ tasks.b.output }}\"", "plan::unknown_task"),
@@ -407,7 +413,8 @@ fn shows_hyphenated_keys_as_written() {
     let text = "tasks:\n\
         - { id: aa-1, agent: travel, tool: x }\n\
         - { id: use, agent: travel, tool: x, with: { a: \"${{ tasks.aa-1.output.args.hello-there }}\" } }\n\
-        - { id: each, foreach: [{ a-b: 1 }], as: f, agent: travel, tool: x, with: { p: \"${{ f.file-name.x + 1 }}\" } }\n\
+        - { id: each, foreach: [{ a-b: 1 }], as: f, agent: travel, tool: x, with: { p: \"${{ f.file-name.x + 1 }}\" } \
+                                                                                         }\n\
         - { id: minus, agent: travel, tool: x, with: { a: \"${{ tasks.aa-1.output.n - limit }}\" } }\n";
     let errors = load_plan("x", text, &agents(), None).expect_err("three names mean nothing");
     let helps: Vec<_> = errors.list().iter().filter_map(|mistake| mistake.help.as_deref()).collect();
@@ -416,7 +423,7 @@ fn shows_hyphenated_keys_as_written() {
         [
             "`-` is a minus sign here; a key with a hyphen is written `['hello-there']`",
             "`-` is a minus sign here; a key with a hyphen is written `['file-name']`",
-            "there is `inputs`, `tasks`; a literal `${{` is written `$${{`",
+            "available: `inputs`, `tasks`; a literal `${{` is written `$${{`",
         ],
         "{errors}"
     );

@@ -54,8 +54,10 @@ fn schema_accepts_valid_plans_and_rejects_typos() {
         let schema = jsonschema::validator_for(&plan_schema()).expect("the schema is one");
         schema.is_valid(&plan)
     };
-    let plan = "inputs: { q: { type: string } }\ntasks: [{ name: a, agent: travel, tool: x, retry: 3, if: true, foreach: [1], \
-                needs: b, timeout: 1h30m }, { id: b, capability: booking, tool: y, retry: { backoff: { jitter: 0 } } }]";
+    let plan = "inputs: { q: { type: string } }\ntasks: [{ name: a, agent: travel, tool: x, retry: 3, if: true, \
+                foreach: [1], \
+                needs: b, timeout: 1h30m }, { id: b, capability: booking, tool: y, retry: { backoff: { jitter: 0 } } \
+                }]";
     assert!(valid(plan));
     assert!(load_test_plan(&plan.replace("needs: b, ", "")).is_ok() && valid(&plan.replace("needs: b, ", "")));
     assert!(!valid(&plan.replace("agent:", "agnet:")));
@@ -73,7 +75,7 @@ fn choices_match_the_model_types() {
         let crate::config::schema::table::ValueType::Choice(words) =
             &section.key(name).expect("the key is there").value_type
         else {
-            panic!("{name} is no choice")
+            panic!("{name} is not a choice")
         };
         for (word, _) in *words {
             assert!(serde_json::from_value::<T>((*word).into()).is_ok(), "{name}: {word}");

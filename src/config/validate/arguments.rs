@@ -42,9 +42,9 @@ impl<'a> ArgumentChecker<'a> {
             CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::INLINE)
                 .map_err(|unchecked| {
                     let reason = truncate(&unchecked.to_string());
-                    let message = format!("the schema that `{agent}` gives for `{name}` is not usable: {reason}");
+                    let message = format!("the input schema of `{name}` of agent `{agent}` is not usable: {reason}");
                     let found = findings.warning("bad_schema", at.unwrap_or(task.span), message);
-                    found.help("arguments of this tool are not checked before the run");
+                    found.help("the arguments are not checked before the run");
                 })
                 .ok()
         });
@@ -54,7 +54,7 @@ impl<'a> ArgumentChecker<'a> {
             Ok(violations) => violations,
             Err(unchecked) => {
                 let reason = truncate(&unchecked.to_string());
-                let message = format!("the arguments for `{name}` are not checked before the run: {reason}");
+                let message = format!("the arguments of `{name}` are not checked before the run: {reason}");
                 findings.warning("bad_schema", at.unwrap_or(task.span), message);
                 return;
             }
@@ -107,7 +107,7 @@ fn report(
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
-            let found = findings.error("missing_argument", at, format!("`{name}` needs the argument `{property}`"));
+            let found = findings.error("missing_argument", at, format!("`{name}` requires the argument `{property}`"));
             found.help_if_known(description(tool, property));
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
@@ -115,8 +115,9 @@ fn report(
             for property in unexpected {
                 let at = place.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key_span);
                 let help = findings.did_you_mean(property, known());
-                let help = help.or_else(|| Some(format!("it takes {}", crate::expression::format_names(known()))));
-                let message = format!("`{name}` takes no argument `{property}`");
+                let help =
+                    help.or_else(|| Some(format!("its arguments are {}", crate::expression::format_names(known()))));
+                let message = format!("`{name}` has no argument `{property}`");
                 findings.error("unknown_argument", at, message).help_if_known(help);
             }
         }
@@ -124,7 +125,7 @@ fn report(
             let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
             let what = if path.is_empty() { "the arguments".to_owned() } else { format!("the argument `{path}`") };
             let message = format!(
-                "{what} of `{name}` cannot be this: {}",
+                "invalid value of {what} of `{name}`: {}",
                 truncate(&json_schema::bounded_message(error, 4 * MAX_MESSAGE_CHARS))
             );
             let help = path.split('.').next().and_then(|first| description(tool, first));

@@ -28,9 +28,9 @@ pub(super) struct DependencyEdge<'n> {
 pub(super) fn check_cycles(tasks: &[Arc<Task>], edges: &[Vec<DependencyEdge<'_>>], findings: &mut DiagnosticSink) {
     for (index, (task, edges)) in tasks.iter().zip(edges).enumerate() {
         if let Some(edge) = edges.iter().find(|edge| edge.needs == index) {
-            let message = format!("task `{}` needs itself, so it can never start", task.id);
+            let message = format!("task `{}` depends on itself and can never start", task.id);
             let found = findings.error("cycle", edge.location.span(findings), message);
-            found.help("a task cannot know its own result: refer to another, or leave this out");
+            found.help("a task cannot use its own result: refer to another task, or remove this");
         }
     }
     let mut tasks: Vec<Arc<Task>> = tasks.iter().map(without_self_dependency).collect();
@@ -91,7 +91,7 @@ fn report_cycle(
     let last = places.len() - 1;
     let (closing, first) = (&tasks[places[last]].id, &tasks[places[0]].id);
     let at = edge(last).map_or_else(SourceSpan::default, |spot| spot.span(findings));
-    let found = findings.error("cycle", at, format!("tasks wait for each other: {}", named.join(", ")));
+    let found = findings.error("cycle", at, format!("tasks depend on each other: {}", named.join(", ")));
     found.label(format!("`{closing}` needs `{first}` here"));
-    found.help(format!("take one of these out: lines {}", lines.join(", ")));
+    found.help(format!("remove one of these dependencies: lines {}", lines.join(", ")));
 }

@@ -33,8 +33,8 @@ fn read_input(name: &str, fields: &CheckedTable<'_>, findings: &mut DiagnosticSi
         }
     }
     if let (true, Some(_), Some(at)) = (required, default, fields.key_span("required")) {
-        let message = format!("`{name}` has a default, so it is not required");
-        findings.warning("needless_required", at, message).help("leave one of the two out");
+        let message = format!("`{name}` has a default and cannot be `required`");
+        findings.warning("needless_required", at, message).help("remove one of the two");
     }
     InputSpec {
         kind: kind.unwrap_or(crate::model::InputType::String),

@@ -36,7 +36,7 @@ pub fn load_plan(
     name: &str,
     text: &str,
     agents: &AgentsFile,
-    catalogue: Option<&AgentCatalog>,
+    catalog: Option<&AgentCatalog>,
 ) -> Result<ValidatedPlan, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, parser::normalize(text).into_owned()));
     let mut findings = DiagnosticSink::new("plan", Arc::clone(&source));
@@ -47,7 +47,7 @@ pub fn load_plan(
         return Err(findings.finish());
     };
     table::check_value(&root, &ValueType::Table(&PLAN), &"the plan", &mut findings);
-    let mut lowering = PlanLowering { agents, catalogue, findings: &mut findings };
+    let mut lowering = PlanLowering { agents, catalog, findings: &mut findings };
     let (plan, replannable) = lowering.lower_plan(&root, name);
     if findings.has_errors() {
         return Err(findings.finish());
@@ -58,7 +58,7 @@ pub fn load_plan(
 
 struct PlanLowering<'a, 'f> {
     agents: &'a AgentsFile,
-    catalogue: Option<&'a AgentCatalog>,
+    catalog: Option<&'a AgentCatalog>,
     findings: &'f mut DiagnosticSink,
 }
 
@@ -73,7 +73,7 @@ impl PlanLowering<'_, '_> {
         }
         let names = SymbolTable::new(&inputs, written, self.findings);
         let defaults = fields.node("defaults").map(|node| CheckedTable::new(node, &DEFAULTS));
-        let mut router = RouteResolver::new(self.agents, self.catalogue);
+        let mut router = RouteResolver::new(self.agents, self.catalog);
         let mut used = UsedInputs::default();
         let mut tasks = Vec::with_capacity(names.tasks.len());
         let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());

@@ -31,7 +31,7 @@ pub struct PatchContext<'a> {
     /// The configured agents.
     pub agents: &'a AgentsFile,
     /// The tools of each agent, or the reason why it did not answer.
-    pub catalogue: &'a AgentCatalog,
+    pub catalog: &'a AgentCatalog,
     /// The run and the progress of its tasks.
     pub request: &'a ReplanRequest,
 }
@@ -63,9 +63,9 @@ pub fn load_plan_patch<'a>(
     for fields in &written {
         let Some((id, node)) = fields.text("id").zip(fields.node("id")) else { continue };
         if so_far.contains_key(id) || ground.request.used_task_ids.iter().any(|taken| taken.as_str() == id) {
-            let message = format!("the run has a task `{id}` already, and an id never changes its meaning");
+            let message = format!("the run already has a task `{id}`, and the meaning of an ID never changes");
             let found = findings.error("duplicate_task", node.span, message);
-            found.help("give a new or changed task a new id; one that stays as it is belongs into `keep`");
+            found.help("give a new or changed task a new ID, and list an unchanged one in `keep`");
         }
     }
     let usable = |so_far: &&TaskSnapshot| so_far.progress.has_result() || kept.contains(&so_far.task.id);
@@ -76,7 +76,7 @@ pub fn load_plan_patch<'a>(
     };
     let mut names = SymbolTable::new(&ground.request.plan.inputs, written, &mut findings);
     names.existing = so_far.iter().map(|(id, so_far)| (*id, earlier(so_far))).collect();
-    let mut router = RouteResolver::new(ground.agents, Some(ground.catalogue));
+    let mut router = RouteResolver::new(ground.agents, Some(ground.catalog));
     let mut added = Vec::with_capacity(names.tasks.len());
     let mut edges = Vec::with_capacity(names.tasks.len());
     for known in names.tasks.values() {
@@ -109,7 +109,7 @@ fn kept_tasks<'r>(
         let Some(TaskSnapshot { task, progress: standing }) = so_far.get(id).copied() else {
             let open = so_far.values().filter(|other| other.progress.is_pending()).map(|other| other.task.id.as_str());
             let help = findings.did_you_mean(id, open);
-            let message = format!("`keep` names `{id}`, which is no task of the run");
+            let message = format!("`keep` lists `{id}`, which is not a task of the run");
             findings.error("unknown_task", node.span, message).help_if_known(help);
             continue;
         };
@@ -121,18 +121,18 @@ fn kept_tasks<'r>(
                         && !ids.contains(need.as_str())
                 };
                 let Some(need) = task.needs.iter().find(is_gone) else { continue };
-                format!("`{id}` cannot be kept without `{need}`, which it needs")
+                format!("`{id}` cannot be kept without `{need}`, which it depends on")
             }
             TaskProgress::Unreachable(because) => {
-                format!("`{id}` cannot be kept: it needs the result of `{because}`, and there is none")
+                format!("`{id}` cannot be kept: it depends on the result of `{because}`, which has none")
             }
             TaskProgress::Succeeded(_) | TaskProgress::NoResult(_) | TaskProgress::Running => {
-                format!("`keep` names `{id}`, which has started; only what has not started is kept or left out")
+                format!("`keep` lists `{id}`, which has already started; only pending tasks can be kept or dropped")
             }
         };
         let found = findings.error("not_kept", node.span, message);
         if standing.is_pending() {
-            found.help("leave it out, and plan a new task in its place where one is needed");
+            found.help("remove it, and add a new task if one is needed");
         }
     }
     kept
@@ -149,7 +149,7 @@ fn check_outputs(
             let Reference::Task { id, .. } = reference else { continue };
             let could_run = so_far.get(&*id).filter(|other| other.progress == TaskProgress::Pending);
             if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {
-                let message = format!("`{id}` must be kept, since the plan's output `{output}` refers to it");
+                let message = format!("`{id}` must be kept: the plan's output `{output}` refers to it");
                 findings.file_error("lost_output", message);
             }
         }

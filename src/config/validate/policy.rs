@@ -37,8 +37,8 @@ pub(super) fn read_retry(
     }
     let pointless = task.node("retry").filter(|node| node.as_map().is_some_and(|map| map.contains_key("backoff")));
     if let (1, Some(node)) = (retry.max_attempts, pointless) {
-        let found = findings.warning("pointless_backoff", node.span, "there is a backoff, but only one try");
-        found.help("say how many tries there are: `max_attempts: 3`");
+        let found = findings.warning("pointless_backoff", node.span, "`backoff` has no effect with a single attempt");
+        found.help("set the number of attempts, such as `max_attempts: 3`");
     }
     retry
 }
@@ -57,7 +57,7 @@ fn read_backoff(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Backo
     let exponential = Backoff::default();
     if node.as_text().or_else(|| fields.text("kind")) == Some("fixed") {
         if let Some(at) = fields.key_span("factor") {
-            findings.error("backoff", at, "a fixed pause does not grow, so `factor` has no effect");
+            findings.error("backoff", at, "`factor` has no effect on a fixed delay");
         }
         let initial = fields.duration("initial").unwrap_or(exponential.initial);
         let max = fields.duration("max").unwrap_or(initial).min(initial);
@@ -68,7 +68,7 @@ fn read_backoff(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Backo
     if let (Some(max), Some(at)) = (max, fields.key_span("max"))
         && max < initial
     {
-        findings.error("backoff", at, format!("`max` is {max}, which is shorter than `initial`, {initial}"));
+        findings.error("backoff", at, format!("`max` ({max}) is shorter than `initial` ({initial})"));
     }
     Backoff {
         initial,

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The default maximum number of exchanges: enough for a few rounds of tool calls, and a bound on runaway loops.
-const DEFAULT_MAX_TURNS: u32 = 8;
+const DEFAULT_MAX_REPLIES: u32 = 8;
 /// The default maximum tokens of a reply.
 const DEFAULT_MAX_TOKENS: u32 = 4_096;
 
@@ -36,7 +36,7 @@ pub(super) fn read_prompt(
     let prompt = fields.node("prompt")?;
     if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key, fields.key_span(key)?))) {
         let message = format!("a task has `prompt` or `{key}`, not both");
-        findings.error("two_works", at, message).help("`tools` lists what the model may call");
+        findings.error("two_works", at, message).help("`tools` lists the tools that the model can call");
     }
     require_model("a prompt", prompt, router, findings);
     let tools = fields.text_list("tools").into_iter();
@@ -46,7 +46,7 @@ pub(super) fn read_prompt(
         prompt: Template(prompt.to_json()),
         output_schema: fields.node("output_schema").and_then(|node| read_output_schema(node, findings)),
         tools: tools.filter_map(|(name, node)| router.resolve_prompt_tool(name, node, findings)).collect(),
-        max_turns: fields.integer("max_turns").unwrap_or(DEFAULT_MAX_TURNS),
+        max_turns: fields.integer("max_turns").unwrap_or(DEFAULT_MAX_REPLIES),
         max_tokens: fields.integer("max_tokens").unwrap_or(DEFAULT_MAX_TOKENS),
     })
 }
@@ -54,7 +54,7 @@ pub(super) fn read_prompt(
 /// Reports that `what` needs a language model, if none is configured.
 fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>, findings: &mut DiagnosticSink) {
     if !router.has_model() {
-        let message = format!("{what} needs a language model, and none is configured");
+        let message = format!("{what} requires a language model, and none is configured");
         let found = findings.error("no_model", node.span, message);
         found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
     }
@@ -85,13 +85,12 @@ pub(super) fn synthesis_task(
     };
     require_model("a synthesis", node, router, findings);
     if others.iter().any(|task| task.id.as_str() == SYNTHESIS_TASK_ID) {
-        let found =
-            findings.error("bad_name", node.span, "the synthesis is the task `answer`, and the plan has another");
-        found.help("call the other one something else");
+        let found = findings.error("bad_name", node.span, "the ID `answer` is reserved for the synthesis");
+        found.help("rename this task");
     }
     let asked = |name| section.as_ref().and_then(|section| section.node(name));
     let described =
-        || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Sum up the results.").to_owned();
+        || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Summarize the results.").to_owned();
     // A description is plain text and must not be parsed as an expression.
     let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
     let prompt = Prompt {
@@ -100,7 +99,7 @@ pub(super) fn synthesis_task(
         prompt: Template(request),
         output_schema: asked("output_schema").and_then(|node| read_output_schema(node, findings)),
         tools: Vec::new(),
-        max_turns: DEFAULT_MAX_TURNS,
+        max_turns: DEFAULT_MAX_REPLIES,
         max_tokens: section.as_ref().and_then(|section| section.integer("max_tokens")).unwrap_or(DEFAULT_MAX_TOKENS),
     };
     Some(Task {
@@ -141,12 +140,12 @@ fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) ->
     match CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE) {
         Ok(_) => Some(schema),
         Err(SchemaCheckError::InvalidSchema(reason)) => {
-            findings.error("bad_schema", node.span, format!("`output_schema` is no JSON Schema: {reason}"));
+            findings.error("bad_schema", node.span, format!("`output_schema` is not a valid JSON Schema: {reason}"));
             None
         }
         Err(unchecked) => {
             let found = findings.warning("bad_schema", node.span, format!("`output_schema`: {unchecked}"));
-            found.help("the model's answers are not checked by it");
+            found.help("the model's answers are not validated against it");
             Some(schema)
         }
     }

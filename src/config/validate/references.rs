@@ -59,8 +59,8 @@ impl<'n> SymbolTable<'n> {
                 map::Entry::Occupied(taken) => {
                     let at = |fields: &CheckedTable<'_>| fields.node("id").map_or(fields.span, |node| node.span);
                     let line = findings.source.line(at(&taken.get().fields));
-                    let found = findings.error("duplicate_task", at(&fields), format!("two tasks are called `{id}`"));
-                    found.help(format!("the first is in line {line}; call this one something else"));
+                    let found = findings.error("duplicate_task", at(&fields), format!("duplicate task ID `{id}`"));
+                    found.help(format!("the first is in line {line}; rename this task"));
                 }
             }
         }
@@ -87,7 +87,7 @@ impl SymbolTable<'_> {
     /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
     pub(super) fn explain_unusable(&self, id: &str, findings: &DiagnosticSink) -> (&'static str, Option<String>) {
         if self.existing.contains_key(id) {
-            return ("has no result and will get none", None);
+            return ("has no result and will not have one", None);
         }
         let usable = self.existing.iter().filter(|(_, earlier)| earlier.is_usable).map(|(id, _)| *id);
         ("is not in the plan", findings.did_you_mean(id, self.tasks.keys().copied().chain(usable)))
@@ -224,8 +224,8 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 expression.trim()
             }
             Ok(_) => {
-                let message = "this mixes text and `${{ }}`, but must be one expression";
-                self.findings.error("expression", node.span, message).help("write the expression alone");
+                let message = "expected a single expression, not text with `${{ }}`";
+                self.findings.error("expression", node.span, message).help("remove the text around the expression");
                 trimmed
             }
             Err(error) => {
@@ -275,8 +275,9 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             (ReferenceContext::Document, Reference::Name(_)) => return,
             (ReferenceContext::Document, Reference::Input { .. } | Reference::Task { .. }) => {
                 let at = spot.span(self.findings);
-                let found = self.findings.error("unknown_name", at, "this is about a resource, and not about the run");
-                found.help("`resource` is all of its contents, and `resource.tasks` a key of that name");
+                let found =
+                    self.findings.error("unknown_name", at, "this expression refers to a resource, not to the run");
+                found.help("`resource` has all of its contents; `resource.tasks` is a key of that name");
                 return;
             }
         };
@@ -291,7 +292,9 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                             false => format!("the plan has {}", expression::format_names(names())),
                         }))
                     });
-                    self.findings.error("unknown_input", at, format!("there is no input `{name}`")).help_if_known(help);
+                    self.findings
+                        .error("unknown_input", at, format!("the plan has no input `{name}`"))
+                        .help_if_known(help);
                 }
                 if !self.used.inputs.contains(&*name) {
                     self.used.inputs.insert(name.into_owned());
@@ -306,10 +309,10 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                     let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
                     let help = hyphen_help.or_else(|| {
                         let help = self.findings.did_you_mean(name, known.clone());
-                        let help = help.unwrap_or_else(|| format!("there is {}", expression::format_names(known)));
+                        let help = help.unwrap_or_else(|| format!("available: {}", expression::format_names(known)));
                         self.with_literal_help(Some(help))
                     });
-                    let message = format!("`{name}` means nothing here");
+                    let message = format!("unknown name `{name}`");
                     self.findings.error("unknown_name", at, message).help_if_known(help);
                 }
             }
@@ -332,11 +335,12 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
             (format!("a task has no `{field}`"), help)
         } else if !repeats && matches!(field, "outputs" | ITEMS_FIELD) {
-            let message = format!("`{id}` is no `foreach` task, so it has no `{field}`");
+            let message = format!("`{id}` is not a `foreach` task and has no `{field}`");
             (message, "its output is `output`".to_owned())
         } else if repeats && matches!(field, "text" | "content" | "resources") {
-            let message = format!("`{id}` runs once for each item, so it has no `{field}` of its own");
-            let help = format!("an item's own is `tasks.{id}.items[0].{field}`; all outputs are `tasks.{id}.outputs`");
+            let message = format!("`{id}` is a `foreach` task and has no `{field}`");
+            let help =
+                format!("`tasks.{id}.items[0].{field}` is that of an item; `tasks.{id}.outputs` has all outputs");
             (message, help)
         } else {
             return;

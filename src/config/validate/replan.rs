@@ -39,8 +39,8 @@ pub(super) fn read_replan_policy(
     let most = plan.integer("replan");
     let Some(asking) = asking else {
         if let Some(at) = plan.key_span("replan") {
-            let message = "`replan` has no effect, since no failure asks for a replan";
-            findings.warning("useless_key", at, message).help("say `on_failure: replan` on tasks, or under `defaults`");
+            let message = "`replan` has no effect: no task has `on_failure: replan`";
+            findings.warning("useless_key", at, message).help("set `on_failure: replan` for tasks or in `defaults`");
         }
         return None;
     };
@@ -49,7 +49,7 @@ pub(super) fn read_replan_policy(
     }
     if !router.has_model() {
         let at = asking.on_failure_table().and_then(|fields| fields.key_span("on_failure")).unwrap_or(plan.span);
-        let message = "a replan needs a language model, and none is configured: the failure counts as `fail`";
+        let message = "`replan` requires a language model, and none is configured: failures count as `fail`";
         let found = findings.warning("no_model", at, message);
         found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
         return None;

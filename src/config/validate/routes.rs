@@ -25,7 +25,7 @@ pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;
 /// A resolver of routes, which records the agents that they use.
 pub(super) struct RouteResolver<'a> {
     agents: &'a AgentsFile,
-    catalogue: Option<&'a AgentCatalog>,
+    catalog: Option<&'a AgentCatalog>,
     arguments: ArgumentChecker<'a>,
     /// The indices of these agents in the agents file.
     used_agents: BTreeSet<usize>,
@@ -45,10 +45,10 @@ struct RouteSpec<'w> {
 }
 
 impl<'a> RouteResolver<'a> {
-    pub(super) fn new(agents: &'a AgentsFile, catalogue: Option<&'a AgentCatalog>) -> Self {
+    pub(super) fn new(agents: &'a AgentsFile, catalog: Option<&'a AgentCatalog>) -> Self {
         Self {
             agents,
-            catalogue,
+            catalog,
             arguments: ArgumentChecker::default(),
             used_agents: BTreeSet::new(),
             tool_names: HashSet::default(),
@@ -91,8 +91,8 @@ impl<'a> RouteResolver<'a> {
             let at = wanted.agent_span;
             let Some(route) = self.resolve_route(&wanted, task, findings) else { continue };
             if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
-                let message = format!("`{}` on `{}` is a route of this task already", route.tool, route.agent);
-                findings.warning("duplicate_route", at, message).help("leave it out");
+                let message = format!("duplicate route: `{}` on `{}`", route.tool, route.agent);
+                findings.warning("duplicate_route", at, message).help("remove it");
                 continue;
             }
             routes.push(route);
@@ -119,13 +119,14 @@ impl<'a> RouteResolver<'a> {
             (Some(_), Some(capability)) => {
                 let found =
                     findings.error("two_routes", capability.span, "a task has `agent` or `capability`, not both");
-                found.help("`agent` names one agent; `capability` any that lists it");
+                found.help("`agent` names one agent; `capability` allows any agent that has it");
                 Vec::new()
             }
             (None, None) => {
                 if !task.has("agent") && !task.has("capability") && !task.has("prompt") {
-                    let found = findings.error("no_route", key, "the task has neither `agent` nor `capability`");
-                    found.help("say which agent runs it");
+                    let found =
+                        findings.error("no_route", key, "the task must have `agent`, `capability`, or `prompt`");
+                    found.help("set the agent that runs it");
                 }
                 Vec::new()
             }
@@ -159,10 +160,10 @@ impl<'a> RouteResolver<'a> {
         if members.is_empty() {
             let known = || self.agents.agents.values().flat_map(|agent| agent.capabilities.keys().map(String::as_str));
             let help = findings.did_you_mean(name, known()).unwrap_or_else(|| match known().next() {
-                None => "no agent lists any: add `capabilities` to the agents file".to_owned(),
-                Some(_) => format!("there is {}", crate::expression::format_names(known())),
+                None => "no agent has capabilities: add `capabilities` to the agents file".to_owned(),
+                Some(_) => format!("available: {}", crate::expression::format_names(known())),
             });
-            let message = format!("no agent lists the capability `{name}`");
+            let message = format!("no agent has the capability `{name}`");
             findings.error("unknown_capability", capability.span, message).help(help);
         }
         members
@@ -181,8 +182,8 @@ impl<'a> RouteResolver<'a> {
         };
         self.used_agents.insert(place);
         let Some(tool) = wanted.tool else {
-            let found = findings.error("no_tool", wanted.agent_span, format!("no tool of `{id}` is named"));
-            found.help("say which with `tool`");
+            let found = findings.error("no_tool", wanted.agent_span, format!("no tool of `{id}` is set"));
+            found.help("set `tool`");
             return None;
         };
         if !agent.is_tool_allowed(tool) {
@@ -236,8 +237,7 @@ impl<'a> RouteResolver<'a> {
     fn report_unknown_agent(&self, wanted: &RouteSpec<'_>, findings: &mut DiagnosticSink) {
         let id = wanted.agent;
         if self.agents.disabled.iter().any(|disabled| disabled.as_str() == id) {
-            let found =
-                findings.error("disabled_agent", wanted.agent_span, format!("the agent `{id}` is switched off"));
+            let found = findings.error("disabled_agent", wanted.agent_span, format!("the agent `{id}` is disabled"));
             found.help("set `enabled = true` in its section of the agents file");
             return;
         }
@@ -263,7 +263,7 @@ impl<'a> RouteResolver<'a> {
             _ => None,
         };
         let help = help.unwrap_or_else(|| format!("change `{key}` in the section `{}`", agent.id));
-        let message = format!("the agents file does not let `{tool}` of `{}` be called", agent.id);
+        let message = format!("the agents file disables the tool `{tool}` of `{}`", agent.id);
         findings.error("tool_not_allowed", wanted.tool_span, message).help(help);
     }
 
@@ -275,16 +275,16 @@ impl<'a> RouteResolver<'a> {
         task: Option<&CheckedTable<'_>>,
         findings: &mut DiagnosticSink,
     ) {
-        let Some((id, offered)) = self.catalogue.and_then(|catalogue| catalogue.get_key_value(wanted.agent)) else {
+        let Some((id, offered)) = self.catalog.and_then(|catalog| catalog.get_key_value(wanted.agent)) else {
             return;
         };
         match offered {
             Err(_) if self.unreachable.contains(id) => {}
             Err(reason) => {
                 self.unreachable.insert(id.clone());
-                let message = format!("the agent `{id}` could not be asked for its tools: {reason}");
+                let message = format!("the tools of agent `{id}` are unknown: {reason}");
                 let found = findings.warning("unreachable_agent", wanted.agent_span, message);
-                found.help("its tools and their arguments are not checked");
+                found.help("its tools and arguments are not checked");
             }
             Ok(info) => match info.tool(tool) {
                 Some(known) => {
@@ -294,9 +294,9 @@ impl<'a> RouteResolver<'a> {
                 }
                 None if info.left_out.contains_key(tool) => {
                     let reason = &info.left_out[tool];
-                    let message = format!("tool `{tool}` of agent `{id}` is listed but cannot be used: {reason}");
+                    let message = format!("tool `{tool}` of agent `{id}` is not usable: {reason}");
                     let found = findings.error("unknown_tool", wanted.tool_span, message);
-                    found.help("the server has to correct its `tools/list`");
+                    found.help("the `tools/list` result of the server is wrong");
                 }
                 None => {
                     let names = || info.tools.iter().map(|tool| tool.name.as_str());

@@ -152,9 +152,9 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         let binding = fields.text("as").unwrap_or(DEFAULT_BINDING);
         if let Some(node) = fields.node("as") {
             if RESERVED_NAMES.contains(&binding) {
-                findings.error("bad_name", node.span, format!("`{binding}` has a meaning of its own"));
+                findings.error("bad_name", node.span, format!("`{binding}` is a reserved name"));
             } else if binding.contains('-') {
-                let message = format!("`{binding}` holds a hyphen, which an expression would take for a minus sign");
+                let message = format!("`{binding}` contains a hyphen, which is a minus sign in expressions");
                 findings.error("bad_name", node.span, message).help("use `_`");
             }
         }

@@ -190,13 +190,13 @@ impl<'s> Builder<'_, 's> {
         let unquoted = info.contains("flow") && line.contains("${{");
         let found = self.findings.error("syntax", SourceSpan { start: at, end: at }, format!("invalid YAML: {info}"));
         if unquoted {
-            found.help("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes");
+            found.help("inside `{ }` and `[ ]`, a string with `${{ }}` must be in quotes");
         } else if info.contains("mapping values are not allowed") {
-            found.help("a text that holds `: ` must be put in quotes");
+            found.help("a string that contains `: ` must be in quotes");
         } else if info.contains("tab") {
             found.help("indent with spaces");
         } else if info.contains("recursion limit") {
-            found.help(format!("nest at most {MAX_DEPTH} lists and maps"));
+            found.help(format!("at most {MAX_DEPTH} levels of lists and maps are supported"));
         }
         ParseAborted
     }
@@ -208,9 +208,11 @@ impl<'s> Builder<'_, 's> {
 
     fn handle_event(&mut self, event: Event<'s>, extent: SourceSpan) -> Result<(), ParseAborted> {
         match event {
-            Event::DocumentStart(_) if self.root.is_some() => {
-                Err(self.fail("syntax", extent, "a second document starts here, but a file holds only one".to_owned()))
-            }
+            Event::DocumentStart(_) if self.root.is_some() => Err(self.fail(
+                "syntax",
+                extent,
+                "a second document starts here, but a file can contain only one".to_owned(),
+            )),
             Event::Scalar(text, style, anchor, tag) => {
                 self.add_scalar(self.offsets.borrow_from_source(text, extent), (style, tag.as_deref()), anchor, extent)
             }
@@ -235,10 +237,10 @@ impl<'s> Builder<'_, 's> {
         (extent, tag): (SourceSpan, Option<&Tag>),
     ) -> Result<(), ParseAborted> {
         if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && matches!(&*tag.suffix, "seq" | "map"))) {
-            self.findings.error("tag", extent, format!("the tag `{tag}` has no meaning here")).help("leave it out");
+            self.findings.error("tag", extent, format!("unknown tag `{tag}`")).help("remove it");
         }
         if self.open.len() == MAX_DEPTH {
-            let message = format!("lists and maps are nested more than {MAX_DEPTH} deep");
+            let message = format!("lists and maps are nested more than {MAX_DEPTH} levels deep");
             return Err(self.fail("too_deep", extent, message));
         }
         self.key_must_be_text(extent)?;
@@ -256,8 +258,8 @@ impl<'s> Builder<'_, 's> {
     fn key_must_be_text(&mut self, extent: SourceSpan) -> Result<(), ParseAborted> {
         match self.open.last() {
             Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) => {
-                let error = self.findings.error("key", extent, "a key must be text, not a list or a map");
-                error.help("a text that starts with `{` or `[` must be put in quotes");
+                let error = self.findings.error("key", extent, "a key must be a string, not a list or a map");
+                error.help("a string that starts with `{` or `[` must be in quotes");
                 Err(ParseAborted)
             }
             _ => Ok(()),
@@ -278,12 +280,12 @@ impl<'s> Builder<'_, 's> {
 
     fn add_alias(&mut self, id: usize, extent: SourceSpan) -> Result<(), ParseAborted> {
         let Some(anchor) = self.anchors.get(&id) else {
-            return Err(self.fail("alias", extent, "this alias stands inside of what it repeats".to_owned()));
+            return Err(self.fail("alias", extent, "this alias is inside the node that it repeats".to_owned()));
         };
         let (weight, height) = (anchor.total_size, anchor.max_depth);
         self.alias_growth += weight;
         if self.alias_growth > MAX_ALIAS_GROWTH || self.open.len() + height > MAX_DEPTH {
-            return Err(self.fail("alias", extent, "the aliases of this file repeat too much".to_owned()));
+            return Err(self.fail("alias", extent, "the aliases of this file expand to too many nodes".to_owned()));
         }
         let node = anchor.node.clone();
         if let Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) =
@@ -306,7 +308,7 @@ impl<'s> Builder<'_, 's> {
             self.open.last()
         {
             if style == ScalarStyle::Plain && text == "<<" {
-                self.findings.error("key", extent, "merge keys (`<<`) are not supported").help("write the keys out");
+                self.findings.error("key", extent, "merge keys (`<<`) are not supported").help("copy the keys instead");
             } else if style == ScalarStyle::Plain && text.is_empty() {
                 self.findings.error("key", extent, "a key is missing");
             }
@@ -322,7 +324,7 @@ impl<'s> Builder<'_, 's> {
             (None, _) => Ok(NodeValue::Text(text)),
             (Some(tag), _) if tag.is_yaml_core_schema() => tagged_scalar(text, &tag.suffix),
             (Some(tag), _) if tag.handle.is_empty() && tag.suffix == "!" => Ok(NodeValue::Text(text)),
-            (Some(tag), _) => Err(format!("the tag `{tag}` has no meaning here")),
+            (Some(tag), _) => Err(format!("unknown tag `{tag}`")),
         };
         let tree = tree.unwrap_or_else(|message| {
             self.findings.error("scalar", extent, message);
@@ -335,8 +337,8 @@ impl<'s> Builder<'_, 's> {
         let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key_span));
         if let Some(first) = first {
             let line = self.findings.source.line(first);
-            let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
-            found.help(format!("it is first given in line {line}"));
+            let found = self.findings.error("duplicate_key", extent, format!("duplicate key `{text}`"));
+            found.help(format!("it is first set in line {line}"));
         }
         if let Some(open) = self.open.last_mut() {
             open.key = Some((text, extent));
@@ -355,7 +357,7 @@ impl<'s> Builder<'_, 's> {
             // An anchor keeps a copy, so it counts like an alias.
             self.alias_growth += weight;
             if self.alias_growth > MAX_ALIAS_GROWTH {
-                return Err(self.fail("alias", node.span, "the anchors of this file repeat too much".to_owned()));
+                return Err(self.fail("alias", node.span, "the anchors of this file have too many nodes".to_owned()));
             }
             self.anchors.insert(anchor, Anchor { node: node.clone(), total_size: weight, max_depth: height });
         }
@@ -416,13 +418,13 @@ fn tagged_scalar<'s>(text: Cow<'s, str>, kind: &str) -> Result<NodeValue<'s>, St
         (NodeValue::Number(_), "float") => true,
         _ => false,
     };
-    if fits { Ok(tree) } else { Err(format!("`{text}` is no `!!{kind}`")) }
+    if fits { Ok(tree) } else { Err(format!("`{text}` is not a valid `!!{kind}`")) }
 }
 
 /// Parses the number of a plain scalar, if it is one.
 fn parse_number(text: &str) -> Option<Result<Number, String>> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let too_large = || format!("`{text}` does not fit into 64 bits");
+    let too_large = || format!("`{text}` does not fit in 64 bits");
     if let Some((digits, radix)) =
         text.strip_prefix("0x").map(|digits| (digits, 16)).or_else(|| Some((text.strip_prefix("0o")?, 8)))
     {
@@ -430,7 +432,7 @@ fn parse_number(text: &str) -> Option<Result<Number, String>> {
         return spelled.then(|| u64::from_str_radix(digits, radix).map(Number::from).map_err(|_| too_large()));
     }
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return Some(Err(format!("`{text}` is no JSON number")));
+        return Some(Err(format!("`{text}` is not a valid JSON number")));
     }
     if !unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         || !unsigned.contains(|c: char| c.is_ascii_digit())

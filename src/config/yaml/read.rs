@@ -23,7 +23,7 @@ pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        fail("file::not_utf8", format!("is not UTF-8: byte {at} starts no character"))
+        fail("file::not_utf8", format!("is not valid UTF-8 at byte {at}"))
     })
 }
 

@@ -65,7 +65,8 @@ pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "store_document",
-            "Keeps a document on this machine and returns a link to it. Storing the same document again changes nothing.",
+            "Stores a document on this machine and returns a link to it. Storing the same document again has no \
+             effect.",
             rmcp::model::JsonObject::new(),
         )
         .with_title("Store a document")
@@ -78,7 +79,7 @@ pub(crate) fn tools() -> Vec<Tool> {
                 .idempotent(true)
                 .open_world(false),
         ),
-        Tool::new("fetch_document", "Gives back a document that was stored before.", rmcp::model::JsonObject::new())
+        Tool::new("fetch_document", "Returns a stored document.", rmcp::model::JsonObject::new())
             .with_title("Fetch a document")
             .with_input_schema::<FetchArguments>()
             .with_output_schema::<FetchedDocument>()
@@ -104,7 +105,7 @@ pub(crate) async fn store(
     let arguments: StoreArguments = call.arguments()?;
     let title = arguments.title.trim();
     if title.is_empty() {
-        return Err(ToolStop::Failed("`title` is empty: name the document".into()));
+        return Err(ToolStop::Failed("`title` is empty: expected a title".into()));
     }
     call.pause(arguments.delay_ms).await?;
     let document = documents.store(title, &arguments.text, arguments.format).await?;

@@ -77,8 +77,8 @@ pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "bind_documents",
-            "Has the documents bound in a volume, which takes its time: it returns at once with a link to a resource that \
-             says how far it is.",
+            "Binds the documents into a volume, which takes some time. Returns immediately, with a link to a resource \
+             that reports the progress.",
             rmcp::model::JsonObject::new(),
         )
         .with_title("Bind the documents")
@@ -93,7 +93,7 @@ pub(crate) fn tools() -> Vec<Tool> {
         ),
         Tool::new(
             "count_documents",
-            "Counts the documents, shelf by shelf; as a task for hosts that can follow one.",
+            "Counts the documents, shelf by shelf. Runs as a task if the host supports tasks.",
             rmcp::model::JsonObject::new(),
         )
         .with_title("Count the documents")
@@ -116,7 +116,7 @@ pub(crate) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> R
     effects.record("bindery", call).await?;
     let uri = jobs.start(order).await?;
     let link = Resource::new(uri.clone(), title.clone()).with_mime_type("application/json");
-    Ok(DemoToolResult::new(format!("The binder has begun with `{title}`."), &StartedJob { uri })?.with_link(link))
+    Ok(DemoToolResult::new(format!("Started binding `{title}`."), &StartedJob { uri })?.with_link(link))
 }
 
 /// Executes `count_documents` while the caller waits.

@@ -72,9 +72,9 @@ impl Document {
 pub(crate) enum DocumentError {
     #[error("the document has {bytes} bytes: at most {MAX_BYTES} are kept")]
     TooLarge { bytes: usize },
-    #[error("`{uri}` is not the address of a document: expected `{SCHEME}NAME`, as `store_document` returned it")]
+    #[error("`{uri}` is not the URI of a document: expected `{SCHEME}NAME`, as returned by `store_document`")]
     Address { uri: String },
-    #[error("there is no document `{uri}`")]
+    #[error("document `{uri}` does not exist")]
     Unknown { uri: String },
     #[error("cannot use the archive in `{}`: {source}", directory.display())]
     Directory { directory: PathBuf, source: io::Error },

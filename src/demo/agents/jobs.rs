@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_follows_from_the_time() {
+    fn progress_depends_on_the_time() {
         let at = |passed: u64, lasts: u64, fails: bool| {
             let JobProgress { status, done, .. } =
                 Job { title: "t".into(), began: 1_000, lasts, fails }.progress_at(1_000 + passed);

@@ -34,7 +34,7 @@ const SHELVES: &[Shelf] = &[
             (
                 "Journey to Portugal",
                 "José Saramago, 1981",
-                "A traveller's account of churches, villages and people, with a long stay in Lisbon.",
+                "A traveler's account of churches, villages and people, with a long stay in Lisbon.",
             ),
             (
                 "Pereira Maintains",
@@ -91,7 +91,7 @@ const SHELVES: &[Shelf] = &[
             (
                 "The Museum of Innocence",
                 "Orhan Pamuk, 2008",
-                "A love story told through objects, which stand in a museum of the same name today.",
+                "A love story through objects that a museum of the same name shows today.",
             ),
             (
                 "A Mind at Peace",

@@ -58,16 +58,14 @@ pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "research",
-            "Finds things to read about a topic in a small built-in demo library, and asks the host's language model \
-             to sum them up. Searches nothing else.",
+            "Finds books about a topic in a small built-in demo library, and asks the host's language model to \
+             summarize them. Searches nothing else.",
             rmcp::model::JsonObject::new(),
         )
-        .with_title("Find things to read")
+        .with_title("Find books")
         .with_input_schema::<ResearchArguments>()
         .with_output_schema::<ResearchResult>()
-        .with_annotations(
-            ToolAnnotations::with_title("Find things to read").read_only(true).idempotent(true).open_world(false),
-        ),
+        .with_annotations(ToolAnnotations::with_title("Find books").read_only(true).idempotent(true).open_world(false)),
     ]
 }
 
@@ -76,7 +74,7 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
     let arguments: ResearchArguments = call.arguments()?;
     let topic = arguments.topic.trim();
     if topic.is_empty() {
-        return Err(ToolStop::Failed("`topic` is empty: say what to find things to read about".into()));
+        return Err(ToolStop::Failed("`topic` is empty: expected a topic".into()));
     }
     if !(1..=5).contains(&arguments.depth) {
         return Err(ToolStop::Failed(format!("`depth` is {}: expected 1 to 5", arguments.depth)));
@@ -91,8 +89,8 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
     let listed = listed.join("\n");
     let state = format!("{:016x}", fingerprint(&[topic, &listed]));
     let prompt = SamplePrompt {
-        system: "You sum up reading lists for travellers in two or three plain sentences.".to_owned(),
-        text: format!("Sum up this reading list about {topic}:\n{listed}"),
+        system: "You summarize reading lists for travelers in two or three plain sentences.".to_owned(),
+        text: format!("Summarize this reading list about {topic}:\n{listed}"),
         max_tokens: MAX_SUMMARY_TOKENS,
         temperature: 0.3,
     };
@@ -100,11 +98,11 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
         SampleOutcome::Text(summary) => (summary, true),
         SampleOutcome::Unavailable(reason) => {
             call.log(LoggingLevel::Notice, LOGGER, format!("no summary: {reason}")).await;
-            (format!("Not summarised: {reason}."), false)
+            (format!("Not summarized: {reason}."), false)
         }
     };
     effects.record("research", call).await?;
-    call.progress(100.0, if summarised { "summed up" } else { "done, without a summary" }).await;
+    call.progress(100.0, if summarised { "summarized" } else { "done, without a summary" }).await;
 
     let text = format!("From the demo library, on {topic}:\n{listed}\n\n{summary}");
     DemoToolResult::new(text, &ResearchResult { topic: topic.to_owned(), findings, summary, summarised })

@@ -92,8 +92,8 @@ pub(crate) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
             "book_trip",
-            "Estimates a trip to a city, asks the person to confirm the price, and books it. \
-             A trip that is not confirmed is cancelled, which is a normal result. Nothing leaves this machine.",
+            "Estimates a trip to a city, asks the person to confirm the price, and books it. An unconfirmed trip is \
+             cancelled, which is a normal result. Nothing leaves this machine.",
             rmcp::model::JsonObject::new(),
         )
         .with_title("Book a trip")
@@ -144,7 +144,7 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
     let arguments: BookTripArguments = call.arguments()?;
     let city = arguments.city.trim();
     if city.is_empty() {
-        return Err(ToolStop::Failed("`city` is empty: name the city to travel to".into()));
+        return Err(ToolStop::Failed("`city` is empty: expected a city".into()));
     }
     if !(1..=30).contains(&arguments.nights) {
         return Err(ToolStop::Failed(format!("`nights` is {}: expected 1 to 30", arguments.nights)));
@@ -169,11 +169,11 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
         ElicitOutcome::Accepted(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
         ElicitOutcome::Declined => (String::new(), Some("the question was declined")),
         ElicitOutcome::Dismissed => (String::new(), Some("the question was dismissed")),
-        ElicitOutcome::Unsupported => (String::new(), Some("the host cannot ask anybody to confirm the price")),
+        ElicitOutcome::Unsupported => (String::new(), Some("the host cannot ask a person to confirm the price")),
     };
 
     call.pause(delay).await?;
-    call.progress(75.0, if reason.is_none() { "booking the trip" } else { "letting the offer go" }).await;
+    call.progress(75.0, if reason.is_none() { "booking the trip" } else { "discarding the offer" }).await;
     call.pause(delay).await?;
     let confirmation = reason.is_none().then(|| format!("TRIP-{}", offer.number[..8].to_uppercase()));
     if confirmation.is_some() {
@@ -208,7 +208,7 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
 fn form() -> ElicitationSchema {
     ElicitationSchema::builder()
         .required_bool_property("confirm", |field| field.title("Book it").description("Whether to book at this price"))
-        .string_property("notes", |field| field.title("Notes").description("What the hotel should know"))
+        .string_property("notes", |field| field.title("Notes").description("Notes for the hotel"))
         .build()
         .expect("every required property is one of the properties")
 }

@@ -6,14 +6,14 @@ use super::*;
 async fn invalid_arguments_are_explained() {
     let cases = [
         (DemoAgent::Travel, "book_trip", json!({"city": "Lisbon", "nights": 0}), "`nights` is 0: expected 1 to 30"),
-        (DemoAgent::Travel, "book_trip", json!({"city": " "}), "`city` is empty: name the city to travel to"),
+        (DemoAgent::Travel, "book_trip", json!({"city": " "}), "`city` is empty: expected a city"),
         (DemoAgent::Research, "research", json!({"topic": "x", "depth": 9}), "`depth` is 9: expected 1 to 5"),
         (
             DemoAgent::Archive,
             "fetch_document",
             json!({"uri": "archive:///../../etc/passwd"}),
-            "`archive:///../../etc/passwd` is not the address of a document: expected `archive:///NAME`, \
-             as `store_document` returned it",
+            "`archive:///../../etc/passwd` is not the URI of a document: expected `archive:///NAME`, as returned by \
+             `store_document`",
         ),
         (
             DemoAgent::Archive,
@@ -39,7 +39,7 @@ async fn unknown_tools_and_documents_are_errors() {
         assert_eq!(error.message, "the demo agent `archive` has no tool `book_trip`");
         let unknown = client.read_resource(ReadResourceRequestParams::new("archive:///none-0.md")).await;
         let Err(ServiceError::McpError(error)) = unknown else { panic!("{unknown:?}") };
-        assert_eq!(error.message, "there is no document `archive:///none-0.md`", "{way:?}");
+        assert_eq!(error.message, "document `archive:///none-0.md` does not exist", "{way:?}");
     }
 }
 
@@ -99,7 +99,7 @@ async fn silent_clients_are_accepted_and_invalid_ones_refused() {
 }
 
 #[tokio::test]
-async fn taken_ports_are_named_in_the_error() {
+async fn busy_port_is_named_in_the_error() {
     let house = TestAgent::new(DemoAgent::Research);
     let port = house.listen().await.port();
     let error = http::serve(house.server(), port).await.expect_err("taken");

@@ -18,8 +18,8 @@ async fn findings_are_summarized_by_the_model() {
         assert!(text(&result).starts_with("From the demo library, on Lisbon:\n- The Book of Disquiet"));
         assert_eq!(house.effects().len(), 1);
 
-        let heard = guest.record.lock().expect("not poisoned");
-        let [prompt] = &heard.prompts[..] else { panic!("{way:?}: {:?}", heard.prompts) };
+        let record = guest.record.lock().expect("not poisoned");
+        let [prompt] = &record.prompts[..] else { panic!("{way:?}: {:?}", record.prompts) };
         assert_eq!(prompt.max_tokens, 100);
         assert!(prompt.system_prompt.is_some());
     }
@@ -35,7 +35,7 @@ async fn missing_summary_is_explained() {
         assert_matches_output_schema(&client, "research", &result).await;
         let research = result.structured_content.expect("structured");
         assert_eq!(research["summarised"], false, "{way:?}");
-        assert_eq!(research["summary"], "Not summarised: the host offers no language model.");
+        assert_eq!(research["summary"], "Not summarized: the host has no language model.");
     }
 }
 
@@ -48,7 +48,7 @@ async fn findings_are_returned_when_the_model_fails() {
         let result =
             client.call_tool(call("research", json!({"topic": "Kyoto", "delay_ms": 0}))).await.expect("an answer");
         let research = result.structured_content.expect("structured");
-        assert_eq!(research["summary"], "Not summarised: the host's language model did not answer: the model is out.");
+        assert_eq!(research["summary"], "Not summarized: the host's language model did not answer: the model is out.");
     }
 }
 
@@ -65,7 +65,7 @@ async fn modern_calls_may_continue_without_a_summary() {
     let second = client.call_tool_once(request).await.expect("an answer");
     let CallToolResponse::Complete(result) = second else { panic!("{second:?}") };
     let research = result.structured_content.expect("structured");
-    assert_eq!(research["summary"], "Not summarised: the host sent no reply of its language model.");
+    assert_eq!(research["summary"], "Not summarized: the host did not return a reply of its language model.");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn log_messages_are_sent_to_hosts_that_ask() {
         logs.sort_by_key(Value::to_string);
         assert_eq!(
             logs,
-            ["looking up `Lisbon` in the demo library", "no summary: the host offers no language model"],
+            ["looking up `Lisbon` in the demo library", "no summary: the host has no language model"],
             "{way:?}"
         );
     }

@@ -21,10 +21,10 @@ async fn confirmed_trips_are_booked() {
         assert_eq!(text(&result), format!("Booked 2 nights in a hotel in Lisbon for {price} EUR: {confirmation}."));
         assert_eq!(house.effects(), [json!({"agent": "travel", "tool": "book_trip", "arguments": arguments})]);
 
-        let heard = guest.record.lock().expect("not poisoned");
-        let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &heard.questions[..]
+        let record = guest.record.lock().expect("not poisoned");
+        let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &record.questions[..]
         else {
-            panic!("{way:?}: {:?}", heard.questions)
+            panic!("{way:?}: {:?}", record.questions)
         };
         assert_eq!(*message, format!("Book 2 nights in a hotel in Lisbon for an estimated {price} EUR?"));
         let schema = serde_json::to_value(requested_schema).expect("a schema");
@@ -40,7 +40,7 @@ async fn unconfirmed_trips_are_canceled() {
         (accepted(json!({"confirm": false})), "the price was not confirmed"),
         (Some(ElicitResult::new(ElicitationAction::Decline)), "the question was declined"),
         (Some(ElicitResult::new(ElicitationAction::Cancel)), "the question was dismissed"),
-        (None, "the host cannot ask anybody to confirm the price"),
+        (None, "the host cannot ask a person to confirm the price"),
     ];
     for way in ALL_CONNECTIONS {
         for (answer, reason) in no.clone() {

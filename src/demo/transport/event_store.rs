@@ -131,7 +131,7 @@ impl EventStore for EventLog {
     }
 
     async fn replay_events_after(&self, last_event_id: &str) -> Result<EventStream, EventStoreError> {
-        let unknown = || EventStoreError::from(format!("there is no event `{last_event_id}`"));
+        let unknown = || EventStoreError::from(format!("event `{last_event_id}` does not exist"));
         let (position, stream_id) = last_event_id.split_once('@').ok_or_else(unknown)?;
         let position: usize = position.parse().map_err(|_| unknown())?;
         if !matches!(self.log.lock().after(stream_id, position), NextEvent::Event(_)) {

@@ -40,7 +40,7 @@ impl SpendingTotals {
         };
         match cost {
             CostKind::ToolCall => used_up(budget.tool_calls, self.tool_calls, "tool calls"),
-            CostKind::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
+            CostKind::ModelCall => used_up(budget.llm_calls, self.llm_calls, "language model requests")
                 .or_else(|| used_up(budget.tokens, self.tokens(), "tokens"))
                 .or_else(|| {
                     let limit = budget.cost_usd.filter(|limit| self.cost_usd >= MicroDollars::from_usd(*limit))?;
@@ -84,7 +84,7 @@ impl State {
         let too_small = budgets().find_map(|(payer, limit, _)| {
             let limit = limit.filter(|limit| tokens > *limit)?;
             let whose = if payer.is_some() { "task" } else { "run" };
-            Some(format!("a request may use up to {tokens} tokens, more than the {whose}'s whole budget of {limit}"))
+            Some(format!("a request can use up to {tokens} tokens, more than the {whose}'s budget of {limit}"))
         });
         if let Some(why) = too_small {
             return TokenAvailability::Exceeds(why);

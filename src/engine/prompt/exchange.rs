@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     reply::{answer_by_schema, called_tools},
-    request::{NextTurn, value_as_text},
+    request::{NextRequest, value_as_text},
 };
 use crate::{
     engine::{
@@ -71,12 +71,12 @@ impl Transition<'_> {
         }
         let calls = called_tools(reply);
         if prompt.tools.is_empty() {
-            let problem = format!("the model called {calls} instead of answering, and no tool can be called here");
-            let request = format!("You called {calls}, but no tool can be called here. Answer with text.");
+            let problem = format!("the model called {calls} instead of answering, but this prompt has no tools");
+            let request = format!("You called {calls}, but no tools are available here. Answer with text.");
             return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, problem));
         }
         if conversation.exchange >= prompt.max_turns {
-            let failure = self.turn_limit_failure(prompt, &calls);
+            let failure = self.reply_limit_failure(prompt, &calls);
             return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         if !conversation.calls.is_empty() {
@@ -110,12 +110,12 @@ impl Transition<'_> {
                 let call = conversation.calls.iter().find(|(called, _)| called == id);
                 let (text, is_error) = match call {
                     Some((_, call)) => self.run.tasks[call.index()].result_for_model(),
-                    None => (format!("there is no tool `{name}` here{}", self.run.tools_in_words(node)), true),
+                    None => (format!("unknown tool `{name}`{}", self.run.tools_in_words(node)), true),
                 };
                 Some(ChatPart::ToolResult { id: id.clone(), text, is_error })
             }
             ChatPart::UnreadableToolUse { id, name, .. } if name.is_empty() => {
-                let text = format!("the call names no tool{}", self.run.tools_in_words(node));
+                let text = format!("the call does not name a tool{}", self.run.tools_in_words(node));
                 Some(ChatPart::ToolResult { id: id.clone(), text, is_error: true })
             }
             ChatPart::UnreadableToolUse { id, name, problem } => {
@@ -142,9 +142,10 @@ impl Transition<'_> {
                     Some(value)
                 }
                 Err(problem) => {
-                    let message = format!("the model's answer breaks `output_schema`: {problem}");
-                    let request =
-                        format!("That answer cannot be used: {problem}. Answer again with JSON alone, by the schema.");
+                    let message = format!("the model's answer does not match `output_schema`: {problem}");
+                    let request = format!(
+                        "Invalid answer: {problem}. Answer again with only JSON that is valid against the schema."
+                    );
                     return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, message));
                 }
             },
@@ -152,10 +153,11 @@ impl Transition<'_> {
         if structured.is_none()
             && let Some(markup) = tool_call_markup(&text).filter(|_| !prompt.tools.is_empty())
         {
-            let message = format!("the model wrote a tool call as text (`{markup}`), which calls nothing");
+            let message = format!("the model wrote a tool call as plain text (`{markup}`), so no tool was called");
             let help = "start the endpoint with its tool-call parser (llama.cpp: `--jinja`; vLLM: \
-                        `--enable-auto-tool-choice --tool-call-parser …`), or take another model";
-            let request = format!("You wrote a tool call as text (`{markup}`), which calls nothing. Answer with text.");
+                        `--enable-auto-tool-choice --tool-call-parser …`), or use another model";
+            let request =
+                format!("You wrote a tool call as plain text (`{markup}`), so no tool was called. Answer with text.");
             let failure = Failure::new(FailureKind::ModelFailed, message).with_help(help);
             return self.repair_or_fail(node, request, failure);
         }
@@ -168,7 +170,7 @@ impl Transition<'_> {
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
         let mut content = vec![ContentBlock::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
         if let Some(reason) = unchecked {
-            content.push(ContentBlock::Text(format!("\n\n(Not checked by `output_schema`: {reason}.)")));
+            content.push(ContentBlock::Text(format!("\n\n(Not validated against `output_schema`: {reason}.)")));
         }
         let problems = if self.run.is_synthesis(node) {
             answer::check_answer(&text, &self.run.synthesis_sources(node))
@@ -209,12 +211,12 @@ impl Transition<'_> {
     }
 
     /// Returns the failure of a prompt whose model requested tools in its last exchange.
-    fn turn_limit_failure(&self, prompt: &Prompt, calls: &str) -> Failure {
+    fn reply_limit_failure(&self, prompt: &Prompt, calls: &str) -> Failure {
         let message = format!(
-            "the model called {calls} in the last of its {} replies (`max_turns`), and gave no answer",
+            "the model called {calls} in the last of its {} replies (`max_turns`) instead of answering",
             prompt.max_turns
         );
-        Failure::new(FailureKind::ModelFailed, message).with_help("a higher `max_turns` leaves room for an answer")
+        Failure::new(FailureKind::ModelFailed, message).with_help("raise `max_turns` of the task")
     }
 
     fn request_model(&mut self, node: NodeIndex, message: ChatMessage, repair: IsRepair) {
@@ -241,7 +243,7 @@ impl Transition<'_> {
             }
         };
         let (retry, repair) = (kind == PromptRequestKind::Retry, kind == PromptRequestKind::Repair);
-        let chat = self.run.next_request(node, NextTurn { number, messages: &messages, repair });
+        let chat = self.run.next_request(node, NextRequest { number, messages: &messages, repair });
         let most_tokens = chat.estimate_tokens();
         if !self.check_token_budget(node, most_tokens) {
             return;
@@ -278,7 +280,7 @@ impl Transition<'_> {
         let pause = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(asked);
         let ready_at = self.now.after(pause);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {
-            let help = format!("the next try would be in {}, after the task's `deadline`", HumanDuration(pause));
+            let help = format!("the next attempt would be in {}, after the task's `deadline`", HumanDuration(pause));
             return self.fail_task(id, failure.with_additional_help(help));
         }
         if deadline.is_none() && retry::is_too_long(asked, None) {

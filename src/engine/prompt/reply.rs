@@ -50,47 +50,48 @@ impl Run {
                 let is_early = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
                 let (at, help) = match conversation.counted.filter(is_early) {
                     Some(counted) => (
-                        format!("after {counted} tokens, of {limit} that it may have (`max_tokens`),"),
+                        format!("after {counted} of at most {limit} tokens (`max_tokens`),"),
                         format!(
-                            "the model's context, `max_output_tokens` in its section, or reasoning that is not counted \
-                             used up the rest: raise that limit, or {key}"
+                            "the context limit of the model, `max_output_tokens` in its section, or uncounted \
+                             reasoning used the rest: raise that limit, or {key}"
                         ),
                     ),
                     None => (
                         format!("at {limit} tokens (`max_tokens`)"),
                         format!(
-                            "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
+                            "raise {key}; `max_output_tokens` in the model's section and the context of the model are \
+                             limits too"
                         ),
                     ),
                 };
                 let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
-                    (true, true) => format!("the model's reasoning was cut off {at} before an answer began"),
-                    (true, false) => format!("the model's reply was cut off {at} before an answer began"),
-                    (false, _) => format!("the model's answer was cut off {at}"),
+                    (true, true) => format!("the model's reasoning was truncated {at} before an answer began"),
+                    (true, false) => format!("the model's reply was truncated {at} before an answer began"),
+                    (false, _) => format!("the model's answer was truncated {at}"),
                 };
                 failure(message.trim_end_matches(',').to_owned()).with_help(help)
             }
             ReplyStatus::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
-                .with_help("change the prompt or what it quotes, or ask another model"),
+                .with_help("change the prompt or the data in it, or use another model"),
             ReplyStatus::Refused => {
                 let said = excerpt(text).map(|said| format!(": {said}")).unwrap_or_default();
                 failure(format!("the model refused to answer{said}"))
-                    .with_help("change the prompt, or ask another model")
+                    .with_help("change the prompt, or use another model")
             }
-            ReplyStatus::Unknown(word) => failure(format!(
-                "the model's reply ended for a reason that is not known (`{word}`), so it may not be complete"
-            ))
-            .with_help("ask another model or endpoint"),
+            ReplyStatus::Unknown(word) => {
+                failure(format!("the model's reply ended for an unknown reason (`{word}`) and may be incomplete"))
+                    .with_help("use another model or endpoint")
+            }
         })
     }
 
     /// Returns the failure of a reply without text and tool calls.
     pub(super) fn empty_answer_failure(&self, node: NodeIndex) -> Failure {
         let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
-            true => "the model gave its reasoning and no answer",
-            false => "the model gave an empty answer",
+            true => "the model returned reasoning without an answer",
+            false => "the model returned an empty answer",
         };
-        Failure::new(FailureKind::ModelFailed, message).with_help("another prompt or another model may do better")
+        Failure::new(FailureKind::ModelFailed, message).with_help("change the prompt, or use another model")
     }
 }
 
@@ -138,7 +139,7 @@ pub(super) fn answer_by_schema(
     }
     let schema = match compiled {
         Ok(schema) => schema,
-        Err(SchemaCheckError::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
+        Err(SchemaCheckError::InvalidSchema(reason)) => return Err(format!("the schema is invalid ({reason})")),
         Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked.clone()))),
     };
     let outcomes: Vec<_> = candidates.iter().map(|value| schema_violations(schema, value)).collect();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The parameters of the next exchange of a prompt.
-pub(super) struct NextTurn<'m> {
+pub(super) struct NextRequest<'m> {
     pub(super) number: u32,
     /// The messages to add to the conversation.
     pub(super) messages: &'m [Arc<ChatMessage>],
@@ -25,11 +25,11 @@ impl Run {
     /// Builds the request of the current exchange: all messages, and the tools that the prompt allows.
     pub(crate) fn current_request(&self, node: NodeIndex) -> ChatRequest {
         let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
-        self.next_request(node, NextTurn { number: turn, messages: &[], repair: false })
+        self.next_request(node, NextRequest { number: turn, messages: &[], repair: false })
     }
 
     /// Builds the request of the next exchange. It is built once per exchange, since a conversation can be long.
-    pub(super) fn next_request(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
+    pub(super) fn next_request(&self, node: NodeIndex, turn: NextRequest<'_>) -> ChatRequest {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.as_deref();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
@@ -43,11 +43,9 @@ impl Run {
         // Endpoints that receive both tools and a schema ignore the tools. The schema is sent in exchanges without
         // tools only.
         let free = !tools.is_empty() && !last;
-        let instruction = prompt
-            .output_schema
-            .as_ref()
-            .filter(|_| free)
-            .map(|schema| format!("Your final answer must be JSON alone, valid by this JSON Schema: {schema}"));
+        let instruction = prompt.output_schema.as_ref().filter(|_| free).map(|schema| {
+            format!("Your final answer must be only JSON that is valid against this JSON Schema: {schema}")
+        });
         let output = prompt.output_schema.clone().filter(|_| !free);
         let said = conversation.map_or(&[][..], |conversation| conversation.messages.as_slice());
         let mut messages: Vec<Arc<ChatMessage>> = said.iter().chain(turn.messages).map(Arc::clone).collect();
@@ -79,7 +77,7 @@ impl Run {
             self.allowed_tools(prompt).iter().map(|(.., tool)| format!("`{}`", tool.name)).collect();
         match names.is_empty() {
             true => String::new(),
-            false => format!("; the tools are {}", names.join(", ")),
+            false => format!("; the available tools are {}", names.join(", ")),
         }
     }
 

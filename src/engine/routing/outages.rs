@@ -57,7 +57,7 @@ impl Transition<'_> {
         }
         if last.kind == FailureKind::Interrupted {
             // The task could be repeated, so the missing agent is the main failure.
-            let message = format!("{}; before that, {last}", refusal.message);
+            let message = format!("{}; before that: {last}", refusal.message);
             return self.fail_task(self.run.graph[node].id.clone(), Failure { message, ..refusal });
         }
         let message = format!("{last}; {refusal}");

@@ -62,7 +62,7 @@ pub enum FoldError {
     #[error("the plan of the run is not valid: {0}")]
     Plan(#[from] GraphError),
     /// An event refers to a name that the run does not have.
-    #[error("event {seq} names `{name}`, which the run does not have")]
+    #[error("event {seq} refers to `{name}`, which is unknown to the run")]
     Unknown {
         /// The sequence number of the event.
         seq: u64,

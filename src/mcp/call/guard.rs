@@ -173,12 +173,11 @@ impl CallGuard {
             CallStop::ConnectionLost => return None,
             CallStop::TimedOut(TimeoutKind::Idle(limit)) => {
                 let message = format!("`{tool}` of agent `{agent}` was silent for {limit:?}; {seen}");
-                Failure::new(FailureKind::IdleTimeout, message)
-                    .with_help("raise the task's `timeout` if it needs longer")
+                Failure::new(FailureKind::IdleTimeout, message).with_help("raise the task's `timeout`")
             }
             CallStop::TimedOut(TimeoutKind::Total(limit)) => {
                 let message = format!("`{tool}` of agent `{agent}` took longer than {limit:?}; {seen}");
-                let help = "raise the task's `deadline` if it needs longer";
+                let help = "raise the task's `deadline`";
                 Failure::new(FailureKind::DeadlineExceeded, message).with_help(help)
             }
         })

@@ -49,7 +49,7 @@ impl ActiveCall<'_> {
                 CallResponse::RpcError(error) if error.code.0 == URL_ELICITATION_REQUIRED => {
                     if visited {
                         let failure = failure::from_rpc(&self.request.agent, &error);
-                        return Err(failure.with_help("finish what the page asks for, then run the task again"));
+                        return Err(failure.with_help("complete the page, then rerun the task"));
                     }
                     Box::pin(self.visit_urls(&error)).await?;
                     visited = true;
@@ -58,7 +58,7 @@ impl ActiveCall<'_> {
                 response => return Ok(response),
             }
         }
-        let message = format!("agent `{}` asked for input {MAX_ROUNDS} times without an end", self.request.agent);
+        let message = format!("agent `{}` requested input {MAX_ROUNDS} times, the maximum", self.request.agent);
         Err(Failure::new(FailureKind::InvalidResult, message))
     }
 
@@ -124,7 +124,7 @@ impl ActiveCall<'_> {
                 Ok(Answer::Accept { .. }) => {}
                 Ok(Answer::Decline | Answer::Cancel) => {
                     let agent = &self.request.agent;
-                    let message = format!("nobody visited the page that agent `{agent}` needs: {}", error.message);
+                    let message = format!("the page that agent `{agent}` requires was not visited: {}", error.message);
                     return Err(Failure::new(FailureKind::Denied, message));
                 }
                 Err(stop) => return Err(self.stop_failure(stop).await),
@@ -141,5 +141,5 @@ pub(crate) fn missing_input_failure(agent: &AgentId, key: &str, error: &ErrorDat
         USER_REJECTED => (FailureKind::Denied, "was not allowed"),
         _ => (FailureKind::ServerError, "failed"),
     };
-    Failure::new(kind, format!("agent `{agent}` asked for `{key}`, which {fate}: {said}"))
+    Failure::new(kind, format!("agent `{agent}` requested `{key}`, which {fate}: {said}"))
 }

@@ -52,7 +52,7 @@ impl PollBackoff {
     /// Returns `failure` with the reason why the last poll had no response.
     pub(crate) fn explain_failure(&self, mut failure: Failure) -> Failure {
         if let Some(PollFailure { latest, .. }) = &self.failure {
-            failure.message = format!("{}; it could not be asked any more: {latest}", failure.message);
+            failure.message = format!("{}; polling then failed: {latest}", failure.message);
         }
         failure
     }

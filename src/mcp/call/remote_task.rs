@@ -205,7 +205,7 @@ impl TaskWatcher<'_, '_> {
         let state = self.request("tasks/get", json!({"taskId": self.task.id})).await?;
         let state = RemoteTaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
             let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
-            let message = format!("agent `{agent}` says of the task of `{tool}` something that is no state: {what}");
+            let message = format!("agent `{agent}` sent an invalid status of the task of `{tool}`: {what}");
             PollError::Final(WatchEnd::Abandoned(Failure::new(FailureKind::InvalidResult, message)))
         })?;
         self.backoff.reset();
@@ -285,7 +285,7 @@ impl TaskWatcher<'_, '_> {
     fn server_failure(&self, fate: &str, message: Option<String>) -> Failure {
         let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
         let said = message.map(|said| format!(": {}", failure::agent_message(&said))).unwrap_or_default();
-        Failure::new(FailureKind::ServerError, format!("the task of `{tool}` at agent `{agent}` {fate}{said}"))
+        Failure::new(FailureKind::ServerError, format!("the task of `{tool}` of agent `{agent}` {fate}{said}"))
     }
 }
 
@@ -350,8 +350,8 @@ fn poll_interval(milliseconds: Option<u64>) -> Duration {
 
 fn lost_task_failure(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
     let kept = match ttl_ms {
-        Some(ttl) => format!("it keeps tasks for {:?}, or was it restarted?", Duration::from_millis(ttl)),
-        None => "was it restarted?".to_owned(),
+        Some(ttl) => format!("it keeps tasks for {:?}, or it was restarted", Duration::from_millis(ttl)),
+        None => "it may have been restarted".to_owned(),
     };
     let message = format!("agent `{agent}` no longer has the task of `{tool}` ({kept})");
     Failure::new(FailureKind::ConnectionLost, message)

@@ -69,8 +69,8 @@ impl ActiveCall<'_> {
         let link = output.content.iter().filter_map(ContentBlock::as_non_text).find(is_link);
         let Some((link, uri)) = link.and_then(|link| Some((link, link.get("uri")?.as_str()?))) else {
             let (agent, tool) = (&self.request.agent, &self.request.tool);
-            let message = format!("the result of `{tool}` of agent `{agent}` links to no resource to wait for");
-            return Err(Failure::new(FailureKind::InvalidResult, message).with_help("leave out the task's `await`"));
+            let message = format!("the result of `{tool}` of agent `{agent}` has no link to a resource to wait for");
+            return Err(Failure::new(FailureKind::InvalidResult, message).with_help("remove the task's `await`"));
         };
         let note = ResourceCheckpoint { uri: uri.to_owned(), link: link.clone() };
         self.checkpoint(CallCheckpoint::Resource(note.clone())).await?;
@@ -120,7 +120,8 @@ impl ActiveCall<'_> {
                 Err(CallError::Stopped(failure)) => return Err(failure),
                 Err(CallError::Rpc(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
                     let (agent, uri) = (&self.request.agent, &checkpoint.uri);
-                    let message = format!("agent `{agent}` links to the resource `{uri}`, but has none to read");
+                    let message =
+                        format!("agent `{agent}` links to the resource `{uri}`, but does not support resources");
                     return Err(Failure::new(FailureKind::InvalidResult, message));
                 }
                 Err(CallError::Rpc(error)) if error.code == UNREADABLE => {
@@ -173,7 +174,7 @@ impl ActiveCall<'_> {
         match self.wait(asking).await {
             Ok(Ok(Ok(news))) => Ok(news),
             Ok(Ok(Err(error))) => {
-                tracing::debug!(agent = %self.request.agent, %error, "an agent did not take a subscription");
+                tracing::debug!(agent = %self.request.agent, %error, "an agent rejected a subscription");
                 Ok(ChangeSource::None)
             }
             Ok(Err(_)) => Ok(ChangeSource::None),
@@ -205,7 +206,7 @@ impl ActiveCall<'_> {
         let ended = awaits.failed.as_ref().map(holds);
         if matches!(ended, Some(Ok(true))) {
             let said = failure::agent_message(&contents.text);
-            let message = format!("the resource `{uri}` of agent `{agent}` says that it failed: {said}");
+            let message = format!("the resource `{uri}` of agent `{agent}` reports a failure: {said}");
             return Err(Failure::new(FailureKind::ToolError, message));
         }
         let finished = holds(&awaits.resource);

@@ -224,10 +224,11 @@ impl ActiveCall<'_> {
 /// Adds the text of an invalid result to its failure: it may be all that a person needs.
 fn with_result_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
     let help = format!(
-        "the server has to correct the tool's `outputSchema`, or what the tool returns; `check_results = \"warn\"` in \
-         `[agents.{agent}]` takes such results as they are"
+        "the server must fix the tool's `outputSchema` or its result; `check_results = \"warn\"` in \
+         `[agents.{agent}]` accepts such results unchanged"
     );
     let text = failure::agent_message(&output.text());
-    let message = if text.is_empty() { failure.message } else { format!("{}; its text: {text}", failure.message) };
+    let message =
+        if text.is_empty() { failure.message } else { format!("{}; text of the result: {text}", failure.message) };
     Failure { message, ..failure }.with_additional_help(help)
 }

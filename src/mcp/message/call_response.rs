@@ -163,7 +163,7 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
                 Value::Null if request_state(&result).is_some() => {
                     CallResponse::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
                 }
-                _ => CallResponse::Unrecognized("it asks for input, but not for what".to_owned()),
+                _ => CallResponse::Unrecognized("it requests input without `inputRequests`".to_owned()),
             };
         }
         Some("task") => return read_task(&result, TaskProtocol::Extension),
@@ -245,15 +245,15 @@ pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -
             let text = output.text();
             let said = match (text.trim(), &output.structured) {
                 ("", Some(structured)) => failure::agent_message(&structured.to_string()),
-                ("", None) => format!("`{tool}` of agent `{agent}` failed and did not say why"),
+                ("", None) => format!("`{tool}` of agent `{agent}` failed without a message"),
                 (text, _) => failure::agent_message(text),
             };
             Err(Failure::new(FailureKind::ToolError, said))
         }
         CallResponse::RpcError(error) => Err(failure::from_rpc(agent, &error)),
-        CallResponse::InputRequired(_) => invalid("asked for input once more"),
+        CallResponse::InputRequired(_) => invalid("requested input once more"),
         CallResponse::Task(_) => invalid("answered with another task instead of its result"),
-        CallResponse::Unrecognized(what) => invalid(&format!("sent a result that cannot be read: {what}")),
+        CallResponse::Unrecognized(what) => invalid(&format!("sent an invalid result: {what}")),
     }
 }
 

@@ -198,7 +198,7 @@ impl RawMessage<'_> {
             }
             (None, None) => match requests.single_open() {
                 Some(id) => self.into_response(RequestId::Number(id), requests),
-                None => Err("it does not say which request it answers".to_owned()),
+                None => Err("it has no `id` of a request".to_owned()),
             },
         }
     }
@@ -261,7 +261,8 @@ impl RawMessage<'_> {
                 message["params"] = params;
             }
             let read = serde_json::from_value::<ServerJsonRpcMessage>(message);
-            read.map(|message| Incoming::Message(Box::new(message))).map_err(|_| format!("`{method}` cannot be read"))
+            read.map(|message| Incoming::Message(Box::new(message)))
+                .map_err(|_| format!("the parameters of `{method}` are invalid"))
         };
         match (method, &id) {
             ("notifications/progress", None) => match params.as_ref().and_then(read_progress) {
@@ -313,7 +314,7 @@ fn service_result(result: &str, expected: ExpectedResult) -> Result<ServerResult
         ExpectedResult::Initialize => server_info::read_initialize_result(result).map(ServerResult::InitializeResult),
         ExpectedResult::Discover => server_info::read_discover_result(result).map(ServerResult::DiscoverResult),
         ExpectedResult::Call | ExpectedResult::Text | ExpectedResult::Other => {
-            serde_json::from_value(result).map_err(|_| "its result is of an unknown form".to_owned())
+            serde_json::from_value(result).map_err(|_| "its result has an unknown format".to_owned())
         }
     }
 }

@@ -19,12 +19,13 @@ pub(crate) fn agent_message(text: &str) -> String {
 pub(crate) fn message_too_large(agent: &AgentId) -> Failure {
     let limit = MAX_MESSAGE_BYTES / (1024 * 1024);
     let message = format!("agent `{agent}` sent a message of more than {limit} MiB");
-    Failure::new(FailureKind::ResultTooLarge, message).with_help("let the tool return a resource link, or less at once")
+    Failure::new(FailureKind::ResultTooLarge, message)
+        .with_help("let the tool return a resource link or smaller results")
 }
 
 /// Returns the failure for an unreadable response. The `reason` includes an excerpt.
 pub(crate) fn unreadable_response(agent: &AgentId, reason: &str) -> Failure {
-    let message = format!("agent `{agent}` sent an answer that cannot be read: {}", agent_message(reason));
+    let message = format!("agent `{agent}` sent an invalid response: {}", agent_message(reason));
     Failure::new(FailureKind::InvalidResult, message)
 }
 

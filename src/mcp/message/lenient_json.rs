@@ -238,7 +238,7 @@ impl<'a> JsonScanner<'a> {
 pub(crate) fn describe_unreadable(why: impl std::fmt::Display, text: &str) -> String {
     let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
     truncate_bytes(&mut shown, MAX_EXCERPT_BYTES);
-    if shown.is_empty() { why.to_string() } else { format!("{why}; it begins with `{shown}`") }
+    if shown.is_empty() { why.to_string() } else { format!("{why}; it starts with `{shown}`") }
 }
 
 /// Describes why a text is not valid JSON.

@@ -49,7 +49,7 @@ pub(crate) fn read_discover_result(result: Value) -> Result<DiscoverResult, Stri
         _ => Vec::new(),
     };
     if versions.is_empty() {
-        return Err("the result of `server/discover` names no version in `supportedVersions`".to_owned());
+        return Err("the result of `server/discover` has no version in `supportedVersions`".to_owned());
     }
     let ttl = result.get("ttlMs").and_then(Value::as_f64).filter(|ttl| *ttl >= 0.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; `as` saturates")]

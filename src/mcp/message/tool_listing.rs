@@ -98,8 +98,8 @@ impl ToolListing {
         }
         if let Some(limit) = &self.reached_limit {
             let others = match self.tools_beyond_limit {
-                0 => "pages after that are not read".to_owned(),
-                beyond => format!("{beyond} more tools, and pages after them, are left out"),
+                0 => "the pages after that are not read".to_owned(),
+                beyond => format!("{beyond} more tools and the pages after them are ignored"),
             };
             warnings.push(format!("the list of tools is longer than {limit}: {others}"));
         }
@@ -153,24 +153,24 @@ impl ToolListing {
         let nth = self.names.len() + 1;
         let Ok(RawMembers(members)) = serde_json::from_str(tool) else {
             return self.warn(format!(
-                "tool {nth} is left out: {}",
+                "tool {nth} is ignored: {}",
                 lenient_json::describe_unreadable("it is not an object", tool)
             ));
         };
         let members: HashMap<&str, &str> = members.iter().map(|(key, value)| (&**key, value.get())).collect();
         let name = match members.get("name").and_then(|name| lenient_json::parse_value(name).ok()) {
             Some(Value::String(name)) if is_valid_name(&name) => name,
-            None | Some(Value::Null) => return self.warn(format!("tool {nth} is left out: it has no `name`")),
+            None | Some(Value::Null) => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
             Some(name) => {
                 let shown = lenient_json::describe_unreadable("its `name` is not usable", &name.to_string());
-                return self.warn(format!("tool {nth} is left out: {shown}"));
+                return self.warn(format!("tool {nth} is ignored: {shown}"));
             }
         };
         if !allows(&name) {
             return;
         }
         if !self.names.insert(name.clone()) {
-            return self.warn(format!("tool `{name}` is listed more than once; the first counts"));
+            return self.warn(format!("tool `{name}` is listed more than once; the first one is used"));
         }
         if self.tools.len() >= MAX_TOOLS {
             self.tools_beyond_limit += 1;
@@ -245,7 +245,7 @@ impl ToolListing {
     }
 
     fn reject_tool(&mut self, name: String, reason: String) {
-        self.warn(format!("tool `{name}` is left out: {reason}"));
+        self.warn(format!("tool `{name}` is ignored: {reason}"));
         if self.unusable.len() < MAX_UNUSABLE_TOOLS {
             self.unusable.insert(name, reason);
         }
@@ -408,9 +408,9 @@ pub(crate) mod tests {
         let warnings = listing.warnings().join("\n");
         assert_eq!(listing.warnings().len(), 12, "{warnings}");
         for said in [
-            "tool 2 is left out: it is not an object",
+            "tool 2 is ignored: it is not an object",
             "`good` is listed more than once",
-            "`text` is left out",
+            "`text` is ignored",
             "`deep`: its `inputSchema` is nested deeper than 128 levels",
             "`out`: its `outputSchema` is not an object",
         ] {
@@ -467,7 +467,7 @@ pub(crate) mod tests {
         let many: Vec<_> = (0..MAX_TOOLS + 3).map(tool).collect();
         let listing = listed(&[json!({"tools": many})]);
         assert_eq!((listing.tools.len(), listing.has_room()), (MAX_TOOLS, false));
-        let warning = "the list of tools is longer than 10000 tools: 3 more tools, and pages after them, are left out";
+        let warning = "the list of tools is longer than 10000 tools: 3 more tools and the pages after them are ignored";
         assert_eq!(listing.warnings(), [warning]);
 
         let huge = json!({"name": "huge", "inputSchema": {"description": "x".repeat(MAX_TOOL_BYTES)}});
@@ -511,7 +511,10 @@ pub(crate) mod tests {
         assert_eq!(cursors.next(), Some(Some("0".to_owned())));
         assert_eq!(cursors.count(), MAX_PAGES - 1);
         assert!(!listing.has_room());
-        assert_eq!(listing.warnings(), ["the list of tools is longer than 1000 pages: pages after that are not read"]);
+        assert_eq!(
+            listing.warnings(),
+            ["the list of tools is longer than 1000 pages: the pages after that are not read"]
+        );
     }
 
     #[test]

@@ -183,11 +183,8 @@ impl Child {
             None => format!("`{}` is still running", self.command),
         };
         let tail = self.log.tail(&self.stderr_closed).await;
-        let words = if tail.is_empty() {
-            "it wrote nothing to standard error".to_owned()
-        } else {
-            format!("its last words: {}", tail.join(" | "))
-        };
+        let words =
+            if tail.is_empty() { "stderr is empty".to_owned() } else { format!("stderr: {}", tail.join(" | ")) };
         format!("{fate}; {words}; log: `{}`", self.log.path().display())
     }
 }

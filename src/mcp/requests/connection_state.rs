@@ -278,7 +278,7 @@ impl ConnectionState {
         if *count <= elicitation::MAX_QUESTIONS {
             return Ok(());
         }
-        let message = format!("too many questions: this host asks at most {} in a call", elicitation::MAX_QUESTIONS);
+        let message = format!("too many questions: at most {} per call are allowed", elicitation::MAX_QUESTIONS);
         Err(ErrorData::invalid_request(message, None))
     }
 
@@ -315,7 +315,7 @@ impl ConnectionState {
             let origin = asker.origin.clone();
             let origin = Origin { key: origin.key.map(|key| format!("consent/{key}")), ..origin };
             if !matches!(self.ask_person(asker, origin, question).await, Answer::Accept { .. }) {
-                return Err(ErrorData::new(USER_REJECTED, "nobody allowed the request to the language model", None));
+                return Err(ErrorData::new(USER_REJECTED, "the request to the language model was not approved", None));
             }
         }
         let _waiting = asker.begin_wait(AnswerSource::Host);
@@ -325,7 +325,8 @@ impl ConnectionState {
                 charge.settle(&result);
                 result.map_err(sampling::reply_error)
             }
-            () = self.wait_until_moot(asker) => Err(ErrorData::internal_error("nobody waits for the reply any more", None)),
+            () = self.wait_until_moot(asker) => Err(ErrorData::internal_error("the call that requested the reply has \
+                                                                               ended", None)),
         }
     }
 
@@ -437,13 +438,13 @@ impl RequestScope {
 fn consent_message(chat: &ChatRequest) -> String {
     let parts = chat.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
         ChatPart::Text { text } => text.as_str(),
-        ChatPart::Image { .. } => "(a picture)",
+        ChatPart::Image { .. } => "(an image)",
         ChatPart::Audio { .. } => "(sound)",
-        ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => "(a request for a tool)",
+        ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => "(a tool call)",
         ChatPart::Reasoning { .. } => "(thoughts)",
         ChatPart::ToolResult { text, .. } => text,
     });
     let mut prompt = chat.system.iter().map(String::as_str).chain(parts).collect::<Vec<_>>().join("\n");
     truncate_bytes(&mut prompt, MAX_CONSENT_PROMPT_BYTES);
-    format!("may it ask the language model, for up to {} tokens? Its prompt:\n{prompt}", chat.max_tokens)
+    format!("allow a request to the language model for up to {} tokens? Prompt:\n{prompt}", chat.max_tokens)
 }

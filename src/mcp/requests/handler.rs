@@ -57,7 +57,7 @@ impl AgentRequestHandler {
         let candidates = candidates.unwrap_or_else(|| self.state.calls.candidates(None));
         let modern = context.peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize());
         if modern && candidates.calls.is_empty() {
-            let message = format!("since 2026-07-28, `{method}` is answered only while a call is under way");
+            let message = format!("since 2026-07-28, `{method}` is answered only during a call");
             return Err(ErrorData::invalid_params(message, None));
         }
         let asker = self.state.request_scope(candidates, &context.id, context.ct);

@@ -30,14 +30,14 @@ fn parse(params: &Value, declared: SamplingSupport) -> Result<ChatRequest, Strin
     // Without tools, `toolChoice` has no meaning.
     let tool_choice = if tools.is_empty() { None } else { tool_choice(params)? };
     if declared != SamplingSupport::WithTools && !tools.is_empty() {
-        return Err("`tools` are not supported: no language model of this host takes any".to_owned());
+        return Err("`tools` are not supported: no language model of this host supports tools".to_owned());
     }
     let messages = params.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
-    let messages = messages.ok_or("`messages` must be a list that is not empty")?;
+    let messages = messages.ok_or("`messages` must be a non-empty list")?;
     let messages = messages.iter().map(read_message).collect::<Result<Vec<_>, _>>()?;
     check_tool_results(&messages)?;
     let max_tokens = params.get("maxTokens").and_then(Value::as_f64).filter(|n| *n >= 1.0 && n.fract() == 0.0);
-    let max_tokens = max_tokens.ok_or("`maxTokens` must be a positive whole number")?;
+    let max_tokens = max_tokens.ok_or("`maxTokens` must be a positive integer")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; `as` saturates")]
     let max_tokens = max_tokens as u32;
     let stop =
@@ -88,7 +88,7 @@ pub(crate) fn ignored_hints(params: &Value, chat: &ChatRequest) -> Vec<String> {
         ignore("stopSequences", "it is not a list");
     }
     if given(params, "toolChoice").is_some() && chat.tools.is_empty() {
-        ignore("toolChoice", "there are no `tools` to choose from");
+        ignore("toolChoice", "the request has no `tools`");
     }
     if let Some(preferences) = given(params, "modelPreferences") {
         if !preferences.is_object() && preferences != Value::Array(Vec::new()) {
@@ -215,7 +215,7 @@ fn check_tool_results(messages: &[ChatMessage]) -> Result<(), String> {
     for message in messages {
         let results = message.parts.iter().filter(|part| matches!(part, ChatPart::ToolResult { .. })).count();
         if results > 0 && results < message.parts.len() {
-            return Err("a message with a `tool_result` must hold nothing else".to_owned());
+            return Err("a message with a `tool_result` must have no other content".to_owned());
         }
         if results == 0 && !open.is_empty() {
             return Err(format!("the `tool_use` `{}` must be followed by its `tool_result`", open.join("`, `")));
@@ -252,11 +252,11 @@ pub(crate) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
         _ => None,
     });
     if unreadable.is_some_and(|(name, _)| name.is_empty()) {
-        let message = format!("model `{}` asked for a tool without naming it", reply.model);
+        let message = format!("model `{}` called a tool without a name", reply.model);
         return Err(ErrorData::internal_error(message, None));
     }
     if let Some((name, problem)) = unreadable {
-        let message = format!("model `{}` asked for tool `{name}` with arguments that {problem}", reply.model);
+        let message = format!("model `{}` called tool `{name}` with arguments that {problem}", reply.model);
         return Err(ErrorData::internal_error(message, None));
     }
     let blocks = reply.parts.into_iter().filter_map(|part| match part {

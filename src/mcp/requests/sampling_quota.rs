@@ -57,13 +57,13 @@ impl SamplingQuota {
         let tokens = chat.estimate_tokens();
         let mut spent = self.usage.lock();
         if let Some(cap) = self.policy.max_requests.filter(|cap| spent.requests >= *cap) {
-            let message = format!("no further request in this run: `sampling.max_requests` is {cap}");
+            let message = format!("the request quota of this run is exhausted: `sampling.max_requests` is {cap}");
             return Err(ErrorData::new(USER_REJECTED, message, None));
         }
         if let Some(cap) = self.policy.max_tokens.filter(|cap| spent.tokens.saturating_add(tokens) > *cap) {
             let used = spent.tokens;
             let message = format!(
-                "the request may use {tokens} tokens, but `sampling.max_tokens` is {cap}, of which {used} are spent or \
+                "the request can use {tokens} tokens, but `sampling.max_tokens` is {cap}, and {used} are spent or \
                  reserved in this run"
             );
             return Err(ErrorData::new(USER_REJECTED, message, None));
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(refused.code, USER_REJECTED);
         assert_eq!(
             refused.message,
-            "the request may use 100 tokens, but `sampling.max_tokens` is 250, of which 200 are spent or reserved in \
+            "the request can use 100 tokens, but `sampling.max_tokens` is 250, and 200 are spent or reserved in \
              this run"
         );
         first.settle(&reply(Some(Usage { input_tokens: 3, output_tokens: 5 })));
@@ -165,6 +165,6 @@ mod tests {
             sent(allowance.reserve(&chat(u32::MAX)).unwrap()).settle(&reply(None));
         }
         let refused = allowance.reserve(&chat(1)).unwrap_err();
-        assert_eq!(refused.message, "no further request in this run: `sampling.max_requests` is 2");
+        assert_eq!(refused.message, "the request quota of this run is exhausted: `sampling.max_requests` is 2");
     }
 }

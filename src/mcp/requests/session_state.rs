@@ -127,7 +127,7 @@ impl Session {
     async fn save(&self, checkpoint: &SessionCheckpoint) {
         match serde_json::to_value(checkpoint) {
             Ok(note) => self.host.checkpoint(CheckpointKey::Session(self.agent.clone()), note).await,
-            Err(error) => tracing::warn!(agent = %self.agent, %error, "the note of a session cannot be written"),
+            Err(error) => tracing::warn!(agent = %self.agent, %error, "the checkpoint of a session cannot be written"),
         }
     }
 

@@ -159,7 +159,8 @@ impl AgentConnections {
                 Ok(connection) => return Ok((connection, Some(turn))),
                 Err(failure) if turn.process > 0 && !self.pool.closed.is_cancelled() => {
                     let agent = &self.spec.id;
-                    tracing::warn!(%agent, %failure, "a further process of the agent did not start; the run does without");
+                    tracing::warn!(%agent, %failure, "another process of the agent did not start; the run continues \
+                                                      without it");
                     turn.disable_process();
                 }
                 Err(failure) => return Err(failure),

@@ -117,11 +117,12 @@ impl Catalog {
         match schemas.input.check(&tool.input_schema, arguments).await {
             CheckOutcome::Valid => Ok(None),
             CheckOutcome::Unchecked(reason) => {
-                Ok(reason.map(|reason| format!("the arguments for `{name}` are not checked: {reason}")))
+                Ok(reason.map(|reason| format!("the arguments of `{name}` are not checked: {reason}")))
             }
             CheckOutcome::Invalid(violations) => {
-                let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
-                Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
+                let message =
+                    format!("the arguments of `{name}` of agent `{agent}` do not match its schema: {violations}");
+                Err(Failure::new(FailureKind::InvalidArguments, message).with_help("fix the task's `with`"))
             }
         }
     }
@@ -153,7 +154,7 @@ impl Catalog {
             CheckOutcome::Unchecked(reason) => {
                 Ok(reason.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
             }
-            CheckOutcome::Invalid(violations) => invalid(format!("breaks its output schema: {violations}")),
+            CheckOutcome::Invalid(violations) => invalid(format!("does not match its output schema: {violations}")),
         }
     }
 
@@ -162,13 +163,13 @@ impl Catalog {
         let agent = &spec.id;
         if !spec.is_tool_allowed(tool) {
             let message = format!("tool `{tool}` of agent `{agent}` is not enabled");
-            let help = format!("see `enabled_tools` and `disabled_tools` of `[agents.{agent}]`");
+            let help = format!("see `enabled_tools` and `disabled_tools` in `[agents.{agent}]`");
             return Failure::new(FailureKind::UnknownTool, message).with_help(help);
         }
         if let Some(reason) = self.info.left_out.get(tool) {
-            let message = format!("tool `{tool}` of agent `{agent}` is listed but cannot be used: {reason}");
+            let message = format!("tool `{tool}` of agent `{agent}` is not usable: {reason}");
             return Failure::new(FailureKind::UnknownTool, message)
-                .with_help("the server has to correct its `tools/list`");
+                .with_help("the `tools/list` result of the server is wrong");
         }
         let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
         let names = self.info.tools.iter().map(|tool| tool.name.as_str());
@@ -254,7 +255,7 @@ mod tests {
         let tool = catalog.info.tool("t").unwrap();
         let agent = AgentId::from("a");
         let warning = catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await.unwrap().unwrap();
-        assert!(warning.starts_with("the arguments for `t` are not checked: invalid JSON Schema: "), "{warning}");
+        assert!(warning.starts_with("the arguments of `t` are not checked: invalid JSON Schema: "), "{warning}");
         assert_eq!(catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await, Ok(None));
     }
 
@@ -281,6 +282,6 @@ mod tests {
         let help = |name| catalog.unknown_tool(&spec(), name).help.unwrap();
         assert_eq!(help("serach"), "did you mean `search`?");
         assert_eq!(help("zzz"), "it has `search`, `fetch`");
-        assert_eq!(help("drop"), "see `enabled_tools` and `disabled_tools` of `[agents.a]`");
+        assert_eq!(help("drop"), "see `enabled_tools` and `disabled_tools` in `[agents.a]`");
     }
 }

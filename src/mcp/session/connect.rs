@@ -70,11 +70,11 @@ pub(crate) fn start_child(
         let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
         let help = match error.kind() {
             std::io::ErrorKind::NotFound => match split_command(&process.command) {
-                Some(keys) => format!("`command` is the program alone; write {keys}"),
-                None => "is it installed and in `PATH`, and is `cwd` right?".to_owned(),
+                Some(keys) => format!("`command` is only the program; write {keys}"),
+                None => "check that it is installed and in `PATH`, and that `cwd` is right".to_owned(),
             },
-            std::io::ErrorKind::PermissionDenied => "is it executable?".to_owned(),
-            _ => "does it start by hand?".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "check that it is executable".to_owned(),
+            _ => "check that it starts in a shell".to_owned(),
         };
         Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
     })?;
@@ -113,7 +113,7 @@ pub(crate) async fn connect_stdio<'a>(
             Some(_) | None => return Err(failure),
         }
         next = opening();
-        tracing::debug!(agent = %next.spec.id, %failure, handshake = ?handshakes.current(), "the agent is started again");
+        tracing::debug!(agent = %next.spec.id, %failure, handshake = ?handshakes.current(), "the agent is restarted");
     }
 }
 
@@ -170,7 +170,8 @@ fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
     let limit = HumanDuration(spec.startup_timeout);
     let message = format!("agent `{}` {what} within {limit}", spec.id);
     let help = format!(
-        "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that installs something can take minutes",
+        "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that downloads packages can take \
+         minutes",
         spec.id
     );
     Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
@@ -332,7 +333,7 @@ where
         tokio::spawn(async move {
             let level = peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info));
             if let Ok(Err(error)) = tokio::time::timeout(SET_LEVEL_TIMEOUT, level).await {
-                tracing::debug!(%error, "an agent did not take the log level");
+                tracing::debug!(%error, "an agent rejected the log level");
             }
         });
     }

@@ -113,10 +113,9 @@ pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) ->
         }
         ClientInitializeError::LegacyFallbackFailed { fallback, .. } => from_handshake(spec, fallback),
         ClientInitializeError::ConnectionClosed(_) => None,
-        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => Some(unavailable(format!(
-            "sent an answer to the handshake that cannot be read: {}",
-            agent_message(&error.message)
-        ))),
+        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => {
+            Some(unavailable(format!("sent an invalid response to the handshake: {}", agent_message(&error.message))))
+        }
         ClientInitializeError::JsonRpcError(error) => {
             let said = agent_message(&error.message);
             let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
@@ -124,15 +123,16 @@ pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) ->
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let versions: Vec<_> = server_supported.iter().map(|version| version.as_str()).collect();
-            let failure = unavailable(format!("speaks no protocol version of this host, only {}", versions.join(", ")));
+            let failure =
+                unavailable(format!("supports no protocol version of this host, only {}", versions.join(", ")));
             Some(with_era_help(spec, failure))
         }
         ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
-            Some(unavailable("answered the handshake with something else than its result".to_owned()))
+            Some(unavailable("sent a response to the handshake that is not its result".to_owned()))
         }
         ClientInitializeError::ConflictInitResponseId(expected, received)
         | ClientInitializeError::UncorrelatedErrorResponse { expected, received } => {
-            Some(unavailable(format!("answered the handshake, request `{expected}`, under the id `{received}`")))
+            Some(unavailable(format!("answered the handshake (request `{expected}`) with the ID `{received}`")))
         }
         _ => Some(unavailable("did not complete the handshake".to_owned())),
     }
@@ -145,5 +145,5 @@ fn with_era_help(spec: &AgentSpec, failure: Failure) -> Failure {
         Protocol::Legacy => "legacy",
         Protocol::Modern => "modern",
     };
-    failure.with_help(format!("remove `protocol = \"{set}\"` from `[agents.{}]`, so that both eras are tried", spec.id))
+    failure.with_help(format!("remove `protocol = \"{set}\"` from `[agents.{}]`, to try both eras", spec.id))
 }

@@ -90,7 +90,7 @@ impl Connection {
             }
             _ if !self.is_usable() => Err(self.lost_failure(false).await),
             _ => {
-                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
+                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be refreshed");
                 self.state.tools_changed.store(changed, Ordering::Relaxed);
                 Ok(catalog)
             }
@@ -103,12 +103,12 @@ impl Connection {
         let id = &self.spec.id;
         if sent && self.is_usable() {
             // Over HTTP, each response has a stream of its own; other calls continue.
-            let message = format!("agent `{id}` ended its response before it answered");
+            let message = format!("agent `{id}` ended its response without a result");
             return Failure::new(FailureKind::ConnectionLost, message);
         }
         self.state.mark_stale();
         let (kind, when) = match sent {
-            true => (FailureKind::ConnectionLost, "before it answered"),
+            true => (FailureKind::ConnectionLost, "before the response"),
             false => (FailureKind::NotSent, "before the call was written"),
         };
         let message = format!("the connection to agent `{id}` was lost {when}");

@@ -30,7 +30,7 @@ const KEY_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Era {
-    /// The `initialize` handshake: 2025-11-25 and before.
+    /// Protocol versions up to 2025-11-25, with an `initialize` handshake.
     Legacy,
     /// 2026-07-28 and later.
     Modern,
@@ -82,7 +82,7 @@ impl EraCache {
         let mut entries = read(path);
         entries.put(key, EraEntry { era, at: now() });
         if let Err(error) = write(path, &entries) {
-            tracing::debug!(path = %path.display(), %error, "the protocol eras of the agents were not kept");
+            tracing::debug!(path = %path.display(), %error, "the protocol eras of the agents could not be saved");
         }
     }
 }

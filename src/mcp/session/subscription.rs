@@ -41,7 +41,7 @@ async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
                 }
             }
             Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse)) => {
-                tracing::debug!(agent = %link.agent, %error, "the agent does not say when its tools change");
+                tracing::debug!(agent = %link.agent, %error, "the agent does not notify of changes of its tools");
                 return;
             }
             Err(_) => {}

@@ -87,7 +87,7 @@ const MAX_WARNINGS: usize = 20;
 pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
     let mut warnings = Vec::new();
     for tool in tools {
-        let schemas = [("arguments for", Some(&tool.input_schema)), ("results of", tool.output_schema.as_ref())];
+        let schemas = [("arguments of", Some(&tool.input_schema)), ("results of", tool.output_schema.as_ref())];
         for (what, schema) in schemas {
             let Some(schema) = schema else { continue };
             let checked = match compile(schema).await {
@@ -99,7 +99,7 @@ pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
             }
         }
         if warnings.len() >= MAX_WARNINGS {
-            warnings.push("further schemas are not looked at".to_owned());
+            warnings.push("the other schemas are not compiled".to_owned());
             break;
         }
     }
@@ -172,7 +172,7 @@ async fn run_on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
     };
     match tokio::time::timeout(CHECK_TIMEOUT, run).await {
         Ok(Some(result)) => Ok(result),
-        Ok(None) => Err(SchemaCheckError::CheckTooExpensive("the check could not be carried out".to_owned())),
+        Ok(None) => Err(SchemaCheckError::CheckTooExpensive("the check failed to run".to_owned())),
         Err(_) => Err(SchemaCheckError::CheckTooExpensive(format!("more than {CHECK_TIMEOUT:?}"))),
     }
 }
@@ -227,15 +227,15 @@ mod tests {
     #[tokio::test]
     async fn failed_threads_leave_the_value_unchecked() {
         let failed = run_on_thread(|| -> u8 { panic!("as planned") }).await;
-        assert_eq!(failed, Err(SchemaCheckError::CheckTooExpensive("the check could not be carried out".to_owned())));
+        assert_eq!(failed, Err(SchemaCheckError::CheckTooExpensive("the check failed to run".to_owned())));
         assert_eq!(run_on_thread(|| 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn the_runtime_goes_on_while_a_thread_works() {
-        let (sender, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         // The work completes only if the other future is polled meanwhile.
-        let work = run_on_thread(move || told.recv());
+        let work = run_on_thread(move || receiver.recv());
         let (outcome, sent) = tokio::join!(work, async move { sender.send(7) });
         assert_eq!((outcome, sent), (Ok(Ok(7)), Ok(())));
     }
@@ -271,10 +271,7 @@ mod tests {
             warnings[0],
             "the results of `a` are not checked: checking it takes too much work: more than 1000000 steps"
         );
-        assert!(
-            warnings[1].starts_with("the arguments for `c` are not checked: invalid JSON Schema: "),
-            "{warnings:?}"
-        );
+        assert!(warnings[1].starts_with("the arguments of `c` are not checked: invalid JSON Schema: "), "{warnings:?}");
         assert_eq!(warnings.len(), 2);
     }
 

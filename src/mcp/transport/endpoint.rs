@@ -44,7 +44,8 @@ impl HttpEndpoint {
             return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
         }
         let headers = headers.iter().map(|(name, value)| {
-            let header = HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+            let header =
+                HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is not a valid header name")))?;
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
             value.set_sensitive(true);
@@ -52,10 +53,10 @@ impl HttpEndpoint {
         });
         let headers = headers.collect::<Result<_, Failure>>()?;
         if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
-            return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
+            return Err(wrong("the bearer token contains characters that are not valid in a header".to_owned()));
         }
         let client = build_client(&parsed, spec.startup_timeout)
-            .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
+            .map_err(|error| wrong(format!("cannot create an HTTP client: {error}")))?;
         let shown = redact_url(parsed.as_str());
         Ok(Self {
             startup_timeout: spec.startup_timeout,

@@ -128,7 +128,7 @@ impl HttpChannel {
         }
         let telling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
         if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, telling).await, Ok(Ok(_))) {
-            tracing::debug!(agent = %self.state.agent, "an agent was not told that a call is given up");
+            tracing::debug!(agent = %self.state.agent, "an agent could not be notified of a cancelled call");
         }
     }
 
@@ -142,7 +142,8 @@ impl HttpChannel {
             Ok(Err(error)) => self.state.calls.deliver(id, Err(from_http(agent, &error))),
             Err(_) => {
                 let message = format!(
-                    "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in kapell)"
+                    "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in \
+                     kapell)"
                 );
                 self.state.calls.deliver(id, Err(Failure::new(FailureKind::ConnectionLost, message)));
             }

@@ -42,7 +42,7 @@ pub(crate) enum HttpError {
     #[error("no TLS connection: {}", root_cause(.0))]
     Tls(#[source] reqwest::Error),
     /// The server speaks HTTP+SSE of 2024-11-05, which Streamable HTTP has replaced.
-    #[error("the server speaks the older HTTP+SSE transport of 2024-11-05, which kapell does not speak")]
+    #[error("the server uses the HTTP+SSE transport of 2024-11-05, which kapell does not support")]
     HttpSse,
     /// The request could not be built.
     #[error("the request is not valid: {}", root_cause(.0))]
@@ -51,7 +51,7 @@ pub(crate) enum HttpError {
     #[error("the server redirects to {}", root_cause(.0))]
     Redirect(#[source] reqwest::Error),
     /// The connection broke: the request may have been handled.
-    #[error("the connection broke: {}", root_cause(.0))]
+    #[error("the connection was lost: {}", root_cause(.0))]
     Disconnected(#[source] reqwest::Error),
     /// A status that is not a success.
     #[error("HTTP {status}{}", body_excerpt(.body))]
@@ -299,11 +299,11 @@ pub(crate) async fn read_service_response(
 }
 
 pub(crate) fn no_response_error() -> HttpError {
-    HttpError::NotMcp("it is no response".to_owned())
+    HttpError::NotMcp("it is not a response".to_owned())
 }
 
 pub(crate) fn other_request_error(request: &RequestId) -> HttpError {
-    HttpError::NotMcp(format!("it answers request `{request}`, which is another one"))
+    HttpError::NotMcp(format!("it answers another request: `{request}`"))
 }
 
 #[cfg(test)]
@@ -373,7 +373,7 @@ mod tests {
         assert!(matches!(answer(error).await, Ok(JsonRpcMessage::Error(_))));
         let reason = |result: Result<_, HttpError>| result.unwrap_err().to_string();
         let another = r#"{"jsonrpc": "2.0", "id": 5, "result": {}}"#;
-        assert!(reason(answer(another).await).ends_with("it answers request `5`, which is another one"));
+        assert!(reason(answer(another).await).ends_with("it answers another request: `5`"));
         assert!(reason(answer(r#"{"jsonrpc": "2.0", "id": 4, "result": {"#).await).contains("invalid JSON"));
         assert!(
             reason(answer("[]").await).contains("invalid JSON") || reason(answer("[]").await).contains("no response")

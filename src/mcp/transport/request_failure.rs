@@ -19,7 +19,7 @@ pub(crate) fn from_service(agent: &AgentId, error: &ServiceError) -> Option<Fail
         ServiceError::McpError(error) => Some(from_rpc(agent, error)),
         ServiceError::TransportSend(error) => from_send_error(agent, error),
         ServiceError::UnexpectedResponse => {
-            let message = format!("agent `{agent}` answered with something that is no result of a tool");
+            let message = format!("agent `{agent}` sent a response that is not a tool result");
             Some(Failure::new(FailureKind::InvalidResult, message))
         }
         _ => None,
@@ -56,40 +56,42 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
     let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
     match error {
         HttpError::Connect(_) => {
-            whole(FailureKind::NotSent).with_help("is the server running, and is its `url` right?")
+            whole(FailureKind::NotSent).with_help("check that the server is running and that its `url` is right")
         }
         HttpError::Tls(_) => whole(FailureKind::AgentUnavailable).with_help(
-            "if the certificate is signed by an authority of your own, set `SSL_CERT_FILE` to a PEM file that holds the \
-             authority's certificate",
+            "if a private authority signed the certificate, set `SSL_CERT_FILE` to a PEM file with the certificate of \
+             the authority",
         ),
         HttpError::HttpSse => whole(FailureKind::AgentUnavailable).with_help(format!(
-            "if the server also speaks Streamable HTTP, write that address into `url` of `[agents.{agent}]` (most servers \
-             use `/mcp`); otherwise put a bridge such as mcp-proxy in front of it"
+            "if the server also supports Streamable HTTP, set `url` in `[agents.{agent}]` to that address (most \
+             servers \
+             use `/mcp`); otherwise use a bridge such as mcp-proxy"
         )),
         HttpError::Build(_) => {
-            whole(FailureKind::AgentUnavailable).with_help(format!("check `url` and the headers of `[agents.{agent}]`"))
+            whole(FailureKind::AgentUnavailable).with_help(format!("check `url` and the headers in `[agents.{agent}]`"))
         }
         HttpError::Redirect(_) => {
-            whole(FailureKind::Refused).with_help(format!("write the new address into `url` of `[agents.{agent}]`"))
+            whole(FailureKind::Refused).with_help(format!("set `url` in `[agents.{agent}]` to the new address"))
         }
         HttpError::Disconnected(_) => whole(FailureKind::ConnectionLost),
         HttpError::TooLarge => message_too_large(agent),
         HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
-            .with_help(format!("is `url` of `[agents.{agent}]` the server's MCP endpoint?")),
+            .with_help(format!("check that `url` in `[agents.{agent}]` is the MCP endpoint of the server")),
         HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
             401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
-                "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
+                "check `bearer_token_env_var` and `env_http_headers` in `[agents.{agent}]` and the variables that \
+                 they name"
             )),
             429 => whole(FailureKind::RateLimited),
             _ if error.is_session_expired() => {
                 Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
             }
             404 | 405 => whole(FailureKind::Refused)
-                .with_help(format!("is the path in `url` of `[agents.{agent}]` right? most servers use `/mcp`")),
+                .with_help(format!("check the path of `url` in `[agents.{agent}]`: most servers use `/mcp`")),
             500.. if rpc.is_some() => whole(FailureKind::ServerError),
             500.. => Failure::new(
                 FailureKind::ConnectionLost,
-                format!("agent `{agent}`: {error}; whether it handled the call is not known"),
+                format!("agent `{agent}`: {error}; it is unknown whether the agent handled the call"),
             ),
             _ => whole(FailureKind::Refused),
         },

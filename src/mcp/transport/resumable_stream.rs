@@ -267,7 +267,7 @@ impl ResumableStream {
             StreamEnd::Late => self.empty_reconnects = 0,
             StreamEnd::Early => {}
         }
-        self.reconnect_failed("the server ends the stream without an answer").await
+        self.reconnect_failed("the server ends the stream without a response").await
     }
 
     /// Records a reconnect without events, and waits for the next one. Returns a failure after too many of them.
@@ -315,8 +315,8 @@ impl ResumableStream {
     fn lost_failure(&self, why: &str) -> Failure {
         let agent = &self.state.agent;
         let message = match self.lost_kind {
-            FailureKind::Interrupted => format!("agent `{agent}` no longer has the call that the host left: {why}"),
-            _ => format!("the response of agent `{agent}` broke off and could not be read on: {why}"),
+            FailureKind::Interrupted => format!("agent `{agent}` no longer has the call of the earlier process: {why}"),
+            _ => format!("the response of agent `{agent}` was interrupted and could not be resumed: {why}"),
         };
         Failure::new(self.lost_kind, message)
     }

@@ -351,8 +351,8 @@ mod tests {
         let chunks = futures::stream::iter([&body.as_bytes()[..13], &body.as_bytes()[13..]].map(<[u8]>::to_vec))
             .map(Ok::<_, io::Error>);
         let response = http::Response::new(reqwest::Body::wrap_stream(chunks));
-        let (told, overflowed) = std::sync::mpsc::channel();
-        let events: Vec<_> = events(response.into(), 50, None, move || told.send(()).unwrap())
+        let (sender, overflowed) = std::sync::mpsc::channel();
+        let events: Vec<_> = events(response.into(), 50, None, move || sender.send(()).unwrap())
             .map(|event| event.is_ok())
             .collect()
             .await;

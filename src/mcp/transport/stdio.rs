@@ -216,7 +216,7 @@ impl StdoutReader {
     }
 
     fn handle_unreadable(&self, id: RequestId, reason: String) -> Option<ServerJsonRpcMessage> {
-        tracing::warn!(agent = %self.state.agent, %id, reason, "the agent sent an answer that cannot be read");
+        tracing::warn!(agent = %self.state.agent, %id, reason, "the agent sent an invalid response");
         if let Some(request) = id_number(&id)
             && self.state.calls.is_open(request)
         {
@@ -232,7 +232,8 @@ impl StdoutReader {
         if self.noise_lines <= MAX_REPORTED_NOISE {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             let text = text.trim_end();
-            tracing::warn!(agent = %self.state.agent, text, reason, "the agent wrote something to standard output that is no message");
+            tracing::warn!(agent = %self.state.agent, text, reason, "the agent wrote to stdout what is not a JSON-RPC \
+                                                                     message");
         }
         let mut line = line.to_vec();
         if line.last() != Some(&b'\n') {
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_told_apart_from_noise() {
+    fn messages_are_distinguished_from_noise() {
         for (line, expected) in [
             (&b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n"[..], "response"),
             (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}\r\n", "response"),

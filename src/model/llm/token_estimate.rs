@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_estimate_follows_duration() {
+    fn audio_estimate_depends_on_duration() {
         // A minute of speech costs 1,920 tokens at 32 a second.
         for (mime_type, bytes_per_second) in [("audio/mpeg", 4_000), ("audio/wav", 16_000)] {
             let data = "A".repeat(bytes_per_second * 60 / 3 * 4);

@@ -84,7 +84,7 @@ pub enum GraphError {
         dependency: TaskId,
     },
     /// A dependency cycle; each task needs the next, and the last needs the first.
-    #[error("tasks wait for each other: {}", .0.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" needs "))]
+    #[error("tasks depend on each other: {}", .0.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" needs "))]
     Cycle(Vec<TaskId>),
 }
 

@@ -62,7 +62,7 @@ impl Plan {
 /// The type and default of an input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
-    /// The JSON type that a value must have.
+    /// The JSON type of the value.
     pub kind: InputType,
     /// True if a run requires a value. Never true together with a default.
     pub required: bool,
@@ -81,7 +81,7 @@ pub struct InputSpec {
 pub enum InputType {
     /// Text.
     String,
-    /// A number with or without a fraction.
+    /// An integer or a number with a fraction.
     Number,
     /// A whole number.
     Integer,

@@ -144,7 +144,7 @@ impl Default for Backoff {
 /// Limits on the spending of a run or a task. Absent fields are unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// Tokens of the language model, requests and replies together.
+    /// Maximum number of tokens of the language model, including requests and replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     /// US dollars, if the agents file has prices.

@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_has_a_leading_zero_where_another_digit_follows_it() {
+    fn detects_leading_zeros() {
         for text in ["007", "-012", "+01", "00", "01.50", "01e3", "09999999999999999999999"] {
             assert!(has_leading_zero(text), "{text}");
         }

@@ -21,11 +21,11 @@ pub struct NoInput;
 #[async_trait::async_trait]
 impl Human for NoInput {
     async fn ask(&self, question: &Question) -> HumanResponse {
-        default_response(question, "there is no input")
+        default_response(question, "no input is available")
     }
 
     async fn confirm(&self, _: &str) -> HumanResponse {
-        HumanResponse::Deferred { reason: "there is no input".to_owned() }
+        HumanResponse::Deferred { reason: "no input is available".to_owned() }
     }
 }
 
@@ -68,7 +68,8 @@ impl Human for RulesThenHuman {
         for misfit in found.mismatches {
             if self.mark_reported(misfit.rule) {
                 let problem = printable(&misfit.problem).into_owned();
-                self.screen.println(format!("answers file: rule {} does not answer this: {problem}", misfit.rule));
+                self.screen
+                    .println(format!("answers file: rule {} does not match this question: {problem}", misfit.rule));
             }
         }
         match found.answer {
@@ -120,14 +121,14 @@ mod tests {
     }
 
     fn declined() -> HumanResponse {
-        HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() }
+        HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input available".to_owned() }
     }
 
     #[tokio::test]
     async fn no_input_declines_agents_and_defers_approvals() {
         assert_eq!(NoInput.ask(&question(fields())).await, declined());
         assert_eq!(NoInput.ask(&question(Form::Url { url: "https://a.test".to_owned() })).await, declined());
-        let open = HumanResponse::Deferred { reason: "there is no input".to_owned() };
+        let open = HumanResponse::Deferred { reason: "no input is available".to_owned() };
         assert_eq!(NoInput.ask(&question(Form::Approval)).await, declined());
         let of_plan = Question { asker: Asker::Plan { task: "publish".into() }, ..question(Form::Approval) };
         assert_eq!(NoInput.ask(&of_plan).await, open);
@@ -153,7 +154,7 @@ mod tests {
         screen.flush();
         assert_eq!(
             memory.text(),
-            "answers file: rule 1 does not answer this: `confirm`: \"maybe\" does not fit: expected yes or no\n"
+            "answers file: rule 1 does not match this question: `confirm`: \"maybe\" does not fit: expected yes or no\n"
         );
     }
 }

@@ -92,10 +92,10 @@ impl TryFrom<RawRule> for Rule {
         let then = match (written.accept, written.decline, written.cancel) {
             (Some(Value::Bool(true)), None, None) => RuleAction::Accept(JsonObject::new()),
             (Some(Value::Object(fields)), None, None) => RuleAction::Accept(fields),
-            (Some(_), None, None) => return Err("`accept` takes `true` or the fields of the answer"),
+            (Some(_), None, None) => return Err("`accept` must be `true` or the fields of the answer"),
             (None, Some(true), None) => RuleAction::Decline,
             (None, None, Some(true)) => RuleAction::Cancel,
-            _ => return Err("a rule has exactly one of `accept`, `decline: true` and `cancel: true`"),
+            _ => return Err("a rule must have exactly one of `accept`, `decline: true`, and `cancel: true`"),
         };
         let message = written.message.map(|message| message.to_lowercase());
         Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, action: then })
@@ -159,7 +159,7 @@ impl RuleAction {
                 Ok(Answer::Accept { content: Some(content) })
             }
             Form::Approval | Form::Url { .. } if fields.is_empty() => Ok(Answer::Accept { content: None }),
-            Form::Approval | Form::Url { .. } => Err("it has fields, but only yes or no is asked".to_owned()),
+            Form::Approval | Form::Url { .. } => Err("it has fields, but the question is yes or no".to_owned()),
         }
     }
 }
@@ -283,9 +283,9 @@ mod tests {
     #[test]
     fn invalid_rule_is_reported_by_number() {
         for (rules, rule, problem) in [
-            (json!([{"cancel": true}, {"decline": true, "cancel": true}]), 2, "a rule has exactly one of"),
-            (json!([{"decline": false}]), 1, "a rule has exactly one of"),
-            (json!([{"accept": 5}]), 1, "`accept` takes `true` or the fields"),
+            (json!([{"cancel": true}, {"decline": true, "cancel": true}]), 2, "a rule must have exactly one of"),
+            (json!([{"decline": false}]), 1, "a rule must have exactly one of"),
+            (json!([{"accept": 5}]), 1, "`accept` must be `true` or the fields"),
             (json!([{"agent": ["a"], "cancel": true}]), 1, "invalid type: sequence"),
         ] {
             let Value::Array(rules) = rules else { panic!("a list") };

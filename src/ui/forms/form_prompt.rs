@@ -42,7 +42,7 @@ impl AnswerInput {
                 Ok(Answer::Accept { content: Some(content) })
             }
             Form::Approval | Form::Url { .. } if given.is_empty() => Ok(Answer::Accept { content: None }),
-            Form::Approval | Form::Url { .. } => Err("the question has no fields: it takes a yes or a no".to_owned()),
+            Form::Approval | Form::Url { .. } => Err("the question has no fields: accept or decline it".to_owned()),
         }
     }
 }
@@ -61,7 +61,7 @@ fn parse_fields(fields: &FormSchema, given: &[String]) -> Result<JsonObject, Str
             None => Value::String(text.to_owned()),
         };
         if content.insert(name.to_owned(), value).is_some() {
-            return Err(format!("`{name}` is given twice"));
+            return Err(format!("`{name}` is set twice"));
         }
     }
     Ok(content)
@@ -93,9 +93,9 @@ pub fn asker_name(question: &Question) -> String {
 /// Describes the effect of repeating a call.
 pub fn effect_in_words(effect: Effect) -> &'static str {
     match effect {
-        Effect::ReadOnly => "only reads",
-        Effect::Idempotent => "may be repeated",
-        Effect::AtMostOnce => "must not be repeated",
+        Effect::ReadOnly => "read only",
+        Effect::Idempotent => "safe to repeat",
+        Effect::AtMostOnce => "not safe to repeat",
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn details(question: &Question) -> Option<Vec<String>> {
     };
     let text = match arguments {
         // The question keeps only the beginning of very long arguments.
-        Value::String(beginning) => format!("{beginning}\nthe rest of the arguments is not kept"),
+        Value::String(beginning) => format!("{beginning}\nthe rest of the arguments is not stored"),
         other => serde_json::to_string_pretty(other).unwrap_or_default(),
     };
     is_cut.then(|| printable_lines(&text).map(|line| line.into_owned()).collect())
@@ -316,7 +316,8 @@ mod tests {
             (&["confirm=yes", "seats=12"], "`seats`: 12 does not fit: expected a whole number, 1 to 9"),
             (
                 &["confirm=yes", "seats=007"],
-                "`seats`: `007` does not fit: expected a whole number, 1 to 9; digits with a leading zero are text, and a \
+                "`seats`: `007` does not fit: expected a whole number, 1 to 9; digits with a leading zero are text, \
+                 and a \
                  number is written without it",
             ),
             (
@@ -324,13 +325,16 @@ mod tests {
                 "`class`: `first` does not fit: expected one of the choices: `Economy`, `Business`",
             ),
             (&["seats=2"], "`confirm` is required"),
-            (&["confirm=yes", "row=3"], "`row` is no field of the form; it has `confirm`, `seats`, `class`, `notes`"),
+            (
+                &["confirm=yes", "row=3"],
+                "`row` is not a field of the form; it has `confirm`, `seats`, `class`, `notes`",
+            ),
             (&["confirm"], "`confirm` is not of the form `NAME=VALUE`"),
-            (&["confirm=yes", "confirm=no"], "`confirm` is given twice"),
+            (&["confirm=yes", "confirm=no"], "`confirm` is set twice"),
         ] {
             assert_eq!(accept(given).into_answer(&fields()), Err(problem.to_owned()), "{given:?}");
         }
-        let problem = "the question has no fields: it takes a yes or a no";
+        let problem = "the question has no fields: accept or decline it";
         assert_eq!(accept(&["confirm=yes"]).into_answer(&Form::Approval), Err(problem.to_owned()));
     }
 

@@ -21,11 +21,11 @@ impl PageUrl {
     /// # Errors
     /// Describes why the URL cannot be opened. Only `http` and `https` are allowed.
     pub(crate) fn parse(address: &str) -> Result<Self, String> {
-        let url = Url::parse(address).map_err(|error| format!("`{address}` is no address: {error}"))?;
+        let url = Url::parse(address).map_err(|error| format!("`{address}` is not a valid URL: {error}"))?;
         if matches!(url.scheme(), "http" | "https") {
             Ok(Self { url })
         } else {
-            Err(format!("`{address}` is no web address, so it is not opened"))
+            Err(format!("`{address}` is not an `http` or `https` URL and is not opened"))
         }
     }
 
@@ -51,10 +51,10 @@ impl PageUrl {
         };
         let mut warnings = Vec::new();
         if !self.url.username().is_empty() || self.url.password().is_some() {
-            warnings.push("what stands before `@` is not the host: the page is not where it seems to be");
+            warnings.push("the text before `@` is not the host: the address is misleading");
         }
         if self.url.domain().is_some_and(labels) {
-            warnings.push("the host has letters of other alphabets, which can look like those of a host you know");
+            warnings.push("the host has letters of other alphabets, which can imitate a familiar host");
         }
         if self.url.scheme() == "http" && !is_here {
             warnings.push("the connection is not encrypted");
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn warns_about_deceptive_urls() {
-        let user = "what stands before `@` is not the host: the page is not where it seems to be";
-        let letters = "the host has letters of other alphabets, which can look like those of a host you know";
+        let user = "the text before `@` is not the host: the address is misleading";
+        let letters = "the host has letters of other alphabets, which can imitate a familiar host";
         let plain = "the connection is not encrypted";
         for (address, shown, host, warnings) in [
             ("https://example.com/a?b=c", "https://example.com/a?b=c", "example.com", vec![]),

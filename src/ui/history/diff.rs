@@ -272,7 +272,7 @@ mod tests {
         file     same       - / -
         post     same       - / -
         ");
-        let json = serde_json::to_value(&diff).expect("serialises");
+        let json = serde_json::to_value(&diff).expect("serializes");
         assert_eq!(json["runs"], json!(["a", "b"]));
         assert_eq!(
             json["tasks"][0],
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn missing_task_is_a_difference() {
         let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &samples::sample_run()[..1])]);
-        let json = serde_json::to_value(&diff).expect("serialises");
+        let json = serde_json::to_value(&diff).expect("serializes");
         assert_eq!(json["tasks"][2]["status"], json!(["failed", null]));
         assert!(diff.text().contains("status: failed / no such task"), "{}", diff.text());
     }

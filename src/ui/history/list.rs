@@ -27,7 +27,7 @@ pub fn runs_text(runs: &[RunSummary], context: &DisplayContext) -> String {
     }
     let mut text = table.to_string();
     if runs.iter().any(|run| run_status(run.status, run.driver) == RunStatus::Interrupted) {
-        text.push_str("`interrupted`: its process is gone; `kapell resume RUN` goes on with it\n");
+        text.push_str("`interrupted`: its process has exited; `kapell resume RUN` resumes it\n");
     }
     text
 }
@@ -89,7 +89,7 @@ mod tests {
              0199-c  li\\u{1b}sbon  running      2023-11-14 22:13:20  last event 3h00m ago\n\
              0199-b  li\\u{1b}sbon  interrupted  2023-11-14 22:13:20  last event 3h00m ago\n\
              0199-a  li\\u{1b}sbon  succeeded    2023-11-14 22:13:20  12.3s\n\
-             `interrupted`: its process is gone; `kapell resume RUN` goes on with it\n"
+             `interrupted`: its process has exited; `kapell resume RUN` resumes it\n"
         );
         assert_eq!(runs_text(&[], &context), "no runs yet\n");
     }

@@ -32,7 +32,7 @@ pub struct Logs<'a> {
     /// The output format.
     pub format: LogFormat,
     /// The mode for events that are not in the journal yet.
-    pub follow: FollowMode,
+    pub follow: WatchMode,
 }
 
 /// The output format of events.
@@ -46,7 +46,7 @@ pub enum LogFormat {
 
 /// The mode for future events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FollowMode {
+pub enum WatchMode {
     /// Print only the existing events.
     No,
     /// Wait until the run ends or its process is gone.
@@ -92,8 +92,8 @@ impl Logs<'_> {
             }
             match (driven, self.follow) {
                 (false, _) => return Ok(RunLiveness::Interrupted),
-                (true, FollowMode::No) => return Ok(RunLiveness::EndedOrRunning),
-                (true, FollowMode::UntilRunEnds) => {}
+                (true, WatchMode::No) => return Ok(RunLiveness::EndedOrRunning),
+                (true, WatchMode::UntilRunEnds) => {}
             }
             thread::sleep(POLL_INTERVAL);
         }
@@ -120,7 +120,7 @@ mod tests {
         then(&journal, &*journal.open_reader().expect("opens"));
     }
 
-    fn print_logs(reader: &dyn JournalReader, format: LogFormat, follow: FollowMode) -> String {
+    fn print_logs(reader: &dyn JournalReader, format: LogFormat, follow: WatchMode) -> String {
         let mut output = Vec::new();
         let logs = Logs { reader, run: &samples::sample_run_id(), format, follow };
         logs.print(&mut output).expect("prints");
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn prints_a_line_for_each_event() {
         with_journal(&samples::sample_run(), |_, reader| {
-            let text = print_logs(reader, LogFormat::Text(TimeZone::UTC), FollowMode::No);
+            let text = print_logs(reader, LogFormat::Text(TimeZone::UTC), WatchMode::No);
             assert!(text.lines().count() >= samples::sample_run().len(), "{text}");
             insta::assert_snapshot!(text);
         });
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn json_lines_match_the_journal() {
         with_journal(&samples::sample_run(), |_, reader| {
-            let lines: Vec<Record> = print_logs(reader, LogFormat::Json, FollowMode::No)
+            let lines: Vec<Record> = print_logs(reader, LogFormat::Json, WatchMode::No)
                 .lines()
                 .map(|line| serde_json::from_str(line).expect("a record"))
                 .collect();
@@ -161,27 +161,27 @@ mod tests {
         }
     }
 
-    fn follow_logs(reader: &dyn JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
+    fn watch_logs(reader: &dyn JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
         let mut output = CallbackWriter(Vec::new(), Some(act));
         let logs =
-            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: FollowMode::UntilRunEnds };
+            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: WatchMode::UntilRunEnds };
         let stood = logs.print(&mut output).expect("prints");
         (stood, String::from_utf8(output.0).expect("UTF-8").lines().count())
     }
 
     #[test]
-    fn follow_continues_until_the_run_ends() {
+    fn live_logs_continue_until_the_run_ends() {
         let events = samples::sample_run();
         let (before, after) = events.split_at(5);
         with_journal(before, |journal, reader| {
             let _lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
             let appended = || block_on(journal.append(&samples::sample_run_id(), after.into())).expect("appends");
-            assert_eq!(follow_logs(reader, appended), (RunLiveness::EndedOrRunning, events.len()));
+            assert_eq!(watch_logs(reader, appended), (RunLiveness::EndedOrRunning, events.len()));
         });
     }
 
     #[test]
-    fn follow_ends_when_the_process_is_gone() {
+    fn live_logs_end_when_the_process_exits() {
         let events = samples::sample_run();
         with_journal(&events[..5], |journal, reader| {
             let lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
@@ -189,7 +189,7 @@ mod tests {
                 block_on(journal.append(&samples::sample_run_id(), events[5..7].into())).expect("appends");
                 drop(lease);
             };
-            assert_eq!(follow_logs(reader, dies), (RunLiveness::Interrupted, 7));
+            assert_eq!(watch_logs(reader, dies), (RunLiveness::Interrupted, 7));
         });
     }
 

@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn json_is_the_result_with_metadata() {
         assert_eq!(
-            details(&samples::sample_run()[..8]).json(Vec::new()).expect("serialises")["status"],
+            details(&samples::sample_run()[..8]).json(Vec::new()).expect("serializes")["status"],
             json!("interrupted")
         );
-        let json = details(&samples::sample_run()).json(Vec::new()).expect("serialises");
+        let json = details(&samples::sample_run()).json(Vec::new()).expect("serializes");
         assert_eq!(json["status"], json!("cancelled"));
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(

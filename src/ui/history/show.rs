@@ -64,7 +64,7 @@ impl RunDetails {
         let end = TableRow::new(["ended", &end]);
         head.push(match self.status() {
             RunStatus::Interrupted => {
-                end.with_detail(format!("its process is gone; `kapell resume {}` goes on with it", result.run))
+                end.with_detail(format!("its process has exited; `kapell resume {}` resumes it", result.run))
             }
             _ => end,
         });
@@ -253,7 +253,7 @@ mod tests {
         status   interrupted
         started  2023-11-14 22:13:20
         ended    not yet; last event 1m33s ago
-            its process is gone; `kapell resume 01990000-0000-7000-8000-00000000abcd` goes on with it
+            its process has exited; `kapell resume 01990000-0000-7000-8000-00000000abcd` resumes it
 
         tasks
         book  running  travel.book  1 attempt  1m36s

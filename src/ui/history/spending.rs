@@ -61,7 +61,7 @@ pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, b
         table.push(match line.spent.untold_replies {
             0 => row,
             untold => row.with_detail(format!(
-                "and the tokens of {}, which the endpoint did not tell; a budget counts the most that they can be",
+                "and the tokens of {}, which the endpoint did not report; a budget counts their maximum",
                 total_text(untold, "LLM call")
             )),
         });
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn attributes_spending_to_tasks_and_agents() {
-        let json = details().json(Vec::new()).expect("serialises");
+        let json = details().json(Vec::new()).expect("serializes");
         let spent = |llm: u64, tool: u64, tokens: [u64; 2], untold: u64, cost: f64| {
             json!({
                 "llm_calls": llm, "tool_calls": tool, "input_tokens": tokens[0], "output_tokens": tokens[1],
@@ -212,7 +212,7 @@ mod tests {
         status   interrupted
         started  2023-11-14 22:13:20
         ended    not yet; last event 1m24s ago
-            its process is gone; `kapell resume 01990000-0000-7000-8000-00000000abcd` goes on with it
+            its process has exited; `kapell resume 01990000-0000-7000-8000-00000000abcd` resumes it
 
         tasks
         ask   running    1 attempt  1m38s
@@ -237,10 +237,10 @@ mod tests {
         ask                  2          20         3           $0.000050  1           500 tokens, 3 LLM calls
         late                                                                          1 tool call
         read                 1                                            2
-            and the tokens of 1 LLM call, which the endpoint did not tell; a budget counts the most that they can be
+            and the tokens of 1 LLM call, which the endpoint did not report; a budget counts their maximum
         travel, for no task  1          7          1
         all                  7          927        144         $0.004050  3           $0.5, 10m
-            and the tokens of 1 LLM call, which the endpoint did not tell; a budget counts the most that they can be
+            and the tokens of 1 LLM call, which the endpoint did not report; a budget counts their maximum
         ");
     }
 

@@ -60,13 +60,13 @@ impl<W: Write + Send + 'static> JsonLines<W> {
     pub fn start(store: Arc<dyn Store>, run: &RunId, from_seq: u64, output: W) -> Result<Self, JsonLinesError> {
         let run = run.clone();
         let (durable, seen) = watch::channel(from_seq);
-        let heard = Arc::<Mutex<PendingDeltas>>::default();
-        let source = LineSource { store, run, from_seq, durable_seq: seen, pending: Arc::clone(&heard) };
+        let pending = Arc::<Mutex<PendingDeltas>>::default();
+        let source = LineSource { store, run, from_seq, durable_seq: seen, pending: Arc::clone(&pending) };
         let writer = thread::Builder::new()
             .name("json lines".into())
             .spawn(move || copy_lines(source, BufWriter::new(output)))
             .map_err(|_| JsonLinesError::Thread)?;
-        Ok(Self { durable_seq: durable, pending: heard, writer_thread: writer })
+        Ok(Self { durable_seq: durable, pending, writer_thread: writer })
     }
 
     /// Waits until every event is printed, prints the result, and returns the output.
@@ -176,7 +176,7 @@ struct LineSource {
 
 /// Copies lines until the sender is dropped. Returns `None` if the reader closed the output.
 fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<Option<W>, JsonLinesError> {
-    let LineSource { store, run, from_seq: mut next, durable_seq: mut durable, pending: heard } = source;
+    let LineSource { store, run, from_seq: mut next, durable_seq: mut durable, pending } = source;
     // Checked before reading, so that all events that were durable at the end are printed.
     let mut more = block_on(durable.changed()).is_ok();
     // A new journal is there only when the run has begun.
@@ -184,7 +184,7 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
     let mut records = reader.raw_records(&run, next);
     loop {
         // Drained before reading the position, so that all events before a piece are known.
-        let pieces = heard.lock().drain();
+        let pieces = pending.lock().drain();
         let until = *durable.borrow();
         let places = pieces.iter().map(|piece| (piece.after_seq, Some(piece))).chain([(until, None)]);
         for (until, piece) in places {
@@ -259,15 +259,15 @@ mod tests {
         let events = samples::sample_run();
         let mut expected = String::new();
         for event in &events {
-            expected += &(serde_json::to_string(event).expect("serialises") + "\n");
+            expected += &(serde_json::to_string(event).expect("serializes") + "\n");
         }
-        let result = serde_json::to_string(&run_result(&samples::sample_run_id(), &events)).expect("serialises");
+        let result = serde_json::to_string(&run_result(&samples::sample_run_id(), &events)).expect("serializes");
         expected + "{\"type\":\"result\"," + &result[1..] + "\n"
     }
 
     #[test]
     fn prints_events_in_order_and_the_result_last() {
-        let output = print_run(Vec::new()).expect("prints").expect("somebody reads");
+        let output = print_run(Vec::new()).expect("prints").expect("a reader");
         assert_eq!(String::from_utf8(output).expect("UTF-8"), expected());
     }
 
@@ -282,7 +282,7 @@ mod tests {
         drop(durable);
         let source =
             LineSource { store: Arc::new(store), run, from_seq: 0, durable_seq: seen, pending: Arc::default() };
-        let output = copy_lines(source, BufWriter::new(Vec::new())).expect("prints").expect("somebody reads");
+        let output = copy_lines(source, BufWriter::new(Vec::new())).expect("prints").expect("a reader");
         assert_eq!(output.iter().filter(|byte| **byte == b'\n').count(), events.len());
     }
 
@@ -312,7 +312,7 @@ mod tests {
             lines.report(part);
         }
         drop(release);
-        let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("somebody reads");
+        let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("a reader");
         assert_eq!(String::from_utf8(output.1).expect("UTF-8"), expected());
     }
 
@@ -331,7 +331,7 @@ mod tests {
         lines.report_delta(&turn, "b");
         block_on(journal.append(&run, second.into())).expect("appends");
         lines.report(second);
-        let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("somebody reads");
+        let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("a reader");
         let printed = String::from_utf8(output).expect("UTF-8");
         // One line or two, depending on when the thread drained the text.
         let printed: Vec<&str> = printed.lines().collect();
@@ -357,19 +357,19 @@ mod tests {
             attempt: AttemptId { task: "answer".into(), number },
             text: text.to_owned(),
         };
-        let mut heard = PendingDeltas::default();
+        let mut pending = PendingDeltas::default();
         let half = "x".repeat(MAX_PENDING_DELTA_BYTES / 2);
         for piece in [piece(1, 7, &half), piece(1, 7, &half), piece(1, 7, "y"), piece(1, 7, "")] {
-            heard.add(piece);
+            pending.add(piece);
         }
-        let waiting = |heard: &mut PendingDeltas| -> Vec<(u32, u64, usize)> {
-            heard.drain().iter().map(|piece| (piece.attempt.number, piece.after_seq, piece.text.len())).collect()
+        let waiting = |pending: &mut PendingDeltas| -> Vec<(u32, u64, usize)> {
+            pending.drain().iter().map(|piece| (piece.attempt.number, piece.after_seq, piece.text.len())).collect()
         };
-        assert_eq!(waiting(&mut heard), [(1, 7, MAX_PENDING_DELTA_BYTES)]);
+        assert_eq!(waiting(&mut pending), [(1, 7, MAX_PENDING_DELTA_BYTES)]);
         for piece in [piece(1, 7, "the end of what was missed"), piece(2, 9, "again"), piece(2, 10, "and on")] {
-            heard.add(piece);
+            pending.add(piece);
         }
-        assert_eq!(waiting(&mut heard), [(2, 9, 5), (2, 10, 6)]);
+        assert_eq!(waiting(&mut pending), [(2, 9, 5), (2, 10, 6)]);
     }
 
     /// Fails every write.
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn closed_output_ends_printing_only() {
-        assert!(print_run(FailingWriter(ErrorKind::BrokenPipe)).expect("is no error").is_none());
+        assert!(print_run(FailingWriter(ErrorKind::BrokenPipe)).expect("a closed pipe is not an error").is_none());
     }
 
     #[test]

@@ -130,7 +130,7 @@ fn live_lines(view: &RunView, now: Timestamp, size: ScreenSize) -> Vec<String> {
     let retrying = view.retrying().iter().map(|(task, retry)| {
         let wait = format_elapsed(retry.at.since(now));
         let what = retry.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
-        format!("{} {task} waits {wait} to try{what} again", "↻".yellow())
+        format!("{} {task} waits {wait} to retry{what}", "↻".yellow())
     });
     let open = view.open_questions().count();
     let asked = (open > 0).then(|| format!("{} {} for an answer", "?".cyan(), waiting_text(open)));

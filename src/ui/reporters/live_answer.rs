@@ -100,17 +100,19 @@ impl Reporter for LiveAnswer {
         for record in records {
             match &record.event {
                 Event::ModelAsked { attempt, messages, repair: true, .. } if attempt.task == self.task => {
-                    self.withdraw(&format!("the answer is written again: {}", retry_reason(messages)));
+                    self.withdraw(&format!("the answer is rewritten: {}", retry_reason(messages)));
                 }
                 Event::ModelAsked { attempt, retry: true, .. } if attempt.task == self.task => {
-                    self.withdraw("the reply broke off; the answer is written again");
+                    self.withdraw("the reply was interrupted; the answer is rewritten");
                 }
                 Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
                     self.complete(&output.text());
                 }
-                Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer breaks off here"),
+                Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer was interrupted here"),
                 // The answer is written again when the run is resumed.
-                Event::RunEnded { status: RunStatus::Interrupted, .. } => self.withdraw("the answer breaks off here"),
+                Event::RunEnded { status: RunStatus::Interrupted, .. } => {
+                    self.withdraw("the answer was interrupted here")
+                }
                 _ => {}
             }
         }
@@ -126,7 +128,7 @@ impl Reporter for LiveAnswer {
 /// Returns, in one line, the reason that another answer was requested.
 fn retry_reason(messages: &[Arc<ChatMessage>]) -> String {
     let asked = messages.last().map(|message| message.text_content()).unwrap_or_default();
-    truncated(parse_repair_request(&asked).unwrap_or("it could not be used"))
+    truncated(parse_repair_request(&asked).unwrap_or("it was not valid"))
 }
 
 #[cfg(test)]
@@ -228,7 +230,7 @@ mod tests {
             attempt_succeeded(&["Green [a]."]),
         ]);
         let expected = "\nGreen.\n\n\
-            (the answer is written again: it cites [\\u{1b}[2J], and there is no such task)\n·\n·\n\
+            (the answer is rewritten: it cites [\\u{1b}[2J], and there is no such task)\n·\n·\n\
             \nGreen [a].\n\n·\n·\n";
         assert_eq!((text.as_str(), all), (expected, DisplayedAnswer::Complete));
     }
@@ -238,7 +240,7 @@ mod tests {
         let (text, all) = display_of(vec![Delta("Green, be"), attempt_failed()]);
         assert_eq!(
             (text.as_str(), all),
-            ("\nGreen, be\n\n(the answer breaks off here)\n·\n·\n", DisplayedAnswer::Nothing)
+            ("\nGreen, be\n\n(the answer was interrupted here)\n·\n·\n", DisplayedAnswer::Nothing)
         );
         assert_eq!(display_of(vec![attempt_failed()]), ("·\n".to_owned(), DisplayedAnswer::Nothing));
     }

@@ -132,7 +132,7 @@ impl Human for TerminalPrompter {
         let prompt = self.screen.prompt();
         prompt.write_lines([format!("{} {} (run {}):", "?".cyan(), truncated(what).bold(), self.run)]);
         let dialogue = Dialogue { prompt, lines: &self.lines };
-        let answer = match dialogue.yes_or_enter("go ahead").await {
+        let answer = match dialogue.yes_or_enter("continue").await {
             Ok(()) => Answer::Accept { content: None },
             Err(DialogueExit::NoInput) => return HumanResponse::Deferred { reason: CLOSED.to_owned() },
             Err(DialogueExit::NoScreen) => return HumanResponse::Deferred { reason: FAILED.to_owned() },
@@ -230,10 +230,10 @@ impl Dialogue<'_> {
         let mut keys = Vec::new();
         if let Some(item) = task {
             let parent = item.as_str().rsplit_once('[').map_or(item.as_str(), |(parent, _)| parent);
-            keys.push(("a", format!("says yes to this and to every further call of `{parent}` in this run")));
+            keys.push(("a", format!("approves this and all further calls of `{parent}` in this run")));
         }
         if details.is_some() {
-            keys.push(("d", "shows the arguments in full".to_owned()));
+            keys.push(("d", "shows all arguments".to_owned()));
         }
         let further: String = keys.iter().map(|(key, _)| format!("/{key}")).collect();
         loop {
@@ -257,7 +257,7 @@ impl Dialogue<'_> {
         match typed {
             "?" | "h" | "help" | ":help" => {
                 let further: String = further.iter().map(|(key, does)| format!(", `{key}` {does}")).collect();
-                self.print(&format!("`y` says yes, `n` says no{further}, {CANCEL_COMMAND} dismisses the question"));
+                self.print(&format!("`y` approves, `n` declines{further}, {CANCEL_COMMAND} dismisses the question"));
             }
             "" => self.print("type `y` or `n`, or `?` for help"),
             other => self.print(&format!("`{other}` is neither `y` nor `n`; type `?` for help")),
@@ -269,7 +269,7 @@ impl Dialogue<'_> {
         if form.is_empty() {
             return self.confirm_yes_or_no("accept").await.map(|_| Some(Value::Object(JsonObject::new())));
         }
-        self.print(&format!("({DECLINE_COMMAND} says no, {CANCEL_COMMAND} dismisses the question)"));
+        self.print(&format!("({DECLINE_COMMAND} declines, {CANCEL_COMMAND} dismisses the question)"));
         if let Some(reason) = &form.unchecked_reason {
             self.print(&format!("warning: answers are not checked: {reason}"));
         }
@@ -341,7 +341,7 @@ impl Dialogue<'_> {
         }
         self.confirm_yes_or_no("open it in the browser").await?;
         if let Err(problem) = browser.open(&page).await {
-            self.print(&format!("{problem}; open the address yourself if you want to"));
+            self.print(&format!("{problem}; open the address yourself"));
             return self.confirm_yes_or_no("go on").await;
         }
         Ok(None)

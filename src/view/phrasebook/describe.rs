@@ -149,7 +149,7 @@ impl Description<'_> {
                 let delay = ready_at.since(self.at);
                 let when = if delay.is_zero() { String::new() } else { format!(" in {}", format_elapsed(delay)) };
                 let next = match agent {
-                    Some(agent) => format!("next on {agent}{when}"),
+                    Some(agent) => format!("retrying on {agent}{when}"),
                     None => format!("next attempt{when}"),
                 };
                 ReportLine::new(LineKind::Retrying, task.as_str(), format!("{call}{}; {next}", truncated(reason)))
@@ -168,7 +168,7 @@ impl Description<'_> {
                 return self.question_news(LineKind::Answered, question, &news);
             }
             Event::QuestionLeftOpen { question, reason } => {
-                let news = format!("left open, {}", truncated(reason));
+                let news = format!("unanswered: {}", truncated(reason));
                 return self.question_news(LineKind::Deferred, question, &news);
             }
             Event::RestApproved { task, by } => {
@@ -280,7 +280,7 @@ impl Description<'_> {
         if status == RunStatus::Interrupted {
             let open = self.view.task_count().saturating_sub(counts.ended());
             let text = format!("{counts}, {open} unfinished after {time}, run {run}");
-            let help = format!("`kapell resume {}` continues the run", run.short());
+            let help = format!("`kapell resume {}` resumes the run", run.short());
             return ReportLine { kind, help: Some(help), ..self.run_line(text) };
         }
         let help = cause.map(|cause| end_cause_text(cause, run));

@@ -135,7 +135,7 @@ pub(super) fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
         EndCause::RequiredAgentUnavailable { agent } => {
             format!("agent `{agent}` is `required` and unavailable; `kapell agents test {agent}` shows the reason")
         }
-        EndCause::BudgetSpent { what } => format!("the budget is spent: {}", truncated(what)),
+        EndCause::BudgetSpent { what } => format!("the budget is exhausted: {}", truncated(what)),
         EndCause::AgentChanged { agent, tools } => format!(
             "agent `{agent}` has changed since the run started: {}; `kapell resume {run} --accept-changes` continues \
              with the change",

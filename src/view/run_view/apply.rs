@@ -142,7 +142,7 @@ impl RunView {
                 let task = answered.and_then(|question| question.asker.task()).cloned();
                 self.set_waiting_for(task.as_ref(), WaitingOn::Agent);
             }
-            Event::QuestionLeftOpen { question, reason } => self.questions.left_open(question, reason),
+            Event::QuestionLeftOpen { question, reason } => self.questions.keep_open(question, reason),
             Event::SamplingStarted { request, origin, .. } => {
                 self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Model);
                 self.samplings.insert(request.clone(), origin.clone());

@@ -90,7 +90,7 @@ pub struct SamplingSummary {
     pub stop_reason: Option<String>,
     /// The number of tokens used, if reported.
     pub usage: Option<Usage>,
-    /// The reason that there is no reply.
+    /// The reason why the reply is missing.
     pub error: Option<String>,
 }
 

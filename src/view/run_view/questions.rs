@@ -66,7 +66,7 @@ impl AskedQuestions {
         Some(&asked.question)
     }
 
-    pub(super) fn left_open(&mut self, question: &QuestionId, reason: &str) {
+    pub(super) fn keep_open(&mut self, question: &QuestionId, reason: &str) {
         if let Some(asked) = self.0.get_mut(question) {
             asked.left_open_because = Some(reason.to_owned());
             asked.is_pending_again = false;

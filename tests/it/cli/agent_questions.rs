@@ -17,12 +17,16 @@ fn write_demo_agents(place: &Workspace, protocol: &str, llm: &str) {
         "agents.toml",
         format!(
             "{llm}\n\
-             [agents.travel]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\"]\nprotocol = \"{protocol}\"\n\
-             [agents.travel-http]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\", \"--http\", \"${{PORT}}\"]\n\
+             [agents.travel]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\"]\nprotocol = \
+                                          \"{protocol}\"\n\
+             [agents.travel-http]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\", \"--http\", \
+                                               \"${{PORT}}\"]\n\
              url = \"http://127.0.0.1:${{PORT}}/mcp\"\nprotocol = \"{protocol}\"\n\
-             [agents.research]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\", \"--http\", \"${{PORT}}\"]\n\
+             [agents.research]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\", \"--http\", \
+                                            \"${{PORT}}\"]\n\
              url = \"http://127.0.0.1:${{PORT}}/mcp\"\nprotocol = \"{protocol}\"\n\
-             [agents.research-stdio]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\"]\nprotocol = \"{protocol}\"\n"
+             [agents.research-stdio]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\"]\nprotocol = \
+                                                  \"{protocol}\"\n"
         ),
     );
 }
@@ -36,7 +40,11 @@ fn rules_answer_on_all_transports_and_eras() {
     for protocol in ["legacy", "modern", "auto"] {
         let place = Workspace::new();
         write_demo_agents(&place, protocol, "");
-        place.write("answers.yaml", "answers: [{ tool: book_trip, message: lisbon, accept: { confirm: true, notes: quiet } }, { tool: book_trip, decline: true }]\n");
+        place.write(
+            "answers.yaml",
+            "answers: [{ tool: book_trip, message: lisbon, accept: { confirm: true, notes: quiet } }, { tool: \
+             book_trip, decline: true }]\n",
+        );
         let ended = place.run_plan(BOOK, &["--answers", "answers.yaml"]);
         let result = ended.result();
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -155,11 +163,14 @@ fn sampling_policy_and_consent_are_enforced() {
 
     agents("sampling = \"ask\"");
     let refused = place.run_plan(PLAN, &[]);
-    assert_eq!(answers(&refused), ["nobody allowed the request to the language model"; 3], "{refused:?}");
-    place.write("answers.yaml", "answers: [{ task: b, message: may it ask the language model, accept: true }]\n");
+    assert_eq!(answers(&refused), ["the request to the language model was not approved"; 3], "{refused:?}");
+    place.write(
+        "answers.yaml",
+        "answers: [{ task: b, message: allow a request to the language model, accept: true }]\n",
+    );
     let asked = place.run_plan(PLAN, &["--answers", "answers.yaml"]);
     assert_eq!(answers(&asked)[1], "In short: go.", "{asked:?}");
-    assert_eq!(answers(&asked)[0], "nobody allowed the request to the language model");
+    assert_eq!(answers(&asked)[0], "the request to the language model was not approved");
 
     // Each reply reports a usage of fifteen tokens.
     agents("sampling = { max_tokens = 114 }\nmax_processes = 2");
@@ -183,7 +194,7 @@ fn unreadable_tool_use_fails_sampling() {
     let ended = place.run_plan("name: x\ntasks: [{ id: a, agent: odd-samples-tools, tool: work }]\n", &[]);
     let said = ended.result()["tasks"]["a"]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}")).to_owned();
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
-    let message = "model `tiny-7b` asked for tool `geo.find` with arguments that are not JSON: \
+    let message = "model `tiny-7b` called tool `geo.find` with arguments that are not JSON: \
                    EOF while parsing a value at line 1 column 8";
     assert_eq!(said, json!({"code": -32603, "message": message}));
 }

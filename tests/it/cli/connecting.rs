@@ -141,7 +141,7 @@ fn redirect_names_the_new_url() {
         let (kind, message, help) = task_error(&ended);
         assert_eq!(kind, "agent_unavailable");
         assert!(message.contains("/mcp/`") && message.contains(status) && !message.contains("405"), "{message}");
-        assert!(help.contains("write the new address into `url` of `[agents.hard]`"), "{help}");
+        assert!(help.contains("set `url` in `[agents.hard]` to the new address"), "{help}");
     }
     for status in ["307", "308"] {
         assert_worked(&run_work(&http_workspace(&format!("redirects-{status}"), ""), ""));

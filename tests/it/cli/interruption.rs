@@ -83,9 +83,9 @@ fn each_signal_stops_a_resumable_run() {
         assert_eq!(run_status(&place), "interrupted", "{name}");
         let listed = place.kapell(&["runs", "list", "--output", "json"]).result();
         let id = listed[0]["run"].as_str().expect("an id");
-        let command = format!("`kapell resume {}` continues the run", &id[id.len() - 8..]);
+        let command = format!("`kapell resume {}` resumes the run", &id[id.len() - 8..]);
         assert!(ended.stderr.contains(&command), "{name}: {}", ended.stderr);
-        assert!(ended.stderr.contains("press Ctrl-C again to stop at once"), "{name}: {}", ended.stderr);
+        assert!(ended.stderr.contains("press Ctrl-C again to stop immediately"), "{name}: {}", ended.stderr);
         let about_tasks =
             ended.stderr.lines().filter(|line| line.contains("] after: ") || line.contains("each[2]")).count();
         assert_eq!(about_tasks, 0, "{name}: tasks that never started are left out: {}", ended.stderr);
@@ -102,9 +102,9 @@ fn second_signal_exits_immediately() {
         send_signal(&host, "INT");
         match gap {
             "none" => {}
-            "recorded" => {
-                wait_for("the event", || place.kapell(&["logs", "last"]).stdout.contains("asked to stop").then_some(()))
-            }
+            "recorded" => wait_for("the event", || {
+                place.kapell(&["logs", "last"]).stdout.contains("stopping and cancelling").then_some(())
+            }),
             _ => wait_for("the end", || (run_status(&place) == "interrupted").then_some(())),
         }
         // The process may have ended already.

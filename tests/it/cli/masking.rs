@@ -13,11 +13,11 @@ fn workspace() -> Workspace {
         name: leaks
         defaults: { on_failure: continue, effect: read_only }
         tasks:
-          - { id: tells, agent: leaks, tool: tells }
+          - { id: returns, agent: leaks, tool: returns }
           - { id: fails, agent: leaks, tool: fails }
           - { id: refuses, agent: leaks, tool: refuses }
-          - { id: dies, needs: [tells, fails, refuses], agent: leaks, tool: dies }
-        outputs: { told: '${{ tasks.tells.output }}', text: '${{ tasks.tells.text }}' }
+          - { id: dies, needs: [returns, fails, refuses], agent: leaks, tool: dies }
+        outputs: { returned: '${{ tasks.returns.output }}', text: '${{ tasks.returns.text }}' }
         ",
     );
     place
@@ -36,9 +36,9 @@ fn echoed_secret_is_masked_everywhere() {
     let result = ended.result();
     assert_eq!(result["outputs"]["text"], "*** in eu-central-1");
     assert_eq!(
-        result["outputs"]["told"],
+        result["outputs"]["returned"],
         serde_json::json!({"key": "*** in eu-central-1", "***": "eu-central-1"}),
-        "a value that is no secret stays"
+        "a value that is not a secret stays"
     );
     for task in ["fails", "refuses", "dies"] {
         let message = result["tasks"][task]["error"]["message"].as_str().unwrap_or_default();

@@ -125,9 +125,9 @@ fn malformed_errors_fail_their_call() {
         [("answers", AgentTransport::Stdio), ("answers", AgentTransport::Http), ("sse", AgentTransport::Http)]
     {
         for (tool, kind, said) in [
-            ("nobody", "server_error", "disk quota exceeded"),
+            ("no-id", "server_error", "disk quota exceeded"),
             ("word", "server_error", "disk quota exceeded"),
-            ("mute", "tool_error", "`mute` of agent `odd` failed and did not say why"),
+            ("mute", "tool_error", "`mute` of agent `odd` failed without a message"),
         ] {
             let ended = run_tools(mode, over, &[(tool, "")]);
             assert_eq!(ended.task(tool), failure(kind), "{mode} {ended:?}");
@@ -143,7 +143,7 @@ fn unreadable_response_fails_its_call() {
     {
         let ended = run_tools(mode, over, &["cut", "quotes", "both", "neither"].map(|tool| (tool, "")));
         for (tool, said) in [
-            ("cut", "it begins with `{\\\"jsonrpc\\\":\\\"2.0\\\""),
+            ("cut", "it starts with `{\\\"jsonrpc\\\":\\\"2.0\\\""),
             ("quotes", "invalid JSON: "),
             ("both", "it has both a `result` and an `error`"),
             ("neither", "it has neither a `result` nor an `error`"),
@@ -161,7 +161,7 @@ fn schema_error_shows_the_result_text() {
     let ended = run_tools("answers", AgentTransport::Stdio, &[("typed", "")]);
     assert_eq!(ended.task("typed"), failure("invalid_result"), "{ended:?}");
     let error = task_error(&ended, "typed");
-    assert!(error.contains("; its text: no notes") && error.contains("`outputSchema`"), "{error}");
+    assert!(error.contains("; text of the result: no notes") && error.contains("`outputSchema`"), "{error}");
 }
 
 #[test]
@@ -193,7 +193,8 @@ fn an_agent_can_be_let_break_its_output_schemas() {
             (&tasks["typed"]["output"], &tasks["empty"]["output"]),
             (&"no notes".into(), &json!({"note": null}))
         );
-        let warning = "the result of `empty` of agent `odd` breaks its output schema: `/note`: null is not of type";
+        let warning =
+            "the result of `empty` of agent `odd` does not match its output schema: `/note`: null is not of type";
         assert!(tasks["empty"]["warning"].as_str().is_some_and(|text| text.starts_with(warning)), "{tasks}");
         for shown in [
             warned.stderr,
@@ -235,7 +236,7 @@ fn defective_tool_is_excluded_and_reported() {
         assert_eq!(ended.task(tool), success(), "{tool}: {ended:?}");
     }
     let warnings = [
-        "tool `text` is left out: its `inputSchema` is not an object",
+        "tool `text` is ignored: its `inputSchema` is not an object",
         "tool `deep`: its `inputSchema` is nested deeper than 128 levels",
         "tool `huge`: its definition is larger than 1024 KiB, and its `inputSchema` is not used",
         "it has no `name`",
@@ -254,13 +255,13 @@ fn defective_tool_is_excluded_and_reported() {
     }
     assert_eq!([listed.code, tested.code, validated.code], [Some(0); 3], "{listed:?} {tested:?} {validated:?}");
     let json = place.kapell(&["agents", "tools", "--output", "json"]).result();
-    assert!(json[0]["warnings"].to_string().contains("`text` is left out"), "{json}");
+    assert!(json[0]["warnings"].to_string().contains("`text` is ignored"), "{json}");
 }
 
 #[test]
 fn excluded_tool_is_named_in_the_error() {
     let ended = run_tools("tools", AgentTransport::Stdio, &[("text", "")]);
     let text = format!("{}{}", ended.stdout, ended.stderr);
-    let said = "tool `text` of agent `odd` is listed but cannot be used: its `inputSchema` is not an object";
+    let said = "tool `text` of agent `odd` is not usable: its `inputSchema` is not an object";
     assert!(text.contains(said), "{text}");
 }

@@ -45,7 +45,7 @@ fn leading_zeros_are_kept() {
 fn duplicate_and_merge_keys_are_rejected() {
     let (place, plan) = workspace();
     for (name, text, expected) in [
-        ("twice.yaml", "zip: '1'\nzip: '2'\n", "the key `zip` is given twice"),
+        ("twice.yaml", "zip: '1'\nzip: '2'\n", "duplicate key `zip`"),
         ("merge.yaml", "<<: { zip: '1' }\n", "merge keys (`<<`) are not supported"),
     ] {
         place.write(name, text);
@@ -54,10 +54,10 @@ fn duplicate_and_merge_keys_are_rejected() {
         assert!(ended.stderr.contains(expected) && ended.stderr.contains(name), "{}", ended.stderr);
     }
     for (rule, expected) in [
-        ("{ task: a, task: b, accept: true }", "the key `task` is given twice"),
+        ("{ task: a, task: b, accept: true }", "duplicate key `task`"),
         ("{ <<: { task: a }, accept: true }", "merge keys (`<<`) are not supported"),
         ("{ tsk: a, accept: true }", "did you mean `task`?"),
-        ("{ task: a }", "rule 1: a rule has exactly one of"),
+        ("{ task: a }", "rule 1: a rule must have exactly one of"),
     ] {
         place.write("answers.yaml", format!("answers: [{rule}]\n"));
         let ended = place.run_plan(&plan, &["--param", "zip=1", "--answers", "answers.yaml"]);

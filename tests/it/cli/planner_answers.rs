@@ -65,7 +65,7 @@ fn task_limit_is_enforced() {
     let ended = refused.kapell(&["plan", GOAL]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(ended.error_code(), "plan::too_many_tasks");
-    let message = ended.stderr.split_once("too_many_tasks]: ").and_then(|(_, rest)| rest.split_once("\n1 mistake"));
+    let message = ended.stderr.split_once("too_many_tasks]: ").and_then(|(_, rest)| rest.split_once("\n1 error"));
     insta::assert_snapshot!(message.expect("a message and its help").0);
 }
 
@@ -88,7 +88,7 @@ fn configured_limit_is_kept_and_named() {
         assert_eq!(endpoint.next_request()["max_tokens"], 700);
     }
     assert_eq!(ended.error_code(), "plan::cut_off");
-    let message = ended.stderr.split_once("cut_off]: ").and_then(|(_, rest)| rest.split_once("\n1 mistake"));
+    let message = ended.stderr.split_once("cut_off]: ").and_then(|(_, rest)| rest.split_once("\n1 error"));
     insta::assert_snapshot!(message.expect("a message and its help").0);
 }
 

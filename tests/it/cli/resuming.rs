@@ -52,7 +52,7 @@ fn run_and_kill_with(place: &Workspace, plan: &str, options: &[&str]) {
     let mut host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
     wait_for("the second call", || {
         let logs = place.kapell(&["logs", "last"]);
-        logs.stdout.contains("second#1: calls").then_some(())
+        logs.stdout.contains("second: started on").then_some(())
     });
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
@@ -141,7 +141,7 @@ fn active_run_cannot_be_resumed_or_retried() {
     let place = workspace();
     place.write("plan.yaml", PLAN);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("the second call", || place.kapell(&["logs", "last"]).stdout.contains("second#1: calls").then_some(()));
+    wait_for("the second call", || place.kapell(&["logs", "last"]).stdout.contains("second: started on").then_some(()));
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!((resumed.code, resumed.error_code()), (Some(1), "journal::driven"));
     assert!(unwrapped(&resumed.stderr).contains(&format!("process {}", host.id())), "{}", resumed.stderr);
@@ -242,7 +242,7 @@ fn resumed_run_polls_a_remote_task() {
                 effect: at_most_once\n    with: { delay_ms: 800 }\n";
     place.write("plan.yaml", plan);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("the task", || place.kapell(&["logs", "last"]).stdout.contains("count#1: progress").then_some(()));
+    wait_for("the task", || place.kapell(&["logs", "last"]).stdout.contains("the lower shelf").then_some(()));
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
 

@@ -48,7 +48,7 @@ fn unchecked_arguments_are_sent_with_a_warning() {
     let (place, plan) = workspace("input");
     let ended = place.run_plan(&plan, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_reported(&ended.stderr, "the arguments for `go` are not checked:");
+    assert_reported(&ended.stderr, "the arguments of `go` are not checked:");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn validation_skips_arguments_of_expensive_schemas() {
 #[test]
 fn schemas_that_are_not_checked_are_named_when_tools_are_listed_or_agents_tested() {
     for (position, subject) in
-        [("input", "the arguments for `go` are not checked:"), ("output", "the results of `go` are not checked:")]
+        [("input", "the arguments of `go` are not checked:"), ("output", "the results of `go` are not checked:")]
     {
         let (place, _) = workspace(position);
         let listed = place.kapell(&["agents", "tools"]);

@@ -28,7 +28,7 @@ fn assert_prints_no_secret(place: &Workspace, arguments: &[&str], log: &str) -> 
     let mut command = place.command(arguments);
     command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header").env("KAPELL_LOG", log);
     let ended = CommandOutput::from_output(command.env("RUST_BACKTRACE", "1").output().expect("kapell starts"));
-    assert!(!ended.stderr.contains("Usage: "), "{arguments:?} is no command: {}", ended.stderr);
+    assert!(!ended.stderr.contains("Usage: "), "{arguments:?} is not a command: {}", ended.stderr);
     for (stream, text) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
         let line = text.lines().find(|line| line.contains("canary"));
         assert_eq!(line, None, "{stream} of {arguments:?} with KAPELL_LOG={log}");
@@ -139,7 +139,7 @@ fn request_stage(body: &Value) -> Stage {
         Some(_) if body["messages"].as_array().is_some_and(|messages| messages.len() > 2) => Stage::Repair,
         Some(_) => Stage::Planning,
         None if said(0).starts_with("You write one answer") => Stage::Synthesis,
-        None if said(0).starts_with("You sum up") => Stage::Sampling,
+        None if said(0).starts_with("You summarize") => Stage::Sampling,
         None => Stage::Prompt,
     }
 }

@@ -67,13 +67,13 @@ fn stream_json_contains_deltas_and_the_journal_does_not() {
     assert!(child.wait().expect("ends").success());
 
     let of_answer = |event: &&Value| event["type"] == "answer_delta" || event["attempt"]["task"] == "answer";
-    let told: Vec<Value> = events
+    let lines: Vec<Value> = events
         .iter()
         .filter(of_answer)
         .map(|event| json!([event["type"], event["attempt"]["number"], event["text"], event["repair"]]))
         .collect();
     assert_eq!(
-        told,
+        lines,
         [
             json!(["model_asked", 1, null, null]),
             json!(["answer_delta", 1, "It is gree", null]),
@@ -146,8 +146,8 @@ fn terminal_streams_the_answer_and_reports_withdrawal() {
         // Each half arrives before the endpoint sends the next, with its escape sequence made harmless.
         read_until(&mut output, "\r\nIt is\\u{1b}[");
         go_on.send(()).expect("a reply that waits");
-        let first = read_until(&mut output, "(the answer is written again: it cites no task)\r\n");
-        assert_eq!(first, "31m red.\r\n\r\n(the answer is written again: it cites no task)\r\n", "{term}");
+        let first = read_until(&mut output, "(the answer is rewritten: it cites no task)\r\n");
+        assert_eq!(first, "31m red.\r\n\r\n(the answer is rewritten: it cites no task)\r\n", "{term}");
         read_until(&mut output, "\r\nIt is gr");
         go_on.send(()).expect("a reply that waits");
         let last = read_to_end(child, output);
@@ -163,7 +163,7 @@ fn terminal_shows_citation_mismatches() {
     let place = workspace(&endpoint);
     let mut child = start_on_terminal(&place, "dumb");
     let mut output = child.stdout.take().expect("piped");
-    read_until(&mut output, "(the answer is written again: it cites no task)\r\n");
+    read_until(&mut output, "(the answer is rewritten: it cites no task)\r\n");
     read_until(&mut output, "\r\nIt is green.\r\n\r\n\r\n(Not verified: it cites no task.)\r\n\r\n");
     let talk = read_to_end(child, output);
     assert!(!talk.contains("green") && !talk.contains("verified"), "{talk}");

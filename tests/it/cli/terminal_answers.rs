@@ -82,7 +82,7 @@ fn approval_shows_the_call() {
     let steps = [("[y/n, :cancel]> ", "?\n"), ("[y/n, :cancel]> ", "y\n")];
     let ended = run_in_terminal(&place, &steps, None, &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for shown in ["call: archive.store_document (", "title: \"Notes\"", "text: \"hello\"", "`y` says yes"] {
+    for shown in ["call: archive.store_document (", "title: \"Notes\"", "text: \"hello\"", "`y` approves"] {
         assert!(ended.stderr.contains(shown), "{shown} is not in {}", ended.stderr);
     }
     assert_eq!(recorded_answers(&place)[0]["by"], "person at terminal");

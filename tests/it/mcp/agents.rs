@@ -147,8 +147,8 @@ async fn responses_decide_the_failure_kind() {
     for (mode, expected, part) in [
         ("refuses", FailureKind::Refused, "not like this (JSON-RPC -32602)"),
         ("fails", FailureKind::ToolError, "no such city"),
-        ("bad-answer", FailureKind::InvalidResult, "sent an answer that cannot be read"),
-        ("dies", FailureKind::ConnectionLost, "exit status: 7; its last words: giving up"),
+        ("bad-answer", FailureKind::InvalidResult, "sent an invalid response"),
+        ("dies", FailureKind::ConnectionLost, "exit status: 7; stderr: giving up"),
         ("too-large", FailureKind::ResultTooLarge, "64 MiB"),
     ] {
         let (kind, message) = failure_of(work(mode).await.1);
@@ -471,7 +471,7 @@ async fn unanswerable_rounds_fail_the_call() {
         (
             "modern-samples",
             FailureKind::ServerError,
-            "asked for `who`, which failed: content of type `image` must have `data`",
+            "requested `who`, which failed: content of type `image` must have `data`",
         ),
         ("modern-task", FailureKind::ConnectionLost, "no longer has the task of `work`"),
     ] {

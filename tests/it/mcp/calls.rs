@@ -300,7 +300,7 @@ async fn remote_tasks_are_watched_until_their_result() {
     assert_eq!(host.progress().first().unwrap().message.as_deref(), Some("began"));
     let failure = call(&pool, job("fails")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);
-    assert_eq!(failure.message, "the task of `job` at agent `odd` failed: no such city");
+    assert_eq!(failure.message, "the task of `job` of agent `odd` failed: no such city");
     assert_eq!(text_of(call(&pool, job("tool-error")).await), Err(FailureKind::ToolError));
     pool.close().await;
 }
@@ -348,7 +348,7 @@ async fn unknown_tasks_are_interrupted() {
     let note = json!({"kind": "remote_task", "id": "gone", "dialect": "extension"});
     let failure = reattach_after_kill(&spec, job(""), note, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted);
-    let expected = "the host stopped while `job` of agent `odd` was under way, and the agent no longer has the call";
+    let expected = "the host stopped during the call of `job`, and agent `odd` no longer has the call";
     assert_eq!(failure.message, expected);
     assert_eq!(
         text_of(reattach_after_kill(&spec, job(""), json!({"kind": "dream"}), &answering_host()).await),
@@ -463,7 +463,7 @@ async fn failed_resources_fail_the_call() {
     let (outcome, ()) = tokio::join!(call(&pool, leave_resource()), failing);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ToolError);
-    let expected = r#"the resource `job://1` of agent `odd` says that it failed: {"error":"no paper"}"#;
+    let expected = r#"the resource `job://1` of agent `odd` reports a failure: {"error":"no paper"}"#;
     assert_eq!(failure.message, expected);
     let idle = ToolCall { tool: "idle".into(), ..leave_resource() };
     assert_eq!(text_of(call(&pool, idle).await), Err(FailureKind::InvalidResult));
@@ -528,7 +528,7 @@ async fn unreachable_agents_keep_their_task() {
     let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
-    assert!(failure.message.contains("could not be asked any more") && failure.message.contains("503"), "{failure}");
+    assert!(failure.message.contains("polling then failed") && failure.message.contains("503"), "{failure}");
     pool.close().await;
 }
 
@@ -550,5 +550,5 @@ async fn resume_waits_for_an_unreachable_agent() {
     let hurried = ToolCall { timeout: Duration::from_millis(500), ..job("") };
     let failure = reattach_after_kill(&spec, hurried, note, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
-    assert!(failure.message.contains("could not be asked any more"), "{failure}");
+    assert!(failure.message.contains("polling then failed"), "{failure}");
 }

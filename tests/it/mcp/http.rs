@@ -415,7 +415,9 @@ async fn connecting_retries_until_the_startup_timeout() {
     }
     assert!(!failure.message.contains("secret"), "{failure}");
     assert!(
-        failure.help.is_some_and(|help| help.contains("startup_timeout") && help.contains("is the server running"))
+        failure
+            .help
+            .is_some_and(|help| help.contains("startup_timeout") && help.contains("check that the server is running"))
     );
 }
 

@@ -475,11 +475,11 @@ async fn sampling_consent_is_asked_if_configured() {
         let pool = host.pool(agent_with_quota(Consent::Ask, None, Some(1)));
         let said = call(&pool, sampling_call("secret plans")).await.unwrap();
         let asked = host.elicited.lock().unwrap().clone();
-        let message = "may it ask the language model, for up to 100 tokens? Its prompt:\nsecret plans".to_owned();
+        let message = "allow a request to the language model for up to 100 tokens? Prompt:\nsecret plans".to_owned();
         assert_eq!(asked, [Elicitation { message, form: Form::Approval }]);
         assert_eq!(host.sampled().len(), sampled);
         if sampled == 0 {
-            let refused = json!({"code": -1, "message": "nobody allowed the request to the language model"});
+            let refused = json!({"code": -1, "message": "the request to the language model was not approved"});
             assert_eq!(said["answer"], refused);
             // A request that was not sent does not count: the person is asked again.
             call(&pool, sampling_call("secret plans")).await.unwrap();
@@ -498,7 +498,7 @@ async fn refused_sampling_rounds_deny_the_call() {
     });
     let failure = call(&pool, sampling_call("a")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Denied);
-    assert!(failure.message.contains("asked for `sum`, which was not allowed: nobody allowed"), "{failure}");
+    assert!(failure.message.contains("requested `sum`, which was not allowed"), "{failure}");
     pool.close().await;
 }
 

@@ -116,9 +116,9 @@ impl Drop for NotifyOnDrop<'_> {
 impl ClientHost for RecordingHost {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
         let thinking = {
-            let mut told = self.record.lock().unwrap();
-            told.elicited.push((origin, elicitation));
-            told.delay
+            let mut record = self.record.lock().unwrap();
+            record.elicited.push((origin, elicitation));
+            record.delay
         };
         let mut dropped = NotifyOnDrop(Some(&self.withdrawn));
         tokio::time::sleep(thinking).await;
@@ -128,9 +128,9 @@ impl ClientHost for RecordingHost {
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
         let (thinking, reply) = {
-            let mut told = self.record.lock().unwrap();
-            told.sampled.push((origin, chat));
-            (told.delay, told.reply.clone())
+            let mut record = self.record.lock().unwrap();
+            record.sampled.push((origin, chat));
+            (record.delay, record.reply.clone())
         };
         tokio::time::sleep(thinking).await;
         reply.unwrap()

@@ -13,17 +13,14 @@ const TEMPERATURE: ValueType = ValueType::Number(0.0, 2.0);
 pub(crate) static AGENTS_FILE: TableSchema = TableSchema {
     title: "an agents file",
     definition: "agents_file",
-    description: "The MCP servers that kapell may use, and the language models that answer their sampling requests.",
+    description: "The MCP servers that kapell can use, and the language models that plan goals and answer sampling \
+                  requests.",
     required: &[],
     keys: &[
         key("agents", ValueType::TableMap(&AGENT), "The agents, by name."),
-        key(
-            "llm",
-            ValueType::Table(&LLM),
-            "The language model that is asked where nothing else is said; its name is `llm`.",
-        ),
-        key("models", ValueType::TableMap(&LLM), "Further language models, by name."),
-        key("planner", ValueType::Table(&PLANNER), "How goals are planned."),
+        key("llm", ValueType::Table(&LLM), "The default language model; its name is `llm`."),
+        key("models", ValueType::TableMap(&LLM), "Additional language models, by name."),
+        key("planner", ValueType::Table(&PLANNER), "Settings for planning and replanning."),
     ],
 };
 
@@ -31,19 +28,23 @@ pub(crate) static AGENTS_FILE: TableSchema = TableSchema {
 pub(crate) static PLANNER: TableSchema = TableSchema {
     title: "the planner",
     definition: "planner",
-    description: "How goals are planned, and anew what is left of a run.",
+    description: "Settings for planning goals and replanning runs.",
     required: &[],
     keys: &[
-        key("model", ValueType::Text, "The model that plans: `llm`, or a name under `models`; the first where absent."),
+        key(
+            "model",
+            ValueType::Text,
+            "The model that plans: `llm` or a name under `models`. Default: the first model.",
+        ),
         key(
             "max_tokens",
             ValueType::Integer(1, 4_294_967_295),
-            "Most tokens of an answer, thoughts included. Where absent, 8192, and twice as many after an answer that was \
-             cut off, up to 32768.",
+            "Maximum number of tokens of a reply, including reasoning. Default: 8192, doubled after a truncated \
+             reply, up to 32768.",
         ),
-        key("temperature", TEMPERATURE, "The temperature; the model's own where absent."),
-        key("reasoning_effort", ValueType::Text, "How much the model reasons; the model's own where absent."),
-        key("max_tasks", ValueType::Integer(1, 100), "Most tasks of a plan that a model writes; 16 where absent."),
+        key("temperature", TEMPERATURE, "The temperature. Default: the model's own."),
+        key("reasoning_effort", ValueType::Text, "The reasoning effort. Default: the model's own."),
+        key("max_tasks", ValueType::Integer(1, 100), "Maximum number of tasks in a generated plan. Default: 16."),
     ],
 };
 
@@ -51,95 +52,101 @@ pub(crate) static PLANNER: TableSchema = TableSchema {
 pub(crate) static AGENT: TableSchema = TableSchema {
     title: "an agent",
     definition: "agent",
-    description: "An MCP server: a `command` that is started, a `url` that is connected to, or both. Texts may hold \
-            `${VAR}` and `${VAR:-default}`; `${KAPELL}` is this program, and `${PORT}` a free port where both \
-            `command` and `url` are given.",
+    description: "An MCP server: a `command` to start, a `url` to connect to, or both. Strings may contain `${VAR}` \
+                  and `${VAR:-default}`; `${KAPELL}` is the path of kapell, and `${PORT}` is a free port if both \
+                  `command` and `url` are set.",
     required: &[],
     keys: &[
-        key("command", ValueType::Text, "The program to start. With `url` too, it is the server behind that."),
-        key("args", ValueType::TextList, "Its arguments."),
-        key("env", ValueType::TextMap, "Its environment, on top of a minimal one."),
+        key(
+            "command",
+            ValueType::Text,
+            "The program to start. If `url` is set too, the program is the server at that URL.",
+        ),
+        key("args", ValueType::TextList, "The arguments of the program."),
+        key("env", ValueType::TextMap, "Environment variables of the program, in addition to a minimal environment."),
         key(
             "env_vars",
             ValueType::TextList,
-            "Names of variables that it is given from kapell's own environment, if set.",
+            "Names of environment variables that the program inherits from kapell, if set.",
         ),
-        key("cwd", ValueType::Text, "Its working directory; kapell's own where absent."),
-        key("url", ValueType::Text, "The address of a Streamable HTTP server."),
-        key("http_headers", ValueType::TextMap, "Headers of every request."),
-        key("env_http_headers", ValueType::TextMap, "Headers whose values are read from the variables named here."),
-        key("bearer_token_env_var", ValueType::Text, "The variable that holds the bearer token."),
+        key("cwd", ValueType::Text, "The working directory of the program. Default: that of kapell."),
+        key("url", ValueType::Text, "The URL of a Streamable HTTP server."),
+        key("http_headers", ValueType::TextMap, "Headers to send with every request."),
+        key(
+            "env_http_headers",
+            ValueType::TextMap,
+            "Headers whose values are read from the named environment variables.",
+        ),
+        key("bearer_token_env_var", ValueType::Text, "The environment variable that contains the bearer token."),
         key(
             "protocol",
             ValueType::Choice(&[
-                ("auto", "Ask the server."),
-                ("legacy", "The `initialize` handshake: 2025-11-25 and before."),
-                ("modern", "2026-07-28 and later: no handshake."),
+                ("auto", "Detect the protocol of the server."),
+                ("legacy", "Protocol versions up to 2025-11-25, with an `initialize` handshake."),
+                ("modern", "Protocol versions 2026-07-28 and later, without a handshake."),
             ]),
-            "The protocol era to speak; `auto` where absent.",
+            "The protocol era. Default: `auto`.",
         ),
-        key(
-            "required",
-            ValueType::Boolean,
-            "Whether a run fails when the agent cannot be reached; `false` where absent.",
-        ),
-        key("enabled", ValueType::Boolean, "Whether the agent may be used; `true` where absent."),
-        key("max_concurrency", CONCURRENCY, "Most calls in flight on this agent at once; 8 where absent."),
+        key("required", ValueType::Boolean, "Whether a run fails if the agent is unavailable. Default: `false`."),
+        key("enabled", ValueType::Boolean, "Whether the agent is used. Default: `true`."),
+        key("max_concurrency", CONCURRENCY, "Maximum number of concurrent calls of this agent. Default: 8."),
         key(
             "max_processes",
             CONCURRENCY,
-            "Most processes of a `command` without `url`; 1 where absent. Only an agent that asks back (sampling, \
-             elicitation) without saying for which call gets more than one: then each process takes one call at a time.",
+            "Maximum number of processes of a `command` without `url`. Default: 1. Only an agent whose sampling or \
+             elicitation requests do not identify their call gets more than one process; each process then handles \
+             one call at a time.",
         ),
-        key("startup_timeout", ValueType::PositiveDuration, "Longest that connecting may take; 30s where absent."),
-        key("tool_timeout", ValueType::PositiveDuration, "Longest silence of a call; 5m where absent."),
+        key("startup_timeout", ValueType::PositiveDuration, "Maximum duration of connecting. Default: 30s."),
+        key("tool_timeout", ValueType::PositiveDuration, "Idle timeout of a call. Default: 5m."),
         key(
             "check_results",
             ValueType::Choice(&[
                 ("strict", "The call fails."),
-                ("warn", "The result is taken as it is, with a warning."),
+                ("warn", "The result is used unchanged, with a warning."),
                 ("off", "The result is not checked."),
             ]),
-            "What becomes of a result that breaks the `outputSchema` of its tool; `strict` where absent.",
+            "What to do with a result that does not match the tool's `outputSchema`. Default: `strict`.",
         ),
-        key("effect", EFFECTS, "What a repeated call of this agent's tools does, where no task says so."),
+        key("effect", EFFECTS, "The effect of a repeated call of this agent's tools. Tasks override it."),
         key(
             "sampling",
             ValueType::OneOf(
-                "`allow`, `ask`, `deny`, or a map with `policy`, `max_tokens` and `max_requests`",
+                "`allow`, `ask`, `deny`, or a map with `policy`, `max_tokens`, and `max_requests`",
                 &[CONSENT, ValueType::Table(&SAMPLING)],
             ),
-            "Whether and how much the agent may ask the language model. A word is `policy`.",
+            "Whether the agent may use the language model, and how much. A string is short for `policy`.",
         ),
-        key("enabled_tools", ValueType::TextList, "The only tools that may be called."),
-        key("disabled_tools", ValueType::TextList, "Tools that may not be called."),
+        key("enabled_tools", ValueType::TextList, "The only tools that can be called."),
+        key("disabled_tools", ValueType::TextList, "Tools that cannot be called."),
         key(
             "capabilities",
             ValueType::OneOf(
                 "a map from capabilities to tools, or a list of capabilities",
                 &[ValueType::TextMap, ValueType::TextList],
             ),
-            "What the agent can stand in for: each capability with the tool that serves it, or names alone.",
+            "The agent's capabilities: a map from each capability to the tool that provides it, or a list of \
+             capabilities.",
         ),
     ],
 };
 
 const CONSENT: ValueType = ValueType::Choice(&[
-    ("allow", "It may."),
-    ("ask", "A person is asked before each request; with nobody to ask, it is refused."),
-    ("deny", "It may not: the agent is told that there is no language model."),
+    ("allow", "Requests are allowed."),
+    ("ask", "A person approves each request. Without a person, requests are refused."),
+    ("deny", "Requests are refused; the agent sees a host without a language model."),
 ]);
 
 /// The sampling requests that an agent may make.
 pub(crate) static SAMPLING: TableSchema = TableSchema {
     title: "`sampling`",
     definition: "sampling",
-    description: "Whether and how much an agent may ask the language model.",
+    description: "Whether an agent may use the language model, and how much.",
     required: &[],
     keys: &[
-        key("policy", CONSENT, "Whether it may ask; `allow` where absent."),
-        key("max_tokens", QUOTA, "Most tokens that its requests may use in a run, prompts and replies together."),
-        key("max_requests", QUOTA, "Most requests that it may make in a run."),
+        key("policy", CONSENT, "Whether requests are allowed. Default: `allow`."),
+        key("max_tokens", QUOTA, "Maximum number of tokens of its requests in a run, including prompts and replies."),
+        key("max_requests", QUOTA, "Maximum number of its requests in a run."),
     ],
 };
 
@@ -147,110 +154,110 @@ pub(crate) static SAMPLING: TableSchema = TableSchema {
 pub(crate) static LLM: TableSchema = TableSchema {
     title: "a language model",
     definition: "llm",
-    description: "A model behind an OpenAI-compatible endpoint. Where `provider` is given, it says what absent keys mean.",
+    description: "A model with an OpenAI-compatible endpoint. `provider` sets the defaults of all other keys.",
     required: &["model"],
     keys: &[
-        key("provider", ValueType::Choice(&PROVIDERS), "Sets `base_url` and how the endpoint wants to be asked."),
-        key("base_url", ValueType::Text, "The base of the API, such as `http://127.0.0.1:11434/v1`."),
-        key("model", ValueType::Text, "The model, as the endpoint calls it."),
+        key(
+            "provider",
+            ValueType::Choice(&PROVIDERS),
+            "The provider, which sets the default of `base_url` and of the keys that depend on the endpoint.",
+        ),
+        key("base_url", ValueType::Text, "The base URL of the API, such as `http://127.0.0.1:11434/v1`."),
+        key("model", ValueType::Text, "The name of the model at the endpoint."),
         key(
             "api_key_env_var",
             ValueType::Text,
-            "The variable that holds the key; read from nowhere else, never logged.",
+            "The environment variable that contains the API key. The key is never logged.",
         ),
+        key("timeout", ValueType::PositiveDuration, "Idle timeout of a request. Default: 2m."),
+        key("deadline", ValueType::PositiveDuration, "Maximum duration of a request, including retries and delays."),
+        key("http_headers", ValueType::TextMap, "Additional headers to send with every request."),
         key(
-            "timeout",
-            ValueType::PositiveDuration,
-            "Limits the silence of the endpoint within a request; 2m where absent.",
+            "env_http_headers",
+            ValueType::TextMap,
+            "Headers whose values are read from the named environment variables.",
         ),
-        key("deadline", ValueType::PositiveDuration, "Limits a whole request, its tries and waits included."),
-        key("http_headers", ValueType::TextMap, "Further headers of every request."),
-        key("env_http_headers", ValueType::TextMap, "Headers whose values are read from the variables named here."),
-        key("query", ValueType::TextMap, "What follows `?` in the address of every request."),
+        key("query", ValueType::TextMap, "Query parameters of every request."),
         key(
             "max_tokens_field",
             ValueType::Choice(&[
-                ("max_tokens", "What most endpoints take."),
-                ("max_completion_tokens", "What OpenAI's reasoning models insist on."),
+                ("max_tokens", "Supported by most endpoints."),
+                ("max_completion_tokens", "Required by OpenAI's reasoning models."),
             ]),
-            "What the endpoint calls the output limit; `max_tokens` where absent.",
+            "The name of the output limit in requests. Default: `max_tokens`.",
         ),
         key(
             "max_output_tokens",
             ValueType::Integer(1, 4_294_967_295),
-            "Most tokens of a reply, whatever is asked for.",
+            "Maximum number of tokens of a reply; caps every requested limit.",
         ),
         key(
             "temperature",
-            ValueType::OneOf("a number from 0 to 2, `true` or `false`", &[ValueType::Boolean, TEMPERATURE]),
-            "The temperature of requests that name none; or whether a request may have one at all, `true` where absent.",
+            ValueType::OneOf("a number from 0 to 2, `true`, or `false`", &[ValueType::Boolean, TEMPERATURE]),
+            "The default temperature of requests, or whether requests may have a temperature. Default: `true`.",
         ),
-        key(
-            "seed",
-            ValueType::Integer(0, i64::MAX as u64),
-            "The `seed` of every request, for replies that can be repeated.",
-        ),
+        key("seed", ValueType::Integer(0, i64::MAX as u64), "The `seed` of every request, for reproducible replies."),
         key(
             "reasoning_effort",
             ValueType::Text,
-            "How much the model reasons, in the endpoint's words, such as `low`; goes with every request.",
+            "The reasoning effort of every request, as the endpoint defines it, such as `low`.",
         ),
         key(
             "extra_body",
             ValueType::Object,
-            "Further keys of every request's body, such as `top_p`. Keys that kapell writes itself are refused.",
+            "Additional keys of every request body, such as `top_p`. Keys that kapell sets are rejected.",
         ),
         key(
             "stop",
             ValueType::Boolean,
-            "Whether a request may name stop sequences; `true` where absent. Where not, replies are cut there.",
+            "Whether requests may have stop sequences. Default: `true`. If `false`, kapell truncates replies there.",
         ),
         key(
             "structured_output",
             ValueType::Choice(&[
-                ("json_schema", "The endpoint holds the model to a JSON Schema."),
-                ("json_object", "The endpoint holds the model to JSON; the schema is in the prompt."),
-                ("text", "The schema is in the prompt, and nothing else asks for it."),
+                ("json_schema", "The endpoint enforces a JSON Schema."),
+                ("json_object", "The endpoint enforces JSON; the prompt contains the schema."),
+                ("text", "Only the prompt contains the schema."),
             ]),
-            "How the form of a reply is asked for; `json_schema` where absent.",
+            "How structured replies are requested. Default: `json_schema`.",
         ),
         key(
             "schema_in_prompt",
             ValueType::Boolean,
-            "Whether the prompt holds the schema of a reply, although the endpoint gets it too; `true` where absent, \
-             `false` for providers that show it to the model themselves.",
+            "Whether the prompt contains the schema of a reply in addition to the request. Default: `true`; `false` \
+             for providers that show the schema to the model themselves.",
         ),
         key(
             "tool_choice",
             ValueType::Choice(&[
-                ("required", "What most endpoints take."),
-                ("any", "Mistral's word for the same."),
-                ("auto", "The model cannot be made to; a request that demands it is refused."),
+                ("required", "Supported by most endpoints."),
+                ("any", "Mistral's equivalent of `required`."),
+                ("auto", "Tool calls cannot be forced; requests that demand one are rejected."),
             ]),
-            "How a model is made to ask for a tool; `required` where absent.",
+            "How a tool call is forced. Default: `required`.",
         ),
         key(
             "system_role",
-            ValueType::Choice(&[("system", "What every endpoint takes."), ("developer", "OpenAI's newer word.")]),
-            "The role of the system prompt; `system` where absent.",
+            ValueType::Choice(&[("system", "Supported by all endpoints."), ("developer", "The newer name of OpenAI.")]),
+            "The role of the system prompt. Default: `system`.",
         ),
-        key("stream_usage", ValueType::Boolean, "Whether requests ask for their usage; `true` where absent."),
+        key("stream_usage", ValueType::Boolean, "Whether requests ask for token usage. Default: `true`."),
         key(
             "echo_reasoning",
             ValueType::Boolean,
-            "Whether what the model thought before it asked for tools is sent back to it; `false` where absent.",
+            "Whether the reasoning before a tool call is sent back to the model. Default: `false`.",
         ),
-        key("tools", ValueType::Boolean, "Whether the model can be given tools; `false` where absent."),
-        key("images", ValueType::Boolean, "Whether the model takes images; `false` where absent."),
-        key("audio", ValueType::Boolean, "Whether the model takes sound; `false` where absent."),
-        key("prices", ValueType::Table(&PRICES), "What it costs."),
-        key("scores", ValueType::Table(&SCORES), "How it compares with the others, where an agent has priorities."),
+        key("tools", ValueType::Boolean, "Whether the model supports tools. Default: `false`."),
+        key("images", ValueType::Boolean, "Whether the model supports images. Default: `false`."),
+        key("audio", ValueType::Boolean, "Whether the model supports audio. Default: `false`."),
+        key("prices", ValueType::Table(&PRICES), "The prices of the model."),
+        key("scores", ValueType::Table(&SCORES), "Scores for choosing a model if an agent states priorities."),
     ],
 };
 
 const PROVIDERS: [(&str, &str); 12] = [
     ("openai", "OpenAI."),
-    ("azure", "Azure OpenAI; `base_url` is your resource's."),
+    ("azure", "Azure OpenAI; `base_url` is the URL of your resource."),
     ("anthropic", "Anthropic."),
     ("gemini", "Google's Gemini API."),
     ("openrouter", "OpenRouter."),
@@ -267,11 +274,11 @@ const PROVIDERS: [(&str, &str); 12] = [
 pub(crate) static PRICES: TableSchema = TableSchema {
     title: "`prices`",
     definition: "prices",
-    description: "US dollars for a million tokens.",
+    description: "US dollars per million tokens.",
     required: &["input", "output"],
     keys: &[
-        key("input", ValueType::Number(0.0, f64::MAX), "Of the request."),
-        key("output", ValueType::Number(0.0, f64::MAX), "Of the reply."),
+        key("input", ValueType::Number(0.0, f64::MAX), "Price of input tokens."),
+        key("output", ValueType::Number(0.0, f64::MAX), "Price of output tokens."),
     ],
 };
 
@@ -279,11 +286,11 @@ pub(crate) static PRICES: TableSchema = TableSchema {
 pub(crate) static SCORES: TableSchema = TableSchema {
     title: "`scores`",
     definition: "scores",
-    description: "From 0 to 1; 0.5 where absent.",
+    description: "Scores from 0 to 1. Default: 0.5.",
     required: &[],
     keys: &[
-        key("cost", ValueType::Number(0.0, 1.0), "How cheap it is."),
-        key("speed", ValueType::Number(0.0, 1.0), "How fast it is."),
-        key("intelligence", ValueType::Number(0.0, 1.0), "How able it is."),
+        key("cost", ValueType::Number(0.0, 1.0), "Low cost."),
+        key("speed", ValueType::Number(0.0, 1.0), "Speed."),
+        key("intelligence", ValueType::Number(0.0, 1.0), "Intelligence."),
     ],
 };

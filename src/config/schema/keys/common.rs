@@ -7,9 +7,9 @@ pub(super) const fn key(name: &'static str, shape: ValueType, about: &'static st
 }
 
 pub(super) const EFFECTS: ValueType = ValueType::Choice(&[
-    ("read_only", "It changes nothing."),
-    ("idempotent", "A second call adds nothing to the first."),
-    ("at_most_once", "A second call may do the thing twice, so a call without an answer is never repeated."),
+    ("read_only", "The call has no side effects."),
+    ("idempotent", "A repeated call has no further effect."),
+    ("at_most_once", "A repeated call may take effect twice, so a call without a response is never repeated."),
 ]);
 
 pub(super) const CONCURRENCY: ValueType = ValueType::Integer(1, 100_000);

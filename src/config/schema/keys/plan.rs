@@ -8,10 +8,10 @@ const fn with_aliases(aliases: &'static [&'static str], key: KeySchema) -> KeySc
 }
 
 const ON_FAILURE: ValueType = ValueType::Choice(&[
-    ("fail", "The run fails and dependents are skipped; what does not depend on it goes on."),
+    ("fail", "The run fails and dependents are skipped; other tasks continue."),
     ("continue", "Dependents run without its output."),
-    ("skip_dependents", "Dependents are skipped; the run ends as partly done."),
-    ("replan", "A language model plans anew what has not started; where it cannot, the same as `fail`."),
+    ("skip_dependents", "Dependents are skipped; the run ends as `partial`."),
+    ("replan", "A language model replans the pending tasks. If it cannot, the failure counts as `fail`."),
 ]);
 
 /// The plan file.
@@ -21,31 +21,40 @@ pub(crate) static PLAN: TableSchema = TableSchema {
     description: "A task graph that kapell runs on MCP agents.",
     required: &["tasks"],
     keys: &[
-        key("name", ValueType::Text, "The plan's name; the file's where absent."),
-        key("description", ValueType::Text, "What the plan is for."),
-        key("inputs", ValueType::TableMap(&INPUT), "What a run is given, as `inputs.NAME` in expressions."),
-        key("defaults", ValueType::Table(&DEFAULTS), "What holds for every task that does not say otherwise."),
-        key("max_parallel", CONCURRENCY, "Most calls in flight at once, over the whole run; 8 where absent."),
-        key("tasks", ValueType::TableList(&TASK), "The tasks. Each starts as soon as all that it needs has ended."),
-        key("outputs", ValueType::Object, "What the run returns, by name; without it, every task's own answer."),
-        key("budget", ValueType::Table(&BUDGET), "What the run may spend; when it is spent, nothing more is started."),
+        key("name", ValueType::Text, "The name of the plan. Default: the name of the file."),
+        key("description", ValueType::Text, "A description of the plan."),
+        key("inputs", ValueType::TableMap(&INPUT), "The inputs of a run, available as `inputs.NAME` in expressions."),
+        key("defaults", ValueType::Table(&DEFAULTS), "Defaults for all tasks."),
+        key("max_parallel", CONCURRENCY, "Maximum number of concurrent calls of the run. Default: 8."),
+        key(
+            "tasks",
+            ValueType::TableList(&TASK),
+            "The tasks. Each task starts as soon as its dependencies have ended.",
+        ),
+        key("outputs", ValueType::Object, "The outputs of the run, by name. Default: the answers of all tasks."),
+        key(
+            "budget",
+            ValueType::Table(&BUDGET),
+            "The budget of the run. When it is exhausted, no further task starts.",
+        ),
         key(
             "replan",
             ValueType::Integer(0, 100),
-            "How often a run may plan anew what has not started, where `on_failure: replan` asks for it; 1 where absent.",
+            "Maximum number of replans of a run, for tasks with `on_failure: replan`. Default: 1.",
         ),
         key(
             "result",
-            ValueType::OneOf("`merge`, `synthesize` or a map", &RESULT_SHAPES),
-            "What is made of the tasks' answers: `merge` prints each, `synthesize` has a language model write one.",
+            ValueType::OneOf("`merge`, `synthesize`, or a map", &RESULT_SHAPES),
+            "How the result is built from the tasks' answers: `merge` prints each answer, `synthesize` lets a \
+             language model write one.",
         ),
     ],
 };
 
 static RESULT_SHAPES: [ValueType; 2] = [
     ValueType::Choice(&[
-        ("merge", "Each task's answer under its title, or the plan's `outputs`."),
-        ("synthesize", "One answer from all results, with citations of tasks that are checked."),
+        ("merge", "The answer of each task under its title, or the plan's `outputs`."),
+        ("synthesize", "One answer from all results, with verified citations of tasks."),
     ]),
     ValueType::Table(&RESULT),
 ];
@@ -54,7 +63,7 @@ static RESULT_SHAPES: [ValueType; 2] = [
 pub(crate) static RESULT: TableSchema = TableSchema {
     title: "`result`",
     definition: "result",
-    description: "What is made of the tasks' answers.",
+    description: "How the result is built from the tasks' answers.",
     required: &["synthesize"],
     keys: &[key("synthesize", ValueType::Table(&SYNTHESIS), "One answer from all results.")],
 };
@@ -63,20 +72,17 @@ pub(crate) static RESULT: TableSchema = TableSchema {
 pub(crate) static SYNTHESIS: TableSchema = TableSchema {
     title: "`synthesize`",
     definition: "synthesis",
-    description: "How a language model writes one answer from all results.",
+    description: "Settings for the answer that a language model writes from all results.",
     required: &[],
     keys: &[
-        key("prompt", ValueType::Text, "What the answer is to be; the plan's description where absent."),
-        key("model", ValueType::Text, "The model to ask: `llm`, or a name under `models` in the agents file."),
+        key("prompt", ValueType::Text, "Instructions for the answer. Default: the description of the plan."),
+        key("model", ValueType::Text, "The model: `llm`, or a name under `models` in the agents file."),
         key(
             "output_schema",
-            ValueType::OneOf(
-                "a JSON Schema or the path of a file that holds one",
-                &[ValueType::Text, ValueType::Object],
-            ),
-            "The JSON Schema of the answer; free text where absent.",
+            ValueType::OneOf("a JSON Schema, or the path of a file with one", &[ValueType::Text, ValueType::Object]),
+            "The JSON Schema of the answer. Default: free text.",
         ),
-        key("max_tokens", ValueType::Integer(1, 1_000_000), "Most tokens of the answer; 4096 where absent."),
+        key("max_tokens", ValueType::Integer(1, 1_000_000), "Maximum number of tokens of the answer. Default: 4096."),
     ],
 };
 
@@ -84,28 +90,24 @@ pub(crate) static SYNTHESIS: TableSchema = TableSchema {
 pub(crate) static INPUT: TableSchema = TableSchema {
     title: "an input",
     definition: "input",
-    description: "What a run can be given.",
+    description: "An input of a run.",
     required: &["type"],
     keys: &[
         key(
             "type",
             ValueType::Choice(&[
                 ("string", "Text."),
-                ("number", "A number with or without a fraction."),
-                ("integer", "A whole number."),
+                ("number", "An integer or a number with a fraction."),
+                ("integer", "An integer."),
                 ("boolean", "`true` or `false`."),
                 ("array", "A list."),
                 ("object", "A map."),
             ]),
-            "The JSON type that a value must have.",
+            "The JSON type of the value.",
         ),
-        key(
-            "required",
-            ValueType::Boolean,
-            "Whether a run must be given a value; `null` stands for one that is not given.",
-        ),
-        key("default", ValueType::Any, "The value where none is given."),
-        key("description", ValueType::Text, "What the input is for."),
+        key("required", ValueType::Boolean, "Whether a value is required. `null` means no value."),
+        key("default", ValueType::Any, "The default value."),
+        key("description", ValueType::Text, "A description of the input."),
     ],
 };
 
@@ -113,59 +115,61 @@ pub(crate) static INPUT: TableSchema = TableSchema {
 pub(crate) static DEFAULTS: TableSchema = TableSchema {
     title: "`defaults`",
     definition: "defaults",
-    description: "What holds for every task that does not say otherwise.",
+    description: "Defaults for all tasks.",
     required: &[],
     keys: &[RETRY_KEY, EFFECT_KEY, TIMEOUT_KEY, DEADLINE_KEY, QUESTIONS_KEY, ON_FAILURE_KEY],
 };
 
 const RETRY_KEY: KeySchema = key(
     "retry",
-    ValueType::OneOf("a number of tries, or a map with `max_attempts` and `backoff`", &RETRY_SHAPES),
-    "How often and when a failed call is tried again on the same agent. A number is `max_attempts`.",
+    ValueType::OneOf("a number of attempts, or a map with `max_attempts` and `backoff`", &RETRY_SHAPES),
+    "How a failed call is retried on the same agent. A number is short for `max_attempts`.",
 );
 static RETRY_SHAPES: [ValueType; 2] = [ValueType::Integer(1, 1_000), ValueType::Table(&RETRY)];
 const EFFECT_KEY: KeySchema = key(
     "effect",
     EFFECTS,
-    "What a repeated call does; decides whether a call that got no answer may be repeated or rerouted.",
+    "The effect of a repeated call. It determines whether a call without a response can be retried or rerouted.",
 );
 const TIMEOUT_KEY: KeySchema = key(
     "timeout",
     ValueType::PositiveDuration,
-    "Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.",
+    "Idle timeout of a call; progress resets it. Default: the agent's `tool_timeout`.",
 );
 const DEADLINE_KEY: KeySchema =
-    key("deadline", ValueType::PositiveDuration, "Longest duration of a call, progress or not.");
+    key("deadline", ValueType::PositiveDuration, "Maximum duration of a call, regardless of progress.");
 const QUESTIONS_KEY: KeySchema = key(
     "questions",
     ValueType::Table(&QUESTIONS),
-    "How long its questions wait, those of its agents included; for ever where absent.",
+    "How long questions of the task and its agents wait for an answer. Default: no limit.",
 );
-const ON_FAILURE_KEY: KeySchema =
-    key("on_failure", ON_FAILURE, "What a failure means for others; `fail` where absent.");
+const ON_FAILURE_KEY: KeySchema = key("on_failure", ON_FAILURE, "What happens when the task fails. Default: `fail`.");
 
 /// A task of a plan.
 pub(crate) static TASK: TableSchema = TableSchema {
     title: "a task",
     definition: "task",
-    description: "A call of one tool, on one of several agents, or a prompt; once or for each item of a list.",
+    description: "A tool call or a prompt, run once or for each item of a list. A tool call can have several routes.",
     required: &["id"],
     keys: &[
-        with_aliases(&["name"], key("id", ValueType::Name, "The name by which others refer to it.")),
-        key("title", ValueType::Text, "What a person reads above its result."),
-        key("description", ValueType::Text, "What it is for; of no consequence."),
-        key("agent", ValueType::Text, "The agent to call: a section of the agents file."),
-        key("capability", ValueType::Text, "Instead of `agent`: any agent that lists this capability."),
+        with_aliases(&["name"], key("id", ValueType::Name, "The ID of the task, for references in other tasks.")),
+        key("title", ValueType::Text, "The title shown above its result."),
+        key("description", ValueType::Text, "A description for readers of the plan."),
+        key("agent", ValueType::Text, "The agent, as named in the agents file."),
+        key("capability", ValueType::Text, "Instead of `agent`: a capability; any agent that has it can run the task."),
         key("tool", ValueType::Text, "The tool to call."),
-        with_aliases(&["args"], key("with", ValueType::Object, "The tool's arguments. Texts may hold `${{ }}`.")),
+        with_aliases(
+            &["args"],
+            key("with", ValueType::Object, "The arguments of the tool. Strings may contain `${{ }}`."),
+        ),
         with_aliases(
             &["depends_on"],
-            key("needs", ValueType::TextOrList, "Tasks that must end first, beside those that expressions refer to."),
+            key("needs", ValueType::TextOrList, "Tasks that must end first, in addition to those in expressions."),
         ),
-        key("if", ValueType::Condition, "Runs the task only if this holds. An expression, with or without `${{ }}`."),
-        key("foreach", ValueType::ItemList, "Runs the task once for each item of this list."),
-        key("as", ValueType::Name, "The name of the current item in the other expressions; `item` where absent."),
-        key("max_parallel", CONCURRENCY, "Most items of a `foreach` in flight at once."),
+        key("if", ValueType::Condition, "Skips the task if this expression is false. `${{ }}` is optional."),
+        key("foreach", ValueType::ItemList, "A list; the task runs once for each of its items."),
+        key("as", ValueType::Name, "The name of the current item in expressions. Default: `item`."),
+        key("max_parallel", CONCURRENCY, "Maximum number of concurrent items of `foreach`."),
         RETRY_KEY,
         EFFECT_KEY,
         TIMEOUT_KEY,
@@ -173,50 +177,68 @@ pub(crate) static TASK: TableSchema = TableSchema {
         key(
             "await",
             ValueType::Table(&AWAIT),
-            "What to wait for once the tool has ended: a resource to which its result links.",
+            "A resource to wait for after the tool call: one that its result links to.",
         ),
-        key("fallback", ValueType::TableList(&FALLBACK), "Where to go, in this order, when the agent cannot do it."),
+        key(
+            "fallback",
+            ValueType::TableList(&FALLBACK),
+            "Alternative routes, in order, for calls that the agent cannot complete.",
+        ),
         ON_FAILURE_KEY,
-        key("approve", ValueType::Text, "A question that a person must say yes to before each call."),
+        key("approve", ValueType::Text, "A question that a person must approve before each call."),
         QUESTIONS_KEY,
-        key("prompt", ValueType::Text, "Instead of a call: a question to the language model. May hold `${{ }}`."),
-        key("model", ValueType::Text, "The model to ask: `llm`, or a name under `models` in the agents file."),
-        key("system", ValueType::Text, "What the model is told before the question. May hold `${{ }}`."),
+        key("prompt", ValueType::Text, "Instead of a call: a prompt for the language model. May contain `${{ }}`."),
+        key("model", ValueType::Text, "The model: `llm`, or a name under `models` in the agents file."),
+        key("system", ValueType::Text, "The system prompt. May contain `${{ }}`."),
         key(
             "output_schema",
-            ValueType::OneOf(
-                "a JSON Schema or the path of a file that holds one",
-                &[ValueType::Text, ValueType::Object],
-            ),
-            "The JSON Schema of the model's answer, here or in a file beside the plan; free text where absent.",
+            ValueType::OneOf("a JSON Schema, or the path of a file with one", &[ValueType::Text, ValueType::Object]),
+            "The JSON Schema of the model's answer, inline or in a file relative to the plan. Default: free text.",
         ),
         key(
             "tools",
             ValueType::TextOrList,
-            "The only tools that the model may call: `agent.tool`, or `agent` for all.",
+            "The tools that the model can call: `agent.tool`, or `agent` for all tools of an agent.",
         ),
-        key("max_turns", ValueType::Integer(1, 100), "Most replies of the model, its answer included; 8 where absent."),
+        key(
+            "max_turns",
+            ValueType::Integer(1, 100),
+            "Maximum number of replies of the model, including its answer. Default: 8.",
+        ),
         key(
             "max_tokens",
             ValueType::Integer(1, 1_000_000),
-            "Most tokens of one reply of the model; 4096 where absent.",
+            "Maximum number of tokens of each reply of the model. Default: 4096.",
         ),
-        key("plan", ValueType::Unsupported("put the other plan's tasks into this one"), ""),
-        key("tasks", ValueType::Unsupported("put these tasks into the plan's own list"), ""),
-        key("budget", ValueType::Table(&TASK_BUDGET), "What the task may spend, all its items and turns together."),
-        key("result", ValueType::Unsupported("say what the run returns under the plan's `outputs`"), ""),
+        key("plan", ValueType::Unsupported("copy the tasks of the other plan into this plan"), ""),
+        key("tasks", ValueType::Unsupported("move these tasks to the plan's `tasks`"), ""),
+        key(
+            "budget",
+            ValueType::Table(&TASK_BUDGET),
+            "The budget of the task, including all items and model requests.",
+        ),
+        key("result", ValueType::Unsupported("set the plan's `outputs`"), ""),
     ],
 };
 
 const SPENDING: [KeySchema; 4] = [
-    key("tokens", ValueType::Integer(1, u64::MAX), "Tokens of the language model, requests and replies together."),
-    key("cost_usd", ValueType::Number(0.0, f64::MAX), "US dollars, as far as the agents file has prices."),
-    key("llm_calls", ValueType::Integer(0, u64::MAX), "Requests to the language model."),
-    key("tool_calls", ValueType::Integer(0, u64::MAX), "Attempts of calls."),
+    key(
+        "tokens",
+        ValueType::Integer(1, u64::MAX),
+        "Maximum number of tokens of the language model, including requests and replies.",
+    ),
+    key(
+        "cost_usd",
+        ValueType::Number(0.0, f64::MAX),
+        "Maximum cost in US dollars, based on the prices in the agents file.",
+    ),
+    key("llm_calls", ValueType::Integer(0, u64::MAX), "Maximum number of requests to the language model."),
+    key("tool_calls", ValueType::Integer(0, u64::MAX), "Maximum number of call attempts."),
 ];
 static BUDGET_KEYS: [KeySchema; 5] = {
     let [tokens, cost, llm_calls, tool_calls] = SPENDING;
-    let time = key("time", ValueType::PositiveDuration, "Time from the start of the run; what runs then is cancelled.");
+    let time =
+        key("time", ValueType::PositiveDuration, "Maximum duration of the run; running tasks are then cancelled.");
     [tokens, cost, llm_calls, tool_calls, time]
 };
 static TASK_BUDGET_KEYS: [KeySchema; 4] = SPENDING;
@@ -225,7 +247,7 @@ static TASK_BUDGET_KEYS: [KeySchema; 4] = SPENDING;
 pub(crate) static BUDGET: TableSchema = TableSchema {
     title: "the plan's `budget`",
     definition: "budget",
-    description: "What a run may spend.",
+    description: "The budget of a run.",
     required: &[],
     keys: &BUDGET_KEYS,
 };
@@ -234,7 +256,7 @@ pub(crate) static BUDGET: TableSchema = TableSchema {
 pub(crate) static TASK_BUDGET: TableSchema = TableSchema {
     title: "a task's `budget`",
     definition: "task_budget",
-    description: "What a task may spend; its time is bounded by `deadline`.",
+    description: "The budget of a task. `deadline` limits its duration.",
     required: &[],
     keys: &TASK_BUDGET_KEYS,
 };
@@ -243,25 +265,29 @@ pub(crate) static TASK_BUDGET: TableSchema = TableSchema {
 pub(crate) static AWAIT: TableSchema = TableSchema {
     title: "`await`",
     definition: "await",
-    description: "What a call waits for once the tool has ended: the first resource to which its result links. Its final \
-            contents are the task's output. In the expressions, with or without `${{ }}`, the keys of the contents are \
-            names, and `resource` is all of them; a key that is not there (yet) is null.",
+    description: "A resource that a task waits for after its tool call: the first one that the result links to. Its \
+                  final contents become the task's output. Expressions refer to keys of the contents by name, and to \
+                  all contents as `resource`; a missing key is null. `${{ }}` is optional.",
     required: &["resource"],
     keys: &[
-        key("resource", ValueType::Text, "Holds once the contents are final, such as `status == 'completed'`."),
-        key("failed", ValueType::Text, "Holds once they never will be, which fails the call."),
+        key(
+            "resource",
+            ValueType::Text,
+            "A condition that is true once the contents are final, such as `status == 'completed'`.",
+        ),
+        key("failed", ValueType::Text, "A condition that is true if the resource has failed; the call then fails."),
     ],
 };
 
 /// A plan patch.
 pub(crate) static PLAN_PATCH: TableSchema = TableSchema {
-    title: "a remainder",
+    title: "a plan patch",
     definition: "remainder",
-    description: "What is left of a run to do.",
+    description: "Changes to the pending tasks of a run.",
     required: &["keep", "tasks"],
     keys: &[
-        key("keep", ValueType::TextList, "The tasks that have not started and stay as they are."),
-        key("tasks", ValueType::TableList(&TASK), "New tasks."),
+        key("keep", ValueType::TextList, "The pending tasks to keep."),
+        key("tasks", ValueType::TableList(&TASK), "The new tasks."),
     ],
 };
 
@@ -269,11 +295,11 @@ pub(crate) static PLAN_PATCH: TableSchema = TableSchema {
 pub(crate) static FALLBACK: TableSchema = TableSchema {
     title: "a fallback",
     definition: "fallback",
-    description: "Another place where the task can run.",
+    description: "An alternative route of the task.",
     required: &["agent"],
     keys: &[
-        key("agent", ValueType::Text, "The agent to call."),
-        key("tool", ValueType::Text, "Its tool; the task's `tool` where absent."),
+        key("agent", ValueType::Text, "The agent."),
+        key("tool", ValueType::Text, "The tool. Default: the task's `tool`."),
     ],
 };
 
@@ -281,39 +307,39 @@ pub(crate) static FALLBACK: TableSchema = TableSchema {
 pub(crate) static RETRY: TableSchema = TableSchema {
     title: "`retry`",
     definition: "retry",
-    description: "How often and when a failed call is tried again on the same agent.",
+    description: "How a failed call is retried on the same agent.",
     required: &[],
     keys: &[
-        key("max_attempts", ValueType::Integer(1, 1_000), "Most tries, the first included."),
+        key("max_attempts", ValueType::Integer(1, 1_000), "Maximum number of attempts, including the first."),
         key(
             "backoff",
-            ValueType::OneOf("`exponential`, `fixed` or a map", &[BACKOFF_KINDS, ValueType::Table(&BACKOFF)]),
-            "The pauses between tries.",
+            ValueType::OneOf("`exponential`, `fixed`, or a map", &[BACKOFF_KINDS, ValueType::Table(&BACKOFF)]),
+            "The delays between attempts.",
         ),
     ],
 };
 
 const BACKOFF_KINDS: ValueType = ValueType::Choice(&[
-    ("exponential", "Each pause is longer than the last: 1s, 2s, 4s, … up to 30s, half of it left to chance."),
-    ("fixed", "Every pause is the same: 1s."),
+    ("exponential", "Growing delays: 1s, 2s, 4s, … up to 30s, with 50% jitter."),
+    ("fixed", "A fixed delay of 1s."),
 ]);
 
 /// The timeouts of questions.
 pub(crate) static QUESTIONS: TableSchema = TableSchema {
     title: "`questions`",
     definition: "questions",
-    description: "How long questions wait for a person, and what answers them then.",
+    description: "How long questions wait for an answer, and the default answer after that.",
     required: &["timeout"],
     keys: &[
-        key("timeout", ValueType::PositiveDuration, "How long a question waits from the moment that it is asked."),
+        key("timeout", ValueType::PositiveDuration, "How long a question waits for an answer."),
         key(
             "default",
             ValueType::Choice(&[
-                ("accept", "Yes, with the defaults of the form; no, where a required field has none."),
-                ("decline", "No. This is what counts where nothing is said."),
+                ("accept", "Accept with the defaults of the form; decline if a required field has no default."),
+                ("decline", "Decline. This is the default."),
                 ("cancel", "Dismissed."),
             ]),
-            "The answer that it gets then.",
+            "The answer after the timeout.",
         ),
     ],
 };
@@ -322,13 +348,13 @@ pub(crate) static QUESTIONS: TableSchema = TableSchema {
 pub(crate) static BACKOFF: TableSchema = TableSchema {
     title: "`backoff`",
     definition: "backoff",
-    description: "The pauses between tries.",
+    description: "The delays between attempts.",
     required: &[],
     keys: &[
-        key("kind", BACKOFF_KINDS, "How pauses grow; `exponential` where absent."),
-        key("initial", ValueType::Duration, "The first pause; 1s where absent."),
-        key("factor", ValueType::Number(1.0, 1_000.0), "What each further pause is multiplied by; 2 where absent."),
-        key("max", ValueType::Duration, "The longest pause; 30s where absent."),
-        key("jitter", ValueType::Number(0.0, 1.0), "The part of a pause that is left to chance, from 0 to 1."),
+        key("kind", BACKOFF_KINDS, "How delays grow. Default: `exponential`."),
+        key("initial", ValueType::Duration, "The first delay. Default: 1s."),
+        key("factor", ValueType::Number(1.0, 1_000.0), "The factor by which delays grow. Default: 2."),
+        key("max", ValueType::Duration, "The maximum delay. Default: 30s."),
+        key("jitter", ValueType::Number(0.0, 1.0), "The random part of a delay, from 0 to 1."),
     ],
 };

@@ -79,7 +79,7 @@ fn oversized_request_fails_its_task() {
         ));
         assert_eq!(driver.drain_model_requests().len(), 0);
         let Some(Outcome::Failed(failure)) = driver.outcome("p") else { panic!("not failed") };
-        let message = format!("a request may use up to 101 tokens, more than the {whose}'s whole budget of 90");
+        let message = format!("a request can use up to 101 tokens, more than the {whose}'s budget of 90");
         assert_eq!((failure.kind, failure.message), (FailureKind::BudgetSpent, message));
         assert!(failure.help.is_some_and(|help| help.contains("max_tokens")));
         driver.end("t", 1, Ok(text("x")));
@@ -114,12 +114,12 @@ fn agent_sampling_waits_for_reserved_tokens() {
     }
     asks(&mut driver, "a/4", 200);
     assert_eq!(asked(&mut driver), ["a/1"]);
-    let message = "a request may use up to 200 tokens, more than the run's whole budget of 150";
+    let message = "a request can use up to 200 tokens, more than the run's budget of 150";
     assert_eq!(refused(&mut driver), [("a/4".to_owned(), message.to_owned())]);
     driver.send_input(Input::SamplingFinished { request: "a/1".into(), result: reply_using(20) });
     assert_eq!(asked(&mut driver), ["a/2"]);
     driver.send_input(Input::SamplingFinished { request: "a/2".into(), result: reply_using(130) });
-    let message = "the budget is spent: tokens (150 of 150)";
+    let message = "the budget is exhausted: tokens (150 of 150)";
     assert_eq!(refused(&mut driver), [("a/3".to_owned(), message.to_owned())]);
     driver.end("t", 1, Ok(text("x")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
@@ -135,7 +135,7 @@ fn every_exhausted_budget_ends_the_run() {
     let work: fn(&str) -> Task = |id| task(id, &[]);
     let unlimited = Budget::default();
     for (budget, task, what) in [
-        (Budget { llm_calls: Some(1), ..unlimited }, ask, "calls of the language model (1 of 1)"),
+        (Budget { llm_calls: Some(1), ..unlimited }, ask, "language model requests (1 of 1)"),
         (Budget { cost_usd: Some(0.01), ..unlimited }, ask, "cost (0.01 of 0.01 US dollars)"),
         (Budget { tool_calls: Some(1), ..unlimited }, work, "tool calls (1 of 1)"),
     ] {
@@ -185,7 +185,7 @@ fn exhausted_budget_rejects_sampling() {
         Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),
         _ => None,
     });
-    assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
+    assert_eq!(refused, ["the budget is exhausted: language model requests (0 of 0)"]);
     assert_eq!(driver.run.spent_totals(), (0, 1, 0, MicroDollars::default()));
     driver.end("t", 1, Ok(text("done without")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
@@ -196,7 +196,7 @@ fn planning_is_charged_to_the_run() {
     let usage = Usage { input_tokens: 30, output_tokens: 20 };
     let unlimited = Budget::default();
     for (budget, planning, what) in [
-        (Budget { llm_calls: Some(2), ..unlimited }, planning(2, None), "calls of the language model (2 of 2)"),
+        (Budget { llm_calls: Some(2), ..unlimited }, planning(2, None), "language model requests (2 of 2)"),
         (Budget { tokens: Some(100), ..unlimited }, planning(2, Some(usage)), "tokens (100 of 100)"),
         (Budget { tokens: Some(100), ..unlimited }, planning(2, None), "tokens (180 of 100)"),
         (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.02 of 0.02 US dollars)"),

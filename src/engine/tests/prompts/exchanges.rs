@@ -37,13 +37,13 @@ fn tool_calls_of_a_model_are_attempts() {
     let said = json!({"text": "${{ inputs.secret }}"});
     assert_eq!(calls, [("p/1#1".to_owned(), said.clone()), ("p/2#1".to_owned(), said)]);
     driver.end("p/1", 1, Ok(text("found")));
-    assert_eq!(driver.drain_model_requests(), [], "the model hears of all its calls at once");
+    assert_eq!(driver.drain_model_requests(), [], "the model gets all results at once");
     driver.fail("p/2", 1, FailureKind::ToolError);
     let turns = driver.drain_model_requests();
     let results = ChatPart::ToolResult { id: "c1".into(), text: "found".into(), is_error: false };
     let missing = ChatPart::ToolResult {
         id: "c2".into(),
-        text: "there is no tool `a.none` here; the tools are `a.work`".into(),
+        text: "unknown tool `a.none`; the available tools are `a.work`".into(),
         is_error: true,
     };
     let broken = ChatPart::ToolResult { id: "c3".into(), text: "broke".into(), is_error: true };
@@ -61,7 +61,7 @@ fn invalid_tool_calls_are_returned_to_the_model() {
         name: "a.work".into(),
         problem: "are no object: [1]".into(),
     };
-    let told = |id: &str| ChatPart::ToolResult {
+    let refused = |id: &str| ChatPart::ToolResult {
         id: id.into(),
         text: "`a.work` was not called: its arguments are no object: [1]; give one JSON object".into(),
         is_error: true,
@@ -69,12 +69,12 @@ fn invalid_tool_calls_are_returned_to_the_model() {
     let results =
         |driver: &mut Driver| driver.drain_model_requests()[0].1.messages.last().map(|message| message.parts.clone());
     driver.reply("p", 1, reply_with(vec![unreadable("c1")]));
-    assert_eq!(results(&mut driver), Some(vec![told("c1")]));
+    assert_eq!(results(&mut driver), Some(vec![refused("c1")]));
     let Ok(ChatReply { parts, .. }) = tool_use_reply(&[("c2", "a.work")]) else { unreachable!("a reply") };
     driver.reply("p", 2, reply_with([parts, vec![unreadable("c3")]].concat()));
     driver.end("p/1", 1, Ok(text("found")));
     let found = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
-    assert_eq!(results(&mut driver), Some(vec![found, told("c3")]));
+    assert_eq!(results(&mut driver), Some(vec![found, refused("c3")]));
     driver.reply("p", 3, reply_text("Done."));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
 }
@@ -143,27 +143,23 @@ fn incomplete_reply_is_never_an_answer() {
     let reasoning = || ChatPart::Reasoning { model: "m".into(), text: "Hm.".into() };
     let schema = json!({"type": "object"});
     for (stop_reason, parts, message) in [
-        ("maxTokens", vec![say("One. Tw")], "the model's answer was cut off at 100 tokens (`max_tokens`)"),
-        ("maxTokens", vec![say("{\"a\": 1}")], "the model's answer was cut off at 100 tokens (`max_tokens`)"),
+        ("maxTokens", vec![say("One. Tw")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
+        ("maxTokens", vec![say("{\"a\": 1}")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
         (
             "maxTokens",
             vec![reasoning(), say("")],
-            "the model's reasoning was cut off at 100 tokens (`max_tokens`) before an answer began",
+            "the model's reasoning was truncated at 100 tokens (`max_tokens`) before an answer began",
         ),
         (
             "maxTokens",
             vec![say("")],
-            "the model's reply was cut off at 100 tokens (`max_tokens`) before an answer began",
+            "the model's reply was truncated at 100 tokens (`max_tokens`) before an answer began",
         ),
         ("content_filter", vec![say("One.")], "a content filter of the endpoint stopped the model's answer"),
         ("content_filter", vec![say("")], "a content filter of the endpoint stopped the model's answer"),
         ("refusal", vec![say("I can't.")], "the model refused to answer: I can't."),
         ("refusal", vec![say("")], "the model refused to answer"),
-        (
-            "odd",
-            vec![say("One.")],
-            "the model's reply ended for a reason that is not known (`odd`), so it may not be complete",
-        ),
+        ("odd", vec![say("One.")], "the model's reply ended for an unknown reason (`odd`) and may be incomplete"),
     ] {
         let of_prompt = [None, Some(schema.clone())].map(|schema| (text_prompt(prompt("p", &[], schema)), "p"));
         let of_synthesis = [None, Some(schema.clone())].map(|schema| (synthesis(schema, &[]), "answer"));
@@ -196,14 +192,17 @@ fn each_way_in_which_a_reply_ends_early_has_its_own_help() {
         assert!(help(say("maxTokens")).starts_with(&format!("raise {key}; `max_output_tokens`")));
         assert_eq!(help(counted(100)), help(say("maxTokens")));
         let early = help(counted(40));
-        assert!(early.starts_with("the model's context, `max_output_tokens`") && early.ends_with(key), "{early}");
-        assert_eq!(help(say("content_filter")), "change the prompt or what it quotes, or ask another model");
-        assert_eq!(help(say("refusal")), "change the prompt, or ask another model");
-        assert_eq!(help(say("odd")), "ask another model or endpoint");
+        assert!(
+            early.starts_with("the context limit of the model, `max_output_tokens`") && early.ends_with(key),
+            "{early}"
+        );
+        assert_eq!(help(say("content_filter")), "change the prompt or the data in it, or use another model");
+        assert_eq!(help(say("refusal")), "change the prompt, or use another model");
+        assert_eq!(help(say("odd")), "use another model or endpoint");
     }
     let mut driver = start_with(text_prompt(prompt("p", &[], None)));
     driver.reply("p", 1, counted(40));
-    let message = "the model's answer was cut off after 40 tokens, of 100 that it may have (`max_tokens`)";
+    let message = "the model's answer was truncated after 40 of at most 100 tokens (`max_tokens`)";
     assert_eq!(failure_of(&driver, "p").message, message);
 }
 
@@ -217,14 +216,14 @@ fn unexpected_tool_call_is_rejected_once() {
         assert_eq!(asked[1].text_content(), "(a call of the tool `a.work`)");
         assert_eq!(
             asked[2].text_content(),
-            "You called the tool `a.work`, but no tool can be called here. Answer with text."
+            "You called the tool `a.work`, but no tools are available here. Answer with text."
         );
         driver.reply("p", 2, second);
         match succeeds {
             true => assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done.")))),
             false => assert_eq!(
                 failure_of(&driver, "p").message,
-                "the model called the tool `a.work` instead of answering, and no tool can be called here"
+                "the model called the tool `a.work` instead of answering, but this prompt has no tools"
             ),
         }
     }
@@ -237,9 +236,9 @@ fn max_turns_failure_names_last_calls() {
         driver.reply("p", turn, tool_use_reply(&[("c", "a.none"), ("d", "a.none")]));
     }
     let failure = failure_of(&driver, "p");
-    let message = "the model called the tool `a.none` in the last of its 3 replies (`max_turns`), and gave no answer";
+    let message = "the model called the tool `a.none` in the last of its 3 replies (`max_turns`) instead of answering";
     assert_eq!(failure.message, message);
-    assert_eq!(failure.help.as_deref(), Some("a higher `max_turns` leaves room for an answer"));
+    assert_eq!(failure.help.as_deref(), Some("raise `max_turns` of the task"));
 }
 
 #[test]
@@ -250,7 +249,7 @@ fn unnamed_tool_call_returns_available_tools() {
     driver.reply("p", 1, reply_with(vec![nameless]));
     let result = ChatPart::ToolResult {
         id: "c".into(),
-        text: "the call names no tool; the tools are `a.work`".into(),
+        text: "the call does not name a tool; the available tools are `a.work`".into(),
         is_error: true,
     };
     assert_eq!(
@@ -266,7 +265,7 @@ fn tool_call_markup_is_rejected_once() {
     driver.reply("p", 1, reply_text(markup));
     driver.reply("p", 2, reply_text(markup));
     let failure = failure_of(&driver, "p");
-    assert_eq!(failure.message, "the model wrote a tool call as text (`<tool_call>`), which calls nothing");
+    assert_eq!(failure.message, "the model wrote a tool call as plain text (`<tool_call>`), so no tool was called");
     let mut driver = start_with(text_prompt(prompt("p", &[], None)));
     driver.reply("p", 1, reply_text(markup));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text(markup))));

@@ -49,7 +49,7 @@ fn a_request_that_failed_is_repeated_as_often_as_the_task_says() {
 }
 
 #[test]
-fn each_turn_has_all_the_tries() {
+fn each_request_has_all_attempts() {
     let mut driver = driver(retrying(2));
     driver.reply("p", 1, busy(None));
     driver.sleep();
@@ -65,9 +65,10 @@ fn each_turn_has_all_the_tries() {
 fn what_repeating_does_not_help_is_not_repeated() {
     let final_failure = || Err(ChatError::Endpoint { message: "no such model".into(), status: Some(404) });
     let cut_off = || reply_text("One. Tw").map(|reply| ChatReply { stop_reason: "maxTokens".into(), ..reply });
-    for (reply, message) in
-        [(final_failure(), "no such model"), (cut_off(), "the model's answer was cut off at 100 tokens (`max_tokens`)")]
-    {
+    for (reply, message) in [
+        (final_failure(), "no such model"),
+        (cut_off(), "the model's answer was truncated at 100 tokens (`max_tokens`)"),
+    ] {
         let mut driver = driver(retrying(3));
         driver.reply("p", 1, reply);
         assert_eq!((pause(&driver), failed(&driver).0.as_str()), (None, message));
@@ -85,7 +86,7 @@ fn what_repeating_does_not_help_is_not_repeated() {
 fn a_wait_beyond_the_deadline_or_an_hour_fails_with_the_reason() {
     let bounded = Task { deadline: Some(HumanDuration(Duration::from_secs(60))), ..retrying(3) };
     for (task, seconds, help) in [
-        (bounded.clone(), 90, "the next try would be in 1m30s, after the task's `deadline`"),
+        (bounded.clone(), 90, "the next attempt would be in 1m30s, after the task's `deadline`"),
         (retrying(3), 3_601, "a task without a `deadline` waits at most 1h"),
     ] {
         let mut driver = driver(task);
@@ -109,7 +110,7 @@ fn nothing_is_repeated_once_the_run_stops() {
 }
 
 #[test]
-fn turns_share_what_was_said() {
+fn requests_share_the_conversation() {
     let mut driver = driver(text_prompt(prompt("p", &["a"], None)));
     let first = driver.drain_model_requests().remove(0).1.messages;
     driver.reply("p", 1, tool_use_reply(&[("c", "a.none")]));

@@ -36,7 +36,7 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
         }
         PendingEffect::Connect(agent) => Input::AgentConnected { agent, info: info() },
         PendingEffect::Question(question) => match choose(4) {
-            0 => Input::QuestionDeferred { question, reason: "nobody".into() },
+            0 => Input::QuestionDeferred { question, reason: "no person".into() },
             1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
             2 => Input::RestApproved { question, by: "p".into() },
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
@@ -59,7 +59,7 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
                 1 => Err(ChatError::Unsupported { message: "no".into() }),
                 2 => Err(ChatError::Unavailable { message: "busy".into(), status: None, retry_after: None }),
                 3 => reply_text("done"),
-                _ => tool_use_reply(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
+                _ => tool_use_reply(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "unknown.work")]),
             };
             let usage = Usage { input_tokens: choose(60) as u64, output_tokens: choose(30) as u64 };
             let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.1), ..reply });
@@ -107,9 +107,9 @@ pub(crate) fn simulate(
                 Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),
                 Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
                 Command::EndRun => {
-                    let told = crate::view::run_result(&"r".into(), &driver.records).spent;
-                    let tokens = told.input_tokens + told.output_tokens;
-                    let shown = (told.llm_calls, told.tool_calls, tokens, told.cost_usd);
+                    let spent = crate::view::run_result(&"r".into(), &driver.records).spent;
+                    let tokens = spent.input_tokens + spent.output_tokens;
+                    let shown = (spent.llm_calls, spent.tool_calls, tokens, spent.cost_usd);
                     prop_assert_eq!(shown, driver.run.spent_totals(), "what is shown differs from what budgets count");
                     return Ok(driver.records);
                 }

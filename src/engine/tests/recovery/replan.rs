@@ -82,7 +82,7 @@ fn failure_holds_pending_tasks_and_informs_planner() {
     assert_eq!(driver.outcome("last"), Some(Outcome::Skipped(SkipReason::Replanned)));
     driver.end("next", 1, Ok(text("x")));
     driver.end("t1", 1, Ok(text("x")));
-    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)), "what was planned anew is no failure of the run");
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)), "a replanned task does not fail the run");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn repeated_failure_is_not_replanned() {
     driver.answer_replan(1, plan_patch(&[], vec![task("c", &[])]));
     driver.fail("c", 1, FailureKind::ToolError);
     assert_eq!(driver.drain_replans().len(), 1);
-    assert_eq!(driver.help("c"), "`a` failed in the same way and was replanned, so it is not tried once more");
+    assert_eq!(driver.help("c"), "`a` failed in the same way and was already replanned");
     assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
 }
 
@@ -150,7 +150,7 @@ fn other_failures_are_replanned_up_to_the_limit() {
         driver.answer_replan(number as u32, plan_patch(&[], vec![task(next, &[])]));
     }
     assert_eq!(driver.drain_replans().iter().map(|request| request.number).collect::<Vec<_>>(), [1, 2]);
-    assert!(driver.help("c").contains("planned anew 2 times already"), "{}", driver.help("c"));
+    assert!(driver.help("c").contains("(2) is reached"), "{}", driver.help("c"));
     assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
 }
 
@@ -233,11 +233,11 @@ fn cancellation_ends_replan() {
 #[test]
 fn invalid_patch_is_rejected() {
     for (removed, added, reason) in [
-        (vec!["a"], vec![], "without `a`, which is no task that has not started"),
+        (vec!["a"], vec![], "drops `a`"),
         (vec![], vec![task("b", &[])], "two tasks are called `b`"),
         (vec![], vec![task("c", &["z"])], "task `c` needs `z`, which is not in the plan"),
-        (vec![], vec![task("c", &["d"]), task("d", &["c"])], "tasks wait for each other"),
-        (vec![], vec![with_routes(vec![route("nobody", 0)], task("c", &[]))], "names the agent `nobody`"),
+        (vec![], vec![task("c", &["d"]), task("d", &["c"])], "tasks depend on each other"),
+        (vec![], vec![with_routes(vec![route("unknown", 0)], task("c", &[]))], "the unknown agent `unknown`"),
     ] {
         let mut driver = start_replannable(1, vec![task("a", &[]), task("b", &["a"])]);
         driver.fail("a", 1, FailureKind::ToolError);
@@ -255,11 +255,11 @@ fn patch_needs_approval_if_configured() {
     let accept =
         Input::QuestionAnswered { question: "q1".into(), answer: Answer::Accept { content: None }, by: "p".into() };
     let decline = Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "p".into() };
-    let nobody = Input::QuestionDeferred { question: "q1".into(), reason: "nobody".into() };
+    let deferred = Input::QuestionDeferred { question: "q1".into(), reason: "no person".into() };
     for (input, calls, status) in [
         (accept, vec!["d#1@a"], None),
         (decline, vec![], Some((RunStatus::Failed, None))),
-        (nobody, vec![], Some((RunStatus::Paused, None))),
+        (deferred, vec![], Some((RunStatus::Paused, None))),
     ] {
         let mut asking = replannable_plan(1, vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])]);
         asking.replan = Some(ReplanPolicy { most: 1, consent: Consent::Ask });

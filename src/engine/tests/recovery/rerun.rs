@@ -78,7 +78,7 @@ fn unknown_rerun_task_lists_known_tasks() {
     let error = check_rerun(driver.run.plan(), &of, &from).expect_err("no such task").to_string();
     assert_eq!(error, "the plan of run `r` has no task `z`; it has `a`, `b`");
     let error = check_rerun(driver.run.plan(), &of, &"a[1]".into()).expect_err("no such task").to_string();
-    assert!(error.ends_with("`--from a` calls the items that did not succeed"), "{error}");
+    assert!(error.ends_with("`--from a` reruns the items that did not succeed"), "{error}");
 }
 
 /// Returns a `foreach` task over these items, with `at_most_once` calls.

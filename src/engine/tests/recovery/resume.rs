@@ -105,7 +105,7 @@ fn at_most_once_call_asks_a_person_after_crash() {
     assert!(failure.help.is_some_and(|help| help.contains("effect: idempotent")));
 
     let (mut driver, question) = begin();
-    driver.send_input(Input::QuestionDeferred { question: question.id.clone(), reason: "nobody".into() });
+    driver.send_input(Input::QuestionDeferred { question: question.id.clone(), reason: "no person".into() });
     assert_eq!(driver.ended(), Some((RunStatus::Paused, None)));
     let mut driver = driver.restart();
     assert_eq!(driver.questions(), [question], "a paused run asks again when it is resumed");
@@ -189,7 +189,7 @@ fn questions_of_lost_calls_are_closed() {
     let mut driver = driver.restart();
     assert_eq!(driver.questions(), []);
     let closed = driver.records.iter().any(|record| {
-        matches!(&record.event, Event::QuestionAnswered { answer: Answer::Cancel, by, .. } if by.starts_with("nobody"))
+        matches!(&record.event, Event::QuestionAnswered { answer: Answer::Cancel, by, .. } if by.starts_with("no one"))
     });
     assert!(closed);
 }
@@ -207,7 +207,7 @@ fn unrepeated_question_is_closed_with_its_call() {
     driver.fail("t", 1, FailureKind::Interrupted);
     let asked = driver.questions();
     assert_eq!(asked.iter().map(|question| question.id.as_str()).collect::<Vec<_>>(), ["q2"]);
-    driver.send_input(Input::QuestionDeferred { question: "q2".into(), reason: "nobody".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q2".into(), reason: "no person".into() });
     assert_eq!(driver.ended(), Some((RunStatus::Paused, None)));
 }
 

@@ -42,7 +42,7 @@ fn question(driver: &mut Driver) -> Arc<crate::model::Question> {
 }
 
 #[test]
-fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
+fn ambiguous_call_is_repeated_only_after_an_answer() {
     for kind in [
         FailureKind::Interrupted,
         FailureKind::Cancelled,
@@ -58,7 +58,7 @@ fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
         let asked = question(&mut driver);
         assert_eq!(asked.asker, Asker::Host { attempt: AttemptId { task: "t".into(), number: 1 } });
         assert!(asked.message.starts_with("in run `earlier`, "), "{}", asked.message);
-        assert!(asked.message.ends_with("calling it again may do `t` twice"), "{}", asked.message);
+        assert!(asked.message.ends_with("repeating it may run `t` twice"), "{}", asked.message);
         driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
         assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0), "{kind:?}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);
@@ -84,7 +84,7 @@ fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
 }
 
 #[test]
-fn a_call_that_took_no_effect_or_may_be_repeated_is_repeated() {
+fn call_without_effect_or_safe_call_is_repeated() {
     for kind in [FailureKind::ToolError, FailureKind::UnknownTool, FailureKind::Refused] {
         assert_eq!(retried(&failed(kind), "t").drain_call_names(), ["t#1@a"], "{kind:?}");
     }
@@ -157,7 +157,7 @@ fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
 }
 
 #[test]
-fn a_call_of_a_prompt_that_may_have_taken_effect_is_asked_about_when_the_model_wants_it_again() {
+fn ambiguous_call_of_a_prompt_asks_before_it_is_repeated() {
     let asking = plan(vec![text_prompt(Task { effect: Some(Effect::AtMostOnce), ..prompt("p", &["a"], None) })]);
     let mut driver = Driver::connected(&asking);
     driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));

@@ -46,8 +46,8 @@ fn foreach_with_too_many_items_fails() {
     let driver = Driver::connected(&plan(vec![foreach_task(json!(vec![0; 100_001]), None)]));
     let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
     assert_eq!(failure.kind, FailureKind::Expression);
-    assert!(failure.message.starts_with("`foreach` takes at most 100000 items, but `"), "{}", failure.message);
-    assert!(failure.message.ends_with("` gave 100001"), "{}", failure.message);
+    assert!(failure.message.starts_with("`foreach` supports at most 100000 items, but `"), "{}", failure.message);
+    assert!(failure.message.ends_with("` has 100001"), "{}", failure.message);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn foreach_over_items_that_are_too_large_together_fails_by_name() {
     let driver = Driver::connected(&plan(vec![foreach_task(json!(vec![json!({"page": page}); 33]), None)]));
     let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
     assert_eq!(failure.kind, FailureKind::Expression);
-    let message = "the items of `foreach` take at most 33554432 bytes, but the 33 of `";
+    let message = "the items of `foreach` can have at most 33554432 bytes in total, but the 33 of `";
     assert!(failure.message.starts_with(message), "{}", failure.message);
     let mut driver = Driver::connected(&plan(vec![foreach_task(json!([{"page": page}]), None)]));
     assert_eq!(driver.drain_call_names(), ["each[0]#1@a"]);

@@ -50,8 +50,8 @@ fn overdue_question_gets_its_default() {
     };
     let tasks = vec![asking(DefaultAnswer::Accept, "yes"), asking(DefaultAnswer::Decline, "no")];
     let mut driver = Driver::connected(&plan(tasks));
-    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "nobody".into() });
-    driver.send_input(Input::QuestionDeferred { question: "q2".into(), reason: "nobody".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "no person".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q2".into(), reason: "no person".into() });
     assert_eq!(driver.ended(), None, "the deadline will answer");
     driver.sleep();
     assert_eq!(driver.now, Timestamp(61_000));

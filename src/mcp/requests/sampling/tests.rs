@@ -108,7 +108,7 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("tools", json!({}), "`tools` must be a list"),
         ("tools", json!([{"name": "", "inputSchema": schema}]), "a tool has no `name`"),
         ("tools", json!([{"name": "t", "inputSchema": "x"}]), "the `inputSchema` of the tool `t` is not an object"),
-        ("messages", json!([]), "`messages` must be a list"),
+        ("messages", json!([]), "`messages` must be a non-empty list"),
         ("messages", user(json!({"type": "text"})), "content of type `text` has no `text`"),
         ("messages", user(json!({"type": "image", "data": "aGk="})), "content of type `image` must have a `mimeType`"),
         (
@@ -188,7 +188,7 @@ fn ignored_hints_are_reported() {
 }
 
 #[test]
-fn tool_uses_must_be_followed_by_their_results() {
+fn tool_uses_require_results_in_the_next_message() {
     let text = json!({"type": "text", "text": "hi"});
     let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "t", "input": {}});
     let result = |id: &str| json!({"type": "tool_result", "toolUseId": id, "content": []});
@@ -208,7 +208,7 @@ fn tool_uses_must_be_followed_by_their_results() {
         ),
         (
             json!([model(call("1")), user(json!([result("1"), text]))]),
-            "a message with a `tool_result` must hold nothing else",
+            "a message with a `tool_result` must have no other content",
         ),
         (json!([model(json!([call("1"), call("1")]))]), "two `tool_use` share the id `1`"),
     ] {
@@ -219,7 +219,7 @@ fn tool_uses_must_be_followed_by_their_results() {
 #[test]
 fn undeclared_tools_are_refused() {
     let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
-    let said = "`tools` are not supported: no language model of this host takes any";
+    let said = "`tools` are not supported: no language model of this host supports tools";
     assert_eq!(refusal_message("tools", tools, SamplingSupport::Plain), said);
     let empty = json!({
         "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1, "tools": [],
@@ -270,6 +270,6 @@ fn unreadable_tool_uses_are_internal_errors() {
     let (model, stop_reason) = ("m".to_owned(), "toolUse".to_owned());
     let error = write(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None, warning: None })
         .expect_err("an error");
-    let said = "model `m` asked for tool `t` with arguments that are no object: 1";
+    let said = "model `m` called tool `t` with arguments that are no object: 1";
     assert_eq!((error.code.0, error.message.as_ref()), (-32603, said));
 }

@@ -68,7 +68,7 @@ impl FormSchema {
     pub fn complete_answer(&self, mut given: JsonObject) -> Result<Value, String> {
         if let Some(name) = given.keys().find(|name| self.fields.iter().all(|field| field.name != **name)) {
             let known: Vec<_> = self.fields.iter().map(|field| format!("`{}`", field.name)).collect();
-            return Err(format!("`{name}` is no field of the form; it has {}", known.join(", ")));
+            return Err(format!("`{name}` is not a field of the form; it has {}", known.join(", ")));
         }
         for field in &self.fields {
             match (given.get(&field.name), &field.default) {

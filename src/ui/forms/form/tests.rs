@@ -159,7 +159,7 @@ fn picks_any_number_of_choices_once_each() {
 }
 
 #[test]
-fn takes_json_for_what_the_specification_does_not_know() {
+fn unknown_types_accept_json() {
     parses(
         json!({"type": "object", "required": ["a"]}),
         &[(r#"{"a": 1}"#, Ok(json!({"a": 1}))), ("{}", Err("JSON")), ("a", Err("JSON"))],
@@ -189,7 +189,7 @@ fn completes_an_answer_with_defaults_and_says_what_is_wrong_with_it() {
         (json!({}), "`confirm` is required"),
         (json!({"confirm": "yes"}), "`confirm`: \"yes\" does not fit: expected yes or no"),
         (json!({"confirm": true, "seats": 0}), "`seats`: 0 does not fit: expected a whole number, at least 1"),
-        (json!({"confrim": true}), "`confrim` is no field of the form; it has `confirm`, `seats`, `notes`"),
+        (json!({"confrim": true}), "`confrim` is not a field of the form; it has `confirm`, `seats`, `notes`"),
     ] {
         assert_eq!(complete(given), Err(problem.to_owned()));
     }

@@ -31,7 +31,7 @@ fn before(device: impl Device + 'static, lines: LineReader) -> TerminalPrompter 
 }
 
 #[tokio::test]
-async fn a_question_that_cannot_be_shown_waits_for_nobody() {
+async fn question_that_cannot_be_shown_is_deferred() {
     struct UnusableDevice;
     impl Device for UnusableDevice {
         fn write(&mut self, _: OutputStream, _: &str) {
@@ -138,7 +138,7 @@ async fn approval_accepts_only_yes_or_no() {
 #[tokio::test]
 async fn end_of_input_declines_and_defers_approvals() {
     let asked = agent_question("One?", form(json!({"properties": {"a": {"type": "string"}}})));
-    let declined = HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() };
+    let declined = HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input available".to_owned() };
     assert_eq!(response_to(&asked, "").await, declined);
     let (reply_, screen) = run_dialogue(&approval(), "").await;
     assert_eq!(reply_, HumanResponse::Deferred { reason: "standard input is closed".to_owned() });
@@ -231,7 +231,7 @@ async fn arguments_that_are_cut_can_be_shown_in_full() {
     assert!(screen.contains("and 8 more arguments") && screen.contains("\"a19\": 19"), "{screen}");
     let kept = ProposedCall::truncate_arguments(json!({"text": "y".repeat(20_000)}));
     let (_, screen) = run_dialogue(&item(kept, 1), "d\ny\n").await;
-    assert!(screen.contains("the rest of the arguments is not kept"), "{screen}");
+    assert!(screen.contains("the rest of the arguments is not stored"), "{screen}");
 }
 
 #[tokio::test]

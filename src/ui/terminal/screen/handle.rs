@@ -31,8 +31,8 @@ impl Screen {
     pub fn stderr() -> io::Result<Self> {
         let stderr = io::stderr();
         let live = stderr.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-        Self::with_device(StdioDevice, ScreenCapabilities { live, color: colour })
+        let color = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+        Self::with_device(StdioDevice, ScreenCapabilities { live, color })
     }
 
     /// Opens a screen on any device.

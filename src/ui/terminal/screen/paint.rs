@@ -126,8 +126,8 @@ mod tests {
         }
     }
 
-    fn painter(colour: bool) -> TestPainter {
-        TestPainter(Painter::new(ScreenCapabilities { live: true, color: colour }))
+    fn painter(color: bool) -> TestPainter {
+        TestPainter(Painter::new(ScreenCapabilities { live: true, color }))
     }
 
     fn line(text: &str) -> PaintStep {

@@ -131,7 +131,7 @@ impl ScreenState {
         let omitted = std::mem::take(&mut self.omitted_lines);
         if omitted > 0 {
             let line = format!(
-                "… {} left out because the output accepted none; `kapell logs` has every event",
+                "… {} dropped because the output is blocked; `kapell logs` has every event",
                 count_text(omitted, "line")
             );
             self.queued_bytes += line.len();

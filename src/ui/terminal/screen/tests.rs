@@ -95,7 +95,7 @@ fn stalled_output_never_blocks_println() {
     let text = device.memory.text();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("first"));
-    let omitted = format!("… {} lines left out because the output accepted none", printed - kept);
+    let omitted = format!("… {} lines dropped because the output is blocked", printed - kept);
     for _ in 1..=2 {
         let shown = lines.by_ref().take(kept).filter(|shown| *shown == line).count();
         assert_eq!(shown, kept, "of {printed}");
@@ -107,10 +107,9 @@ fn stalled_output_never_blocks_println() {
 
 #[test]
 fn lines_are_escaped() {
-    for (colour, shown) in [(false, "\\u{1b}[2J\\u{200b}red\n"), (true, "\\u{1b}[2J\\u{200b}\x1b[31mred\x1b[0m\n")] {
+    for (color, shown) in [(false, "\\u{1b}[2J\\u{200b}red\n"), (true, "\\u{1b}[2J\\u{200b}\x1b[31mred\x1b[0m\n")] {
         let memory = MemoryDevice::default();
-        let screen =
-            Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: colour }).expect("a thread");
+        let screen = Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color }).expect("a thread");
         screen.println("\x1b[2J\u{200b}\x1b[31mred\x1b[0m");
         drop(screen);
         assert_eq!(memory.text(), shown);
@@ -191,7 +190,7 @@ fn panicking_view_does_not_block_callers() {
     assert!(!screen.has_failed());
     screen.show(Arc::new(|_| panic!("a mistake in a view")));
     screen.flush();
-    screen.println("nobody writes this");
+    screen.println("never written");
     screen.flush();
     drop(screen.prompt());
     assert!(screen.has_failed());
@@ -200,7 +199,7 @@ fn panicking_view_does_not_block_callers() {
 }
 
 #[test]
-fn a_device_that_panics_takes_nobody_with_it() {
+fn panicking_device_does_not_block_callers() {
     struct PanickingDevice;
     impl Device for PanickingDevice {
         fn write(&mut self, _: OutputStream, _: &str) {
@@ -212,7 +211,7 @@ fn a_device_that_panics_takes_nobody_with_it() {
     }
     let screen =
         Screen::with_device(PanickingDevice, ScreenCapabilities { live: false, color: false }).expect("a thread");
-    screen.println("nobody reads this");
+    screen.println("never read");
     screen.flush();
     assert!(screen.has_failed());
 }

@@ -21,8 +21,8 @@ use super::{
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The last line of a screen whose thread has panicked.
-pub(super) const FAILED: &str = "\ninternal error: kapell can show nothing more here (this is a bug in kapell); \
-                      `kapell logs` has every event of a run\n";
+pub(super) const FAILED: &str = "\ninternal error: kapell can no longer show progress (this is a bug in kapell); \
+                                 `kapell logs` has every event of a run\n";
 
 /// The screen thread, which ends when its last user drops it.
 pub(super) struct ScreenThread {

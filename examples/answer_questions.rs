@@ -6,14 +6,12 @@
 
 mod support;
 
-use std::{error::Error, sync::Arc};
+use std::error::Error;
+use std::sync::Arc;
 
-use kapell::{
-    Host, config,
-    model::{Answer, Question},
-    ui::human::{Human, HumanResponse},
-    view,
-};
+use kapell::model::{Answer, Question};
+use kapell::ui::human::{Human, HumanResponse};
+use kapell::{Host, config, view};
 use serde_json::json;
 
 const PLAN: &str = r#"

@@ -8,11 +8,9 @@ mod support;
 
 use std::error::Error;
 
-use kapell::{
-    Host, RunHandle, config,
-    model::{Event, Record},
-    ui::reporters::Reporter,
-};
+use kapell::model::{Event, Record};
+use kapell::ui::reporters::Reporter;
+use kapell::{Host, RunHandle, config};
 
 const PLAN: &str = r#"
 name: reading

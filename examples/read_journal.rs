@@ -4,7 +4,9 @@
 //! cargo run --example read_journal [JOURNAL]
 //! ```
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
 
 use kapell::journal::{self, JournalLocation};
 

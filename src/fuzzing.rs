@@ -5,16 +5,14 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::{
-    config::{AgentsFile, Diagnostics, ProcessEnvironment, load_plan, parse_agents},
-    expression::{
-        ExpressionError, LoopItem, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition, references,
-        render, split_template,
-    },
-    mcp,
-    model::{Expression, Form, Plan, Template, ToolOutput},
-    ui::forms::form::FormSchema,
+use crate::config::{AgentsFile, Diagnostics, ProcessEnvironment, load_plan, parse_agents};
+use crate::expression::{
+    ExpressionError, LoopItem, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition, references, render,
+    split_template,
 };
+use crate::mcp;
+use crate::model::{Expression, Form, Plan, Template, ToolOutput};
+use crate::ui::forms::form::FormSchema;
 
 /// The agents that the plans of the corpus use.
 const AGENTS: &str = "
@@ -129,9 +127,11 @@ pub fn form(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
+    use std::path::Path;
 
-    use proptest::{prelude::*, sample::Index};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 

@@ -1,34 +1,28 @@
 //! The reference agent: an MCP server with the least overhead that is possible with rmcp.
 #![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is what `think` measures")]
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::serve::ListenerExt as _;
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler, ServiceExt as _,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
-        CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, SamplingMessage, ServerCapabilities,
-        ServerConfig, Tool,
-    },
-    service::RequestContext,
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+    CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, JsonObject, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, SamplingMessage, ServerCapabilities,
+    ServerConfig, Tool,
 };
+use rmcp::service::RequestContext;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt as _};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::{BenchResult, graph::Digest};
+use crate::BenchResult;
+use crate::graph::Digest;
 
 /// A transport of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -2,37 +2,31 @@
 //! retries, reports, or checks.
 #![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is part of what is measured")]
 
-use std::{
-    collections::VecDeque,
-    io::BufReader,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
-};
+use std::collections::VecDeque;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
-use rmcp::{
-    ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig, ContentBlock,
-        CreateMessageRequestParams, CreateMessageResult, JsonObject, ProgressNotificationParam, ProtocolVersion,
-        SamplingMessage,
-    },
-    service::{NotificationContext, RequestContext, RunningService},
-    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig, ContentBlock,
+    CreateMessageRequestParams, CreateMessageResult, JsonObject, ProgressNotificationParam, ProtocolVersion,
+    SamplingMessage,
 };
+use rmcp::service::{NotificationContext, RequestContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{
-    BenchResult,
-    graph::{Argument, Graph, MAX_PARALLEL, Task},
-};
+use crate::BenchResult;
+use crate::graph::{Argument, Graph, MAX_PARALLEL, Task};
 
 /// A revision of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]

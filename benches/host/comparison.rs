@@ -1,26 +1,22 @@
 //! Runs the baseline and kapell alternately over one workload, in the same rounds, and records the measurements.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{
-    BenchResult,
-    agent::AgentTransport,
-    baseline::{AgentAddress, BaselineJob, BaselineReport, Era},
-    graph::{Agent, Graph, MAX_PARALLEL, Task},
-    measure::MeasuredProgram,
-    servers::{AgentServers, ServerProcess},
-    workload::{NOTIFICATIONS_PER_TASK, Workload},
-};
+use crate::BenchResult;
+use crate::agent::AgentTransport;
+use crate::baseline::{AgentAddress, BaselineJob, BaselineReport, Era};
+use crate::graph::{Agent, Graph, MAX_PARALLEL, Task};
+use crate::measure::MeasuredProgram;
+use crate::servers::{AgentServers, ServerProcess};
+use crate::workload::{NOTIFICATIONS_PER_TASK, Workload};
 
 const KAPELL: &str = env!("CARGO_BIN_EXE_kapell");
 

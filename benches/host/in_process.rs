@@ -1,25 +1,25 @@
 //! A whole run within this process: the plan, the engine, the dispatcher, the journal, the reporters, and an agent that
 //! answers immediately, without MCP.
 
-use std::{future::ready, path::Path, sync::Arc};
+use std::future::ready;
+use std::path::Path;
+use std::sync::Arc;
 
-use kapell::{
-    config::{self, ProcessEnvironment},
-    engine::NewRun,
-    journal::{self, Durability},
-    mcp::{Agents, CallContext, CallFuture},
-    model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, ToolCall, ToolOutput},
-    runtime::{self, RuntimeHost, Services},
-    ui::{
-        answers::policy::NoInput,
-        reporters::{Reporter, plain::PlainReporter},
-        terminal::screen::Screen,
-    },
-    view::RunView,
-};
+use kapell::config::{self, ProcessEnvironment};
+use kapell::engine::NewRun;
+use kapell::journal::{self, Durability};
+use kapell::mcp::{Agents, CallContext, CallFuture};
+use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, ToolCall, ToolOutput};
+use kapell::runtime::{self, RuntimeHost, Services};
+use kapell::ui::answers::policy::NoInput;
+use kapell::ui::reporters::Reporter;
+use kapell::ui::reporters::plain::PlainReporter;
+use kapell::ui::terminal::screen::Screen;
+use kapell::view::RunView;
 use serde_json::{Value, json};
 
-use crate::{BenchResult, graph::Digest};
+use crate::BenchResult;
+use crate::graph::Digest;
 
 /// Runs the plan at `plan` with a journal at `journal`. Prints the output of `kapell run --output json`.
 ///

@@ -1,19 +1,19 @@
 //! Counts the instructions of a fixed run and compares them with a recorded budget. Unlike time, the count hardly
 //! depends on the load of the machine.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::{
-    BenchResult,
-    agent::AgentTransport,
-    baseline::Era,
-    comparison::{BenchSettings, BenchSetup, Durability, Row, RunResult},
-    measure::MeasuredProgram,
-    servers::AgentServers,
-    workload::Workload,
-};
+use crate::BenchResult;
+use crate::agent::AgentTransport;
+use crate::baseline::Era;
+use crate::comparison::{BenchSettings, BenchSetup, Durability, Row, RunResult};
+use crate::measure::MeasuredProgram;
+use crate::servers::AgentServers;
+use crate::workload::Workload;
 
 /// The file of the budget.
 const BUDGET_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");

@@ -1,24 +1,19 @@
 //! The language model: an OpenAI-compatible endpoint that answers with the digest of the prompt after a delay, without
 //! streaming.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::post,
-};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::{BenchResult, agent, graph::Digest};
+use crate::graph::Digest;
+use crate::{BenchResult, agent};
 
 /// The delay of an answer.
 const LATENCY: Duration = Duration::from_millis(20);

@@ -1,22 +1,16 @@
 //! Measures the resources of a process, and pins processes to a processor.
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    sys::{
-        resource::{UsageWho, getrusage},
-        wait::{Id, WaitPidFlag, waitid},
-    },
-    time::clock_getcpuclockid,
-    unistd::Pid,
-};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::BenchResult;

@@ -1,21 +1,18 @@
 //! The command line: the options of the benchmark, and the roles in which this program starts itself.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum as _};
 
-use crate::{
-    BenchResult,
-    agent::{self, AgentTransport},
-    baseline::{self, Era},
-    comparison::{self, BenchSettings, Durability, Row},
-    in_process,
-    instructions::{self, Purpose},
-    llm,
-    measure::{self, MeasuredProgram},
-    table::{self, Format},
-    workload::Workload,
-};
+use crate::agent::{self, AgentTransport};
+use crate::baseline::{self, Era};
+use crate::comparison::{self, BenchSettings, Durability, Row};
+use crate::instructions::{self, Purpose};
+use crate::measure::{self, MeasuredProgram};
+use crate::table::{self, Format};
+use crate::workload::Workload;
+use crate::{BenchResult, in_process, llm};
 
 /// The argument that makes this program run a role.
 const ROLE_ARGUMENT: &str = "role";

@@ -1,14 +1,15 @@
 //! Starts and ends the reference agents and the language model of one run.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
-};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use crate::{BenchResult, agent::AgentTransport, baseline::AgentAddress, graph::Agent};
+use crate::BenchResult;
+use crate::agent::AgentTransport;
+use crate::baseline::AgentAddress;
+use crate::graph::Agent;
 
 /// Both agents.
 pub(crate) struct AgentServers {

@@ -1,11 +1,9 @@
 //! The table of measurements, for a terminal or in Markdown.
 
-use crate::{
-    agent::AgentTransport,
-    comparison::{Durability, Figures, Round, Row, Sample},
-    targets::{TargetResult, target_results},
-    workload::Workload,
-};
+use crate::agent::AgentTransport;
+use crate::comparison::{Durability, Figures, Round, Row, Sample};
+use crate::targets::{TargetResult, target_results};
+use crate::workload::Workload;
 
 const COLUMN_TITLES: [&str; 11] = [
     "workload",

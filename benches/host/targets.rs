@@ -1,11 +1,9 @@
 //! The performance targets.
 
-use crate::{
-    agent::AgentTransport,
-    comparison::{Durability, Figures, Row},
-    graph::MAX_PARALLEL,
-    workload::Workload,
-};
+use crate::agent::AgentTransport;
+use crate::comparison::{Durability, Figures, Row};
+use crate::graph::MAX_PARALLEL;
+use crate::workload::Workload;
 
 /// A figure of a row that has a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

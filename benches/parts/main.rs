@@ -5,19 +5,15 @@
 #[allow(dead_code, reason = "the other benchmark uses more of it")]
 mod graph;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use kapell::{
-    config::{self, AgentsFile, ProcessEnvironment},
-    engine::{NewRun, Run, StepOutput},
-    expression::{self, Scope, TaskLookup, TaskView},
-    journal::{self, Durability},
-    model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput},
-};
+use kapell::config::{self, AgentsFile, ProcessEnvironment};
+use kapell::engine::{NewRun, Run, StepOutput};
+use kapell::expression::{self, Scope, TaskLookup, TaskView};
+use kapell::journal::{self, Durability};
+use kapell::model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput};
 use serde_json::{Value, json};
 
 use graph::Graph;

@@ -1,6 +1,7 @@
 //! What the examples share: the demo agents of the `kapell` program.
 
-use std::{error::Error, path::PathBuf};
+use std::error::Error;
+use std::path::PathBuf;
 
 use kapell::config::{self, AgentsFile, Environment, ProcessEnvironment};
 

@@ -5,21 +5,15 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, OutputFormat},
-        exit::{print, print_json},
-        files,
-    },
-};
-use crate::{
-    config::AgentsFile,
-    mcp::schema_warnings,
-    model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url},
-    runtime::{self, AgentProbe, discover},
-    view::text::printable,
-};
+use super::common::args::{AgentsArg, OutputFormat};
+use super::common::exit::{print, print_json};
+use super::common::files;
+use super::{CliError, Exit};
+use crate::config::AgentsFile;
+use crate::mcp::schema_warnings;
+use crate::model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url};
+use crate::runtime::{self, AgentProbe, discover};
+use crate::view::text::printable;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentsCommand {

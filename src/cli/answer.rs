@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::{
-    CliError, Exit,
-    common::{args::JournalArg, remote_run::RemoteRun},
-};
-use crate::{
-    journal::ControlRequest,
-    ui::{forms::form_prompt::AnswerInput, history::read_view},
-    view::{
-        RunView,
-        text::{answer_action, printable},
-    },
-};
+use super::common::args::JournalArg;
+use super::common::remote_run::RemoteRun;
+use super::{CliError, Exit};
+use crate::journal::ControlRequest;
+use crate::ui::forms::form_prompt::AnswerInput;
+use crate::ui::history::read_view;
+use crate::view::RunView;
+use crate::view::text::{answer_action, printable};
 
 /// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{
-    CliError, Exit,
-    common::{args::JournalArg, files, remote_run::RemoteRun},
-};
-use crate::{
-    journal::{ControlRequest, JournalError},
-    model::{RunId, RunStatus},
-    runtime::{HostError, ResumableRun},
-};
+use super::common::args::JournalArg;
+use super::common::files;
+use super::common::remote_run::RemoteRun;
+use super::{CliError, Exit};
+use crate::journal::{ControlRequest, JournalError};
+use crate::model::{RunId, RunStatus};
+use crate::runtime::{HostError, ResumableRun};
 
 /// The longest wait for the end of the run. Agents are notified and get a moment to stop.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -2,18 +2,14 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::common::exit::{CliError, Exit};
+use super::common::logging::start_logging;
 use super::{
-    agents, answer, cancel,
-    common::{
-        exit::{CliError, Exit},
-        logging::start_logging,
-    },
-    demo_agent, doctor, graph, logs, plan, questions, replay, resume, retry, run, runs, schema, validate,
+    agents, answer, cancel, demo_agent, doctor, graph, logs, plan, questions, replay, resume, retry, run, runs, schema,
+    validate,
 };
-use crate::{
-    system::{environment, process},
-    view::text::printable_unstyled,
-};
+use crate::system::{environment, process};
+use crate::view::text::printable_unstyled;
 
 /// Runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 #[derive(Debug, Parser)]

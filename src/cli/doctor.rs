@@ -6,18 +6,12 @@ use clap::Args;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, OutputFormat},
-        exit::{print, print_json},
-        files,
-    },
-};
-use crate::{
-    llm::{Check, OpenAi, ProbeOutcome, probe_model},
-    view::text::printable,
-};
+use super::common::args::{AgentsArg, OutputFormat};
+use super::common::exit::{print, print_json};
+use super::common::files;
+use super::{CliError, Exit};
+use crate::llm::{Check, OpenAi, ProbeOutcome, probe_model};
+use crate::view::text::printable;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {

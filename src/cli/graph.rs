@@ -2,10 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    CliError, Exit,
-    common::{args::AgentsArg, exit::print, files},
-};
+use super::common::args::AgentsArg;
+use super::common::exit::print;
+use super::common::files;
+use super::{CliError, Exit};
 use crate::view::{dot, mermaid};
 
 #[derive(Debug, Args)]

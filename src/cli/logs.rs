@@ -4,13 +4,9 @@ use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{JournalArg, OutputFormat},
-        files,
-    },
-};
+use super::common::args::{JournalArg, OutputFormat};
+use super::common::files;
+use super::{CliError, Exit};
 use crate::ui::history::{LogFormat, Logs, RunLiveness, WatchMode};
 
 #[derive(Debug, Args)]

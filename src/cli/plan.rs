@@ -1,25 +1,19 @@
 //! `kapell plan`: turns a goal into a plan file for people to edit. An invalid plan is never written to `--output`.
 
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::AgentsArg,
-        command_target::CommandTarget,
-        exit::{print, print_raw},
-        files,
-        goal::{DEFAULT_MAX_REPLANS, GoalRequest},
-        run_context,
-    },
-};
+use super::common::args::AgentsArg;
+use super::common::command_target::CommandTarget;
+use super::common::exit::{print, print_raw};
+use super::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
+use super::common::{files, run_context};
+use super::{CliError, Exit};
+use crate::journal;
 use crate::runtime::new_run_id;
-use crate::{journal, system::files::write_private};
+use crate::system::files::write_private;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {

@@ -3,20 +3,16 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{JournalArg, OutputFormat},
-        exit::{print, print_json},
-        files,
-    },
-};
-use crate::{
-    journal::RunSummary,
-    model::DefaultAnswer,
-    ui::{forms::form_prompt, history::read_view},
-    view::{run_view::AskedQuestion, time::format_time},
-};
+use super::common::args::{JournalArg, OutputFormat};
+use super::common::exit::{print, print_json};
+use super::common::files;
+use super::{CliError, Exit};
+use crate::journal::RunSummary;
+use crate::model::DefaultAnswer;
+use crate::ui::forms::form_prompt;
+use crate::ui::history::read_view;
+use crate::view::run_view::AskedQuestion;
+use crate::view::time::format_time;
 
 #[derive(Debug, Args)]
 pub(super) struct QuestionsArgs {

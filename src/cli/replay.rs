@@ -1,24 +1,20 @@
 //! `kapell replay`: shows a run again as it was shown when it ran, from its journal alone.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{JournalArg, OutputFormat},
-        execute::{print_result, progress_reporter},
-        files, run_context,
-    },
-};
-use crate::{
-    model::{Record, Timestamp},
-    ui::reporters::live::TimeSource,
-    view::RunView,
-};
+use super::common::args::{JournalArg, OutputFormat};
+use super::common::execute::{print_result, progress_reporter};
+use super::common::{files, run_context};
+use super::{CliError, Exit};
+use crate::model::{Record, Timestamp};
+use crate::ui::reporters::live::TimeSource;
+use crate::view::RunView;
 
 /// The longest pause of a replay, so that a question that waited for hours does not stall it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);

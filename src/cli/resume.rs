@@ -4,23 +4,17 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, JournalArg},
-        execute::{RunRequest, execute},
-        files,
-        run_context::RunContext,
-        run_options::{Interaction, RunOptions, speaks_for_a_person},
-    },
-};
-use crate::{
-    config::{self, AgentsFile},
-    engine::Run,
-    journal::{self, JournalError, JournalLocation},
-    model::{Event, ParamsFile, Record, RunId, RunSource},
-    runtime::ResumableRun,
-};
+use super::common::args::{AgentsArg, JournalArg};
+use super::common::execute::{RunRequest, execute};
+use super::common::files;
+use super::common::run_context::RunContext;
+use super::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use super::{CliError, Exit};
+use crate::config::{self, AgentsFile};
+use crate::engine::Run;
+use crate::journal::{self, JournalError, JournalLocation};
+use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
+use crate::runtime::ResumableRun;
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {

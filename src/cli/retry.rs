@@ -1,28 +1,23 @@
 //! `kapell retry`: runs a part of an earlier run again, as a new run with the results before that part.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, JournalArg},
-        execute::{RunRequest, execute},
-        files,
-        run_context::RunContext,
-        run_options::{Interaction, RunOptions, speaks_for_a_person},
-    },
-    resume::{agent_changes, params_change, plan_changes},
-};
-use crate::{
-    config::{self, AgentsFile, Diagnostics},
-    engine::{self, NewRun, Rerun, Run},
-    journal,
-    model::{Plan, RunId, RunSource, TaskId},
-    runtime::{jitter_seed, new_run_id},
-};
+use super::common::args::{AgentsArg, JournalArg};
+use super::common::execute::{RunRequest, execute};
+use super::common::files;
+use super::common::run_context::RunContext;
+use super::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use super::resume::{agent_changes, params_change, plan_changes};
+use super::{CliError, Exit};
+use crate::config::{self, AgentsFile, Diagnostics};
+use crate::engine::{self, NewRun, Rerun, Run};
+use crate::journal;
+use crate::model::{Plan, RunId, RunSource, TaskId};
+use crate::runtime::{jitter_seed, new_run_id};
 
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {

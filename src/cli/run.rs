@@ -1,37 +1,30 @@
 //! `kapell run`: runs a plan, or plans a goal and runs that, and prints the result. Stdout carries only the result.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, JournalArg},
-        command_target::CommandTarget,
-        detach::detach,
-        execute::{RunRequest, execute},
-        exit::{print, show_diagnostics},
-        files,
-        goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
-        run_context::RunContext,
-        run_options::{Interaction, RunOptions},
-    },
-    plan::show_plan,
-    resume::{self, ChangePolicy},
-};
-use crate::{
-    config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan},
-    engine::NewRun,
-    mcp::process::guard,
-    model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task},
-    runtime::{jitter_seed, new_run_id},
-    ui::{forms::form_prompt, human::HumanResponse},
-    view::text::{count_text, printable_lines},
-};
+use super::common::args::{AgentsArg, JournalArg};
+use super::common::command_target::CommandTarget;
+use super::common::detach::detach;
+use super::common::execute::{RunRequest, execute};
+use super::common::exit::{print, show_diagnostics};
+use super::common::files;
+use super::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
+use super::common::run_context::RunContext;
+use super::common::run_options::{Interaction, RunOptions};
+use super::plan::show_plan;
+use super::resume::{self, ChangePolicy};
+use super::{CliError, Exit};
+use crate::config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan};
+use crate::engine::NewRun;
+use crate::mcp::process::guard;
+use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
+use crate::runtime::{jitter_seed, new_run_id};
+use crate::ui::forms::form_prompt;
+use crate::ui::human::HumanResponse;
+use crate::view::text::{count_text, printable_lines};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

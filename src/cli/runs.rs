@@ -4,20 +4,14 @@ mod prune;
 
 use clap::{Args, Subcommand};
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{JournalArg, OutputFormat},
-        exit::{print, print_json},
-        files,
-    },
-};
-use crate::{
-    engine,
-    journal::JournalReader,
-    model::{Record, SentCall},
-    ui::history::{self, RunDetails, RunsDiff},
-};
+use super::common::args::{JournalArg, OutputFormat};
+use super::common::exit::{print, print_json};
+use super::common::files;
+use super::{CliError, Exit};
+use crate::engine;
+use crate::journal::JournalReader;
+use crate::model::{Record, SentCall};
+use crate::ui::history::{self, RunDetails, RunsDiff};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunsCommand {

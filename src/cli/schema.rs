@@ -2,7 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, Exit, common::exit::print};
+use super::common::exit::print;
+use super::{CliError, Exit};
 use crate::config;
 
 #[derive(Debug, Args)]

@@ -4,20 +4,14 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    CliError, Exit,
-    common::{
-        args::{AgentsArg, OutputFormat},
-        exit::{print_json, show_diagnostics},
-        files,
-    },
-};
-use crate::{
-    config::{self, Diagnostics},
-    model::{AgentId, AgentSpec},
-    runtime::{self, discover},
-    view::text::printable,
-};
+use super::common::args::{AgentsArg, OutputFormat};
+use super::common::exit::{print_json, show_diagnostics};
+use super::common::files;
+use super::{CliError, Exit};
+use crate::config::{self, Diagnostics};
+use crate::model::{AgentId, AgentSpec};
+use crate::runtime::{self, discover};
+use crate::view::text::printable;
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {

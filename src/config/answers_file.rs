@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    diagnostics::{diagnostic::Diagnostics, sink::DiagnosticSink, source::SourceFile},
-    schema::{
-        keys::ANSWERS,
-        table::{self, ValueType},
-    },
-    yaml::parser,
-};
+use super::diagnostics::diagnostic::Diagnostics;
+use super::diagnostics::sink::DiagnosticSink;
+use super::diagnostics::source::SourceFile;
+use super::schema::keys::ANSWERS;
+use super::schema::table::{self, ValueType};
+use super::yaml::parser;
 
 /// Returns the rules of an answers file with their keys checked. An empty file has no rules.
 ///

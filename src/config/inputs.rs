@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{diagnostics::diagnostic::Diagnostics, yaml::parser};
-use crate::{
-    expression::{did_you_mean, json_type_name},
-    model::{InputSpec, InputType, Plan, has_leading_zero},
-};
+use super::diagnostics::diagnostic::Diagnostics;
+use super::yaml::parser;
+use crate::expression::{did_you_mean, json_type_name};
+use crate::model::{InputSpec, InputType, Plan, has_leading_zero};
 
 /// A problem with the inputs of a run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

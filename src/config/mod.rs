@@ -12,11 +12,9 @@ mod tests;
 mod validate;
 mod yaml;
 
+pub use agents::agents_file::{AgentsFile, PlannerSettings};
 pub use agents::environment::{Environment, ProcessEnvironment};
-pub use agents::{
-    agents_file::{AgentsFile, PlannerSettings},
-    file::{agents_path, load_agents, parse_agents},
-};
+pub use agents::file::{agents_path, load_agents, parse_agents};
 pub use answers_file::read_answer_rules;
 pub use changes::{agent_changes, plan_changes};
 pub use diagnostics::diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS, Severity};

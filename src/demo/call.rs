@@ -7,23 +7,20 @@
 
 #![expect(deprecated, reason = "sampling and logging are deprecated since 2026-07-28 and still in use everywhere")]
 
-use std::{
-    sync::atomic::{AtomicU8, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
-use rmcp::{
-    ErrorData, RoleServer, ServiceError,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
-        CreateMessageRequestParams, CreateMessageResult, ElicitRequest, ElicitRequestParams, ElicitResult,
-        ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult, InputResponses,
-        JsonObject, LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, Resource,
-        SamplingMessage, TASKS_EXTENSION_ID,
-    },
-    service::RequestContext,
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+    CreateMessageRequestParams, CreateMessageResult, ElicitRequest, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult, InputResponses, JsonObject,
+    LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, Resource, SamplingMessage,
+    TASKS_EXTENSION_ID,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer, ServiceError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

@@ -1,11 +1,9 @@
 //! Serves a demo agent over one of the transports.
 
-use super::{
-    agent::{DemoAgent, DemoSettings},
-    error::DemoError,
-    server::DemoServer,
-    transport::{http, stdio},
-};
+use super::agent::{DemoAgent, DemoSettings};
+use super::error::DemoError;
+use super::server::DemoServer;
+use super::transport::{http, stdio};
 
 /// The transport over which an agent serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,29 +4,22 @@
 
 use std::sync::Arc;
 
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-        ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
-    },
-    service::RequestContext,
-    task_manager::TaskManager,
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
 };
+use rmcp::service::RequestContext;
+use rmcp::task_manager::TaskManager;
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    DemoAgent, DemoSettings,
-    agents::{
-        archive, bindery,
-        documents::{DocumentError, Documents},
-        jobs::Jobs,
-        research, travel,
-    },
-    call::{DemoCall, LogLevel, ToolStop, into_response},
-    effects::EffectLog,
-};
+use super::agents::documents::{DocumentError, Documents};
+use super::agents::jobs::Jobs;
+use super::agents::{archive, bindery, research, travel};
+use super::call::{DemoCall, LogLevel, ToolStop, into_response};
+use super::effects::EffectLog;
+use super::{DemoAgent, DemoSettings};
 
 /// A demo agent that serves one client.
 #[derive(Clone)]

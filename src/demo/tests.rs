@@ -10,20 +10,16 @@ mod travel;
 
 use std::sync::{Arc, Mutex};
 
-use rmcp::{
-    ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient, ServiceError,
-    model::*,
-    service::{NotificationContext, PeerRequestOptions, RequestContext, RunningService},
-    transport::StreamableHttpClientTransport,
-};
+use rmcp::model::*;
+use rmcp::service::{NotificationContext, PeerRequestOptions, RequestContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient, ServiceError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{
-    DemoAgent, DemoError, DemoSettings,
-    server::DemoServer,
-    transport::{http, stdio},
-};
+use super::server::DemoServer;
+use super::transport::{http, stdio};
+use super::{DemoAgent, DemoError, DemoSettings};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientEra {

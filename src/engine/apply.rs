@@ -10,16 +10,12 @@ use crate::model::{
     TaskId, Template, Timestamp, Work,
 };
 
-use super::{
-    retry::RetryDecision,
-    state::{
-        agent::{AgentState, ConnectionStatus},
-        fold::Fold,
-        questions::{QuestionEntry, QuestionState},
-        run_state::{RunStop, UnknownName},
-        task::{RouteState, TaskEntry, TaskState},
-    },
-};
+use super::retry::RetryDecision;
+use super::state::agent::{AgentState, ConnectionStatus};
+use super::state::fold::Fold;
+use super::state::questions::{QuestionEntry, QuestionState};
+use super::state::run_state::{RunStop, UnknownName};
+use super::state::task::{RouteState, TaskEntry, TaskState};
 
 impl Fold<'_> {
     /// Applies one event that was decided at `at`.

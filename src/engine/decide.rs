@@ -8,21 +8,17 @@ use crate::model::{
     SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
-use super::{
-    budget::limits::{BudgetExceeded, CostKind, TokenAvailability},
-    retry::{self, RetryDecision},
-    routing::router::RouteChoice,
-    state::{
-        agent::ConnectionStatus,
-        new_run::NewRun,
-        questions::QuestionState,
-        queues::{WaitingPrompt, WaitingSampling},
-        run::Run,
-        run_state::State,
-        task::TaskState,
-    },
-    transition::{StepOutput, Transition},
-};
+use super::budget::limits::{BudgetExceeded, CostKind, TokenAvailability};
+use super::retry::{self, RetryDecision};
+use super::routing::router::RouteChoice;
+use super::state::agent::ConnectionStatus;
+use super::state::new_run::NewRun;
+use super::state::questions::QuestionState;
+use super::state::queues::{WaitingPrompt, WaitingSampling};
+use super::state::run::Run;
+use super::state::run_state::State;
+use super::state::task::TaskState;
+use super::transition::{StepOutput, Transition};
 
 /// Limits the sampling requests that wait for tokens of the budget. Further requests are refused.
 const MAX_WAITING_SAMPLINGS: usize = 1_000;

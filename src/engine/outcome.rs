@@ -3,15 +3,11 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::{
-    expression::{self, Scope},
-    model::{EndCause, FailureKind, NodeKind, OnFailure, Outcome, RunStatus},
-};
+use crate::expression::{self, Scope};
+use crate::model::{EndCause, FailureKind, NodeKind, OnFailure, Outcome, RunStatus};
 
-use super::state::{
-    run_state::{RunStop, State},
-    task::TaskState,
-};
+use super::state::run_state::{RunStop, State};
+use super::state::task::TaskState;
 
 /// The outcome of a run.
 pub(super) struct RunOutcome {

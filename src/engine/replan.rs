@@ -3,29 +3,21 @@
 //! From the failure until the end of the replan, no pending task starts, so that the state that the planner received
 //! stays true.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::{
-    budget::limits::{BudgetExceeded, CostKind},
-    state::{
-        agent::{AgentState, ConnectionStatus},
-        fold::Fold,
-        replans::ReplanStage,
-        run_state::{State, UnknownName},
-        task::{TaskEntry, TaskState},
-    },
-    synthesis::answer::SourceResult,
-    transition::Transition,
-};
-use crate::{
-    expression,
-    model::{
-        Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind, OnFailure,
-        Outcome, PlanPatch, ReplanRequest, SkipReason, Task, TaskId, TaskProgress, TaskSnapshot, Work,
-    },
+use super::budget::limits::{BudgetExceeded, CostKind};
+use super::state::agent::{AgentState, ConnectionStatus};
+use super::state::fold::Fold;
+use super::state::replans::ReplanStage;
+use super::state::run_state::{State, UnknownName};
+use super::state::task::{TaskEntry, TaskState};
+use super::synthesis::answer::SourceResult;
+use super::transition::Transition;
+use crate::expression;
+use crate::model::{
+    Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind, OnFailure,
+    Outcome, PlanPatch, ReplanRequest, SkipReason, Task, TaskId, TaskProgress, TaskSnapshot, Work,
 };
 
 impl Transition<'_> {

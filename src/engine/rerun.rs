@@ -1,26 +1,24 @@
 //! Starts a run that reuses the results of an earlier run and repeats everything from one task on. The earlier run is
 //! unchanged.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{
-    expression,
-    model::{
-        Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, Task, TaskId,
-        Template, Timestamp, UnsettledCall, Work,
-    },
+use crate::expression;
+use crate::model::{
+    Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, Task, TaskId, Template,
+    Timestamp, UnsettledCall, Work,
 };
 
-use super::{
-    retry,
-    state::{fold::Fold, new_run::NewRun, run::Run, run_state::State, task::TaskState},
-    transition::{StepOutput, Transition},
-};
+use super::retry;
+use super::state::fold::Fold;
+use super::state::new_run::NewRun;
+use super::state::run::Run;
+use super::state::run_state::State;
+use super::state::task::TaskState;
+use super::transition::{StepOutput, Transition};
 
 /// The parameters of a rerun.
 #[derive(Debug)]

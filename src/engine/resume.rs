@@ -1,7 +1,8 @@
 //! Resumes a run that an earlier process started: interrupts or reattaches calls, repeats model requests, and reopens
 //! questions. Does not read checkpoints; it knows only which calls have one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -12,20 +13,16 @@ use crate::model::{
     RequestId, RunStatus, SamplingOrigin, SkipReason, TaskId, Timestamp, ToolInfo, ToolOutput,
 };
 
-use super::{
-    retry,
-    state::{
-        agent::ConnectionStatus,
-        fold::Fold,
-        health::AgentHealth,
-        questions::{QuestionEntry, QuestionState},
-        replans::ReplanStage,
-        run::Run,
-        run_state::{RunStop, State, UnknownName},
-        task::TaskState,
-    },
-    transition::{StepOutput, Transition},
-};
+use super::retry;
+use super::state::agent::ConnectionStatus;
+use super::state::fold::Fold;
+use super::state::health::AgentHealth;
+use super::state::questions::{QuestionEntry, QuestionState};
+use super::state::replans::ReplanStage;
+use super::state::run::Run;
+use super::state::run_state::{RunStop, State, UnknownName};
+use super::state::task::TaskState;
+use super::transition::{StepOutput, Transition};
 
 /// The parameters of resuming a run that an earlier process left unfinished.
 #[derive(Debug)]

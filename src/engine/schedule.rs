@@ -1,30 +1,25 @@
 //! Performs all work that is possible now: skips, expands, asks, starts, and ends. Observes nothing; `decide` processes
 //! inputs and then calls [`Transition::advance`].
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    budget::limits::{CostKind, TokenAvailability},
-    routing::router::RouteChoice,
-    scope::{expression_failure, template_text},
-    state::{
-        agent::ConnectionStatus,
-        queues::{Queues, WaitingPrompt},
-        replans::ReplanStage,
-        run::Run,
-        run_state::State,
-        task::{TaskEntry, TaskState},
-    },
-    transition::Transition,
-};
-use crate::{
-    expression::{self, LOOP_NAME, Reference, json_type_name},
-    model::{
-        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
-        Outcome, Route, SkipReason, Task, TaskId, Timestamp, ToolCall, ToolOutput, Work,
-    },
+use super::budget::limits::{CostKind, TokenAvailability};
+use super::routing::router::RouteChoice;
+use super::scope::{expression_failure, template_text};
+use super::state::agent::ConnectionStatus;
+use super::state::queues::{Queues, WaitingPrompt};
+use super::state::replans::ReplanStage;
+use super::state::run::Run;
+use super::state::run_state::State;
+use super::state::task::{TaskEntry, TaskState};
+use super::transition::Transition;
+use crate::expression::{self, LOOP_NAME, Reference, json_type_name};
+use crate::model::{
+    Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind, Outcome,
+    Route, SkipReason, Task, TaskId, Timestamp, ToolCall, ToolOutput, Work,
 };
 
 /// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.

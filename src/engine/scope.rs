@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use super::state::{
-    run_state::State,
-    task::{TaskEntry, TaskState},
-};
-use crate::{
-    expression::{ExpressionError, ForeachItems, LoopItem, Scope, TaskLookup, TaskView},
-    model::{Failure, FailureKind, NodeIndex, Outcome, Template},
-};
+use super::state::run_state::State;
+use super::state::task::{TaskEntry, TaskState};
+use crate::expression::{ExpressionError, ForeachItems, LoopItem, Scope, TaskLookup, TaskView};
+use crate::model::{Failure, FailureKind, NodeIndex, Outcome, Template};
 
 impl State {
     /// Returns the names that the expressions of `node` can use.

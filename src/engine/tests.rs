@@ -5,11 +5,9 @@ mod random;
 mod recovery;
 mod tasks;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! A step in progress: the events and commands that were decided so far.
 
-use super::state::{run::Run, run_state::UnknownName};
+use super::state::run::Run;
+use super::state::run_state::UnknownName;
 use crate::model::{Command, Event, Record, Timestamp};
 
 /// The output of one step: events to make durable, then commands to execute.

@@ -1,12 +1,11 @@
 //! Finds the static errors and the references of an expression.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
+use std::ops::Range;
 
-use super::{
-    error::ExpressionError,
-    jinja,
-    scan::{self, ExpressionPath, PathSegment, ScannedExpression},
-};
+use super::error::ExpressionError;
+use super::jinja;
+use super::scan::{self, ExpressionPath, PathSegment, ScannedExpression};
 use crate::model::Expression;
 
 /// A reference of an expression.

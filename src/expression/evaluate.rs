@@ -2,13 +2,10 @@
 
 use serde_json::Value;
 
-use super::{
-    error::ExpressionError,
-    jinja,
-    resolve::{self, ResolvedValue},
-    scan,
-    scope::{EvalContext, Scope},
-};
+use super::error::ExpressionError;
+use super::resolve::{self, ResolvedValue};
+use super::scope::{EvalContext, Scope};
+use super::{jinja, scan};
 use crate::model::Expression;
 
 /// Returns the value of an expression.

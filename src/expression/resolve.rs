@@ -1,15 +1,14 @@
 //! Resolves a path to its value, or reports the missing part. Copies only the resulting value.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
+use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{
-    error::{ExpressionError, ExpressionErrorKind},
-    names::{did_you_mean, format_names},
-    scan::{ExpressionPath, PathSegment, PathStep},
-    scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView},
-};
+use super::error::{ExpressionError, ExpressionErrorKind};
+use super::names::{did_you_mean, format_names};
+use super::scan::{ExpressionPath, PathSegment, PathStep};
+use super::scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView};
 use crate::model::{ContentBlock, ToolOutput};
 
 /// Resolves `path` in the expression `text`.

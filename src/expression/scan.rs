@@ -1,6 +1,7 @@
 //! Finds the paths of an expression, and every other name in it, without building a tree or evaluating it.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 

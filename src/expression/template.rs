@@ -5,13 +5,11 @@ use std::ops::Range;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::{
-    check::{Reference, check},
-    error::{ExpressionError, ExpressionErrorKind},
-    evaluate::resolve_or_evaluate,
-    resolve::ResolvedValue,
-    scope::{EvalContext, Scope},
-};
+use super::check::{Reference, check};
+use super::error::{ExpressionError, ExpressionErrorKind};
+use super::evaluate::resolve_or_evaluate;
+use super::resolve::ResolvedValue;
+use super::scope::{EvalContext, Scope};
 use crate::model::Template;
 
 const EXPRESSION_START: &str = "${{";

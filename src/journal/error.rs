@@ -1,6 +1,8 @@
 //! Errors of the journal, each with its location and a suggested fix.
 
-use std::{error::Error, path::PathBuf, sync::Arc};
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use miette::Diagnostic;
 

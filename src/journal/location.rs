@@ -1,9 +1,7 @@
 //! Where a journal is stored.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// The location of a journal: the path of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,19 +1,20 @@
 //! Stores the events of runs in memory, for tests and for programs that need no durability.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
+use super::raw_record::PAGE_BYTES;
 use super::{
     ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease, QueuedRequest,
-    RawRecord, RecoveryScan, RunSummary, Store, raw_record::PAGE_BYTES,
+    RawRecord, RecoveryScan, RunSummary, Store,
 };
-use crate::{
-    model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp},
-    system::process::RequestSender,
-};
+use crate::model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp};
+use crate::system::process::RequestSender;
 
 /// A journal that lasts as long as its process. Clones share their content.
 #[derive(Debug, Clone, Default)]

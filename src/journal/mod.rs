@@ -15,7 +15,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use error::{JournalError, StorageError};
 pub use lease::{Holder, Lease};

@@ -1,16 +1,15 @@
 //! The interface of a store of journals.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Holder, JournalError, Lease, RawRecord};
-use crate::{
-    model::{Answer, CheckpointKey, Checkpoints, QuestionId, Record, RunId, RunStatus, Timestamp},
-    system::process::RequestSender,
-};
+use crate::model::{Answer, CheckpointKey, Checkpoints, QuestionId, Record, RunId, RunStatus, Timestamp};
+use crate::system::process::RequestSender;
 
 /// A database for the events of all runs, which several processes may use concurrently.
 ///

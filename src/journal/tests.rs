@@ -1,15 +1,14 @@
 //! What every store must do, tested with each of them.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
+use std::sync::Arc;
 
 use futures::executor::block_on;
 use serde_json::json;
 
 use super::*;
-use crate::{
-    model::{Answer, CheckpointKey, EndCause, Event, Record, RunId, RunStatus, Timestamp},
-    system::process::RequestSender,
-};
+use crate::model::{Answer, CheckpointKey, EndCause, Event, Record, RunId, RunStatus, Timestamp};
+use crate::system::process::RequestSender;
 
 /// Calls `check` with an empty store of each kind.
 fn for_each_store(check: impl Fn(&dyn Store)) {

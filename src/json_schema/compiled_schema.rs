@@ -2,14 +2,13 @@
 
 use std::fmt::{self, Write as _};
 
-use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::{
-    cost::{self, CostWalker, SchemaMetrics},
-    limits::{SchemaCheckError, SchemaLimits},
-    references::SchemaReferences,
-};
+use super::cost::{self, CostWalker, SchemaMetrics};
+use super::limits::{SchemaCheckError, SchemaLimits};
+use super::references::SchemaReferences;
 use crate::model::text::floor_char_boundary;
 
 /// The maximum number of backtracking steps for one match of a pattern that the linear engine does not support.

@@ -5,11 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    limits::{SchemaCheckError, SchemaLimits},
-    pattern,
-    references::SchemaReferences,
-};
+use super::limits::{SchemaCheckError, SchemaLimits};
+use super::pattern;
+use super::references::SchemaReferences;
 
 /// The maximum number of embedded schemas with their own `$id` for which the scope of `$dynamicRef` is tracked.
 const MAX_DYNAMIC_RESOURCES: usize = 4;

@@ -14,7 +14,8 @@ mod references;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use jsonschema::{ValidationError, error::ValidationErrorKind};
+pub(crate) use jsonschema::ValidationError;
+pub(crate) use jsonschema::error::ValidationErrorKind;
 
 pub(crate) use compiled_schema::{CompiledSchema, FormatValidation, bounded_message, is_small};
 pub(crate) use limits::{STACK_BYTES, SchemaCheckError, SchemaLimits};

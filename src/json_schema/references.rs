@@ -1,6 +1,7 @@
 //! Resolves references and variants within a schema.
 
-use std::{collections::HashMap, ptr};
+use std::collections::HashMap;
+use std::ptr;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_openai::error::{OpenAIError, StreamError};
 
-use super::{transport::ResponseError, wire::ApiError};
-use crate::model::{
-    Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole, text::root_cause,
-};
+use super::transport::ResponseError;
+use super::wire::ApiError;
+use crate::model::text::root_cause;
+use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
 
 /// Indicates if and when a retry may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +254,8 @@ impl From<ResponseError> for LlmError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{llm::samples::spec, model::RequestSettings};
+    use crate::llm::samples::spec;
+    use crate::model::RequestSettings;
 
     fn hint_text(status: u16, api_error: ApiError, dialect: Dialect) -> Option<String> {
         let spec = LlmSpec { name: "a".to_owned(), dialect, ..spec("http://endpoint.test") };

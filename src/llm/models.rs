@@ -1,11 +1,9 @@
 //! The models of the agents file, and the selection of a model for each request.
 //! A failed request is never sent to another model.
 
-use super::{
-    client::{Llm, OnDelta},
-    openai::OpenAi,
-    transport::EndpointError,
-};
+use super::client::{Llm, OnDelta};
+use super::openai::OpenAi;
+use super::transport::EndpointError;
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
 /// A set of models that acts as one [`Llm`].

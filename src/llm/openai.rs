@@ -1,27 +1,22 @@
 //! Client for an OpenAI-compatible endpoint. It always streams, and one deadline covers all attempts and delays.
 //! The key is sent to the base URL only, and a reply that has begun is never requested again.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use async_openai::{Client, config::Config as _};
+use async_openai::Client;
+use async_openai::config::Config as _;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{
-    client::{Llm, OnDelta},
-    error::{LlmError, RetryHint},
-    rate_limiter::{MAX_SHARED_WAIT, RateLimiter, RequestPermit},
-    reply_accumulator,
-    request_body::{self, RequestBody},
-    transport::{self, EndpointError, LlmEndpoint},
-};
+use super::client::{Llm, OnDelta};
+use super::error::{LlmError, RetryHint};
+use super::rate_limiter::{MAX_SHARED_WAIT, RateLimiter, RequestPermit};
+use super::reply_accumulator;
+use super::request_body::{self, RequestBody};
+use super::transport::{self, EndpointError, LlmEndpoint};
 use crate::model::{ChatError, ChatReply, ChatRequest, HumanDuration, LlmSpec};
 
 /// The delays if the endpoint names none: 0.5, 1, and 2 seconds, each plus a random jitter of up to the same length.

@@ -6,10 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    client::Llm,
-    openai::{MORE_CONTEXT, OpenAi, Unmeasured},
-};
+use super::client::Llm;
+use super::openai::{MORE_CONTEXT, OpenAi, Unmeasured};
 use crate::model::{
     ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, HumanDuration,
     ReplySchema, StructuredOutput, ToolChoice, json_candidates,

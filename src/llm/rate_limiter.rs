@@ -1,10 +1,12 @@
 //! Shares one back-off among all requests to an endpoint, so that parallel requests do not exhaust each other's
 //! retries.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The pause after the first rate limit without a delay. Each further one doubles it.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);

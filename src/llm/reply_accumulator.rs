@@ -7,12 +7,10 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{
-    client::OnDelta,
-    error::{LlmError, RetryHint},
-    request_body::{RequestBody, stop_sequences},
-    wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta},
-};
+use super::client::OnDelta;
+use super::error::{LlmError, RetryHint};
+use super::request_body::{RequestBody, stop_sequences};
+use super::wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta};
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
 /// A partial reply.

@@ -4,21 +4,20 @@
 
 use std::time::Duration;
 
-use async_openai::{config::Config, error::OpenAIError, middleware::HttpRequestFactory};
+use async_openai::config::Config;
+use async_openai::error::OpenAIError;
+use async_openai::middleware::HttpRequestFactory;
 use bytes::Bytes;
 use eventsource_stream::{Event, EventStreamError, Eventsource as _};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use reqwest::{
-    Response, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
-};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, Url};
 use secrecy::SecretString;
 
 use super::wire::ApiError;
-use crate::{
-    model::{LlmSpec, text::root_cause},
-    system::clock,
-};
+use crate::model::LlmSpec;
+use crate::model::text::root_cause;
+use crate::system::clock;
 
 /// The idle time of a pooled connection: less than the five seconds after which common servers close it.
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);

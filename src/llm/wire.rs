@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::model::{Usage, text::truncate_chars};
+use crate::model::Usage;
+use crate::model::text::truncate_chars;
 
 /// One event of the stream, or the complete response of an endpoint that does not stream.
 #[derive(Debug, Default, Deserialize)]

@@ -2,14 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{
-    mcp::{
-        message::codec::{self, ExpectedResult, SingleRequest},
-        requests::elicitation,
-        transport::sse::EventParser,
-    },
-    model::Form,
-};
+use crate::mcp::message::codec::{self, ExpectedResult, SingleRequest};
+use crate::mcp::requests::elicitation;
+use crate::mcp::transport::sse::EventParser;
+use crate::model::Form;
 
 pub(crate) fn message(text: &str) {
     let expected = [

@@ -1,26 +1,21 @@
 //! Owns the agents of a run, and makes their calls.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
 use indexmap::IndexMap;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    agents::{Agents, CallContext, CallFuture},
-    call::run::run,
-    checkpoint::SessionCheckpoint,
-    host::ClientHost,
-    options::Options,
-    session::{
-        agent_connections::{AgentConnections, PoolShared},
-        era::EraCache,
-    },
-};
+use super::agents::{Agents, CallContext, CallFuture};
+use super::call::run::run;
+use super::checkpoint::SessionCheckpoint;
+use super::host::ClientHost;
+use super::options::Options;
+use super::session::agent_connections::{AgentConnections, PoolShared};
+use super::session::era::EraCache;
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolCall};
 
 /// The connections of one run. Dropping it kills all child processes; [`Agents::close`] shuts them down.

@@ -1,20 +1,15 @@
 //! Builds connection states and agents for the tests of this module.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use super::{
-    host::NoopHost,
-    options::SamplingSupport,
-    requests::{
-        connection_state::{AgentShared, ConnectionState},
-        sampling_quota::SamplingQuota,
-        session_state::Session,
-    },
-    scheduler::ProcessScheduler,
-};
+use super::host::NoopHost;
+use super::options::SamplingSupport;
+use super::requests::connection_state::{AgentShared, ConnectionState};
+use super::requests::sampling_quota::SamplingQuota;
+use super::requests::session_state::Session;
+use super::scheduler::ProcessScheduler;
 use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 
 /// Returns the state of a connection to agent `a`. Its next request has the ID 0.

@@ -6,13 +6,12 @@
 //! would block an agent that needs the answer, and the attribution would still be a guess. The probe window makes this
 //! rare: the first call runs alone briefly, and most interactive agents send their requests early.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// The time for which the first call of an agent runs alone. Long enough for agents that send requests early, and short
 /// compared to calls that are worth running in parallel.
@@ -171,7 +170,8 @@ impl Drop for ProcessPermit<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task::Poll};
+    use std::pin::pin;
+    use std::task::Poll;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Checkpoints of sessions and calls in progress, with which a later process resumes them. Their content is opaque:
 //! only the adapter that wrote a checkpoint can read it.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
+use std::fmt;
 
 use serde_json::Value;
 

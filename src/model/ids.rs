@@ -1,6 +1,8 @@
 //! Identifiers of the parts of a run. They contain no index or pointer and stay valid after a restart.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};

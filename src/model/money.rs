@@ -1,6 +1,7 @@
 //! Money as a whole number of millionths of a US dollar, so that sums are exact in any order.
 
-use std::{fmt, ops::AddAssign};
+use std::fmt;
+use std::ops::AddAssign;
 
 use serde::{Serialize, Serializer};
 

@@ -1,8 +1,10 @@
 //! The outcomes of attempts and tasks.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{HumanDuration, TaskId};

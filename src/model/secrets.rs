@@ -1,6 +1,8 @@
 //! Masks configured secrets in data from agents, before it is processed, stored, or displayed.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;

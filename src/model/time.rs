@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::{
-    Unit,
-    fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter},
-};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use jiff::Unit;
+use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

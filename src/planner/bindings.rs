@@ -3,15 +3,12 @@
 
 use serde_json::Value;
 
-use super::{
-    plan_draft::{called_tool, output_path},
-    tool_selection::ToolOffer,
-};
-use crate::{
-    config::Diagnostics,
-    json_schema::{Alternatives, alternatives},
-    model::{JsonObject, text::truncate_chars},
-};
+use super::plan_draft::{called_tool, output_path};
+use super::tool_selection::ToolOffer;
+use crate::config::Diagnostics;
+use crate::json_schema::{Alternatives, alternatives};
+use crate::model::JsonObject;
+use crate::model::text::truncate_chars;
 
 /// The maximum length of a pointer or an argument in a diagnostic, and the maximum number of names that it lists.
 const MAX_WORD_CHARS: usize = 100;
@@ -149,10 +146,8 @@ fn step_into_object<'s>(schema: &'s JsonObject, key: &str) -> StepTarget<'s> {
 mod tests {
     use serde_json::json;
 
-    use super::{
-        super::samples::{object, tool},
-        *,
-    };
+    use super::super::samples::{object, tool};
+    use super::*;
     use crate::model::{AgentId, ToolInfo};
 
     fn schema() -> JsonObject {

@@ -1,18 +1,13 @@
 //! Asks a model for a plan and requests a bounded number of repairs. Each repair request lists all diagnostics. A plan
 //! that fails validation is never returned as valid, and never changed so that it passes.
 
-use super::{
-    plan_draft::{self, PlanDraft},
-    planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult},
-    prompt,
-    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs},
-    schema,
-    tool_selection::{self, ToolOffer},
-};
-use crate::{
-    config::{self, Diagnostics},
-    model::{JsonObject, ReplySchema},
-};
+use super::plan_draft::{self, PlanDraft};
+use super::planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult};
+use super::repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs};
+use super::tool_selection::{self, ToolOffer};
+use super::{prompt, schema};
+use crate::config::{self, Diagnostics};
+use crate::model::{JsonObject, ReplySchema};
 
 /// Plans a goal: one exchange, and at most two more for repairs. Calls `on_progress` before each exchange.
 pub async fn plan(

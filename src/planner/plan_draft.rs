@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use super::{planning::Goal, tool_selection::ToolOffer};
-use crate::{
-    config,
-    json_schema::{alternatives, pointer_tokens},
-    model::{JsonObject, json_candidates, split_reasoning, text::truncate_chars},
-};
+use super::planning::Goal;
+use super::tool_selection::ToolOffer;
+use crate::config;
+use crate::json_schema::{alternatives, pointer_tokens};
+use crate::model::text::truncate_chars;
+use crate::model::{JsonObject, json_candidates, split_reasoning};
 
 /// The first lines of every plan file.
 const FILE_HEADER: &str = "# yaml-language-server: $schema=plan.schema.json\n\
@@ -353,14 +353,10 @@ fn prune_nulls(value: &mut Value, root: &JsonObject, schema: &Value) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        super::samples::{agents, object},
-        *,
-    };
-    use crate::{
-        config::load_plan,
-        model::{AgentId, ToolInfo},
-    };
+    use super::super::samples::{agents, object};
+    use super::*;
+    use crate::config::load_plan;
+    use crate::model::{AgentId, ToolInfo};
 
     fn tool(schema: Value) -> ToolInfo {
         let description = Some("Does it.\u{1b}[2J\nAnd more.".to_owned());

@@ -3,20 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    plan_draft::{self, PlanDraft},
-    planning::{Goal, PlanError, PlanningContext},
-    prompt::{self, RULES},
-    repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs},
-    schema::{self, TaskIds},
-    tool_selection::{self, ToolOffer},
-};
-use crate::{
-    config::{Diagnostics, PatchContext, load_plan_patch},
-    model::{
-        JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress, TaskSnapshot, text::truncate_chars,
-    },
-};
+use super::plan_draft::{self, PlanDraft};
+use super::planning::{Goal, PlanError, PlanningContext};
+use super::prompt::{self, RULES};
+use super::repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs};
+use super::schema::{self, TaskIds};
+use super::tool_selection::{self, ToolOffer};
+use crate::config::{Diagnostics, PatchContext, load_plan_patch};
+use crate::model::text::truncate_chars;
+use crate::model::{JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress, TaskSnapshot};
 
 /// The maximum length of all results in the prompt together, and of one of them.
 const MAX_TOTAL_RESULT_CHARS: usize = 60_000;
@@ -199,15 +194,11 @@ fn task_line(TaskSnapshot { task, progress }: &TaskSnapshot, max_chars: usize) -
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::{
-        super::samples::{agents, catalog, tool},
-        *,
-    };
-    use crate::{
-        config::load_plan,
-        llm::{Llm, OnDelta},
-        model::{ChatError, ChatPart, ChatReply, ChatRequest},
-    };
+    use super::super::samples::{agents, catalog, tool};
+    use super::*;
+    use crate::config::load_plan;
+    use crate::llm::{Llm, OnDelta};
+    use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest};
 
     /// A model that returns scripted replies in order and records the requests.
     struct ScriptedPatchLlm {

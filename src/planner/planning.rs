@@ -1,10 +1,8 @@
 //! What planning needs, reports, and returns.
 
-use crate::{
-    config::{AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan},
-    llm::Llm,
-    model::{ChatError, PlannerExchange},
-};
+use crate::config::{AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan};
+use crate::llm::Llm;
+use crate::model::{ChatError, PlannerExchange};
 
 /// A goal to plan for.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::tool_selection::ToolOffer;
-use crate::model::{JsonObject, text::truncate_chars};
+use crate::model::JsonObject;
+use crate::model::text::truncate_chars;
 
 /// The maximum length of a tool's description and of each of its schemas.
 const MAX_DESCRIPTION_CHARS: usize = 1_000;

@@ -3,20 +3,16 @@
 
 use serde_json::Value;
 
-use super::{
-    bindings,
-    plan_draft::{self, PlanDraft},
-    planning::{PlanError, PlanningContext, PlanningProgress, RejectedPlan},
-    prompt,
-    token_limit::TokenLimit,
-    tool_selection::ToolOffer,
-};
-use crate::{
-    config::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS},
-    model::{
-        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplySchema,
-        ReplyStatus, text::truncate_chars, tool_call_markup,
-    },
+use super::plan_draft::{self, PlanDraft};
+use super::planning::{PlanError, PlanningContext, PlanningProgress, RejectedPlan};
+use super::token_limit::TokenLimit;
+use super::tool_selection::ToolOffer;
+use super::{bindings, prompt};
+use crate::config::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS};
+use crate::model::text::truncate_chars;
+use crate::model::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplySchema,
+    ReplyStatus, tool_call_markup,
 };
 
 /// The maximum number of repairs. A model that has not fixed its reply by then rarely does.

@@ -2,12 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{
-    config::{AgentCatalog, AgentsFile},
-    model::{
-        AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, Protocol, ResultChecks, ToolInfo,
-        Transport,
-    },
+use crate::config::{AgentCatalog, AgentsFile};
+use crate::model::{
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, Protocol, ResultChecks, ToolInfo, Transport,
 };
 
 pub(super) fn object(value: Value) -> JsonObject {

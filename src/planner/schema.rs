@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::tool_selection::ToolOffer;
-use crate::{json_schema::resolve_reference, model::JsonObject};
+use crate::json_schema::resolve_reference;
+use crate::model::JsonObject;
 
 /// The limits of strict structured output by OpenAI, the strictest known: levels of nesting, properties, enum values,
 /// and characters of all names and values together.
@@ -353,10 +354,8 @@ fn count_nodes(schema: &Value) -> (usize, usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::samples::{object, tool},
-        *,
-    };
+    use super::super::samples::{object, tool};
+    use super::*;
     use crate::model::ToolInfo;
 
     fn build_strict(schema: Value) -> Option<Value> {

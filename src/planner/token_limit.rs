@@ -1,6 +1,7 @@
 //! Limits the length of a model's plan, and raises the limit after a truncated reply.
 
-use crate::{config::AgentsFile, model::LlmSpec};
+use crate::config::AgentsFile;
+use crate::model::LlmSpec;
 
 /// The default maximum tokens of a reply: enough for a large plan and some reasoning before it.
 const DEFAULT_MAX_TOKENS: u32 = 8_192;
@@ -76,7 +77,8 @@ impl TokenLimit {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::samples, *};
+    use super::super::samples;
+    use super::*;
 
     fn limit(max_tokens: Option<u32>, max_output_tokens: Option<u32>) -> (TokenLimit, AgentsFile) {
         let mut agents = samples::agents(&[]);

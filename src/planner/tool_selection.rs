@@ -4,10 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::{
-    config::AgentCatalog,
-    model::{AgentId, ToolInfo},
-};
+use crate::config::AgentCatalog;
+use crate::model::{AgentId, ToolInfo};
 
 /// The maximum number of tools that a model is shown, except for tools that the goal names. Models choose worse from
 /// many more: in RAG-MCP (Gan and Sun, 2025), retrieval raised the accuracy of tool selection from 14% to 43%.
@@ -118,7 +116,8 @@ fn tokenize(text: &str) -> impl Iterator<Item = String> {
 mod tests {
     use serde_json::json;
 
-    use super::{super::samples::catalog, *};
+    use super::super::samples::catalog;
+    use super::*;
 
     fn tool(name: &str, description: &str, arguments: &[&str]) -> ToolInfo {
         let properties: serde_json::Map<_, _> =

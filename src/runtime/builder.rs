@@ -1,36 +1,32 @@
 //! Puts a host together from its parts, and drives one run with it.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::llm_replanner::LlmReplanner;
+use super::orphans::reap_orphans;
+use super::shutdown::{RunStateAtExit, listen_for_signals};
 use super::{
-    HostReceiver, Replanner, RunClock, RuntimeError, RuntimeHost, Services, dispatcher, forward_requests,
-    llm_replanner::LlmReplanner,
-    orphans::reap_orphans,
-    read_inputs,
-    shutdown::{RunStateAtExit, listen_for_signals},
+    HostReceiver, Replanner, RunClock, RuntimeError, RuntimeHost, Services, dispatcher, forward_requests, read_inputs,
 };
-use crate::{
-    config::{AgentCatalog, AgentsFile},
-    engine::{self, FoldError, NewRun, Rerun, Resumption, Run},
-    journal::{self, Durability, JournalError, Lease, MemoryJournal, Store},
-    llm::{EndpointError, Llm, Models},
-    mcp::{Options, Pool, SamplingSupport, UnreachablePolicy},
-    model::{
-        AgentId, AgentSpec, Answer, AttemptId, Checkpoints, Input, Plan, QuestionId, Record, RunId, RunStatus,
-        Timestamp,
-    },
-    system::{clock, process},
-    ui::{answers::policy::NoInput, human::Human, reporters::Reporter},
-    view::{RunResult, RunView},
+use crate::config::{AgentCatalog, AgentsFile};
+use crate::engine::{self, FoldError, NewRun, Rerun, Resumption, Run};
+use crate::journal::{self, Durability, JournalError, Lease, MemoryJournal, Store};
+use crate::llm::{EndpointError, Llm, Models};
+use crate::mcp::{Options, Pool, SamplingSupport, UnreachablePolicy};
+use crate::model::{
+    AgentId, AgentSpec, Answer, AttemptId, Checkpoints, Input, Plan, QuestionId, Record, RunId, RunStatus, Timestamp,
 };
+use crate::system::{clock, process};
+use crate::ui::answers::policy::NoInput;
+use crate::ui::human::Human;
+use crate::ui::reporters::Reporter;
+use crate::view::{RunResult, RunView};
 
 /// The maximum number of requests of a [`RunHandle`] that wait for the run.
 const MAX_QUEUED_REQUESTS: usize = 16;

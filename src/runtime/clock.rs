@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-use crate::{model::Timestamp, system::clock};
+use crate::model::Timestamp;
+use crate::system::clock;
 
 /// A clock that starts at the wall clock's time.
 #[derive(Debug, Clone, Copy)]

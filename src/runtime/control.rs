@@ -1,11 +1,10 @@
 //! Forwards requests of other processes to a run. The journal confirms each with an event.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{
-    journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest},
-    model::Input,
-};
+use crate::journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest};
+use crate::model::Input;
 
 use super::RuntimeHost;
 

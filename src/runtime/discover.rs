@@ -1,15 +1,14 @@
 //! Connects to agents to discover their capabilities, without calling a tool.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use crate::{
-    config::AgentCatalog,
-    mcp::{Agents as _, NoopHost, Options, Pool, UnreachablePolicy},
-    model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
-};
+use crate::config::AgentCatalog;
+use crate::mcp::{Agents as _, NoopHost, Options, Pool, UnreachablePolicy};
+use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets};
 
 /// The result of connecting to one agent.
 #[derive(Debug, Clone)]

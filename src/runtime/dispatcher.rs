@@ -1,27 +1,27 @@
 //! The main loop of a run: observe, decide, commit, report, execute. Decisions are made by `engine` only.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::{FuturesOrdered, FuturesUnordered},
-};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesOrdered, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput},
-    journal::{JournalError, JournalWriter},
-    llm::Llm,
-    mcp::Agents,
-    model::{
-        AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
-    },
-    ui::{human::Human, reporters::Reporter},
+use crate::engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput};
+use crate::journal::{JournalError, JournalWriter};
+use crate::llm::Llm;
+use crate::mcp::Agents;
+use crate::model::{
+    AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
 };
+use crate::ui::human::Human;
+use crate::ui::reporters::Reporter;
 
-use super::{HostReceiver, Replanner, RuntimeHost, clock::RunClock};
+use super::clock::RunClock;
+use super::{HostReceiver, Replanner, RuntimeHost};
 
 /// The services of a run.
 pub struct Services {

@@ -1,21 +1,22 @@
 //! Executes commands. Each starts an effect without blocking, and its result is a later input.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    llm::{Llm, OnDelta},
-    mcp::CallContext,
-    model::{
-        Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question, ToolCall,
-    },
-    ui::human::HumanResponse,
+use crate::llm::{Llm, OnDelta};
+use crate::mcp::CallContext;
+use crate::model::{
+    Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question, ToolCall,
 };
+use crate::ui::human::HumanResponse;
 
-use super::{call_meta, dispatcher::Dispatcher, replanner};
+use super::dispatcher::Dispatcher;
+use super::{call_meta, replanner};
 
 impl Dispatcher {
     pub(super) fn execute(&mut self, command: Command) {

@@ -1,27 +1,22 @@
 //! Receives requests and observations of connections, and returns the answers.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    journal::{JournalError, JournalWriter},
-    mcp::ClientHost,
-    model::{
-        Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage, Origin,
-        Progress, RequestId, RunId, SamplingOrigin,
-    },
+use crate::journal::{JournalError, JournalWriter};
+use crate::mcp::ClientHost;
+use crate::model::{
+    Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage, Origin,
+    Progress, RequestId, RunId, SamplingOrigin,
 };
 
 /// The maximum number of inputs that wait for the dispatcher. It drains the queue in every iteration, so the queue only

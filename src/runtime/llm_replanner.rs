@@ -1,13 +1,12 @@
 //! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
 
-use super::{Replanner, discover, discover::to_catalog};
-use crate::{
-    config::{AgentCatalog, AgentsFile},
-    llm::Llm,
-    mcp::Options,
-    model::{ChatError, Failure, FailureKind, PlanPatch, ReplanRequest},
-    planner::{self, PlanError, PlanningContext},
-};
+use super::discover::to_catalog;
+use super::{Replanner, discover};
+use crate::config::{AgentCatalog, AgentsFile};
+use crate::llm::Llm;
+use crate::mcp::Options;
+use crate::model::{ChatError, Failure, FailureKind, PlanPatch, ReplanRequest};
+use crate::planner::{self, PlanError, PlanningContext};
 
 /// A replanner that lets the language model change pending tasks.
 pub(super) struct LlmReplanner {

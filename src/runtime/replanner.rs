@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::RuntimeHost;
-use crate::{
-    llm::{Llm, OnDelta},
-    model::{ChatError, ChatReply, ChatRequest, Failure, FailureKind, Input, PlanPatch, ReplanRequest, SamplingOrigin},
+use crate::llm::{Llm, OnDelta};
+use crate::model::{
+    ChatError, ChatReply, ChatRequest, Failure, FailureKind, Input, PlanPatch, ReplanRequest, SamplingOrigin,
 };
 
 /// A planner for the pending part of a run.

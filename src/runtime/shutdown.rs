@@ -1,21 +1,17 @@
 //! Turns termination signals into an orderly stop of the run. Signals are handled on a separate thread, so that they
 //! work whatever the runtime does.
 
-use std::{
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
-    thread,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::{io, thread};
 
 use futures::FutureExt;
 
-use tokio::{
-    runtime::Builder,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{mcp::process::guard, model::Input};
+use crate::mcp::process::guard;
+use crate::model::Input;
 
 use super::RuntimeHost;
 
@@ -133,7 +129,8 @@ impl Signals {
 mod tests {
     use std::process::Command;
 
-    use signal_hook::{consts::SIGTERM, low_level::raise};
+    use signal_hook::consts::SIGTERM;
+    use signal_hook::low_level::raise;
 
     use super::*;
     use crate::journal::MemoryJournal;

@@ -1,33 +1,26 @@
 //! Tests of the dispatcher with scripted agents, a scripted person, and a journal that can be slow or broken.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{RunClock, RuntimeError, RuntimeHost, Services, run};
-use crate::{
-    engine::NewRun,
-    journal::{JournalError, JournalWriter},
-    llm::{Llm, OnDelta},
-    mcp::{Agents, CallContext, CallFuture, ClientHost},
-    model::{
-        AgentId, AgentInfo, Answer, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Event, Failure,
-        FailureKind, Form, Input, JsonObject, Origin, Plan, Progress, Question, Record, RunId, RunStatus, Secrets,
-        TaskId, Template, ToolCall, ToolOutput, Work,
-    },
-    ui::{
-        human::{Human, HumanResponse},
-        reporters::Reporter,
-    },
-    view::samples,
+use crate::engine::NewRun;
+use crate::journal::{JournalError, JournalWriter};
+use crate::llm::{Llm, OnDelta};
+use crate::mcp::{Agents, CallContext, CallFuture, ClientHost};
+use crate::model::{
+    AgentId, AgentInfo, Answer, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Event, Failure,
+    FailureKind, Form, Input, JsonObject, Origin, Plan, Progress, Question, Record, RunId, RunStatus, Secrets, TaskId,
+    Template, ToolCall, ToolOutput, Work,
 };
+use crate::ui::human::{Human, HumanResponse};
+use crate::ui::reporters::Reporter;
+use crate::view::samples;
 
 /// A journal that is slow, but keeps its records durably.
 #[derive(Default)]

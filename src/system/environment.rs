@@ -5,12 +5,10 @@
 //! original memory.
 #![allow(unsafe_code)]
 
-use std::{
-    env,
-    ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt as _,
-    sync::OnceLock,
-};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::OnceLock;
 
 /// Marks the environment of every agent process, so that its descendants can be recognized.
 pub const AGENT_VARIABLE: &str = "KAPELL_AGENT";

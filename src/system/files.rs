@@ -1,11 +1,11 @@
 //! Creates files that only their owner can read, and reads files with a size limit.
 
-use std::{
-    fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions},
-    io::{self, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
+use std::path::Path;
 
 /// The permission bits of the group and of other users.
 const GROUP_AND_OTHER_BITS: u32 = 0o077;
@@ -178,7 +178,8 @@ fn make_private(found: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, path::PathBuf};
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     use super::*;
 

@@ -1,11 +1,12 @@
 //! Hardens the host's process, and determines the ancestors of processes.
 
-use std::{collections::BTreeSet, fmt, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::{fmt, fs};
 
-use nix::{
-    sys::wait::{WaitPidFlag, waitpid},
-    unistd::{Pid, User, getuid},
-};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, User, getuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 

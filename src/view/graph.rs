@@ -1,8 +1,10 @@
 //! Draws a plan as a Mermaid flowchart or in Graphviz's DOT language. All text of the plan is escaped.
 
-use std::{collections::HashMap, fmt::Write};
+use std::collections::HashMap;
+use std::fmt::Write;
 
-use crate::model::{Plan, Task, TaskId, text::truncate_chars};
+use crate::model::text::truncate_chars;
+use crate::model::{Plan, Task, TaskId};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;

@@ -115,11 +115,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        journal::samples,
-        model::{RunId, RunStatus},
-        view::run_result,
-    };
+    use crate::journal::samples;
+    use crate::model::{RunId, RunStatus};
+    use crate::view::run_result;
 
     fn result(outputs: Value, output_errors: Value) -> RunResult {
         RunResult {

@@ -6,10 +6,9 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{
-    engine::{SpendingTotals, synthesis::unfinished::UnfinishedTask},
-    model::{AgentId, EndCause, Failure, IdMap, RunId, RunStatus, SkipReason, TaskId, ToolOutput},
-};
+use crate::engine::SpendingTotals;
+use crate::engine::synthesis::unfinished::UnfinishedTask;
+use crate::model::{AgentId, EndCause, Failure, IdMap, RunId, RunStatus, SkipReason, TaskId, ToolOutput};
 
 /// The result of a run: the object that `--output json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]

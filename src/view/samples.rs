@@ -1,6 +1,7 @@
 //! Sample plans, questions, and runs as hand-written events, for tests.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::json;

@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
-use crate::{
-    engine::{Payer, SpendingSink, SpendingTotals},
-    model::{AgentId, IdMap, TaskId},
-};
+use crate::engine::{Payer, SpendingSink, SpendingTotals};
+use crate::model::{AgentId, IdMap, TaskId};
 
 /// The spending of a run so far. `total` is the sum of the other fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::model::text::truncate_chars;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{AgentId, Answer, QuestionId, Task, Usage, text::truncate_chars};
+use crate::model::{AgentId, Answer, QuestionId, Task, Usage};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;

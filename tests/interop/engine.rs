@@ -1,11 +1,9 @@
 //! The language-model engine of `tests/llm-engine`, for the duration of a test. It ends when its standard input closes,
 //! so it never outlives the test.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Failed;
 

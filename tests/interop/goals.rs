@@ -6,13 +6,9 @@ use std::sync::Barrier;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use crate::{
-    root,
-    support::{
-        scripted_endpoint::{ScriptedEndpoint, ScriptedReply},
-        workspace::Workspace,
-    },
-};
+use crate::root;
+use crate::support::scripted_endpoint::{ScriptedEndpoint, ScriptedReply};
+use crate::support::workspace::Workspace;
 
 const SERVER: &str = ".interop/npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
 const GOAL: &str = "Add 2 and 40, and say that together with the weather in Chicago";

@@ -1,13 +1,16 @@
 //! The real binary, run from the root of the repository without input. Tests see only its arguments, its exit code and
 //! its output.
 
-use std::{fmt::Display, path::PathBuf, process::Command};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::Command;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{engine::LlmEngine, root};
+use crate::engine::LlmEngine;
+use crate::root;
 
 /// A run that is being set up.
 pub(crate) struct HostRun {

@@ -1,20 +1,16 @@
 //! Kills the real program in the middle of calls to third-party servers, and resumes its run. The servers see one call
 //! each, and the run has one attempt.
 
-use std::{
-    process::{Command, Stdio},
-    sync::mpsc,
-    time::Duration,
-};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use kapell::model::ToolCall;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use crate::{
-    reattach::{CALL_DURATION, COMPLETION_MARGIN, RecordedServer, ServerKind},
-    support::workspace::{CommandOutput, Workspace, wait_for},
-};
+use crate::reattach::{CALL_DURATION, COMPLETION_MARGIN, RecordedServer, ServerKind};
+use crate::support::workspace::{CommandOutput, Workspace, wait_for};
 
 /// A run in a separate process, with one call that must not be repeated.
 struct KilledHost {

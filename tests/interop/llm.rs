@@ -1,17 +1,13 @@
 //! The `llm` module with a real engine: replies, errors, and cancelled requests.
 
-use std::{
-    process::Command,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use kapell::{
-    llm::{Llm, Models},
-    model::{
-        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, JsonObject, LlmSpec,
-        ReplySchema, RequestSettings, Scores, StructuredOutput, ToolChoice,
-    },
+use kapell::llm::{Llm, Models};
+use kapell::model::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, JsonObject, LlmSpec,
+    ReplySchema, RequestSettings, Scores, StructuredOutput, ToolChoice,
 };
 use libtest_mimic::Failed;
 use serde_json::{Value, json};

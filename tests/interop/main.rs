@@ -2,10 +2,8 @@
 //! engine. Nothing is installed: tests whose requirements `tests/interop/setup.sh` has not installed are reported as
 //! ignored, with the reason. With `KAPELL_REQUIRE_INTEROP=1`, they fail.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};

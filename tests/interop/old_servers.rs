@@ -6,7 +6,9 @@ use std::path::Path;
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use crate::{host::HostRun, root, support::scripted_endpoint::ScriptedEndpoint};
+use crate::host::HostRun;
+use crate::root;
+use crate::support::scripted_endpoint::ScriptedEndpoint;
 
 /// Returns an agents file with one agent `old`.
 fn agents_file(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {

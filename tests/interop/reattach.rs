@@ -1,26 +1,21 @@
 //! Ends the host in the middle of calls to third-party servers, and reattaches to the calls in another host. The
 //! servers see one call each. These tests exercise the connections, without the binary.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use kapell::{mcp::Agents as _, model::ToolCall};
+use kapell::mcp::Agents as _;
+use kapell::model::ToolCall;
 use libtest_mimic::Failed;
 use serde_json::json;
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::{
-    root,
-    support::{
-        pools::{RecordingHost, answering_host, attempt, pool},
-        restarts::{call, legacy_agent, reattach, restarted_pool, run_until_killed, unresponsive_host},
-    },
-    task_manager,
-};
+use crate::support::pools::{RecordingHost, answering_host, attempt, pool};
+use crate::support::restarts::{call, legacy_agent, reattach, restarted_pool, run_until_killed, unresponsive_host};
+use crate::{root, task_manager};
 
 /// The duration of a call: long enough for a slow machine to end one host and start another meanwhile.
 pub(crate) const CALL_DURATION: Duration = Duration::from_secs(4);

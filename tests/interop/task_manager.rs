@@ -1,23 +1,23 @@
 //! A server of the modern era over rmcp's task manager, with a slow task and a question. This executable starts itself
 //! again as the server, which ends when it is killed.
 
-use std::{net::Ipv4Addr, process::Command, sync::Arc, time::Duration};
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use libtest_mimic::Failed;
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
-        ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, UpdateTaskParams,
-    },
-    service::RequestContext,
-    task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
+    ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, JsonObject, ListToolsResult,
+    PaginatedRequestParams, ServerCapabilities, ServerConfig, UpdateTaskParams,
 };
+use rmcp::service::RequestContext;
+use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 
 use crate::support::pools::tools_result;

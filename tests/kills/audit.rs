@@ -1,9 +1,7 @@
 //! Compares the agents' record with the journal, and reports every difference.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
 use serde_json::Value;

@@ -1,24 +1,18 @@
 //! One run of the plan, driven by processes that are killed until it has ended. `audit` judges the outcome.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write as _,
-    sync::LazyLock,
-};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::LazyLock;
 
-use kapell::{
-    journal::{self, JournalError, JournalReader},
-    model::{Asker, AttemptId, Event, Question, Record, RunStatus},
-};
+use kapell::journal::{self, JournalError, JournalReader};
+use kapell::model::{Asker, AttemptId, Event, Question, Record, RunStatus};
 use serde_json::json;
 
-use crate::{
-    audit::{self, Effects, Outputs},
-    process::{KillPoint, ProcessEnd, run_until},
-    rng::Rng,
-    servers::{AGENTS, AgentServers},
-    support::workspace::{Workspace, wait_for},
-};
+use crate::audit::{self, Effects, Outputs};
+use crate::process::{KillPoint, ProcessEnd, run_until};
+use crate::rng::Rng;
+use crate::servers::{AGENTS, AgentServers};
+use crate::support::workspace::{Workspace, wait_for};
 
 const PLAN: &str = include_str!("plan.yaml");
 

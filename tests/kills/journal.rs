@@ -1,16 +1,12 @@
 //! A journal that is full or locked by another process in the middle of a run.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::{
-    case::{CrashCase, EXPECTED},
-    support::workspace::{CommandOutput, wait_for},
-};
+use crate::case::{CrashCase, EXPECTED};
+use crate::support::workspace::{CommandOutput, wait_for};
 
 /// The reaction of the system to a process whose file grows beyond the limit.
 #[derive(Clone, Copy)]

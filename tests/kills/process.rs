@@ -1,15 +1,14 @@
 //! One process of the host: started, watched, and killed at its kill point.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    time::{Duration, Instant},
-};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
-use crate::{rng::Rng, support::workspace::Workspace};
+use crate::rng::Rng;
+use crate::support::workspace::Workspace;
 
 /// The longest silence of a working host, even on a busy machine.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,9 +1,7 @@
 //! The demo agents as separate HTTP servers, which are not children of the host. They end with their case.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use crate::support::workspace::Workspace;
 

@@ -1,11 +1,10 @@
 //! The host is suspended for longer than the idle timeout of a call, while its agents continue.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::{
-    case::CrashCase,
-    support::workspace::{CommandOutput, send_signal, wait_for},
-};
+use crate::case::CrashCase;
+use crate::support::workspace::{CommandOutput, send_signal, wait_for};
 
 /// One call for each way to reach an agent. Each is silent while it runs.
 const PLAN: &str = "\

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{
-    Args, ValueEnum,
-    builder::{PathBufValueParser, TypedValueParser as _},
-};
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use clap::{Args, ValueEnum};
 
 use crate::journal::JournalLocation;
 

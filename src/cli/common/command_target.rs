@@ -3,12 +3,11 @@
 //! A mistyped plan name must not reach a language model, since its reply would be run as a plan. Therefore, only a text
 //! that reads as a sentence counts as a goal; `--goal` accepts any text.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use crate::{cli::CliError, expression::closest_match};
+use crate::cli::CliError;
+use crate::expression::closest_match;
 
 /// Limits how many entries of a directory are compared with a mistyped name.
 const MAX_COMPARED_ENTRIES: usize = 10_000;

@@ -1,26 +1,21 @@
 //! `kapell run --detach`: starts the run in a separate process and waits until it has begun.
 
-use std::{
-    ffi::OsString,
-    fs::{self, File},
-    io,
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
-};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{
-    exit::{print, print_message},
-    files,
-};
-use crate::{
-    cli::{CliError, Exit},
-    journal::{self, JournalLocation},
-    model::RunId,
-    system::{environment, files::create_in_own_directory},
-};
+use super::exit::{print, print_message};
+use super::files;
+use crate::cli::{CliError, Exit};
+use crate::journal::{self, JournalLocation};
+use crate::model::RunId;
+use crate::system::environment;
+use crate::system::files::create_in_own_directory;
 
 /// The interval between checks whether the run has begun.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,39 +1,30 @@
 //! Executes a run with the outputs of a command: the screen, JSON lines, and the streamed answer.
 
-use std::{
-    io::IsTerminal,
-    mem,
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::io::IsTerminal;
+use std::mem;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use super::{
-    args::OutputFormat,
-    exit::{print, print_json},
-    files,
-    run_context::RunContext,
-    run_options::RunOutputFormat,
-};
-use crate::{
-    Host,
-    cli::{CliError, Exit},
-    config::{AgentCatalog, AgentsFile},
-    engine::{NewRun, Rerun, synthesis::unfinished},
-    journal,
-    model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp},
-    runtime::{ResumableRun, RunClock, shutdown::RunStateAtExit},
-    ui::{
-        reporters::{
-            Reporter,
-            json_lines::{JsonLines, JsonLinesError},
-            live::{LiveReporter, TimeSource},
-            live_answer::{DisplayedAnswer, LiveAnswer},
-            plain::PlainReporter,
-        },
-        terminal::screen::Screen,
-    },
-    view::{self, RunResult},
-};
+use super::args::OutputFormat;
+use super::exit::{print, print_json};
+use super::files;
+use super::run_context::RunContext;
+use super::run_options::RunOutputFormat;
+use crate::cli::{CliError, Exit};
+use crate::config::{AgentCatalog, AgentsFile};
+use crate::engine::synthesis::unfinished;
+use crate::engine::{NewRun, Rerun};
+use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
+use crate::runtime::shutdown::RunStateAtExit;
+use crate::runtime::{ResumableRun, RunClock};
+use crate::ui::reporters::Reporter;
+use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
+use crate::ui::reporters::live::{LiveReporter, TimeSource};
+use crate::ui::reporters::live_answer::{DisplayedAnswer, LiveAnswer};
+use crate::ui::reporters::plain::PlainReporter;
+use crate::ui::terminal::screen::Screen;
+use crate::view::{self, RunResult};
+use crate::{Host, journal};
 
 /// A run to execute.
 pub(crate) enum RunRequest {

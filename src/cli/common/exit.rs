@@ -1,25 +1,20 @@
 //! Exit codes, and the errors that end a command.
 
-use std::{
-    error::Error,
-    fmt,
-    io::{self, IsTerminal, Write},
-    iter,
-    process::ExitCode,
-};
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::{fmt, iter};
 
 use miette::{MietteHandler, MietteHandlerOpts, ReportHandler};
 use serde::Serialize;
 
-use crate::{
-    HostError,
-    config::Diagnostics,
-    journal::{self, JournalError, RecoveryScan},
-    llm::EndpointError,
-    model::{EndCause, RunStatus},
-    planner::PlanError,
-    view::text::{printable_styled, printable_text, safe_json},
-};
+use crate::HostError;
+use crate::config::Diagnostics;
+use crate::journal::{self, JournalError, RecoveryScan};
+use crate::llm::EndpointError;
+use crate::model::{EndCause, RunStatus};
+use crate::planner::PlanError;
+use crate::view::text::{printable_styled, printable_text, safe_json};
 
 /// The exit codes, as `docs/running.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

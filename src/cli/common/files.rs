@@ -1,28 +1,22 @@
 //! Finds and reads what several commands need: the agents file, plans, and the paths of state files.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
 
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{
-    args::{AgentsArg, JournalArg},
-    logging::mask_in_diagnostics,
-};
-use crate::{
-    cli::CliError,
-    config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan},
-    engine::Run,
-    journal::{self, JournalLocation, JournalReader, Store},
-    llm::Models,
-    model::{ParamsFile, Record, RunId, Timestamp},
-    system::clock,
-    view::time::DisplayContext,
-};
+use super::args::{AgentsArg, JournalArg};
+use super::logging::mask_in_diagnostics;
+use crate::cli::CliError;
+use crate::config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan};
+use crate::engine::Run;
+use crate::journal::{self, JournalLocation, JournalReader, Store};
+use crate::llm::Models;
+use crate::model::{ParamsFile, Record, RunId, Timestamp};
+use crate::system::clock;
+use crate::view::time::DisplayContext;
 
 /// Reads the agents file.
 ///

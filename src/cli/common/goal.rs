@@ -1,19 +1,20 @@
 //! The planning of a goal, shared by several commands: asks the agents and the model, and saves the plan.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::{exit::show_diagnostics, files};
-use crate::{
-    cli::{CliError, Exit},
-    config::{AgentCatalog, AgentsFile},
-    llm::Models,
-    model::GoalPlanning,
-    planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan},
-    runtime::{self, discover},
-    system::files::{create_own_directory, write_private},
-    ui::terminal::screen::Screen,
-    view::text::{count_text, format_elapsed, printable},
-};
+use super::exit::show_diagnostics;
+use super::files;
+use crate::cli::{CliError, Exit};
+use crate::config::{AgentCatalog, AgentsFile};
+use crate::llm::Models;
+use crate::model::GoalPlanning;
+use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
+use crate::runtime::{self, discover};
+use crate::system::files::{create_own_directory, write_private};
+use crate::ui::terminal::screen::Screen;
+use crate::view::text::{count_text, format_elapsed, printable};
 
 /// The default number of replans in a run of a goal.
 pub(crate) const DEFAULT_MAX_REPLANS: u32 = 1;

@@ -1,14 +1,13 @@
 //! Diagnostics of the host and its libraries on stderr.
 
-use std::{
-    borrow::Cow,
-    io::{IsTerminal, Write},
-    sync::OnceLock,
-};
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::NonBlockingBuilder;
 
-use crate::{model::Secrets, view::text::printable_styled};
+use crate::model::Secrets;
+use crate::view::text::printable_styled;
 
 /// Writes diagnostics of the host and its libraries to stderr if `KAPELL_LOG` asks for them (`debug`, `kapell=trace`).
 ///

@@ -1,17 +1,17 @@
 //! Access to a run that another process may drive, shared by several commands.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::args::JournalArg;
-use super::{files, run_options::not_a_person};
-use crate::{
-    cli::CliError,
-    journal::{ControlRequest, JournalError, JournalReader, RunSummary, Store},
-    model::RunId,
-    system::process::RequestSender,
-};
+use super::files;
+use super::run_options::not_a_person;
+use crate::cli::CliError;
+use crate::journal::{ControlRequest, JournalError, JournalReader, RunSummary, Store};
+use crate::model::RunId;
+use crate::system::process::RequestSender;
 
 /// The interval between checks for the effect of a request.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

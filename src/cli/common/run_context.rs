@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::run_options::{Interaction, RunOptions, RunOutputFormat};
-use crate::{
-    cli::CliError,
-    journal::{Durability, JournalLocation},
-    model::RunId,
-    ui::{human::Human, terminal::screen::Screen},
-};
+use crate::cli::CliError;
+use crate::journal::{Durability, JournalLocation};
+use crate::model::RunId;
+use crate::ui::human::Human;
+use crate::ui::terminal::screen::Screen;
 
 /// The context of a run before it starts.
 pub(crate) struct RunContext {

@@ -1,25 +1,22 @@
 //! The options of all commands that drive a run: who answers questions, what is printed, and how durable the journal
 //! is.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use clap::{Args, ValueEnum, builder::PossibleValue};
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
-use crate::{
-    cli::CliError,
-    config::{self, Diagnostics},
-    journal::Durability,
-    model::RunId,
-    system::process::RequestSender,
-    ui::{
-        answers::{
-            policy::{NoInput, RemoteAnswers, RulesThenHuman},
-            rules::AnswerRules,
-        },
-        human::Human,
-        terminal::{prompter::TerminalPrompter, screen::Screen},
-    },
-};
+use crate::cli::CliError;
+use crate::config::{self, Diagnostics};
+use crate::journal::Durability;
+use crate::model::RunId;
+use crate::system::process::RequestSender;
+use crate::ui::answers::policy::{NoInput, RemoteAnswers, RulesThenHuman};
+use crate::ui::answers::rules::AnswerRules;
+use crate::ui::human::Human;
+use crate::ui::terminal::prompter::TerminalPrompter;
+use crate::ui::terminal::screen::Screen;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunOptions {

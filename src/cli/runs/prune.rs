@@ -4,20 +4,14 @@ use std::{fs, io};
 
 use clap::{ArgGroup, Args};
 
-use crate::{
-    cli::{
-        CliError, Exit,
-        common::{
-            args::{JournalArg, OutputFormat},
-            exit::{print, print_json},
-            files,
-        },
-    },
-    journal::{self, JournalError, JournalLocation, RunSummary},
-    model::{HumanDuration, RunId, Timestamp},
-    ui::history,
-    view::text::count_text,
-};
+use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
+use crate::journal::{self, JournalError, JournalLocation, RunSummary};
+use crate::model::{HumanDuration, RunId, Timestamp};
+use crate::ui::history;
+use crate::view::text::count_text;
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"])))]

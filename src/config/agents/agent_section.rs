@@ -1,21 +1,17 @@
 //! Reads the section of an agent.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::{
-    environment::Environment as _,
-    secret_collector::is_secret_name,
-    section_reader::{SectionReader, parse_url},
-};
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::{keys::SAMPLING, table::CheckedTable},
-    },
-    model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, SamplingPolicy, Transport},
-};
+use super::environment::Environment as _;
+use super::secret_collector::is_secret_name;
+use super::section_reader::{SectionReader, parse_url};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::SAMPLING;
+use crate::config::schema::table::CheckedTable;
+use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, SamplingPolicy, Transport};
 
 /// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
 /// a process for each call.

@@ -1,13 +1,10 @@
 //! Expands `${…}` in the agents file: environment variables, the path of this program, and a free port. Diagnostics
 //! never contain an expanded value.
 
-use crate::{
-    config::{
-        diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-        yaml::document::{DocumentNode, NodeValue},
-    },
-    system,
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::yaml::document::{DocumentNode, NodeValue};
+use crate::system;
 
 /// The environment that the agents file can refer to.
 pub trait Environment {

@@ -1,44 +1,28 @@
 //! Reads `agents.toml` into the settings of agents and language models. Diagnostics never contain a header, a token, or
 //! an environment value.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-use super::{
-    agents_file::AgentsFile,
-    environment::{Environment, Expander, PortPlaceholder},
-    llm_section, redaction,
-    secret_collector::SecretCollector,
-    section_reader::SectionReader,
-};
-use crate::{
-    config::{
-        diagnostics::{
-            diagnostic::Diagnostics,
-            sink::DiagnosticSink,
-            source::{SourceFile, SourceSpan},
-        },
-        fingerprint,
-        schema::{
-            keys::{AGENT, AGENTS_FILE, LLM, PLANNER},
-            table::{self, CheckedTable, ValueType},
-        },
-        yaml::{
-            document::{DocumentNode, Map, MapEntry, NodeValue},
-            read::read_text,
-        },
-    },
-    model::{AgentId, LlmSpec},
-};
+use super::agents_file::AgentsFile;
+use super::environment::{Environment, Expander, PortPlaceholder};
+use super::secret_collector::SecretCollector;
+use super::section_reader::SectionReader;
+use super::{llm_section, redaction};
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::{SourceFile, SourceSpan};
+use crate::config::fingerprint;
+use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM, PLANNER};
+use crate::config::schema::table::{self, CheckedTable, ValueType};
+use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
+use crate::config::yaml::read::read_text;
+use crate::model::{AgentId, LlmSpec};
 
 /// The default name of the agents file.
 const DEFAULT_FILE_NAME: &str = "agents.toml";

@@ -2,23 +2,15 @@
 
 use std::time::Duration;
 
-use super::{
-    agents_file::{AgentsFile, PlannerSettings},
-    providers::find_preset,
-    section_reader::{SectionReader, parse_url},
-};
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::{
-            keys::{PRICES, SCORES},
-            table::{CheckedTable, TableSchema},
-        },
-        yaml::document::DocumentNode,
-    },
-    expression,
-    model::{Dialect, HumanDuration, LlmSpec, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput},
-};
+use super::agents_file::{AgentsFile, PlannerSettings};
+use super::providers::find_preset;
+use super::section_reader::{SectionReader, parse_url};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::{PRICES, SCORES};
+use crate::config::schema::table::{CheckedTable, TableSchema};
+use crate::config::yaml::document::DocumentNode;
+use crate::expression;
+use crate::model::{Dialect, HumanDuration, LlmSpec, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 

@@ -1,14 +1,11 @@
 //! Redacts the parts of an agents file that a report must not show: the values of headers, variables, and tokens.
 //! Redacts too much rather than too little.
 
-use crate::config::{
-    diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-    schema::{
-        keys::{AGENT, LLM, PLANNER},
-        table::TableSchema,
-    },
-    yaml::document::{DocumentNode, Map, NodeValue},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::schema::keys::{AGENT, LLM, PLANNER};
+use crate::config::schema::table::TableSchema;
+use crate::config::yaml::document::{DocumentNode, Map, NodeValue};
 
 /// The keys whose values are shown. Other keys may contain a secret, even unknown ones: a secret in place of the name
 /// of its variable is the most common mistake.

@@ -1,15 +1,12 @@
 //! Reads what the sections of agents and of language models have in common: headers, secrets, and URLs.
 
-use super::{
-    environment::Environment as _,
-    redaction,
-    secret_collector::{SecretCollector, is_secret_name},
-};
-use crate::config::{
-    diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-    schema::table::CheckedTable,
-    yaml::document::DocumentNode,
-};
+use super::environment::Environment as _;
+use super::redaction;
+use super::secret_collector::{SecretCollector, is_secret_name};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::DocumentNode;
 
 /// A reader of one section.
 pub(super) struct SectionReader<'n> {

@@ -1,6 +1,7 @@
 //! The problems of a file, with positions and suggestions; rendered for people by miette and as JSON for programs.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 

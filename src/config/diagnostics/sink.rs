@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity},
-    source::{SourceFile, SourceSpan},
-};
+use super::diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity};
+use super::source::{SourceFile, SourceSpan};
 
 /// A collector of the diagnostics of one file.
 #[derive(Debug)]

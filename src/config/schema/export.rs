@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    keys::{AGENTS_FILE, PLAN},
-    table::{KeySchema, NAME_PATTERN, TableSchema, ValueType},
-};
+use super::keys::{AGENTS_FILE, PLAN};
+use super::table::{KeySchema, NAME_PATTERN, TableSchema, ValueType};
 use crate::model::{DURATION_FORMAT, DURATION_PATTERN};
 
 /// Returns the JSON Schema of a plan file.

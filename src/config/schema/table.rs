@@ -4,13 +4,10 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use crate::{
-    config::{
-        diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-        yaml::document::{DocumentNode, Map, MapEntry, NodeValue},
-    },
-    model::{HumanDuration, has_leading_zero},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
+use crate::model::{HumanDuration, has_leading_zero};
 
 /// The schema of a map with known keys.
 #[derive(Debug)]

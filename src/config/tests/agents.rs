@@ -1,6 +1,7 @@
 //! Tests of agents files: values, defaults, and diagnostics.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 use crate::config::agents::providers;

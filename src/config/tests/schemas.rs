@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::*;
-use crate::config::{agents::providers, schema::keys};
+use crate::config::agents::providers;
+use crate::config::schema::keys;
 
 #[test]
 fn committed_schemas_are_up_to_date() {

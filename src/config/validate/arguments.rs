@@ -5,15 +5,12 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::table::CheckedTable,
-        yaml::document::{DocumentNode, Map, NodeValue},
-    },
-    json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind},
-    model::{AgentId, ToolInfo, text::truncate_chars},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::{DocumentNode, Map, NodeValue};
+use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind};
+use crate::model::text::truncate_chars;
+use crate::model::{AgentId, ToolInfo};
 
 /// The maximum length of a validation message in characters. It may repeat the whole value.
 const MAX_MESSAGE_CHARS: usize = 200;

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{
-    config::{
-        diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-        yaml::document::NodeLocation,
-    },
-    model::{GraphError, Task, TaskGraph, TaskId},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::yaml::document::NodeLocation;
+use crate::model::{GraphError, Task, TaskGraph, TaskId};
 
 /// The maximum number of cycles that are reported: each costs a walk over the whole plan.
 const MAX_REPORTED_CYCLES: usize = 16;

@@ -2,15 +2,12 @@
 
 use indexmap::IndexMap;
 
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        inputs::{has_type, type_conversion_help, type_name},
-        schema::{keys::INPUT, table::CheckedTable},
-        yaml::document::DocumentNode,
-    },
-    model::InputSpec,
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::inputs::{has_type, type_conversion_help, type_name};
+use crate::config::schema::keys::INPUT;
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::DocumentNode;
+use crate::model::InputSpec;
 
 pub(super) fn read_inputs(plan: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> IndexMap<String, InputSpec> {
     let mut inputs = IndexMap::new();

@@ -2,27 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{
-    graph::{self, DependencyEdge},
-    inputs, policy, prompts,
-    references::{self, SymbolTable, UsedInputs},
-    replan,
-    routes::{AgentCatalog, RouteResolver},
-    tasks,
-    validated_plan::ValidatedPlan,
-};
-use crate::{
-    config::{
-        agents::agents_file::AgentsFile,
-        diagnostics::{diagnostic::Diagnostics, sink::DiagnosticSink, source::SourceFile},
-        schema::{
-            keys::{BUDGET, DEFAULTS, PLAN, TASK},
-            table::{self, CheckedTable, ValueType},
-        },
-        yaml::{document::DocumentNode, parser},
-    },
-    model::{OnFailure, Plan, Template},
-};
+use super::graph::{self, DependencyEdge};
+use super::references::{self, SymbolTable, UsedInputs};
+use super::routes::{AgentCatalog, RouteResolver};
+use super::validated_plan::ValidatedPlan;
+use super::{inputs, policy, prompts, replan, tasks};
+use crate::config::agents::agents_file::AgentsFile;
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceFile;
+use crate::config::schema::keys::{BUDGET, DEFAULTS, PLAN, TASK};
+use crate::config::schema::table::{self, CheckedTable, ValueType};
+use crate::config::yaml::document::DocumentNode;
+use crate::config::yaml::parser;
+use crate::model::{OnFailure, Plan, Template};
 
 /// The default limit of concurrent calls, which a laptop and most servers can handle.
 const DEFAULT_MAX_PARALLEL: usize = 8;

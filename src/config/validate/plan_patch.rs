@@ -1,29 +1,23 @@
 //! Turns a plan patch into tasks that fit the run, or returns all of its diagnostics at once. Existing tasks of the run
 //! are never changed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{
-    graph,
-    references::{ExistingTask, SymbolTable, UsedInputs},
-    routes::{AgentCatalog, RouteResolver},
-    tasks,
-};
-use crate::{
-    config::{
-        agents::agents_file::AgentsFile,
-        diagnostics::{diagnostic::Diagnostics, sink::DiagnosticSink, source::SourceFile},
-        schema::{
-            keys::{PLAN_PATCH, TASK},
-            table::{self, CheckedTable, ValueType},
-        },
-        yaml::parser,
-    },
-    expression::{self, Reference},
-    model::{OnFailure, PlanPatch, ReplanRequest, Route, Task, TaskId, TaskProgress, TaskSnapshot, Template},
-};
+use super::references::{ExistingTask, SymbolTable, UsedInputs};
+use super::routes::{AgentCatalog, RouteResolver};
+use super::{graph, tasks};
+use crate::config::agents::agents_file::AgentsFile;
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceFile;
+use crate::config::schema::keys::{PLAN_PATCH, TASK};
+use crate::config::schema::table::{self, CheckedTable, ValueType};
+use crate::config::yaml::parser;
+use crate::expression::{self, Reference};
+use crate::model::{OnFailure, PlanPatch, ReplanRequest, Route, Task, TaskId, TaskProgress, TaskSnapshot, Template};
 
 /// The agents and the run that a patch is checked against.
 #[derive(Clone, Copy)]

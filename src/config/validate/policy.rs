@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::{
-            keys::{BACKOFF, QUESTIONS, RETRY},
-            table::{CheckedTable, TableSchema},
-        },
-        yaml::document::{DocumentNode, NodeValue},
-    },
-    model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::{BACKOFF, QUESTIONS, RETRY};
+use crate::config::schema::table::{CheckedTable, TableSchema};
+use crate::config::yaml::document::{DocumentNode, NodeValue};
+use crate::model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry};
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(

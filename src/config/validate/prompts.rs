@@ -1,23 +1,18 @@
 //! Reads the prompts of tasks, and the synthesis of the result.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::routes::RouteResolver;
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        read_text,
-        schema::{
-            keys::{RESULT, SYNTHESIS},
-            table::CheckedTable,
-        },
-        yaml::document::DocumentNode,
-    },
-    json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
-    model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::read_text;
+use crate::config::schema::keys::{RESULT, SYNTHESIS};
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::DocumentNode;
+use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
+use crate::model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work};
 
 /// The default maximum number of exchanges: enough for a few rounds of tool calls, and a bound on runaway loops.
 const DEFAULT_MAX_REPLIES: u32 = 8;

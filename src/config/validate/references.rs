@@ -1,19 +1,16 @@
 //! Resolves the references in a plan's expressions and reports invalid ones. Expressions are not evaluated.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 use indexmap::{IndexMap, map};
 
 use super::graph::DependencyEdge;
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::table::CheckedTable,
-        yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue},
-    },
-    expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart},
-    model::{InputSpec, TaskId},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
+use crate::expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart};
+use crate::model::{InputSpec, TaskId};
 
 /// A task that expressions can refer to.
 pub(super) struct TaskDeclaration<'n> {

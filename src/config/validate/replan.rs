@@ -1,10 +1,9 @@
 //! Reads the replan policy of a plan. `engine::replan` decides when to replan.
 
 use super::routes::RouteResolver;
-use crate::{
-    config::{diagnostics::sink::DiagnosticSink, schema::table::CheckedTable},
-    model::{Consent, OnFailure, ReplanPolicy, Task},
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::table::CheckedTable;
+use crate::model::{Consent, OnFailure, ReplanPolicy, Task};
 
 /// The default maximum number of replans.
 const DEFAULT_MAX_REPLANS: u32 = 1;

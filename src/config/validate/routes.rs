@@ -1,23 +1,20 @@
 //! Resolves the routes of a task: its agent or the members of its capability, then its fallbacks. `engine::router`
 //! chooses among them at run time.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::arguments::ArgumentChecker;
-use crate::{
-    config::{
-        agents::{agents_file::AgentsFile, llm_section},
-        diagnostics::{sink::DiagnosticSink, source::SourceSpan},
-        schema::{keys::FALLBACK, table::CheckedTable},
-        yaml::document::{DocumentNode, NameHasher},
-    },
-    model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route},
-};
+use crate::config::agents::agents_file::AgentsFile;
+use crate::config::agents::llm_section;
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::SourceSpan;
+use crate::config::schema::keys::FALLBACK;
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::{DocumentNode, NameHasher};
+use crate::model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route};
 
 /// The description of each agent that was contacted, or the reason why it did not answer.
 pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;

@@ -2,24 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::{
-    graph::DependencyEdge,
-    policy, prompts,
-    references::{self, SymbolTable, TaskDeclaration, UsedInputs},
-    routes::RouteResolver,
-};
-use crate::{
-    config::{
-        diagnostics::sink::DiagnosticSink,
-        schema::{
-            keys::{AWAIT, TASK_BUDGET},
-            table::CheckedTable,
-        },
-        yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue},
-    },
-    expression::RESERVED_NAMES,
-    model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
-};
+use super::graph::DependencyEdge;
+use super::references::{self, SymbolTable, TaskDeclaration, UsedInputs};
+use super::routes::RouteResolver;
+use super::{policy, prompts};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::{AWAIT, TASK_BUDGET};
+use crate::config::schema::table::CheckedTable;
+use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
+use crate::expression::RESERVED_NAMES;
+use crate::model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work};
 
 /// The default name of a `foreach` task's current item.
 const DEFAULT_BINDING: &str = "item";

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{
-    config::diagnostics::diagnostic::Diagnostics,
-    model::{Consent, OnFailure, Plan, ReplanPolicy},
-};
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::model::{Consent, OnFailure, Plan, ReplanPolicy};
 
 /// A valid plan and its warnings.
 #[derive(Debug, Clone)]

@@ -1,16 +1,14 @@
 //! The values of a YAML or TOML file with their positions.
 
-use std::{borrow::Cow, collections::HashMap, slice};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::slice;
 
 use serde_json::{Number, Value};
 
-use crate::{
-    config::diagnostics::{
-        sink::DiagnosticSink,
-        source::{SourceFile, SourceSpan},
-    },
-    json_schema::pointer_tokens,
-};
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::{SourceFile, SourceSpan};
+use crate::json_schema::pointer_tokens;
 
 /// A value and its position. Texts borrow from the file unless they contain escapes or folded lines.
 #[derive(Debug, Clone)]

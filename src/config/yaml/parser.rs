@@ -4,21 +4,19 @@
 //! `007`, is text, because postal codes and account numbers would lose the zero. The depth and the growth by aliases
 //! are bounded, and the reader is not recursive, so that no file can crash the process.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde::de::IgnoredAny;
 use serde_json::Number;
 
 use super::document::{DocumentNode, Map, MapEntry, NodeValue};
-use crate::{
-    config::diagnostics::{
-        diagnostic::Diagnostics,
-        sink::DiagnosticSink,
-        source::{SourceFile, SourceSpan},
-    },
-    model::has_leading_zero,
-};
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::diagnostics::source::{SourceFile, SourceSpan};
+use crate::model::has_leading_zero;
 
 /// The maximum depth of lists and maps.
 const MAX_DEPTH: usize = 64;

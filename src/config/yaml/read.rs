@@ -1,14 +1,10 @@
 //! Reads files and standard input as text, up to a maximum size.
 
-use std::{
-    io::{self, ErrorKind},
-    path::Path,
-};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
-use crate::{
-    config::diagnostics::diagnostic::Diagnostics,
-    system::files::{self, MAX_FILE_BYTES},
-};
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::system::files::{self, MAX_FILE_BYTES};
 
 /// Reads a text file; `-` is the standard input.
 ///

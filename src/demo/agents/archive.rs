@@ -5,10 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Document, DocumentError, DocumentFormat, Documents};
-use crate::demo::{
-    call::{DemoCall, DemoToolResult, ToolStop},
-    effects::EffectLog,
-};
+use crate::demo::call::{DemoCall, DemoToolResult, ToolStop};
+use crate::demo::effects::EffectLog;
 
 /// The document to store.
 #[derive(Debug, Deserialize, JsonSchema)]

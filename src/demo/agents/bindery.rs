@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use rmcp::{
-    ErrorData,
-    model::{CallToolResponse, CreateTaskResult, Resource, Tool, ToolAnnotations},
-    task_manager::{TaskExit, TaskManager, TaskOptions},
-};
+use rmcp::ErrorData;
+use rmcp::model::{CallToolResponse, CreateTaskResult, Resource, Tool, ToolAnnotations};
+use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    documents::Documents,
-    jobs::{JobRequest, Jobs},
-};
-use crate::demo::{
-    call::{DemoCall, DemoToolResult, ToolStop, into_response},
-    effects::EffectLog,
-};
+use super::documents::Documents;
+use super::jobs::{JobRequest, Jobs};
+use crate::demo::call::{DemoCall, DemoToolResult, ToolStop, into_response};
+use crate::demo::effects::EffectLog;
 
 /// The shelves that counting reports as its progress.
 const SHELVES: [&str; 4] = ["the lower shelf", "the middle shelf", "the upper shelf", "the table"];

@@ -1,7 +1,8 @@
 //! Stores documents as files whose names are derived from their title and content. Never accesses a file outside its
 //! directory.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,9 @@
 //! Simulates background jobs of the bindery: the progress of a job is computed from its start time. No process executes
 //! a job, so it outlives every process of the agent.
 
-use std::{
-    io,
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,11 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::library::{self, ReadingItem};
-use crate::demo::{
-    call::{DemoCall, DemoToolResult, SampleOutcome, SamplePrompt, ToolQuestion, ToolStop},
-    effects::EffectLog,
-    fingerprint::fingerprint,
-};
+use crate::demo::call::{DemoCall, DemoToolResult, SampleOutcome, SamplePrompt, ToolQuestion, ToolStop};
+use crate::demo::effects::EffectLog;
+use crate::demo::fingerprint::fingerprint;
 
 /// The default delay before each finding.
 const STEP_DELAY_MS: u64 = 100;

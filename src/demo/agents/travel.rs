@@ -5,11 +5,9 @@ use rmcp::model::{ElicitationSchema, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::demo::{
-    call::{DemoCall, DemoToolResult, ElicitOutcome, ToolQuestion, ToolStop},
-    effects::EffectLog,
-    fingerprint::fingerprint,
-};
+use crate::demo::call::{DemoCall, DemoToolResult, ElicitOutcome, ToolQuestion, ToolStop};
+use crate::demo::effects::EffectLog;
+use crate::demo::fingerprint::fingerprint;
 
 /// The default delay before each progress step, so that a person can see the steps.
 const STEP_DELAY_MS: u64 = 150;

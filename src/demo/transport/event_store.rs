@@ -1,14 +1,13 @@
 //! Stores the events of Streamable HTTP streams in memory, so that broken streams can be resumed. A stream is stored
 //! completely or not at all.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_stream::stream;
 use parking_lot::Mutex;
-use rmcp::{
-    model::JsonRpcMessage,
-    transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage},
-};
+use rmcp::model::JsonRpcMessage;
+use rmcp::transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage};
 use tokio::sync::watch;
 
 /// The maximum number of events in all streams. A call has about ten, so this suffices for thousands of calls. Above

@@ -1,14 +1,17 @@
 //! Serves any number of clients over Streamable HTTP at `/mcp` on the loopback interface. Never writes to standard
 //! output.
 
-use std::{io::Write as _, net::Ipv4Addr, sync::Arc};
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
 
 use super::sessions::ResumableSessions;
-use crate::demo::{DemoError, server::DemoServer};
+use crate::demo::DemoError;
+use crate::demo::server::DemoServer;
 
 /// Serves on `port` until the process ends, and prints the address on standard error.
 ///

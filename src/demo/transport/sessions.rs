@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use futures::Stream;
-use rmcp::{
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
-    transport::streamable_http_server::session::{
-        EventStore as _, RestoreOutcome, ServerSseMessage, SessionId, SessionManager,
-        local::{LocalSessionManager, LocalSessionManagerError, SessionError},
-    },
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::transport::streamable_http_server::session::local::{
+    LocalSessionManager, LocalSessionManagerError, SessionError,
+};
+use rmcp::transport::streamable_http_server::session::{
+    EventStore as _, RestoreOutcome, ServerSseMessage, SessionId, SessionManager,
 };
 
 use super::event_store::EventLog;

@@ -1,15 +1,15 @@
 //! Serves one client over a pair of byte streams until the input ends. Does not wait for running calls after that.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use rmcp::{ServiceExt as _, service::ServerInitializeError};
+use rmcp::ServiceExt as _;
+use rmcp::service::ServerInitializeError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use crate::demo::{DemoError, server::DemoServer};
+use crate::demo::DemoError;
+use crate::demo::server::DemoServer;
 
 /// Serves the client until `input` ends.
 ///

@@ -3,10 +3,9 @@
 //! A request that does not fit beside the reservations waits until some are settled; only spent tokens end a run.
 //! Concurrent requests cannot spend the same tokens twice, so a budget is exceeded by less than one reservation.
 
-use crate::{
-    engine::{ledger::SpendingTotals, state::run_state::State},
-    model::{Budget, MicroDollars, NodeIndex, NodeKind},
-};
+use crate::engine::ledger::SpendingTotals;
+use crate::engine::state::run_state::State;
+use crate::model::{Budget, MicroDollars, NodeIndex, NodeKind};
 
 /// The kind of a call that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,27 +4,19 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    reply::{answer_by_schema, called_tools},
-    request::{NextRequest, value_as_text},
-};
-use crate::{
-    engine::{
-        budget::limits::CostKind,
-        retry,
-        scope::expression_failure,
-        state::{
-            agent::ConnectionStatus,
-            task::{TaskEntry, TaskState},
-        },
-        synthesis::{answer, unfinished},
-        transition::Transition,
-    },
-    expression,
-    model::{
-        AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind,
-        HumanDuration, NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
-    },
+use super::reply::{answer_by_schema, called_tools};
+use super::request::{NextRequest, value_as_text};
+use crate::engine::budget::limits::CostKind;
+use crate::engine::retry;
+use crate::engine::scope::expression_failure;
+use crate::engine::state::agent::ConnectionStatus;
+use crate::engine::state::task::{TaskEntry, TaskState};
+use crate::engine::synthesis::{answer, unfinished};
+use crate::engine::transition::Transition;
+use crate::expression;
+use crate::model::{
+    AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind,
+    HumanDuration, NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
 };
 
 impl Transition<'_> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{
-    engine::state::{run::Run, schemas::CompiledAnswerSchema, task::Conversation},
-    json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
-    model::{
-        ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates,
-        text::truncate_chars,
-    },
+use crate::engine::state::run::Run;
+use crate::engine::state::schemas::CompiledAnswerSchema;
+use crate::engine::state::task::Conversation;
+use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
+use crate::model::text::truncate_chars;
+use crate::model::{
+    ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates,
 };
 
 /// Limits the `output_schema` violations that are reported to the model.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{
-    engine::{
-        state::{agent::ConnectionStatus, run::Run},
-        synthesis::answer,
-    },
-    expression,
-    model::{AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, Work},
+use crate::engine::state::agent::ConnectionStatus;
+use crate::engine::state::run::Run;
+use crate::engine::synthesis::answer;
+use crate::expression;
+use crate::model::{
+    AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, Work,
 };
 
 /// The parameters of the next exchange of a prompt.

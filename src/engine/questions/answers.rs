@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{
-    engine::{
-        state::{questions::QuestionState, run_state::State},
-        transition::Transition,
-    },
-    model::{
-        Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
-        QuestionDeadline, QuestionId, RequestId,
-    },
+use crate::engine::state::questions::QuestionState;
+use crate::engine::state::run_state::State;
+use crate::engine::transition::Transition;
+use crate::model::{
+    Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
+    QuestionDeadline, QuestionId, RequestId,
 };
 
 impl Transition<'_> {

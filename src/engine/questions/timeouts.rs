@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 
-use crate::{
-    engine::{
-        state::{fold::Fold, run::Run, run_state::State},
-        transition::Transition,
-    },
-    model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp},
-};
+use crate::engine::state::fold::Fold;
+use crate::engine::state::run::Run;
+use crate::engine::state::run_state::State;
+use crate::engine::transition::Transition;
+use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp};
 
 /// The name recorded as the author of a default answer.
 const ANSWERED_BY: &str = "its deadline";

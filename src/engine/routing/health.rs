@@ -1,9 +1,8 @@
 //! Records the outcomes of attempts in the health of their agents. Attempts without an alternative agent are not counted.
 
-use crate::{
-    engine::{retry, state::fold::Fold},
-    model::{FailureKind, NodeIndex, Timestamp},
-};
+use crate::engine::retry;
+use crate::engine::state::fold::Fold;
+use crate::model::{FailureKind, NodeIndex, Timestamp};
 
 impl Fold<'_> {
     /// Records that an attempt succeeded.

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{
-    engine::{
-        retry,
-        state::{agent::ConnectionStatus, outages::OutageAction},
-        transition::Transition,
-    },
-    model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex},
-};
+use crate::engine::retry;
+use crate::engine::state::agent::ConnectionStatus;
+use crate::engine::state::outages::OutageAction;
+use crate::engine::transition::Transition;
+use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex};
 
 impl Transition<'_> {
     /// Reconnects an agent for a node without another route, or delays the node before that. Returns whether there is

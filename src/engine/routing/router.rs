@@ -1,13 +1,9 @@
 //! Chooses a route for a task, or explains why there is none.
 
-use crate::{
-    engine::state::{
-        agent::{AgentState, ConnectionStatus, least_busy},
-        run_state::State,
-        task::RouteState,
-    },
-    model::{AgentId, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp},
-};
+use crate::engine::state::agent::{AgentState, ConnectionStatus, least_busy};
+use crate::engine::state::run_state::State;
+use crate::engine::state::task::RouteState;
+use crate::model::{AgentId, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
 
 /// The choice of a route.
 #[derive(Debug, PartialEq)]

@@ -1,9 +1,7 @@
 //! The accounts that budgets limit.
 
-use crate::{
-    engine::ledger::{Payer, SpendingSink, SpendingTotals},
-    model::{Budget, IdMap, Task, TaskId},
-};
+use crate::engine::ledger::{Payer, SpendingSink, SpendingTotals};
+use crate::model::{Budget, IdMap, Task, TaskId};
 
 /// The spending of a run, and of each planned task that has a budget.
 #[derive(Debug, Clone, Default, PartialEq)]

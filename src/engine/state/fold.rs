@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 
-use super::{queues::Queues, run_state::State};
+use super::queues::Queues;
+use super::run_state::State;
 
 /// Mutable access to the state of a run, for applying an event.
 pub(crate) struct Fold<'r> {

@@ -1,9 +1,7 @@
 //! The agents that could not be reached, and when to reconnect them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use crate::model::{AgentId, NodeIndex, Timestamp};
 

@@ -1,11 +1,10 @@
 //! The queues of nodes to examine next, and the timers. They are hints: the state of a node decides.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use super::{outages::Outages, wait_queues::WaitQueues};
+use super::outages::Outages;
+use super::wait_queues::WaitQueues;
 use crate::model::{AgentId, ChatRequest, IdHashMap, NodeIndex, QuestionId, RequestId, SamplingOrigin, Timestamp};
 
 /// The queues of nodes to examine next, and the timers.

@@ -1,6 +1,7 @@
 //! The state of the replans of a run.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::{NodeIndex, PlanPatch, TaskId};
 

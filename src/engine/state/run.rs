@@ -1,19 +1,19 @@
 //! A run: its state, folded from its events, and the queues of nodes to examine next. Only [`Run::apply`] changes the
 //! state.
 
-use std::{collections::BTreeMap, ops::Deref, sync::Arc};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use super::{
-    agent::AgentState,
-    fold::Fold,
-    new_run::NewRun,
-    questions::Questions,
-    queues::Queues,
-    replans::ReplanState,
-    run_state::{State, UnknownName},
-    schemas::Schemas,
-    task::{TaskEntry, TaskState},
-};
+use super::agent::AgentState;
+use super::fold::Fold;
+use super::new_run::NewRun;
+use super::questions::Questions;
+use super::queues::Queues;
+use super::replans::ReplanState;
+use super::run_state::{State, UnknownName};
+use super::schemas::Schemas;
+use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::Ledger;
 use crate::model::{Event, GraphError, NodeIndex, Record, RunStatus, TaskGraph, Timestamp};
 

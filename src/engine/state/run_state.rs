@@ -1,13 +1,15 @@
 //! The state that all decisions depend on.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{accounts::BudgetAccounts, agent::AgentState, questions::Questions, replans::ReplanState, task::TaskEntry};
+use super::accounts::BudgetAccounts;
+use super::agent::AgentState;
+use super::questions::Questions;
+use super::replans::ReplanState;
+use super::task::TaskEntry;
 use crate::engine::ledger::Ledger;
 use crate::model::{
     AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, QuestionId, RequestId, RunSource, RunStatus,

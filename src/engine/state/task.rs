@@ -1,6 +1,7 @@
 //! The state of a task, an item of a `foreach` task, or a tool call of a prompt.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
     AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, NodeIndex, OnFailure, Outcome, ReplyStatus,

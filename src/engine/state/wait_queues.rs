@@ -1,10 +1,8 @@
 //! Queues the nodes that wait for an agent, with one queue for each set of suitable agents. All nodes of a queue are
 //! equivalent to the router, so only the first of each queue is examined.
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::agent::{AgentState, ConnectionStatus, least_busy};
 use crate::model::{AgentId, IdHashMap, IdMap, NodeIndex, Timestamp};

@@ -1,15 +1,14 @@
 //! Builds the prompt of a synthesis, and checks that its answer agrees with the results. Pure. Results are untrusted:
 //! they are quoted as data and never as instructions.
 
-use std::{
-    borrow::Cow,
-    fmt::{self, Write as _},
-    ops::Range,
-};
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
-use crate::model::{TaskId, text::floor_char_boundary};
+use crate::model::TaskId;
+use crate::model::text::floor_char_boundary;
 
 /// The system prompt of a synthesis.
 pub const INSTRUCTIONS: &str = "\

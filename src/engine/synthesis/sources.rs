@@ -4,14 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{
-    answer::{SourceResult, SynthesisSource},
-    unfinished::UnfinishedTask,
-};
-use crate::{
-    engine::state::{run_state::State, task::TaskState},
-    model::{NodeIndex, NodeKind, Outcome, SkipReason},
-};
+use super::answer::{SourceResult, SynthesisSource};
+use super::unfinished::UnfinishedTask;
+use crate::engine::state::run_state::State;
+use crate::engine::state::task::TaskState;
+use crate::model::{NodeIndex, NodeKind, Outcome, SkipReason};
 
 impl State {
     /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed

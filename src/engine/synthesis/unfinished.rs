@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{Failure, SkipReason, TaskId, text::truncate_chars};
+use crate::model::text::truncate_chars;
+use crate::model::{Failure, SkipReason, TaskId};
 
 /// The maximum number of characters of a reason, and of tasks in a notice.
 const MAX_REASON_CHARS: usize = 200;

@@ -1,10 +1,8 @@
 //! Bounds the work and the output of one evaluation, in values and bytes. No clock, so an expression has the same
 //! result on every machine.
 
-use minijinja::{
-    Error, ErrorKind, State,
-    value::{Value as Computed, ValueKind},
-};
+use minijinja::value::{Value as Computed, ValueKind};
+use minijinja::{Error, ErrorKind, State};
 
 /// The maximum number of values in a filter's input or an expression's result, including nested ones.
 pub(super) const MAX_VALUES: usize = 1_000_000;

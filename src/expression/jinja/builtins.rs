@@ -1,20 +1,17 @@
 //! The filters, tests, and functions of expressions, with their costs. Only those in the tables are available. Padding
 //! and formatting to a given width are excluded, since they can allocate any amount of memory.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use minijinja::{
-    Environment, Error, State, UndefinedBehavior, filters, functions, tests,
-    value::{Kwargs, Rest, Value as Computed, ValueKind, ValueOrKwargs},
-};
+use minijinja::value::{Kwargs, Rest, Value as Computed, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, State, UndefinedBehavior, filters, functions, tests};
 use serde_json::Value;
 
-use super::{
-    budget::{
-        MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
-    },
-    json::to_json,
+use super::budget::{
+    MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
 };
+use super::json::to_json;
 
 /// The cost of a filter, test, or function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! Converts results of expressions to JSON.
 
-use minijinja::{
-    Error, ErrorKind,
-    value::{Value as Computed, ValueKind},
-};
+use minijinja::value::{Value as Computed, ValueKind};
+use minijinja::{Error, ErrorKind};
 use serde_json::{Number, Value};
 
 use super::budget::{Count, invalid_operation};

@@ -3,15 +3,12 @@
 
 use std::ops::Range;
 
-use minijinja::{
-    Error,
-    machinery::{
-        self,
-        ast::{BinOpKind, CallArg, Expr},
-    },
-};
+use minijinja::Error;
+use minijinja::machinery::ast::{BinOpKind, CallArg, Expr};
+use minijinja::machinery::{self};
 
-use super::{budget::limit_exceeded, builtins::BOUNDED};
+use super::budget::limit_exceeded;
+use super::builtins::BOUNDED;
 
 /// The maximum number of slices in an expression. Each iteration over a slice iterates over its list again.
 const MAX_SLICES: usize = 16;

@@ -1,26 +1,22 @@
 //! Checks and evaluates an expression, with a placeholder for each path.
 
-use std::{error::Error as _, ops::Range, sync::Arc};
+use std::error::Error as _;
+use std::ops::Range;
+use std::sync::Arc;
 
-use minijinja::{
-    Error, ErrorKind,
-    value::{Object, Serde, Value as Computed},
-};
+use minijinja::value::{Object, Serde, Value as Computed};
+use minijinja::{Error, ErrorKind};
 use serde_json::Value;
 
-use super::{
-    budget::{LimitExceeded, PathSteps, invalid_operation},
-    builtins::{ENVIRONMENT, filter_names, function_names, test_names},
-    json::to_json,
-    operators::Bounded,
-};
-use crate::expression::{
-    error::{ExpressionError, ExpressionErrorKind},
-    names::did_you_mean,
-    resolve::{self, ResolvedValue},
-    scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL},
-    scope::EvalContext,
-};
+use super::budget::{LimitExceeded, PathSteps, invalid_operation};
+use super::builtins::{ENVIRONMENT, filter_names, function_names, test_names};
+use super::json::to_json;
+use super::operators::Bounded;
+use crate::expression::error::{ExpressionError, ExpressionErrorKind};
+use crate::expression::names::did_you_mean;
+use crate::expression::resolve::{self, ResolvedValue};
+use crate::expression::scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL};
+use crate::expression::scope::EvalContext;
 
 /// Finds errors that do not depend on values.
 pub(in crate::expression) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {

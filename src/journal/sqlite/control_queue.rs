@@ -6,11 +6,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 use super::schema;
-use crate::{
-    journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest},
-    model::{RunId, RunStatus},
-    system::process::RequestSender,
-};
+use crate::journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest};
+use crate::model::{RunId, RunStatus};
+use crate::system::process::RequestSender;
 
 /// The stored format of a request.
 #[derive(Serialize, Deserialize)]

@@ -1,22 +1,18 @@
 //! Prevents two processes from driving the same run: the driver holds a lock on a file of the run. The system releases
 //! the lock of a dead process, and child processes do not inherit it.
 
-use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::MetadataExt as _,
-    path::{Component, Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::schema;
-use crate::{
-    journal::{Holder, JournalError},
-    model::RunId,
-    system::files,
-};
+use crate::journal::{Holder, JournalError};
+use crate::model::RunId;
+use crate::system::files;
 
 /// The timeout for acquiring a held lock. A process that only looks for the holder locks it for microseconds.
 const LOCK_RETRY_TIMEOUT: Duration = Duration::from_millis(100);

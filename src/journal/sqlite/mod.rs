@@ -8,14 +8,15 @@ mod recovery_scan;
 mod schema;
 mod writer;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use self::{control_queue::SqliteControlQueue, lease::FileLease, reader::SqliteReader, writer::SqliteWriter};
+use self::control_queue::SqliteControlQueue;
+use self::lease::FileLease;
+use self::reader::SqliteReader;
+use self::writer::SqliteWriter;
 use super::{ControlQueue, Durability, JournalError, JournalReader, JournalWriter, Lease, RecoveryScan, Store};
 use crate::model::RunId;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::TransactionBehavior;
 
 use super::{FileLease, schema};
-use crate::{journal::JournalError, model::RunId};
+use crate::journal::JournalError;
+use crate::model::RunId;
 
 /// Deletes a run from the journal at `path`. Later runs reuse its space; the file does not shrink.
 ///

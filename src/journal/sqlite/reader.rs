@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{
-    lease,
-    schema::{self, EVENTS_PER_ROW_SQL},
-};
-use crate::{
-    journal::{Holder, JournalError, JournalReader, RawRecord, RunSummary, raw_record::PAGE_BYTES},
-    model::{CheckpointKey, Checkpoints, QuestionId, RunId, Timestamp},
-};
+use super::lease;
+use super::schema::{self, EVENTS_PER_ROW_SQL};
+use crate::journal::raw_record::PAGE_BYTES;
+use crate::journal::{Holder, JournalError, JournalReader, RawRecord, RunSummary};
+use crate::model::{CheckpointKey, Checkpoints, QuestionId, RunId, Timestamp};
 
 /// A read-only connection to the journal.
 #[derive(Debug)]

@@ -1,23 +1,21 @@
 //! Opens and creates the journal's file. Never changes a file that is not a journal of the supported format.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File, OpenOptions};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
-use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, config::DbConfig, types::Type};
-use serde::{Deserialize, de::IntoDeserializer};
+use rusqlite::config::DbConfig;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
 
 use crate::journal::JournalError;
-use crate::{
-    model::{RunId, RunStatus},
-    system::files,
-};
+use crate::model::{RunId, RunStatus};
+use crate::system::files;
 
 /// The format of the tables and their records. Each change of their meaning is a new format.
 ///

@@ -1,27 +1,23 @@
 //! Writes events to a SQLite file: one thread, one transaction for all queued appends (group commit). Callers block
 //! only in [`SqliteWriter::open`] and on drop.
 
-use std::{
-    collections::HashMap,
-    iter, mem,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread::{self, JoinHandle},
-};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::{iter, mem};
 
-use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde_json::Value;
 
 use super::schema::{self, EVENTS_PER_ROW_SQL};
-use crate::{
-    journal::{Durability, JournalError, JournalWriter},
-    model::{CheckpointKey, Event, Record, RunId, RunStatus},
-};
+use crate::journal::{Durability, JournalError, JournalWriter};
+use crate::model::{CheckpointKey, Event, Record, RunId, RunStatus};
 
 /// The maximum number of appends in one transaction, so that the first of many need not wait for all others.
 const MAX_BATCHED_APPENDS: usize = 1024;

@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    llm::samples::spec,
-    model::{ChatMessage, ChatPart, ChatRole, ChatTool, Dialect, JsonObject, Scores, ToolChoice},
-};
+use crate::llm::samples::spec;
+use crate::model::{ChatMessage, ChatPart, ChatRole, ChatTool, Dialect, JsonObject, Scores, ToolChoice};
 
 fn model_spec(name: &str, model: &str, scores: [f32; 3], dialect: Dialect) -> LlmSpec {
     let [cost, speed, intelligence] = scores;

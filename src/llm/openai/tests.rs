@@ -6,18 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use async_openai::error::OpenAIError;
 
 use super::*;
-use crate::{
-    llm::samples::spec,
-    model::{ChatMessage, ChatPart, ChatRole, Dialect, MaxTokensField, ModelPreferences, Usage},
-};
+use crate::llm::samples::spec;
+use crate::model::{ChatMessage, ChatPart, ChatRole, Dialect, MaxTokensField, ModelPreferences, Usage};
 
 fn question() -> ChatRequest {
     ChatRequest {

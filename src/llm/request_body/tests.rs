@@ -1,10 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{
-    llm::samples::spec,
-    model::{ChatTool, JsonObject, OWN_KEYS, RequestSettings},
-};
+use crate::llm::samples::spec;
+use crate::model::{ChatTool, JsonObject, OWN_KEYS, RequestSettings};
 
 /// Returns a dialect that supports everything.
 fn full_dialect() -> Dialect {

@@ -1,33 +1,27 @@
 //! Sends the requests of one call in progress, and waits for their responses, within the limits of the call.
 //! Never sends a request twice.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::{
-    ServiceError,
-    model::{ClientRequest, CustomRequest, ErrorData, ServerResult},
-    service::PeerRequestOptions,
-};
+use rmcp::ServiceError;
+use rmcp::model::{ClientRequest, CustomRequest, ErrorData, ServerResult};
+use rmcp::service::PeerRequestOptions;
 use serde_json::Value;
 
-use super::{
-    guard::{CallGuard, CallStop},
-    poll_backoff::PollBackoff,
-};
-use crate::{
-    mcp::{
-        checkpoint::{CallCheckpoint, StreamCheckpoint},
-        message::{
-            call_request::{CallKind, CallRequest},
-            call_response::CallResponse,
-            failure,
-        },
-        scheduler::ProcessPermit,
-        session::{agent_connections::AgentConnections, connection::Connection},
-        transport::{call_transport::PendingCall, request_failure},
-    },
-    model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ToolCall},
-};
+use super::guard::{CallGuard, CallStop};
+use super::poll_backoff::PollBackoff;
+use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
+use crate::mcp::message::call_request::{CallKind, CallRequest};
+use crate::mcp::message::call_response::CallResponse;
+use crate::mcp::message::failure;
+use crate::mcp::scheduler::ProcessPermit;
+use crate::mcp::session::agent_connections::AgentConnections;
+use crate::mcp::session::connection::Connection;
+use crate::mcp::transport::call_transport::PendingCall;
+use crate::mcp::transport::request_failure;
+use crate::model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ToolCall};
 
 /// The longest time that notifying the agent of a cancellation may delay the caller.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);

@@ -1,15 +1,15 @@
 //! Enforces the idle timeout and the deadline of one call, and reports its progress.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::timeouts::{CallTimeouts, TimeoutKind};
-use crate::{
-    mcp::{host::ClientHost, requests::open_calls::CallState},
-    model::{AgentId, Failure, FailureKind, Progress, ToolCall},
-};
+use crate::mcp::host::ClientHost;
+use crate::mcp::requests::open_calls::CallState;
+use crate::model::{AgentId, Failure, FailureKind, Progress, ToolCall};
 
 /// The shortest time between two progress reports to the host. One more report precedes the result.
 pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);

@@ -7,19 +7,16 @@ use futures::future::join_all;
 use rmcp::model::{ErrorData, InputResponses};
 use serde_json::Value;
 
-use super::{active_call::ActiveCall, guard::PROGRESS_INTERVAL};
-use crate::{
-    mcp::{
-        checkpoint::{CallCheckpoint, InputRoundCheckpoint},
-        message::{
-            call_request::CallKind,
-            call_response::{CallResponse, InputRound},
-            failure,
-        },
-        requests::{elicitation, open_calls::AnswerSource, sampling_quota::USER_REJECTED},
-    },
-    model::{AgentId, Answer, CheckpointKey, Failure, FailureKind},
-};
+use super::active_call::ActiveCall;
+use super::guard::PROGRESS_INTERVAL;
+use crate::mcp::checkpoint::{CallCheckpoint, InputRoundCheckpoint};
+use crate::mcp::message::call_request::CallKind;
+use crate::mcp::message::call_response::{CallResponse, InputRound};
+use crate::mcp::message::failure;
+use crate::mcp::requests::elicitation;
+use crate::mcp::requests::open_calls::AnswerSource;
+use crate::mcp::requests::sampling_quota::USER_REJECTED;
+use crate::model::{AgentId, Answer, CheckpointKey, Failure, FailureKind};
 
 /// The largest number of input rounds of one call.
 const MAX_ROUNDS: u32 = 32;

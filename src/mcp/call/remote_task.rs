@@ -5,32 +5,29 @@
 //! agent's requests and the result. With the experimental tasks of MCP 2025-11-25, `tasks/result` waits for the result,
 //! and the agent sends its requests on that stream.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use rmcp::model::{ErrorData, InputResponses, ServerResult};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
-    input_required::missing_input_failure,
-    poll_backoff::PollBackoff,
-};
-use crate::{
-    mcp::{
-        checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
-        message::{
-            call_request::CallKind,
-            call_response::{self, CallResponse, RemoteTaskState, RemoteTaskStatus},
-            failure,
-            service_result::UNREADABLE,
-        },
-        requests::{connection_state::ConnectionState, open_calls::CallState},
-        transport::call_transport::PendingCall,
-    },
-    model::{Failure, FailureKind, JsonObject},
-};
+use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request};
+use super::input_required::missing_input_failure;
+use super::poll_backoff::PollBackoff;
+use crate::mcp::checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol};
+use crate::mcp::message::call_request::CallKind;
+use crate::mcp::message::call_response::{self, CallResponse, RemoteTaskState, RemoteTaskStatus};
+use crate::mcp::message::failure;
+use crate::mcp::message::service_result::UNREADABLE;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::open_calls::CallState;
+use crate::mcp::transport::call_transport::PendingCall;
+use crate::model::{Failure, FailureKind, JsonObject};
 
 /// The poll interval if the agent specifies none.
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -2,29 +2,23 @@
 //! it fulfills the condition of the plan.
 //! Never calls the tool again, because the resource can outlive the connection, the agent's process, and the host.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::{
-    ServiceError,
-    model::{ErrorCode, ServerResult, SubscriptionFilter},
-    service::Subscription as Listening,
-};
+use rmcp::ServiceError;
+use rmcp::model::{ErrorCode, ServerResult, SubscriptionFilter};
+use rmcp::service::Subscription as Listening;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{
-    active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
-    poll_backoff::PollBackoff,
-};
+use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request};
+use super::poll_backoff::PollBackoff;
+use crate::expression;
 use crate::mcp::checkpoint::{CallCheckpoint, ResourceCheckpoint};
-use crate::{
-    expression,
-    mcp::{
-        message::{failure, lenient_json, service_result::UNREADABLE},
-        session::connection::Connection,
-    },
-    model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOutput},
-};
+use crate::mcp::message::service_result::UNREADABLE;
+use crate::mcp::message::{failure, lenient_json};
+use crate::mcp::session::connection::Connection;
+use crate::model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOutput};
 
 /// The delay between reads: initially and after each change, and at most. Agents that notify of changes are polled too,
 /// since notifications can get lost.

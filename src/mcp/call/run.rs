@@ -1,30 +1,25 @@
 //! Runs one tool call from its request, or from a checkpoint of an earlier process, to its output.
 //! Never sends a request twice, unless the agent reports that it has not started the call.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    active_call::ActiveCall,
-    guard::{CallGuard, canceled_failure},
-    poll_backoff::PollBackoff,
-};
-use crate::{
-    mcp::{
-        agents::CallContext,
-        checkpoint::{CallCheckpoint, StreamCheckpoint, interrupted_failure},
-        message::{
-            call_request::CallKind,
-            call_response::{self, CallResponse},
-            failure,
-        },
-        scheduler::ProcessPermit,
-        session::{agent_connections::AgentConnections, catalog::Catalog, connection::Connection},
-    },
-    model::{AgentId, Failure, FailureKind, ResultChecks, ToolCall, ToolOutput},
-};
+use super::active_call::ActiveCall;
+use super::guard::{CallGuard, canceled_failure};
+use super::poll_backoff::PollBackoff;
+use crate::mcp::agents::CallContext;
+use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint, interrupted_failure};
+use crate::mcp::message::call_request::CallKind;
+use crate::mcp::message::call_response::{self, CallResponse};
+use crate::mcp::message::failure;
+use crate::mcp::scheduler::ProcessPermit;
+use crate::mcp::session::agent_connections::AgentConnections;
+use crate::mcp::session::catalog::Catalog;
+use crate::mcp::session::connection::Connection;
+use crate::model::{AgentId, Failure, FailureKind, ResultChecks, ToolCall, ToolOutput};
 
 /// Calls a tool of `agent`, or resumes a call.
 ///

@@ -1,11 +1,10 @@
 //! Serializes the request of a call directly from the data of the call, without intermediate values.
 
 use rmcp::model::{InputResponses, RequestMetaObject};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::model::{JsonObject, ToolCall};
 

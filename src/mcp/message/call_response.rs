@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use rmcp::model::{ErrorData, ServerResult};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::{failure, lenient_json, service_result::unwrap_text};
-use crate::{
-    mcp::checkpoint::{RemoteTaskCheckpoint, TaskProtocol},
-    model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput},
-};
+use super::service_result::unwrap_text;
+use super::{failure, lenient_json};
+use crate::mcp::checkpoint::{RemoteTaskCheckpoint, TaskProtocol};
+use crate::model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput};
 
 /// The response to a request of a call. A request without a response has a `Failure` instead.
 #[derive(Debug, PartialEq)]

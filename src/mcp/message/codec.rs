@@ -6,18 +6,19 @@ use std::borrow::Cow;
 use rmcp::model::{
     CustomRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerRequest, ServerResult,
 };
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use serde_json::{Value, json, value::RawValue};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::{
-    call_response::{self, CallResponse, PlainToolResult},
-    lenient_json::{self, RawMembers},
-    limits::{MAX_LOG_BYTES, MAX_PARAMS_BYTES},
-    request_id::id_number,
-    server_info,
-    service_result::{UNREADABLE, wrap_text},
-};
-use crate::model::{LogMessage, Progress, text::floor_char_boundary};
+use super::call_response::{self, CallResponse, PlainToolResult};
+use super::lenient_json::{self, RawMembers};
+use super::limits::{MAX_LOG_BYTES, MAX_PARAMS_BYTES};
+use super::request_id::id_number;
+use super::server_info;
+use super::service_result::{UNREADABLE, wrap_text};
+use crate::model::text::floor_char_boundary;
+use crate::model::{LogMessage, Progress};
 
 /// The key that distinguishes requests and notifications from responses, and the number of leading bytes that are
 /// searched for it.
@@ -409,13 +410,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        mcp::{
-            message::{call_response::CallResponse, service_result::unwrap_text},
-            requests::elicitation,
-        },
-        model::{ContentBlock, ToolOutput},
-    };
+    use crate::mcp::message::call_response::CallResponse;
+    use crate::mcp::message::service_result::unwrap_text;
+    use crate::mcp::requests::elicitation;
+    use crate::model::{ContentBlock, ToolOutput};
 
     /// A table of open requests: call 7, and requests 1 to 4 of the service.
     struct FakeRequests;

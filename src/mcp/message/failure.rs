@@ -2,8 +2,10 @@
 
 use rmcp::model::ErrorData;
 
-use super::{limits::MAX_MESSAGE_BYTES, service_result::UNREADABLE};
-use crate::model::{AgentId, Failure, FailureKind, text::truncate_bytes};
+use super::limits::MAX_MESSAGE_BYTES;
+use super::service_result::UNREADABLE;
+use crate::model::text::truncate_bytes;
+use crate::model::{AgentId, Failure, FailureKind};
 
 /// The maximum length of an agent's own message in a failure, in bytes.
 const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;

@@ -5,11 +5,10 @@
 use std::borrow::Cow;
 
 use rmcp::model::RequestId;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::{Value, value::RawValue};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::model::text::truncate_bytes;
 

@@ -1,19 +1,17 @@
 //! Parses the pages of `tools/list` tool by tool, so that a defect affects one tool only. Limits tools, bytes, and
 //! pages.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{
-    lenient_json::{self, RawMembers},
-    server_info,
-};
-use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo, text::truncate_bytes};
+use super::lenient_json::{self, RawMembers};
+use super::server_info;
+use crate::model::text::truncate_bytes;
+use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo};
 
 /// The maximum number of pages. Some servers return cursors forever.
 pub(crate) const MAX_PAGES: usize = 1_000;

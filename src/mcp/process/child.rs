@@ -1,28 +1,18 @@
 //! Owns one child process: its start, its environment, and its end.
 
-use std::{
-    process::{ExitStatus, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::{
-    process::{ChildStdin, ChildStdout, Command},
-    sync::watch,
-};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    guard::{self, Signal},
-    log::AgentLog,
-};
-use crate::{
-    model::ChildProcess,
-    system::{
-        environment::AGENT_VARIABLE,
-        process::{OwnChild, reap_group},
-    },
-};
+use super::guard::{self, Signal};
+use super::log::AgentLog;
+use crate::model::ChildProcess;
+use crate::system::environment::AGENT_VARIABLE;
+use crate::system::process::{OwnChild, reap_group};
 
 /// The environment variables that a child inherits from the host, in addition to every `LC_*`. They suffice to find
 /// programs, files, and the user's language, and contain no secrets.

@@ -7,11 +7,9 @@
 //! This is the only module with unsafe code: `fork`, `pre_exec`, and `kill` have no safe form.
 #![allow(unsafe_code)]
 
-use std::{
-    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
-    os::fd::{AsRawFd as _, RawFd},
-    sync::OnceLock,
-};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::OnceLock;
 
 use libc::{c_int, c_void, pid_t};
 use tokio::process::Command;

@@ -1,23 +1,20 @@
 //! Owns the log file of one agent process: its output outside of the protocol, and the last lines for error messages.
 
-use std::{
-    collections::VecDeque,
-    fs::OpenOptions,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    fs::File,
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
-    sync::{mpsc, oneshot},
-};
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{model::AgentId, system::files};
+use crate::model::AgentId;
+use crate::system::files;
 
 /// The size at which a log is rotated to `AGENT.log.1`.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;

@@ -1,44 +1,32 @@
 //! Holds the state that a connection shares between its transport, its handler, and its calls. Forwards requests of the
 //! agent to the host.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rmcp::model::{ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use serde_json::Value;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    elicitation,
-    open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, WaitGuard},
-    sampling,
-    sampling_quota::{SamplingQuota, USER_REJECTED},
-    session_state::Session,
-};
-use crate::{
-    mcp::{
-        host::ClientHost,
-        message::{
-            codec::{ExpectedResult, PendingRequests},
-            failure,
-            limits::MAX_LOG_BYTES,
-            request_id::id_number,
-        },
-        options::SamplingSupport,
-        scheduler::ProcessScheduler,
-    },
-    model::{
-        AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
-        text::truncate_bytes,
-    },
+use super::open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, WaitGuard};
+use super::sampling_quota::{SamplingQuota, USER_REJECTED};
+use super::session_state::Session;
+use super::{elicitation, sampling};
+use crate::mcp::host::ClientHost;
+use crate::mcp::message::codec::{ExpectedResult, PendingRequests};
+use crate::mcp::message::failure;
+use crate::mcp::message::limits::MAX_LOG_BYTES;
+use crate::mcp::message::request_id::id_number;
+use crate::mcp::options::SamplingSupport;
+use crate::mcp::scheduler::ProcessScheduler;
+use crate::model::text::truncate_bytes;
+use crate::model::{
+    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
 };
 
 /// The number of log messages of one agent that reach the host within a second, more than a person can follow.

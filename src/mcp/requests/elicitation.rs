@@ -3,10 +3,9 @@
 use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
 use serde_json::Value;
 
-use crate::{
-    mcp::message::{limits::MAX_PARAMS_BYTES, tool_listing},
-    model::{Answer, Elicitation, Form},
-};
+use crate::mcp::message::limits::MAX_PARAMS_BYTES;
+use crate::mcp::message::tool_listing;
+use crate::model::{Answer, Elicitation, Form};
 
 /// The maximum length of a question's message in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;

@@ -1,27 +1,26 @@
 //! Receives the requests and notifications of an agent, and passes them to the host.
 #![expect(deprecated, reason = "sampling and logging are deprecated in 2026-07-28, and existing servers use them")]
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use rmcp::{
-    ClientHandler, RoleClient,
-    model::{
-        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
-        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
-        FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, LoggingMessageNotificationParam,
-        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerJsonRpcMessage,
-        ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
-    },
-    service::{NotificationContext, RequestContext},
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
+    ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
+    FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, LoggingMessageNotificationParam,
+    ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerJsonRpcMessage,
+    ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use rmcp::service::{NotificationContext, RequestContext};
+use rmcp::{ClientHandler, RoleClient};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{connection_state::ConnectionState, open_calls::CandidateCalls};
-use crate::{
-    mcp::options::{Options, SamplingSupport},
-    model::{JsonObject, LogMessage, Progress},
-};
+use super::connection_state::ConnectionState;
+use super::open_calls::CandidateCalls;
+use crate::mcp::options::{Options, SamplingSupport};
+use crate::model::{JsonObject, LogMessage, Progress};
 
 /// The handler for the requests and notifications of one agent.
 pub(crate) struct AgentRequestHandler {

@@ -1,25 +1,19 @@
 //! Tracks the calls in flight on one connection: their attempts, their progress, and the answers that they wait for.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rmcp::model::RequestId;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    mcp::{
-        checkpoint::RemoteTaskCheckpoint,
-        message::{call_response::CallResponse, request_id::id_number},
-    },
-    model::{AttemptId, Failure, Progress, text::truncate_bytes},
-};
+use crate::mcp::checkpoint::RemoteTaskCheckpoint;
+use crate::mcp::message::call_response::CallResponse;
+use crate::mcp::message::request_id::id_number;
+use crate::model::text::truncate_bytes;
+use crate::model::{AttemptId, Failure, Progress};
 
 /// The largest size of a stored progress message, in bytes. It is displayed on one line.
 const MAX_PROGRESS_MESSAGE_BYTES: usize = 1_000;

@@ -6,15 +6,11 @@ use std::sync::Arc;
 use rmcp::model::{CreateMessageResult, ErrorData, Role, SamplingMessage, SamplingMessageContentBlock};
 use serde_json::Value;
 
-use crate::{
-    mcp::{
-        message::{server_info, tool_listing},
-        options::SamplingSupport,
-    },
-    model::{
-        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, JsonObject, ModelPreferences,
-        ToolChoice,
-    },
+use crate::mcp::message::{server_info, tool_listing};
+use crate::mcp::options::SamplingSupport;
+use crate::model::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, JsonObject, ModelPreferences,
+    ToolChoice,
 };
 
 /// Parses the parameters of `sampling/createMessage`. `declared` is the support that the agent was offered.

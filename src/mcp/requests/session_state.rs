@@ -1,22 +1,17 @@
 //! Owns one session of a connection: its ID, the result of the handshake, the used request IDs, and the requests of the
 //! agent. Only legacy sessions over Streamable HTTP have an ID; others save no checkpoint.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rmcp::model::{InitializeResult, RequestId};
 
-use crate::{
-    mcp::{checkpoint::SessionCheckpoint, host::ClientHost},
-    model::{AgentId, CheckpointKey},
-    system::clock,
-};
+use crate::mcp::checkpoint::SessionCheckpoint;
+use crate::mcp::host::ClientHost;
+use crate::model::{AgentId, CheckpointKey};
+use crate::system::clock;
 
 /// The size of the blocks in which request IDs are reserved. Each block needs one checkpoint, instead of one for each
 /// call.

@@ -1,40 +1,28 @@
 //! Owns the connections to one agent, and opens each on first use. Opens further connections only where calls need a
 //! process of their own.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    connect::{self, ConnectRequest},
-    connect_error::{ConnectError, ConnectErrorKind},
-    connection::Connection,
-    era::{Era, EraCache},
-};
-use crate::{
-    mcp::{
-        checkpoint::SessionCheckpoint,
-        host::ClientHost,
-        options::{Options, SamplingSupport},
-        process::{
-            child::{Child, PipePurpose},
-            log::AgentLog,
-        },
-        requests::{
-            connection_state::{AgentShared, ConnectionState},
-            sampling_quota::SamplingQuota,
-            session_state::Session,
-        },
-        scheduler::{ProcessPermit, ProcessScheduler, Sharing},
-        transport::endpoint::HttpEndpoint,
-    },
-    model::{AgentSpec, Consent, Failure, FailureKind, Protocol, Transport},
-};
+use super::connect::{self, ConnectRequest};
+use super::connect_error::{ConnectError, ConnectErrorKind};
+use super::connection::Connection;
+use super::era::{Era, EraCache};
+use crate::mcp::checkpoint::SessionCheckpoint;
+use crate::mcp::host::ClientHost;
+use crate::mcp::options::{Options, SamplingSupport};
+use crate::mcp::process::child::{Child, PipePurpose};
+use crate::mcp::process::log::AgentLog;
+use crate::mcp::requests::connection_state::{AgentShared, ConnectionState};
+use crate::mcp::requests::sampling_quota::SamplingQuota;
+use crate::mcp::requests::session_state::Session;
+use crate::mcp::scheduler::{ProcessPermit, ProcessScheduler, Sharing};
+use crate::mcp::transport::endpoint::HttpEndpoint;
+use crate::model::{AgentSpec, Consent, Failure, FailureKind, Protocol, Transport};
 
 /// The state that all agents of a run share.
 pub(crate) struct PoolShared {

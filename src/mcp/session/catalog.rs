@@ -1,27 +1,19 @@
 //! Lists the tools of one agent, and checks arguments and results against their schemas.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::{
-    Peer, RoleClient, ServiceError,
-    model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo},
-};
+use rmcp::model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo};
+use rmcp::{Peer, RoleClient, ServiceError};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::validation::{CheckOutcome, ToolSchema};
-use crate::{
-    mcp::message::{
-        failure,
-        service_result::{UNREADABLE, unwrap_text},
-        tool_listing::ToolListing,
-    },
-    model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo},
-};
+use crate::mcp::message::failure;
+use crate::mcp::message::service_result::{UNREADABLE, unwrap_text};
+use crate::mcp::message::tool_listing::ToolListing;
+use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
 
 /// The longest time for which a tool list counts as fresh, whatever the agent requests.
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);

@@ -1,45 +1,37 @@
 //! Connects to one agent: opens the transport, does the handshake of its era, and lists its tools.
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rmcp::{
-    ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient,
-    model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
-    service::ClientInitializeError,
-    transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
-};
+use rmcp::model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams};
+use rmcp::service::ClientInitializeError;
+use rmcp::transport::Transport as Carrier;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
+use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{
-    catalog::Catalog,
-    connect_error::{self, ConnectError, ConnectErrorKind},
-    connection::Connection,
-    era::Era,
-    handshakes::HandshakeSequence,
-    subscription, validation,
-};
-use crate::{
-    mcp::{
-        options::{Options, UnreachablePolicy},
-        process::{
-            child::{Child, PipePurpose},
-            log::AgentLog,
-        },
-        requests::{connection_state::ConnectionState, handler::AgentRequestHandler},
-        transport::{
-            call_transport::{CallTransport, Channel},
-            endpoint::HttpEndpoint,
-            http::HttpClient,
-            http_channel::HttpChannel,
-            request_failure::from_service,
-            service_transport::{IdMappingTransport, MergedTransport},
-            stdio::StdioTransport,
-        },
-    },
-    model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol},
-};
+use super::catalog::Catalog;
+use super::connect_error::{self, ConnectError, ConnectErrorKind};
+use super::connection::Connection;
+use super::era::Era;
+use super::handshakes::HandshakeSequence;
+use super::{subscription, validation};
+use crate::mcp::options::{Options, UnreachablePolicy};
+use crate::mcp::process::child::{Child, PipePurpose};
+use crate::mcp::process::log::AgentLog;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::handler::AgentRequestHandler;
+use crate::mcp::transport::call_transport::{CallTransport, Channel};
+use crate::mcp::transport::endpoint::HttpEndpoint;
+use crate::mcp::transport::http::HttpClient;
+use crate::mcp::transport::http_channel::HttpChannel;
+use crate::mcp::transport::request_failure::from_service;
+use crate::mcp::transport::service_transport::{IdMappingTransport, MergedTransport};
+use crate::mcp::transport::stdio::StdioTransport;
+use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol};
 
 /// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
 /// rmcp treats even our synthetic response as a broken handshake.

@@ -1,20 +1,13 @@
 //! Classifies the errors of connection attempts, and converts them into failures.
 
-use rmcp::{
-    model::ProtocolVersion,
-    service::{ClientInitializeError, ServiceError},
-};
+use rmcp::model::ProtocolVersion;
+use rmcp::service::{ClientInitializeError, ServiceError};
 
-use crate::{
-    mcp::{
-        message::{failure::agent_message, service_result::UNREADABLE},
-        transport::{
-            http_response::HttpError,
-            request_failure::{as_http_error, from_http, is_transient},
-        },
-    },
-    model::{AgentSpec, Failure, FailureKind, Protocol},
-};
+use crate::mcp::message::failure::agent_message;
+use crate::mcp::message::service_result::UNREADABLE;
+use crate::mcp::transport::http_response::HttpError;
+use crate::mcp::transport::request_failure::{as_http_error, from_http, is_transient};
+use crate::model::{AgentSpec, Failure, FailureKind, Protocol};
 
 /// The kind of a failed connection attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,22 +1,20 @@
 //! Owns one open connection to an agent, and its catalog.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rmcp::{Peer, RoleClient, service::RunningService};
+use rmcp::service::RunningService;
+use rmcp::{Peer, RoleClient};
 
-use super::{catalog::Catalog, era::Era};
-use crate::{
-    mcp::{
-        process::child::{Child, PipePurpose},
-        requests::{connection_state::ConnectionState, handler::AgentRequestHandler},
-        transport::call_transport::CallTransport,
-    },
-    model::{AgentSpec, Failure, FailureKind},
-};
+use super::catalog::Catalog;
+use super::era::Era;
+use crate::mcp::process::child::{Child, PipePurpose};
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::handler::AgentRequestHandler;
+use crate::mcp::transport::call_transport::CallTransport;
+use crate::model::{AgentSpec, Failure, FailureKind};
 
 /// The time for rmcp to close a connection: end the session and write pending responses.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -1,21 +1,17 @@
 //! Caches the protocol era of each agent, so that later connections need no probe.
 //! A cached era is a hint: a wrong one costs one more handshake.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    model::{AgentSpec, Transport},
-    system::{clock, files},
-};
+use crate::model::{AgentSpec, Transport};
+use crate::system::{clock, files};
 
 /// The time for which an era counts. A server may be updated to a version that also speaks the modern era.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -144,7 +140,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{mcp::samples, model::ChildProcess};
+    use crate::mcp::samples;
+    use crate::model::ChildProcess;
 
     fn stdio(args: &[&str]) -> AgentSpec {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{connect_error::ConnectErrorKind, era::Era};
+use super::connect_error::ConnectErrorKind;
+use super::era::Era;
 use crate::model::Protocol;
 
 /// The delays before restarting a child that exited during its handshake. After the last one, the failure is final.

@@ -1,15 +1,12 @@
 //! Subscribes to changes of the tools on modern connections, where agents only notify subscribers. Marks the tool list
 //! as changed, but does not read it.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use rmcp::{
-    Peer, RoleClient, ServiceError,
-    model::{ServerNotification, SubscriptionFilter},
-};
+use rmcp::model::{ServerNotification, SubscriptionFilter};
+use rmcp::{Peer, RoleClient, ServiceError};
 
 use crate::mcp::requests::connection_state::ConnectionState;
 

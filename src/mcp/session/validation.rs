@@ -1,21 +1,15 @@
 //! Validates arguments and results against the schemas of tools. Cheap checks run inline; others run on their own
 //! threads, so that the runtime can handle signals and deadlines.
 
-use std::{
-    sync::{
-        Arc, Once,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 
-use crate::{
-    json_schema::{self, CompiledSchema, FormatValidation, STACK_BYTES, SchemaCheckError, SchemaLimits},
-    model::{JsonObject, ToolInfo},
-};
+use crate::json_schema::{self, CompiledSchema, FormatValidation, STACK_BYTES, SchemaCheckError, SchemaLimits};
+use crate::model::{JsonObject, ToolInfo};
 
 /// The maximum number of schema violations in a failure.
 const MAX_VIOLATIONS: usize = 10;

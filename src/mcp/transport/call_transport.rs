@@ -10,18 +10,14 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{http_channel::HttpChannel, stdin_writer::StdinSender};
-use crate::{
-    mcp::{
-        checkpoint::StreamCheckpoint,
-        message::{
-            call_request::{CallRequest, ClientMeta},
-            call_response::CallResponse,
-        },
-        requests::{connection_state::ConnectionState, open_calls::CallState},
-    },
-    model::Failure,
-};
+use super::http_channel::HttpChannel;
+use super::stdin_writer::StdinSender;
+use crate::mcp::checkpoint::StreamCheckpoint;
+use crate::mcp::message::call_request::{CallRequest, ClientMeta};
+use crate::mcp::message::call_response::CallResponse;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::open_calls::CallState;
+use crate::model::Failure;
 
 /// The transport of calls to an agent, over one connection.
 pub(crate) struct CallTransport {

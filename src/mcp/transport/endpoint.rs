@@ -1,11 +1,12 @@
 //! Describes one Streamable HTTP endpoint: its address, its headers, and the client that pools its connections.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rmcp::transport::{
-    common::client_side_sse::ExponentialBackoff, streamable_http_client::StreamableHttpClientTransportConfig,
-};
+use rmcp::transport::common::client_side_sse::ExponentialBackoff;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
 use super::http::common_headers;
 use crate::model::{AgentSpec, Failure, FailureKind, redact_url};

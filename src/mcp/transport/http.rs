@@ -1,42 +1,35 @@
 //! Sends messages over Streamable HTTP and classifies the responses.
 //! Never repeats a request. Only responses to the agent are repeated, which has no second effect.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
-};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::IntoUrl;
-use rmcp::{
-    model::{
-        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, RequestId,
-        ServerJsonRpcMessage, ServerResult,
-    },
-    transport::{
-        common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
-        streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
-    },
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, RequestId,
+    ServerJsonRpcMessage, ServerResult,
 };
+use rmcp::transport::common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID};
+use rmcp::transport::streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse};
 use sse_stream::SseStream;
 
-use super::{
-    http_response::{
-        self, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, ResponseBody, error_from_response, header, read_body,
-        read_service_response,
-    },
-    request_failure::is_transient,
-    sse::{self, EventStream, ReconnectLimiter, ReopenedStream},
+use super::http_response::{
+    self, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, ResponseBody, error_from_response, header, read_body,
+    read_service_response,
 };
-use crate::mcp::{
-    message::{codec::SingleRequest, failure::message_too_large, limits::MAX_MESSAGE_BYTES, request_id::id_number},
-    requests::{connection_state::ConnectionState, open_calls::CallState},
-};
+use super::request_failure::is_transient;
+use super::sse::{self, EventStream, ReconnectLimiter, ReopenedStream};
+use crate::mcp::message::codec::SingleRequest;
+use crate::mcp::message::failure::message_too_large;
+use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::mcp::message::request_id::id_number;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::open_calls::CallState;
 
 /// The time for ending a session.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);

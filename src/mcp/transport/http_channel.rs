@@ -1,41 +1,37 @@
 //! Makes calls over Streamable HTTP. Each call is a request of its own, and its response is read up to the result.
 //! Never repeats a request.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::Url;
-use rmcp::{
-    model::{ProtocolVersion, RequestId, ServerJsonRpcMessage},
-    transport::common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
-};
+use rmcp::model::{ProtocolVersion, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    endpoint::HttpEndpoint,
-    http::HttpClient,
-    http_response::{self, HttpError, ResponseBody, error_from_response},
-    mcp_headers,
-    request_failure::from_http,
-    resumable_stream::{ResumableStream, StreamSource},
-    sse::{self, EventStream},
-};
-use crate::{
-    mcp::{
-        checkpoint::StreamCheckpoint,
-        message::{
-            call_request::CallRequest,
-            call_response::CallResponse,
-            codec::{ExpectedResult, Incoming, SingleRequest},
-            failure,
-            limits::MAX_MESSAGE_BYTES,
-        },
-        requests::{connection_state::ConnectionState, handler::handle_incoming, open_calls::CallState},
-    },
-    model::{Failure, FailureKind},
-};
+use super::endpoint::HttpEndpoint;
+use super::http::HttpClient;
+use super::http_response::{self, HttpError, ResponseBody, error_from_response};
+use super::mcp_headers;
+use super::request_failure::from_http;
+use super::resumable_stream::{ResumableStream, StreamSource};
+use super::sse::{self, EventStream};
+use crate::mcp::checkpoint::StreamCheckpoint;
+use crate::mcp::message::call_request::CallRequest;
+use crate::mcp::message::call_response::CallResponse;
+use crate::mcp::message::codec::{ExpectedResult, Incoming, SingleRequest};
+use crate::mcp::message::failure;
+use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::handler::handle_incoming;
+use crate::mcp::requests::open_calls::CallState;
+use crate::model::{Failure, FailureKind};
 
 /// The maximum number of messages from responses that wait for rmcp's service. When the queue is full, reading the
 /// responses waits.

@@ -3,25 +3,17 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::{
-    StatusCode,
-    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
-};
-use rmcp::{
-    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
-    transport::streamable_http_client::StreamableHttpError,
-};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use rmcp::model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
-use crate::{
-    mcp::message::{
-        codec::{self, Incoming, PendingRequests, SingleRequest},
-        lenient_json,
-        limits::MAX_MESSAGE_BYTES,
-    },
-    model::text::{root_cause, truncate_bytes},
-    system::clock,
-};
+use crate::mcp::message::codec::{self, Incoming, PendingRequests, SingleRequest};
+use crate::mcp::message::lenient_json;
+use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::model::text::{root_cause, truncate_bytes};
+use crate::system::clock;
 
 /// The media type of an event stream.
 pub(crate) const EVENT_STREAM_TYPE: &str = "text/event-stream";

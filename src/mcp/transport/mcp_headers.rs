@@ -1,14 +1,16 @@
 //! Writes the HTTP headers in which requests of MCP 2026-07-28 repeat their method, tool, and arguments for
 //! intermediaries.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rmcp::transport::common::http_header::{
     BASE64_HEADER_PREFIX, BASE64_HEADER_SUFFIX, HEADER_MCP_METHOD, HEADER_MCP_NAME, HEADER_MCP_PARAM_PREFIX,
 };
 use serde_json::Value;
 
-use crate::{mcp::message::call_request::CallRequest, model::JsonObject};
+use crate::mcp::message::call_request::CallRequest;
+use crate::model::JsonObject;
 
 /// The schema annotation of a mirrored property. Its value is the suffix of the header name.
 const HEADER_ANNOTATION: &str = "x-mcp-header";
@@ -69,10 +71,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        mcp::message::call_request::CallKind,
-        model::{AttemptId, ToolCall},
-    };
+    use crate::mcp::message::call_request::CallKind;
+    use crate::model::{AttemptId, ToolCall};
 
     #[test]
     fn method_name_and_annotated_arguments_become_headers() {

@@ -1,16 +1,13 @@
 //! Converts errors of requests, over HTTP or through rmcp's service, into failures.
 
 use http::StatusCode;
-use rmcp::{
-    service::ServiceError,
-    transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
-};
+use rmcp::service::ServiceError;
+use rmcp::transport::DynamicTransportError;
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 
 use super::http_response::HttpError;
-use crate::{
-    mcp::message::failure::{from_rpc, message_too_large},
-    model::{AgentId, Failure, FailureKind, HumanDuration},
-};
+use crate::mcp::message::failure::{from_rpc, message_too_large};
+use crate::model::{AgentId, Failure, FailureKind, HumanDuration};
 
 /// Converts an error of rmcp's service into the failure of a call. `None` means that the connection was lost; the
 /// caller knows the details.

@@ -1,16 +1,16 @@
 //! Maps the request IDs of rmcp, which start at 0 on each connection, to those of the session.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use rmcp::{
-    model::{
-        ClientJsonRpcMessage, ClientNotification, ClientRequest, GetExtensions as _, GetMeta as _, JsonRpcMessage,
-        ProgressToken, RequestId, ServerJsonRpcMessage, ServerNotification,
-    },
-    service::InboundStreamOrigin,
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, GetExtensions as _, GetMeta as _, JsonRpcMessage,
+    ProgressToken, RequestId, ServerJsonRpcMessage, ServerNotification,
 };
+use rmcp::service::InboundStreamOrigin;
 
-use crate::mcp::{message::request_id::id_number, requests::connection_state::ConnectionState};
+use crate::mcp::message::request_id::id_number;
+use crate::mcp::requests::connection_state::ConnectionState;
 
 /// A map between rmcp's request IDs, which start at 0 on each connection, and those of the session. Layers closer to
 /// the wire only use the session's IDs.

@@ -6,32 +6,29 @@
 //! that event immediately. Before it, the call cannot be identified, so its outcome is unknown. The same holds for
 //! servers whose events have no IDs.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
-use rmcp::{model::RequestId, transport::common::http_header::HEADER_LAST_EVENT_ID};
-use serde::{Deserialize, de::IgnoredAny};
+use rmcp::model::RequestId;
+use rmcp::transport::common::http_header::HEADER_LAST_EVENT_ID;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sse_stream::Sse;
 use tokio::time::Instant;
 
-use super::{
-    http::HttpClient,
-    http_response::HttpError,
-    sse::{self, EventStream},
-};
-use crate::{
-    mcp::{
-        checkpoint::{CallCheckpoint, StreamCheckpoint},
-        message::{limits::MAX_MESSAGE_BYTES, request_id::normalized_id},
-        requests::{
-            connection_state::ConnectionState,
-            open_calls::{CallState, PendingAnswers},
-        },
-    },
-    model::{CheckpointKey, Failure, FailureKind},
-};
+use super::http::HttpClient;
+use super::http_response::HttpError;
+use super::sse::{self, EventStream};
+use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
+use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::mcp::message::request_id::normalized_id;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::open_calls::{CallState, PendingAnswers};
+use crate::model::{CheckpointKey, Failure, FailureKind};
 
 /// The maximum number of consecutive reconnects without an event. With the growing delays, this takes about a quarter
 /// of a minute, enough for a server restart.

@@ -3,22 +3,19 @@
 
 use std::sync::Arc;
 
-use rmcp::{
-    RoleClient,
-    model::{ClientJsonRpcMessage, GetExtensions as _, JsonRpcError, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
-    service::InboundStreamOrigin,
-    transport::Transport,
+use rmcp::RoleClient;
+use rmcp::model::{
+    ClientJsonRpcMessage, GetExtensions as _, JsonRpcError, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
 };
+use rmcp::service::InboundStreamOrigin;
+use rmcp::transport::Transport;
 use tokio::sync::mpsc;
 
 use super::request_id_map::RequestIdMap;
-use crate::mcp::{
-    message::{
-        call_response::{self, CallResponse},
-        request_id::id_number,
-    },
-    requests::{connection_state::ConnectionState, handler::handle_incoming},
-};
+use crate::mcp::message::call_response::{self, CallResponse};
+use crate::mcp::message::request_id::id_number;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::handler::handle_incoming;
 
 /// A transport that maps request IDs to those of the session, and reports its end to the connection state.
 pub(crate) struct IdMappingTransport<T> {

@@ -1,30 +1,24 @@
 //! Reads server-sent events, with limits on their size and on reconnects. Converts messages for the service to the form
 //! that rmcp accepts.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use parking_lot::Mutex;
-use rmcp::{model::ServerJsonRpcMessage, transport::streamable_http_client::SseError};
+use rmcp::model::ServerJsonRpcMessage;
+use rmcp::transport::streamable_http_client::SseError;
 use serde_json::value::RawValue;
 use sse_stream::Sse;
 use tokio::time::Instant;
 
-use crate::mcp::{
-    message::{
-        codec::{self, ExpectedResult, Incoming, PendingRequests},
-        service_result,
-    },
-    requests::connection_state::ConnectionState,
-};
+use crate::mcp::message::codec::{self, ExpectedResult, Incoming, PendingRequests};
+use crate::mcp::message::service_result;
+use crate::mcp::requests::connection_state::ConnectionState;
 
 /// The events of a response, or the error that ended them.
 pub(crate) type EventStream = BoxStream<'static, Result<Sse, SseError>>;

@@ -1,18 +1,17 @@
 //! Writes messages to a child's standard input, one per line and in batches. Records for each call whether any part of
 //! its request was written.
 
-use std::{io, ops::Range, sync::Arc};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _},
-    sync::{mpsc, oneshot},
-};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{
-    mcp::requests::{connection_state::ConnectionState, open_calls::CallState},
-    model::{Failure, FailureKind},
-};
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::open_calls::CallState;
+use crate::model::{Failure, FailureKind};
 
 /// The capacity of the line queue of a child that does not read. More than the calls in progress on one process;
 /// further senders wait.
@@ -173,16 +172,15 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll},
-    };
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use tokio::io::AsyncReadExt as _;
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
-    use crate::{mcp::samples, model::AttemptId};
+    use crate::mcp::samples;
+    use crate::model::AttemptId;
 
     /// Returns a running writer, its sender, and the child's end of a pipe that holds eight bytes.
     fn writer(link: &Arc<ConnectionState>) -> (AbortOnDropHandle<()>, StdinSender, tokio::io::DuplexStream) {

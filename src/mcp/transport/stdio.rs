@@ -1,35 +1,29 @@
 //! Transports JSON-RPC messages over a child's standard input and output, one per line. Lines that are not messages are
 //! logged and skipped.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::{
-    RoleClient,
-    model::{
-        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId,
-        ServerJsonRpcMessage,
-    },
-    transport::Transport,
+use rmcp::RoleClient;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId,
+    ServerJsonRpcMessage,
 };
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::{ChildStdin, ChildStdout},
-    sync::mpsc,
-};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use rmcp::transport::Transport;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::stdin_writer::{StdinSender, StdinWriter};
-use crate::mcp::{
-    message::{
-        codec::{self, Incoming, PendingRequests},
-        failure, lenient_json,
-        limits::MAX_MESSAGE_BYTES,
-        request_id::id_number,
-        service_result,
-    },
-    process::log::AgentLog,
-    requests::{connection_state::ConnectionState, handler::handle_incoming},
-};
+use crate::mcp::message::codec::{self, Incoming, PendingRequests};
+use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::mcp::message::request_id::id_number;
+use crate::mcp::message::{failure, lenient_json, service_result};
+use crate::mcp::process::log::AgentLog;
+use crate::mcp::requests::connection_state::ConnectionState;
+use crate::mcp::requests::handler::handle_incoming;
 
 /// The number of messages that are read ahead of the service: a burst of progress. After that, the agent is blocked.
 const READ_AHEAD: usize = 64;

@@ -1,6 +1,7 @@
 //! Commands to a driver. They result from events and are issued after the events are durable.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! The validated plan as a directed acyclic graph. Edges run from dependency to dependent. Indices are valid within a
 //! process only; persistent data refers to tasks by `TaskId`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;

@@ -2,7 +2,11 @@
 //!
 //! Control characters, bidirectional marks, and invisible characters are shown as escapes such as `\u{1b}`.
 
-use std::{borrow::Cow, error::Error, fmt::Write as _, iter, ops::ControlFlow};
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::iter;
+use std::ops::ControlFlow;
 
 /// Returns text as one safe line: line breaks and tabs become spaces, unsafe characters are escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {

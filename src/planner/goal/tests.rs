@@ -4,14 +4,10 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use super::{
-    super::samples::{agents, catalog, tool},
-    *,
-};
-use crate::{
-    llm::{Llm, OnDelta},
-    model::{ChatError, ChatPart, ChatReply, ChatRequest, PlannerExchange, ToolInfo, Usage},
-};
+use super::super::samples::{agents, catalog, tool};
+use super::*;
+use crate::llm::{Llm, OnDelta};
+use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, PlannerExchange, ToolInfo, Usage};
 
 /// A model that returns scripted replies in order and records the requests.
 struct ScriptedPlanLlm {

@@ -5,14 +5,10 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 
 use super::rules::AnswerRules;
-use crate::{
-    model::Question,
-    ui::{
-        human::{Human, HumanResponse, default_response},
-        terminal::screen::Screen,
-    },
-    view::text::printable,
-};
+use crate::model::Question;
+use crate::ui::human::{Human, HumanResponse, default_response};
+use crate::ui::terminal::screen::Screen;
+use crate::view::text::printable;
 
 /// Answers without any input: declines elicitations, so that agents can continue, and defers approvals of the plan.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,10 +92,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        model::{Answer, Asker, Form, Origin},
-        ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
-    };
+    use crate::model::{Answer, Asker, Form, Origin};
+    use crate::ui::terminal::screen::ScreenCapabilities;
+    use crate::ui::terminal::screen::memory::MemoryDevice;
 
     fn question(form: Form) -> Question {
         let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None, key: None });

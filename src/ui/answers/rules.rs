@@ -16,10 +16,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    model::{Answer, Form, JsonObject, Question},
-    ui::forms::form::FormSchema,
-};
+use crate::model::{Answer, Form, JsonObject, Question};
+use crate::ui::forms::form::FormSchema;
 
 /// The rules, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,10 +167,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        config::read_answer_rules,
-        model::{Asker, AttemptId, Origin},
-    };
+    use crate::config::read_answer_rules;
+    use crate::model::{Asker, AttemptId, Origin};
 
     fn test_question(agent: &str, task: Option<&str>, message: &str) -> Question {
         let attempt = task.map(|task| AttemptId { task: task.into(), number: 1 });

@@ -3,15 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    form::{FormField, FormSchema},
-    typed_text::strip_control_sequences,
-    url_prompt::PageUrl,
-};
-use crate::{
-    model::{Answer, Asker, Effect, Form, ItemPlace, JsonObject, ProposedCall, Question, RunId},
-    view::text::{printable, printable_lines, truncated},
-};
+use super::form::{FormField, FormSchema};
+use super::typed_text::strip_control_sequences;
+use super::url_prompt::PageUrl;
+use crate::model::{Answer, Asker, Effect, Form, ItemPlace, JsonObject, ProposedCall, Question, RunId};
+use crate::view::text::{printable, printable_lines, truncated};
 
 /// An answer to a question, as given on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Shows the relevant facts about a URL before a page is opened, and opens it.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
+use std::time::Duration;
 
 use url::{Host, Url};
 

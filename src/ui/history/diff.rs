@@ -1,22 +1,18 @@
 //! Compares two runs, task by task. Durations do not count as differences.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{
-    run_details::RunDetails,
-    text_table::{TableRow, TextTable},
-};
-use crate::{
-    model::{AgentId, RunId, RunStatus, TaskId},
-    view::{
-        TaskResult, TaskStatus,
-        text::{format_elapsed, truncated},
-    },
-};
+use super::run_details::RunDetails;
+use super::text_table::{TableRow, TextTable};
+use crate::model::{AgentId, RunId, RunStatus, TaskId};
+use crate::view::text::{format_elapsed, truncated};
+use crate::view::{TaskResult, TaskStatus};
 
 /// The maximum length of a value that is shown, in characters.
 const MAX_EXCERPT_CHARS: usize = 60;
@@ -199,10 +195,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        journal::samples,
-        model::{Event, Record, Timestamp},
-    };
+    use crate::journal::samples;
+    use crate::model::{Event, Record, Timestamp};
 
     fn details(run: &str, events: &[Record]) -> RunDetails {
         let mut details = RunDetails::new(&run.into(), None);

@@ -1,20 +1,18 @@
 //! Prints the events of a run (`kapell logs`), and optionally watches for new ones (`-f`).
 
-use std::{io::Write, thread, time::Duration};
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::{
-    journal::JournalReader,
-    model::{Event, Record, RunId},
-    ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe},
-    view::{
-        RunView,
-        phrasebook::{Verbosity, describe},
-        text::{printable, safe_json},
-        time::format_time_with,
-    },
-};
+use crate::journal::JournalReader;
+use crate::model::{Event, Record, RunId};
+use crate::ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe};
+use crate::view::RunView;
+use crate::view::phrasebook::{Verbosity, describe};
+use crate::view::text::{printable, safe_json};
+use crate::view::time::format_time_with;
 
 /// The interval between polls for new events.
 ///

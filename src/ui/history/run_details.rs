@@ -5,14 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::list::run_status;
-use crate::{
-    journal::{Holder, JournalError, JournalReader},
-    model::{AttemptId, Failure, Plan, Record, RunId, RunStatus, TaskId},
-    view::{
-        RunResult, RunView, TaskResult,
-        run_view::{RunHistory, TaskTimes},
-    },
-};
+use crate::journal::{Holder, JournalError, JournalReader};
+use crate::model::{AttemptId, Failure, Plan, Record, RunId, RunStatus, TaskId};
+use crate::view::run_view::{RunHistory, TaskTimes};
+use crate::view::{RunResult, RunView, TaskResult};
 
 /// The details of a run, from its events and from the process that drives it.
 #[derive(Debug, Clone)]

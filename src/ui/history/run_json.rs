@@ -4,16 +4,13 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{run_details::RunDetails, spending::Budgets};
-use crate::{
-    model::{
-        AgentId, Answer, Asker, Failure, GoalPlanning, ProposedCall, QuestionId, RequestId, SentCall, TaskId, Timestamp,
-    },
-    view::{
-        RunResult, SpendingBreakdown,
-        run_view::{AgentConnection, AskedQuestion, SamplingSummary, TaskTimes},
-    },
+use super::run_details::RunDetails;
+use super::spending::Budgets;
+use crate::model::{
+    AgentId, Answer, Asker, Failure, GoalPlanning, ProposedCall, QuestionId, RequestId, SentCall, TaskId, Timestamp,
 };
+use crate::view::run_view::{AgentConnection, AskedQuestion, SamplingSummary, TaskTimes};
+use crate::view::{RunResult, SpendingBreakdown};
 
 /// The result of a run with additional fields. Times are in milliseconds since the Unix epoch.
 #[derive(Serialize)]
@@ -119,7 +116,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{journal::samples, model::Record};
+    use crate::journal::samples;
+    use crate::model::Record;
 
     fn details(events: &[Record]) -> RunDetails {
         let mut details = RunDetails::new(&samples::sample_run_id(), None);

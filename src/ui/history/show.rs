@@ -2,20 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    run_details::RunDetails,
-    spending,
-    text_table::{TableRow, TextTable},
-};
-use crate::{
-    model::{Asker, RunStatus, TaskId, Timestamp},
-    view::{
-        TaskResult,
-        run_view::AgentConnection,
-        text::{answer_action, count_text, tokens_text},
-        time::{DisplayContext, format_duration, format_time, last_event},
-    },
-};
+use super::run_details::RunDetails;
+use super::spending;
+use super::text_table::{TableRow, TextTable};
+use crate::model::{Asker, RunStatus, TaskId, Timestamp};
+use crate::view::TaskResult;
+use crate::view::run_view::AgentConnection;
+use crate::view::text::{answer_action, count_text, tokens_text};
+use crate::view::time::{DisplayContext, format_duration, format_time, last_event};
 
 impl RunDetails {
     /// Formats the details as text.
@@ -181,10 +175,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::{
-        journal::{Holder, samples},
-        model::Record,
-    };
+    use crate::journal::{Holder, samples};
+    use crate::model::Record;
 
     fn details(events: &[Record]) -> RunDetails {
         let mut details = RunDetails::new(&samples::sample_run_id(), None);

@@ -4,10 +4,9 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::text_table::{TableRow, TextTable};
-use crate::{
-    model::{Budget, Plan, TaskId},
-    view::{RunResult, SpendingBreakdown, SpendingTotals, text::count_text},
-};
+use crate::model::{Budget, Plan, TaskId};
+use crate::view::text::count_text;
+use crate::view::{RunResult, SpendingBreakdown, SpendingTotals};
 
 /// The columns after the name.
 const COLUMNS: [&str; 6] = ["LLM calls", "tokens in", "tokens out", "cost", "tool calls", "budget"];
@@ -120,11 +119,9 @@ fn total_text(number: u64, thing: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use crate::{
-        journal::samples::{records_from_events, sample_run_id, sample_task},
-        ui::history::RunDetails,
-        view::time::DisplayContext,
-    };
+    use crate::journal::samples::{records_from_events, sample_run_id, sample_task};
+    use crate::ui::history::RunDetails;
+    use crate::view::time::DisplayContext;
 
     /// Returns a planned run with every kind of spending, for two tasks and outside of tasks.
     fn details() -> RunDetails {

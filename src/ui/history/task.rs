@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{run_details::RunDetails, text_table::TextTable};
-use crate::{
-    model::{SentCall, TaskId},
-    view::time::DisplayContext,
-};
+use super::run_details::RunDetails;
+use super::text_table::TextTable;
+use crate::model::{SentCall, TaskId};
+use crate::view::time::DisplayContext;
 
 /// One task of a run.
 #[derive(Debug)]
@@ -91,10 +90,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::{
-        journal::samples,
-        model::{AttemptId, Timestamp},
-    };
+    use crate::journal::samples;
+    use crate::model::{AttemptId, Timestamp};
 
     fn calls() -> Vec<SentCall> {
         let call = |task: &str, number, arguments| SentCall {

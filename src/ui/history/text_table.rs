@@ -1,7 +1,8 @@
 //! Formats rows in columns, each as wide on a terminal as its widest cell.
 //! Control characters are always escaped, since cells may contain text of agents.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
+use std::fmt;
 
 use console::{Alignment, measure_text_width, pad_str};
 

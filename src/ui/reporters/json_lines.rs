@@ -3,11 +3,9 @@
 //! It never delays the run: a thread copies the lines from the journal at the pace of the reader, without buffering
 //! them.
 
-use std::{
-    io::{self, BufWriter, ErrorKind, Write},
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use futures::executor::block_on;
 use parking_lot::Mutex;
@@ -15,11 +13,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::reporter::Reporter;
-use crate::{
-    journal::{JournalError, Store},
-    model::{AttemptId, Record, RunId},
-    view::{RunResult, text::safe_json},
-};
+use crate::journal::{JournalError, Store};
+use crate::model::{AttemptId, Record, RunId};
+use crate::view::RunResult;
+use crate::view::text::safe_json;
 
 /// The reason that lines are missing.
 #[derive(Debug, thiserror::Error)]
@@ -236,10 +233,8 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::{
-        journal::{Durability, MemoryJournal, samples},
-        view::run_result,
-    };
+    use crate::journal::{Durability, MemoryJournal, samples};
+    use crate::view::run_result;
 
     /// Prints a run from a journal that is appended to and then reported, as a dispatcher does.
     fn print_run<W: Write + Send + 'static>(output: W) -> Result<Option<W>, JsonLinesError> {

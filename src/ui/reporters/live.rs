@@ -7,17 +7,13 @@ use owo_colors::{OwoColorize, Style};
 use parking_lot::Mutex;
 
 use super::reporter::Reporter;
-use crate::{
-    model::{Event, Record, RunId, RunStatus, TaskId, Timestamp},
-    ui::terminal::screen::{Screen, ScreenSize},
-    view::{
-        RunView,
-        phrasebook::{Verbosity, describe, progress_text},
-        report_line::{LineKind, ReportLine},
-        run_view::{RunningCall, WaitingOn},
-        text::{count_text, format_elapsed},
-    },
-};
+use crate::model::{Event, Record, RunId, RunStatus, TaskId, Timestamp};
+use crate::ui::terminal::screen::{Screen, ScreenSize};
+use crate::view::RunView;
+use crate::view::phrasebook::{Verbosity, describe, progress_text};
+use crate::view::report_line::{LineKind, ReportLine};
+use crate::view::run_view::{RunningCall, WaitingOn};
+use crate::view::text::{count_text, format_elapsed};
 
 /// The frames of the spinner, which advances on every draw.
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];

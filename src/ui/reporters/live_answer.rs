@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use super::reporter::Reporter;
-use crate::{
-    engine::synthesis::answer::parse_repair_request,
-    model::{AttemptId, ChatMessage, Event, Outcome, Record, RunStatus, TaskId},
-    ui::terminal::screen::{OpenAnswer, Screen},
-    view::text::{printable_after, truncated},
-};
+use crate::engine::synthesis::answer::parse_repair_request;
+use crate::model::{AttemptId, ChatMessage, Event, Outcome, Record, RunStatus, TaskId};
+use crate::ui::terminal::screen::{OpenAnswer, Screen};
+use crate::view::text::{printable_after, truncated};
 
 /// A reporter that shows the answer as it is written.
 #[derive(Debug)]
@@ -136,11 +134,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        engine::synthesis::answer::repair_request,
-        model::{ChatRole, ContentBlock, Failure, FailureKind, Timestamp, ToolOutput},
-        ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
-    };
+    use crate::engine::synthesis::answer::repair_request;
+    use crate::model::{ChatRole, ContentBlock, Failure, FailureKind, Timestamp, ToolOutput};
+    use crate::ui::terminal::screen::ScreenCapabilities;
+    use crate::ui::terminal::screen::memory::MemoryDevice;
 
     /// A step of an answer in a test.
     enum AnswerStep {

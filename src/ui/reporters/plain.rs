@@ -4,15 +4,11 @@
 use jiff::tz::TimeZone;
 
 use super::reporter::Reporter;
-use crate::{
-    model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp},
-    ui::terminal::screen::Screen,
-    view::{
-        RunView,
-        phrasebook::{Verbosity, describe},
-        report_line::ReportLine,
-    },
-};
+use crate::model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp};
+use crate::ui::terminal::screen::Screen;
+use crate::view::RunView;
+use crate::view::phrasebook::{Verbosity, describe};
+use crate::view::report_line::ReportLine;
 
 /// The minimum interval between two progress lines of a task.
 const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -125,10 +121,9 @@ fn render(text: &mut String, line: &ReportLine, clock: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
-        view::samples,
-    };
+    use crate::ui::terminal::screen::ScreenCapabilities;
+    use crate::ui::terminal::screen::memory::MemoryDevice;
+    use crate::view::samples;
 
     /// Returns the lines for these events, with times in UTC.
     fn printed_lines(records: &[Record]) -> Vec<String> {

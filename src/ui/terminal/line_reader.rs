@@ -1,16 +1,12 @@
 //! Reads typed lines in a separate thread, and only while a line is requested.
 //! It never blocks the runtime, and never passes a line to a question that was withdrawn.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, Read},
-    sync::Arc,
-};
+use std::fs::File;
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
-use nix::{
-    sys::termios::{FlushArg, tcflush},
-    unistd::{getpgrp, tcgetpgrp},
-};
+use nix::sys::termios::{FlushArg, tcflush};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -152,7 +148,8 @@ fn decode_line(line: &[u8]) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{io::BufReader, sync::mpsc};
+    use std::io::BufReader;
+    use std::sync::mpsc;
 
     use super::*;
 

@@ -1,31 +1,22 @@
 //! Asks a person at the terminal, one question at a time.
 //! Text of agents is always escaped, and a page is opened only with consent.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, IsTerminal},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
-};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use super::{
-    line_reader::{LineReader, is_in_foreground},
-    screen::{OpenPrompt, Screen},
-};
-use crate::{
-    model::{Answer, Form, JsonObject, Question, RunId},
-    ui::{
-        forms::{
-            form::{FormField, FormSchema},
-            form_prompt::{asker_name, call_lines, details},
-            url_prompt::{Browser, PageUrl},
-        },
-        human::{Human, HumanResponse, default_response},
-    },
-    view::text::{printable, printable_lines, truncated},
-};
+use super::line_reader::{LineReader, is_in_foreground};
+use super::screen::{OpenPrompt, Screen};
+use crate::model::{Answer, Form, JsonObject, Question, RunId};
+use crate::ui::forms::form::{FormField, FormSchema};
+use crate::ui::forms::form_prompt::{asker_name, call_lines, details};
+use crate::ui::forms::url_prompt::{Browser, PageUrl};
+use crate::ui::human::{Human, HumanResponse, default_response};
+use crate::view::text::{printable, printable_lines, truncated};
 
 /// The command that declines any question.
 const DECLINE_COMMAND: &str = ":decline";

@@ -4,17 +4,13 @@ use super::words::{
     answer_text, end_cause_text, failed_replan_lines, failure_line, inline_json, log_line, patch_lines, progress_text,
     question_line, replan_subject, reply_text, reply_warning, sampling_subject,
 };
-use crate::{
-    model::{
-        Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Outcome, PromptCall, Question, QuestionId, Record,
-        RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
-    },
-    view::{
-        report_line::{LineKind, ReportLine},
-        run_view::RunView,
-        text::{count_text, describe_request, format_elapsed, kept, route_name, tokens_text, truncated},
-    },
+use crate::model::{
+    Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Outcome, PromptCall, Question, QuestionId, Record,
+    RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
 };
+use crate::view::report_line::{LineKind, ReportLine};
+use crate::view::run_view::RunView;
+use crate::view::text::{count_text, describe_request, format_elapsed, kept, route_name, tokens_text, truncated};
 
 /// How much is said about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

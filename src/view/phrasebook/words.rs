@@ -1,20 +1,18 @@
 //! The words for the parts of an event: failures, replies, questions, and patches.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{
-    model::{
-        Answer, Asker, ChatError, ChatReply, EndCause, Failure, LogMessage, Origin, PlanPatch, Progress, Question,
-        RunId, SamplingOrigin, Task, TaskId,
-    },
-    view::{
-        report_line::{LineKind, ReportLine},
-        run_view::RunView,
-        text::{describe_task, printable, tokens_text, truncated},
-    },
+use crate::model::{
+    Answer, Asker, ChatError, ChatReply, EndCause, Failure, LogMessage, Origin, PlanPatch, Progress, Question, RunId,
+    SamplingOrigin, Task, TaskId,
 };
+use crate::view::report_line::{LineKind, ReportLine};
+use crate::view::run_view::RunView;
+use crate::view::text::{describe_task, printable, tokens_text, truncated};
 
 /// Formats progress: `40%, fetching`, `3 of 8`, `3`.
 pub(crate) fn progress_text(progress: &Progress) -> String {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{
-    model::{AgentId, AttemptId, Outcome, Progress, Timestamp},
-    view::text::{format_elapsed, route_name},
-};
+use crate::model::{AgentId, AttemptId, Outcome, Progress, Timestamp};
+use crate::view::text::{format_elapsed, route_name};
 
 /// A call in progress.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    activity::{RunningCall, ScheduledRetry, WaitingOn},
-    state::{AgentConnection, RunView},
-};
+use super::activity::{RunningCall, ScheduledRetry, WaitingOn};
+use super::state::{AgentConnection, RunView};
 use crate::model::{AgentId, AttemptId, Event, Outcome, Record, RequestId, TaskId, Timestamp};
 
 impl RunView {

@@ -3,14 +3,12 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::{
-    engine::Ledger,
-    model::{
-        AttemptId, ChatError, ChatReply, Failure, GoalPlanning, IdHashMap, RequestId, SamplingOrigin, TaskId,
-        Timestamp, Usage,
-    },
-    view::spending::SpendingBreakdown,
+use crate::engine::Ledger;
+use crate::model::{
+    AttemptId, ChatError, ChatReply, Failure, GoalPlanning, IdHashMap, RequestId, SamplingOrigin, TaskId, Timestamp,
+    Usage,
 };
+use crate::view::spending::SpendingBreakdown;
 
 /// The details that a view records if it was created with [`RunView::with_history`](super::RunView::with_history).
 #[derive(Debug, Clone, Default)]

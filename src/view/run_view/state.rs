@@ -1,24 +1,21 @@
 //! The state of a run, and how it is read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{
-    activity::{OutcomeCounts, RunningCall, ScheduledRetry},
-    history::RunHistory,
-    questions::{AskedQuestion, AskedQuestions},
-    tasks::TaskResults,
+use super::activity::{OutcomeCounts, RunningCall, ScheduledRetry};
+use super::history::RunHistory;
+use super::questions::{AskedQuestion, AskedQuestions};
+use super::tasks::TaskResults;
+use crate::engine::{Ledger, SpendingTotals};
+use crate::model::{
+    AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, Record, RequestId, RunId, SamplingOrigin, Task, TaskId,
+    Timestamp,
 };
-use crate::{
-    engine::{Ledger, SpendingTotals},
-    model::{
-        AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, Record, RequestId, RunId, SamplingOrigin, Task, TaskId,
-        Timestamp,
-    },
-    view::run_result::RunResult,
-};
+use crate::view::run_result::RunResult;
 
 /// The state of the connection to an agent.
 #[derive(Debug, Clone)]

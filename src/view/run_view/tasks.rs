@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::{
-    engine::{SpendingTotals, synthesis::unfinished::UnfinishedTask},
-    model::{AgentId, EndCause, IdHashMap, IdMap, Outcome, Plan, RunId, RunStatus, Task, TaskId, ToolOutput},
-    view::run_result::{RunResult, TaskResult, TaskStatus},
-};
+use crate::engine::SpendingTotals;
+use crate::engine::synthesis::unfinished::UnfinishedTask;
+use crate::model::{AgentId, EndCause, IdHashMap, IdMap, Outcome, Plan, RunId, RunStatus, Task, TaskId, ToolOutput};
+use crate::view::run_result::{RunResult, TaskResult, TaskStatus};
 
 /// The results of the tasks of a run. Results share the outputs of events and do not copy them.
 #[derive(Debug, Clone)]

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{RunView, run_result};
-use crate::{
-    journal::samples,
-    model::Event,
-    view::{RunResult, TaskStatus},
-};
+use crate::journal::samples;
+use crate::model::Event;
+use crate::view::{RunResult, TaskStatus};
 
 #[test]
 fn run_result_serializes_events() {

@@ -3,17 +3,13 @@
 //! The nodes of a folder are its files and subfolders; `mod.rs` is one only for what it defines itself, so a name that it
 //! re-exports counts for the file that defines it. Method calls are not imports.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt::Write as _,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
 
-use petgraph::{
-    algo::{greedy_feedback_arc_set, is_cyclic_directed, tarjan_scc},
-    graphmap::DiGraphMap,
-    stable_graph::StableDiGraph,
-    visit::EdgeRef as _,
-};
+use petgraph::algo::{greedy_feedback_arc_set, is_cyclic_directed, tarjan_scc};
+use petgraph::graphmap::DiGraphMap;
+use petgraph::stable_graph::StableDiGraph;
+use petgraph::visit::EdgeRef as _;
 
 use super::source::{NamedPath, PathKind, SourceFile, Sources};
 

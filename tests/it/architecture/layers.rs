@@ -1,6 +1,8 @@
 //! Fails when a module names what it must not: another module, a crate of another module, a clock, or a file.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use super::source::Sources;
 

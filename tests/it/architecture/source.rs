@@ -1,20 +1,16 @@
 //! The sources of the product, and what each of them defines and names outside of its tests.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use syn::{
-    Attribute, ImplItem, Item, ItemUse, LitStr, Macro, Meta, MetaList, Stmt, TraitItem, UseTree, Visibility,
-    punctuated::Punctuated,
-    spanned::Spanned,
-    token::Comma,
-    visit::{self, Visit},
-};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::token::Comma;
+use syn::visit::{self, Visit};
+use syn::{Attribute, ImplItem, Item, ItemUse, LitStr, Macro, Meta, MetaList, Stmt, TraitItem, UseTree, Visibility};
 
 /// The sources below a folder, without those that only tests use.
 pub(super) struct Sources {

@@ -3,13 +3,9 @@
 
 use serde_json::json;
 
-use crate::{
-    cli::terminal_answers::run_in_terminal,
-    support::{
-        scripted_endpoint::ScriptedEndpoint,
-        workspace::{CommandOutput, Workspace, odd_agent_command},
-    },
-};
+use crate::cli::terminal_answers::run_in_terminal;
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::{CommandOutput, Workspace, odd_agent_command};
 
 /// Writes the demo agents for an era: travel over stdio, and research over HTTP, started by the host.
 fn write_demo_agents(place: &Workspace, protocol: &str, llm: &str) {

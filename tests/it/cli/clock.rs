@@ -1,15 +1,11 @@
 //! Clocks that are set back between two processes. They neither delay nor reorder anything.
 
-use kapell::{
-    journal::{self, Durability, JournalLocation, JournalReader},
-    model::{Record, RunId},
-};
+use kapell::journal::{self, Durability, JournalLocation, JournalReader};
+use kapell::model::{Record, RunId};
 use serde_json::Value;
 
-use crate::{
-    cli::interruption::{recorded_calls, wait_for_call, workspace},
-    support::workspace::{Workspace, send_signal, wait_for},
-};
+use crate::cli::interruption::{recorded_calls, wait_for_call, workspace};
+use crate::support::workspace::{Workspace, send_signal, wait_for};
 
 /// A plan in which the first attempt at `b` fails, and the second is held.
 const PLAN: &str = "

@@ -1,10 +1,8 @@
 //! Connections to difficult agents: servers that exit on the probe, are not ready yet, request a delay, or speak
 //! another protocol.
 
-use std::{
-    path::Path,
-    process::{Child, Command},
-};
+use std::path::Path;
+use std::process::{Child, Command};
 
 use serde_json::Value;
 

@@ -127,7 +127,8 @@ fn text_output_prints_titles_and_answers() {
 
 #[test]
 fn reads_a_plan_from_stdin() {
-    use std::{io::Write, process::Stdio};
+    use std::io::Write;
+    use std::process::Stdio;
     let place = Workspace::new();
     place.write_agents(&["good"]);
     let given = |arguments: &[&str]| {

@@ -5,10 +5,8 @@ use std::sync::Barrier;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    scripted_endpoint::{ScriptedEndpoint, ScriptedReply},
-    workspace::Workspace,
-};
+use crate::support::scripted_endpoint::{ScriptedEndpoint, ScriptedReply};
+use crate::support::workspace::Workspace;
 
 const CALLS: usize = 100;
 

@@ -4,10 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::support::{
-    scripted_endpoint::ScriptedEndpoint,
-    workspace::{CommandOutput, Workspace},
-};
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::{CommandOutput, Workspace};
 
 fn plan_answer() -> String {
     let call = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});

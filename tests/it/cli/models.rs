@@ -1,10 +1,8 @@
 //! Language models: the findings of `kapell doctor`, and the destination of each key.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    sync::mpsc::{Receiver, channel},
-};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 

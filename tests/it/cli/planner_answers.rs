@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{scripted_endpoint::ScriptedEndpoint, workspace::Workspace};
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::Workspace;
 
 const GOAL: &str = "Read about Lisbon";
 

@@ -2,13 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::terminal_answers::run_in_terminal,
-    support::{
-        scripted_endpoint::ScriptedEndpoint,
-        workspace::{CommandOutput, Workspace},
-    },
-};
+use crate::cli::terminal_answers::run_in_terminal;
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::{CommandOutput, Workspace};
 
 const GOAL: &str = "Plan a weekend in Lisbon and suggest what to read first";
 

@@ -1,11 +1,9 @@
 //! The files of kapell: only the owner can read them, they are where they belong, and input files have a size limit.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::workspace::{CommandOutput, Workspace};
 

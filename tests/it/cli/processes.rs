@@ -1,13 +1,12 @@
 //! Signals, and the cleanup of the host's children after it ends for any reason.
 
-use std::{collections::HashSet, process::Child};
+use std::collections::HashSet;
+use std::process::Child;
 
 use serde_json::json;
 
-use crate::support::{
-    pools::is_running,
-    workspace::{CommandOutput, Workspace, send_signal, wait_for},
-};
+use crate::support::pools::is_running;
+use crate::support::workspace::{CommandOutput, Workspace, send_signal, wait_for};
 
 /// Returns the process IDs that the agent recorded: its own, and two of its children that are never awaited.
 fn recorded_pids(place: &Workspace) -> Vec<u32> {

@@ -2,10 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{
-    scripted_endpoint::{ScriptedEndpoint, ScriptedReply},
-    workspace::{CommandOutput, Workspace},
-};
+use crate::support::scripted_endpoint::{ScriptedEndpoint, ScriptedReply};
+use crate::support::workspace::{CommandOutput, Workspace};
 
 fn run_plan(endpoint: &ScriptedEndpoint, plan: &str) -> (Workspace, CommandOutput) {
     let place = Workspace::new();

@@ -2,13 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::terminal_answers::run_in_terminal,
-    support::{
-        scripted_endpoint::ScriptedEndpoint,
-        workspace::{CommandOutput, Workspace},
-    },
-};
+use crate::cli::terminal_answers::run_in_terminal;
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::{CommandOutput, Workspace};
 
 const GOAL: &str = "Find something to read on Lisbon and note it down";
 

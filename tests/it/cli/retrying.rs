@@ -1,9 +1,7 @@
 //! `kapell retry`: the calls that it repeats, and the plan that it uses.
 
-use crate::{
-    cli::interruption::{recorded_calls, wait_for_call, workspace},
-    support::workspace::{CommandOutput, Workspace, send_signal},
-};
+use crate::cli::interruption::{recorded_calls, wait_for_call, workspace};
+use crate::support::workspace::{CommandOutput, Workspace, send_signal};
 
 const PLAN: &str = "
 name: steps

@@ -1,9 +1,7 @@
 //! Agents as processes of the same user: they get no secret from the host and never speak for the person.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 

@@ -1,10 +1,8 @@
 //! Schemas of agents that are short but expensive to check: reported, not checked, and without effect on other tasks.
 
-use std::{
-    fmt::Write as _,
-    io::{BufRead, BufReader},
-    path::Path,
-};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 
 use crate::support::workspace::{Workspace, send_signal};
 

@@ -1,13 +1,12 @@
 //! Keys, headers and queries are never shown or stored: not by successful commands, not by failures, and not by panics.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::models::{capable_model, start_endpoint, text_response},
-    support::workspace::{CommandOutput, Workspace},
-};
+use crate::cli::models::{capable_model, start_endpoint, text_response};
+use crate::support::workspace::{CommandOutput, Workspace};
 
 /// Returns an agents file whose model has a secret in every place that can hold one.
 fn agents_file(address: &str) -> String {

@@ -1,18 +1,14 @@
 //! Slow readers of the JSON lines: nothing is lost, the run does not wait for them, and little is buffered.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Stdio},
-    thread::sleep,
-    time::Duration,
-};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{
-    cli::many_calls::{self, CALLS},
-    support::workspace::{Workspace, wait_for_status},
-};
+use crate::cli::many_calls::{self, CALLS};
+use crate::support::workspace::{Workspace, wait_for_status};
 
 /// The size of each result, in bytes.
 const RESULT_BYTES: usize = 8 << 10;

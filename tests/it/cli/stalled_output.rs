@@ -1,14 +1,10 @@
 //! Terminals and pipes that accept nothing or are closed: the run, its limits and Ctrl-C still work.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 
-use crate::{
-    cli::many_calls,
-    support::workspace::{Workspace, send_signal, wait_for, wait_for_status},
-};
+use crate::cli::many_calls;
+use crate::support::workspace::{Workspace, send_signal, wait_for, wait_for_status};
 
 fn workspace_with_many_calls() -> Workspace {
     many_calls::place(&["good", "silent"], 100)

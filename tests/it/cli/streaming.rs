@@ -1,20 +1,14 @@
 //! The streamed text of a synthesis: as JSON lines, on a terminal, and not at all elsewhere.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
-    sync::{
-        Mutex,
-        mpsc::{self, Sender},
-    },
-};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    scripted_endpoint::{ScriptedEndpoint, reply_sequence},
-    workspace::{CommandOutput, Workspace},
-};
+use crate::support::scripted_endpoint::{ScriptedEndpoint, reply_sequence};
+use crate::support::workspace::{CommandOutput, Workspace};
 
 const PLAN: &str = "name: x\nresult: synthesize\ntasks:\n\
     \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";

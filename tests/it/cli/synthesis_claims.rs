@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    scripted_endpoint::ScriptedEndpoint,
-    workspace::{CommandOutput, Workspace},
-};
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::workspace::{CommandOutput, Workspace};
 
 const PLAN: &str = "name: x\nresult: synthesize\ntasks:\n\
     \x20 - { id: museum, agent: odd-good, tool: echo, with: { text: it opens at ten } }\n\

@@ -1,10 +1,8 @@
 //! Answers at a terminal come only from the person: not from a pipe, and not from text that was typed before.
 
-use std::{
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 

@@ -1,17 +1,13 @@
 //! Calls real agents over both transports and in both eras. Most of them misbehave.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use kapell::{
-    mcp::{Agents as _, CallContext, Pool},
-    model::{
-        Answer, ChatError, ChatMessage, ChatPart, ChatReply, ChatRole, Failure, FailureKind, Form, Protocol,
-        ToolChoice, Transport,
-    },
+use kapell::mcp::{Agents as _, CallContext, Pool};
+use kapell::model::{
+    Answer, ChatError, ChatMessage, ChatPart, ChatReply, ChatRole, Failure, FailureKind, Form, Protocol, ToolChoice,
+    Transport,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

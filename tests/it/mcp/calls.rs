@@ -1,42 +1,30 @@
 //! Reattaches to calls of a host that was killed, from its checkpoints.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU16, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, StatusCode},
-    middleware,
-    response::IntoResponse as _,
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse as _;
+use axum::{Router, middleware};
+use kapell::mcp::{Agents as _, CallContext, Pool};
+use kapell::model::{
+    AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, ToolCall, ToolOutput,
+    Transport,
 };
-use kapell::{
-    mcp::{Agents as _, CallContext, Pool},
-    model::{
-        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, ToolCall, ToolOutput,
-        Transport,
-    },
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
+    ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests, InputRequiredResult,
+    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+    UpdateTaskParams,
 };
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
-        ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests,
-        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-        ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, UpdateTaskParams,
-    },
-    service::{RequestContext, SubscriptionContext},
-    task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
-};
+use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

@@ -1,37 +1,26 @@
 //! Calls agents over Streamable HTTP, in both eras, and servers whose answers are not MCP.
 #![allow(deprecated, reason = "rmcp deprecates what only legacy agents use")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, Response, StatusCode},
-    routing::any,
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::any;
+use kapell::mcp::{Agents as _, CallContext, Pool};
+use kapell::model::{AgentSpec, Failure, FailureKind, Protocol, Transport};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+    CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests, InputRequiredResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage, ServerCapabilities,
+    ServerConfig,
 };
-use kapell::{
-    mcp::{Agents as _, CallContext, Pool},
-    model::{AgentSpec, Failure, FailureKind, Protocol, Transport},
-};
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
-        CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests,
-        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage,
-        ServerCapabilities, ServerConfig,
-    },
-    service::RequestContext,
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
-};
+use rmcp::service::RequestContext;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

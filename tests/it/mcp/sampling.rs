@@ -1,41 +1,30 @@
 //! Sampling requests of agents with many concurrent calls: attribution to a call, permission, and limits.
 #![allow(deprecated, reason = "rmcp deprecates what only legacy agents use")]
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use axum::{
-    Router,
-    extract::Request,
-    http::Method,
-    middleware::{self, Next},
-};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::{self, Next};
 use futures::future::{BoxFuture, join_all};
-use kapell::{
-    mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy},
-    model::{
-        AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
-        Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, ToolCall, Transport, Usage,
-    },
+use kapell::mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
+use kapell::model::{
+    AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
+    Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, ToolCall, Transport, Usage,
 };
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
-        CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, ListToolsResult,
-        PaginatedRequestParams, SamplingMessage, ServerCapabilities, ServerConfig,
-    },
-    service::RequestContext,
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+    CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, ListToolsResult,
+    PaginatedRequestParams, SamplingMessage, ServerCapabilities, ServerConfig,
 };
+use rmcp::service::RequestContext;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;

@@ -2,48 +2,35 @@
 //! cuts connections in the middle of calls, which must not affect the result.
 #![allow(deprecated, reason = "rmcp deprecates what only legacy agents use")]
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    http::{Response, StatusCode},
-    middleware::{self, Next},
-    routing::any,
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Response, StatusCode};
+use axum::middleware::{self, Next};
+use axum::routing::any;
+use kapell::mcp::{Agents as _, Pool};
+use kapell::model::{AttemptId, Checkpoints, Failure, FailureKind};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequestParams,
+    ElicitRequestParams, JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    SamplingMessage, ServerCapabilities, ServerConfig,
 };
-use kapell::{
-    mcp::{Agents as _, Pool},
-    model::{AttemptId, Checkpoints, Failure, FailureKind},
-};
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequestParams,
-        ElicitRequestParams, JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-        SamplingMessage, ServerCapabilities, ServerConfig,
-    },
-    service::RequestContext,
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService,
-        session::{EventStore, EventStoreError, EventStream, ServerSseMessage, local::LocalSessionManager},
-    },
-};
+use rmcp::service::RequestContext;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage};
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 
-use crate::support::{
-    pools::{RecordingHost, answering_host, attempt, pool, tools_result, wait_until},
-    restarts::{self, legacy_agent, progress_values, restarted_pool, unresponsive_host},
-};
+use crate::support::pools::{RecordingHost, answering_host, attempt, pool, tools_result, wait_until};
+use crate::support::restarts::{self, legacy_agent, progress_values, restarted_pool, unresponsive_host};
 
 /// An agent whose calls progress as the test permits.
 #[derive(Clone)]

@@ -1,20 +1,16 @@
 //! Pools of agents, and a host that records their requests.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
-use kapell::{
-    mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy},
-    model::{
-        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
-        Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol,
-        SamplingPolicy, ToolCall, Transport,
-    },
+use kapell::mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
+use kapell::model::{
+    AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Checkpoints,
+    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy,
+    ToolCall, Transport,
 };
 use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};

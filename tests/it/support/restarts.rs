@@ -1,11 +1,10 @@
 //! Restarts of a host: one ends as if it were killed, and the next one resumes its calls.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use kapell::{
-    mcp::{Agents as _, CallContext, Pool},
-    model::{AgentSpec, Checkpoints, Failure, Protocol, ToolCall, Transport},
-};
+use kapell::mcp::{Agents as _, CallContext, Pool};
+use kapell::model::{AgentSpec, Checkpoints, Failure, Protocol, ToolCall, Transport};
 
 use super::pools::{RecordingHost, answering_host, pool, spec, wait_until};
 

@@ -1,9 +1,7 @@
 //! Simulations of random plans: effects complete with random results in random order.
 
-use super::{
-    invariants::check_invariants,
-    plans::{random_patch, random_plan, random_task},
-};
+use super::invariants::check_invariants;
+use super::plans::{random_patch, random_plan, random_task};
 use crate::engine::tests::*;
 
 /// An effect in progress.

@@ -1,9 +1,7 @@
 //! Tests of interrupted runs: the remaining state, and how a later process resumes them.
 
-use crate::{
-    engine::tests::*,
-    model::{AmbiguityResolution, ChatRole},
-};
+use crate::engine::tests::*;
+use crate::model::{AmbiguityResolution, ChatRole};
 
 impl Driver {
     /// Resumes the run in another process.

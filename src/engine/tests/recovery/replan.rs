@@ -1,9 +1,7 @@
 //! Tests of replans: held tasks, planner requests, patches, and run outcomes.
 
-use crate::{
-    engine::tests::*,
-    model::{Consent, PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress},
-};
+use crate::engine::tests::*;
+use crate::model::{Consent, PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress};
 
 fn replannable_plan(max_replans: u32, tasks: Vec<Task>) -> Plan {
     let on_failure = |task: Task| match task.work {

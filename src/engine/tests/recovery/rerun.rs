@@ -1,9 +1,8 @@
 //! Tests of reruns, which repeat a part of an earlier run.
 
-use crate::{
-    engine::{Rerun, check_rerun, tests::*},
-    model::{AmbiguityResolution, RunId},
-};
+use crate::engine::tests::*;
+use crate::engine::{Rerun, check_rerun};
+use crate::model::{AmbiguityResolution, RunId};
 
 /// Reruns the run of `driver` from the task `from` on.
 pub(crate) fn rerun_from(driver: &Driver, from: &str) -> Driver {

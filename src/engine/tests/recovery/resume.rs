@@ -1,16 +1,10 @@
 //! Tests of killed processes: at any event, with calls that survive and calls that do not.
 
-use crate::{
-    engine::tests::{
-        random::{
-            invariants::check_invariants,
-            plans::{random_plan, random_task},
-            simulation::{PendingEffect, complete_effect, seeded_choices, simulate},
-        },
-        *,
-    },
-    model::{AmbiguityResolution, Elicitation, Form, Origin, QuestionId, RequestId},
-};
+use crate::engine::tests::random::invariants::check_invariants;
+use crate::engine::tests::random::plans::{random_plan, random_task};
+use crate::engine::tests::random::simulation::{PendingEffect, complete_effect, seeded_choices, simulate};
+use crate::engine::tests::*;
+use crate::model::{AmbiguityResolution, Elicitation, Form, Origin, QuestionId, RequestId};
 
 impl Driver {
     /// Resumes the run in another process that finds the first `events` events and the checkpoints of some calls.

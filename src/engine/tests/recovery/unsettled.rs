@@ -1,7 +1,8 @@
 //! Tests of reruns with calls that may have taken effect.
 
 use super::rerun::{items, rerun_from, rerun_with_plan, reused_tasks};
-use crate::{engine::tests::*, model::AmbiguityResolution};
+use crate::engine::tests::*;
+use crate::model::AmbiguityResolution;
 
 /// Returns the run of an `at_most_once` task whose call has failed with `kind`.
 fn failed(kind: FailureKind) -> Driver {

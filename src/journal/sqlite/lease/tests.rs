@@ -1,8 +1,6 @@
-use std::{
-    os::unix::fs::{PermissionsExt as _, symlink},
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 

@@ -1,18 +1,15 @@
 //! Damaged journals: reading returns either the written records or an error.
 
-use std::{fs, path::PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use futures::executor::block_on;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    journal::{
-        Durability, JournalError, JournalWriter, samples,
-        sqlite::{SqliteWriter, schema},
-    },
-    model::{Record, RunId},
-};
+use crate::journal::sqlite::{SqliteWriter, schema};
+use crate::journal::{Durability, JournalError, JournalWriter, samples};
+use crate::model::{Record, RunId};
 
 const RUNS: [&str; 3] = ["run-1", "run-2", "run-3"];
 

@@ -1,21 +1,18 @@
 mod damage;
 mod formats;
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use futures::executor::block_on;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    journal::{JournalReader, samples, sqlite::SqliteReader},
-    model::{AttemptId, LogMessage, Origin, Timestamp},
-};
+use crate::journal::sqlite::SqliteReader;
+use crate::journal::{JournalReader, samples};
+use crate::model::{AttemptId, LogMessage, Origin, Timestamp};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
-    json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
-    model::JsonObject,
-};
+use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
+use crate::model::JsonObject;
 
 /// Compiles a schema. Formats are checked, and external references are not fetched.
 pub(super) fn compile(schema: Value) -> Result<CompiledSchema, SchemaCheckError> {

@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-use super::{
-    kind::{FieldChoice, Kind, simplify},
-    schema::{PlainSchema, SchemaReader},
-    typed::are_numbered,
-};
-use crate::{
-    json_schema::{CompiledSchema, SchemaLimits},
-    model::has_leading_zero,
-};
+use super::kind::{FieldChoice, Kind, simplify};
+use super::schema::{PlainSchema, SchemaReader};
+use super::typed::are_numbered;
+use crate::json_schema::{CompiledSchema, SchemaLimits};
+use crate::model::has_leading_zero;
 
 /// A field of a form.
 #[derive(Debug)]

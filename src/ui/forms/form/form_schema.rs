@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    checks::{compile, parts},
-    field::FormField,
-    schema::SchemaReader,
-};
-use crate::{
-    json_schema::{self, CompiledSchema},
-    model::JsonObject,
-};
+use super::checks::{compile, parts};
+use super::field::FormField;
+use super::schema::SchemaReader;
+use crate::json_schema::{self, CompiledSchema};
+use crate::model::JsonObject;
 
 /// The maximum length of the description of a problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 1_000;

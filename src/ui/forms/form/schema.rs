@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::kind::{FieldChoice, Kind, simplify};
-use crate::{json_schema::resolve_reference, model::JsonObject};
+use crate::json_schema::resolve_reference;
+use crate::model::JsonObject;
 
 /// Limits the schemas of one form that are visited, including references.
 const MAX_VISITED: usize = 10_000;

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
-use super::{field::FormField, form_schema::FormSchema};
+use super::field::FormField;
+use super::form_schema::FormSchema;
 use crate::model::JsonObject;
 
 fn fields(schema: Value) -> FormSchema {

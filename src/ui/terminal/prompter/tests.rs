@@ -1,16 +1,14 @@
-use std::{io::BufRead, time::Duration};
+use std::io::BufRead;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::*;
-use crate::{
-    model::{Asker, ItemPlace, Origin, ProposedCall},
-    ui::terminal::{
-        line_reader::tests::keyboard,
-        screen::{Device, OutputStream, ScreenCapabilities, ScreenSize, memory::MemoryDevice},
-    },
-    view::samples::agent_question,
-};
+use crate::model::{Asker, ItemPlace, Origin, ProposedCall};
+use crate::ui::terminal::line_reader::tests::keyboard;
+use crate::ui::terminal::screen::memory::MemoryDevice;
+use crate::ui::terminal::screen::{Device, OutputStream, ScreenCapabilities, ScreenSize};
+use crate::view::samples::agent_question;
 
 /// Returns a prompter with typed `input`, and the contents of its screen.
 fn prompter_with_input(input: impl BufRead + Send + 'static) -> (TerminalPrompter, MemoryDevice) {

@@ -1,16 +1,12 @@
 //! The handle to a screen.
 
-use std::{
-    io::{self, IsTerminal as _},
-    sync::Arc,
-};
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
-use super::{
-    device::{Device, ScreenCapabilities, StdioDevice},
-    overlay::{OpenAnswer, OpenPrompt},
-    state::{LiveRegion, MAX_HELD_LINES, ScreenShared},
-    thread::ScreenThread,
-};
+use super::device::{Device, ScreenCapabilities, StdioDevice};
+use super::overlay::{OpenAnswer, OpenPrompt};
+use super::state::{LiveRegion, MAX_HELD_LINES, ScreenShared};
+use super::thread::ScreenThread;
 
 /// A handle to the screen; clones share it.
 ///

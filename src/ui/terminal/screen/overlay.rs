@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{device::OutputStream, paint::PaintStep, thread::ScreenThread};
+use super::device::OutputStream;
+use super::paint::PaintStep;
+use super::thread::ScreenThread;
 
 /// An open prompt.
 #[derive(Debug)]

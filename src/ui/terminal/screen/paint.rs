@@ -1,6 +1,8 @@
 //! Converts paint steps into text with the escape sequences that replace the live view. It does no IO.
 
-use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use super::device::{OutputStream, ScreenCapabilities, ScreenSize};
 use crate::view::text::{printable_styled, printable_unstyled};

@@ -1,14 +1,13 @@
 //! The state that the handles of a screen share with its thread.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    device::{ScreenCapabilities, ScreenSize},
-    paint::PaintStep,
-};
+use super::device::{ScreenCapabilities, ScreenSize};
+use super::paint::PaintStep;
 use crate::view::text::count_text;
 
 /// Limits the bytes of lines that wait to be written: tens of thousands of lines.

@@ -2,13 +2,11 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{
-    device::{Device, OutputStream, ScreenCapabilities, ScreenSize},
-    handle::Screen,
-    memory::MemoryDevice,
-    state::{MAX_DEFERRED_BYTES, MAX_HELD_LINES, MAX_QUEUED_BYTES},
-    thread::FAILED,
-};
+use super::device::{Device, OutputStream, ScreenCapabilities, ScreenSize};
+use super::handle::Screen;
+use super::memory::MemoryDevice;
+use super::state::{MAX_DEFERRED_BYTES, MAX_HELD_LINES, MAX_QUEUED_BYTES};
+use super::thread::FAILED;
 
 fn memory_screen(live: bool) -> (Screen, MemoryDevice) {
     let memory = MemoryDevice::default();

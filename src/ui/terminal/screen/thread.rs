@@ -1,19 +1,15 @@
 //! The thread that writes to the device: lines, the live view, prompts, and answers.
 
-use std::{
-    collections::VecDeque,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::{
-    device::{Device, OutputStream, ScreenCapabilities, ScreenSize},
-    paint::{PaintStep, Painter},
-    state::{LiveRegion, ScreenShared, WaitReason},
-};
+use super::device::{Device, OutputStream, ScreenCapabilities, ScreenSize};
+use super::paint::{PaintStep, Painter};
+use super::state::{LiveRegion, ScreenShared, WaitReason};
 
 /// The minimum interval between two frames of the live view, and between two writes of lines that are not urgent.
 ///

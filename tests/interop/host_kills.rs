@@ -51,8 +51,9 @@ impl KilledHost {
         Ok(Self { place, kind, server, run: started.stdout.trim().to_owned() })
     }
 
+    /// Returns the events of the run, one line of JSON each.
     fn logs(&self) -> String {
-        self.place.kapell(&["logs", &self.run]).stdout
+        self.place.kapell(&["logs", &self.run, "--output", "json"]).stdout
     }
 
     /// Returns the process ID of the driver of the run, if there is one.
@@ -104,7 +105,7 @@ impl KilledHost {
         command.current_dir(self.place.path(""));
         command.envs(kapell.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let resumed = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        wait_for("the next life", || self.logs().contains(": resumed after").then_some(()));
+        wait_for("the next life", || self.logs().contains("run_resumed").then_some(()));
         self.answer_question();
         let mut ended = CommandOutput::from_output(resumed.wait_with_output()?);
         ended.stdout = std::fs::read_to_string(&result)?;
@@ -119,8 +120,8 @@ impl KilledHost {
         }
         let task = &ended.result()["tasks"]["t"];
         assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
-        let counts =
-            [": started on other.", ": resumed after", ", 1 call resumed (t#1)"].map(|text| logs.matches(text).count());
+        let counts = ["\"attempt_started\"", "\"run_resumed\"", "\"taken_up\":[{\"task\":\"t\",\"number\":1}]"]
+            .map(|text| logs.matches(text).count());
         assert_eq!(counts, [1, 1, 1], "{logs}");
         self.server.assert_called_once();
         Ok(match &task["output"] {
@@ -144,19 +145,19 @@ impl Drop for KilledHost {
 /// Tests a call that is running when the next process starts.
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
-    host.kill_after_log("%")?;
+    host.kill_after_log("attempt_progressed")?;
     let said = host.resume()?;
     assert!(said.starts_with(kind.long_call_result()), "{said}");
     let logs = host.logs();
-    let next_life = logs.split_once(": resumed after").map(|(_, life)| life);
-    assert!(next_life.is_some_and(|life| life.contains('%')), "{logs}");
+    let next_life = logs.split_once("run_resumed").map(|(_, life)| life);
+    assert!(next_life.is_some_and(|life| life.contains("attempt_progressed")), "{logs}");
     Ok(())
 }
 
 /// Tests a call that ends while no process runs.
 pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
-    host.kill_after_log("%")?;
+    host.kill_after_log("attempt_progressed")?;
     std::thread::sleep(CALL_DURATION + COMPLETION_MARGIN);
     let said = host.resume()?;
     assert!(said.starts_with(kind.long_call_result()), "{said}");
@@ -166,7 +167,7 @@ pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
 /// Tests a question that is open when the host is killed, and is answered while no process runs.
 pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
-    host.kill_after_log("q1 asked by other")?;
+    host.kill_after_log("question_asked")?;
     host.answer_question();
     let said = host.resume()?;
     assert!(said.contains(kind.answered_result()), "{said}");
@@ -176,7 +177,7 @@ pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Faile
 /// Tests a question that is open when the host is killed, and is answered after the next process has started.
 pub(crate) fn question_answered_after_resume(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
-    host.kill_after_log("q1 asked by other")?;
+    host.kill_after_log("question_asked")?;
     let said = host.resume_then_answer()?;
     assert!(said.contains(kind.answered_result()), "{said}");
     Ok(())

@@ -4,10 +4,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::common::exit::{CliError, Exit};
 use super::common::logging::start_logging;
-use super::{
-    agents, answer, cancel, demo_agent, doctor, graph, logs, plan, questions, replay, resume, retry, run, runs, schema,
-    validate,
-};
+use super::history::{logs, replay, runs};
+use super::plans::{graph, plan, schema, validate};
+use super::runs::{answer, cancel, questions, resume, retry, run};
+use super::setup::{agents, demo_agent, doctor};
 use crate::system::{environment, process};
 use crate::view::text::printable_unstyled;
 

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file each, in a folder for each subject.
 
 /// Prints a line for people to stderr, as [`common::exit::print_message`] does, from the arguments of `format!`.
 macro_rules! message {
@@ -7,24 +7,12 @@ macro_rules! message {
     };
 }
 
-mod agents;
-mod answer;
-mod cancel;
 mod command_line;
 mod common;
-mod demo_agent;
-mod doctor;
-mod graph;
-mod logs;
-mod plan;
-mod questions;
-mod replay;
-mod resume;
-mod retry;
-mod run;
+mod history;
+mod plans;
 mod runs;
-mod schema;
-mod validate;
+mod setup;
 
 pub use command_line::main;
 pub use common::exit::{CliError, Exit};

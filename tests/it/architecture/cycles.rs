@@ -13,10 +13,6 @@ use petgraph::visit::EdgeRef as _;
 
 use super::source::{NamedPath, PathKind, SourceFile, Sources};
 
-/// Imports that are part of a cycle: a folder below `src`, the importing child, and the imported one. The list can only
-/// get shorter.
-const KNOWN_CYCLES: &[(&str, &str, &str)] = &[];
-
 /// The number of places that are listed for an import.
 const MAX_PLACES: usize = 4;
 
@@ -31,11 +27,7 @@ type FolderImports = BTreeMap<(String, String), Places>;
 
 #[test]
 fn imports_have_no_cycles() {
-    let folders = imports(Sources::of_product());
-    let problems = cycles(&folders, KNOWN_CYCLES);
-    for (folder, from, to) in KNOWN_CYCLES {
-        println!("known: {}", describe_import(&folders, folder, (from, to)));
-    }
+    let problems = cycles(&imports(Sources::of_product()));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
@@ -116,33 +108,16 @@ fn resolve(
     Some(module)
 }
 
-/// Returns a description of each cycle that the exceptions do not break, and of each exception that breaks none.
-fn cycles(folders: &BTreeMap<String, FolderImports>, exceptions: &[(&str, &str, &str)]) -> Vec<String> {
+/// Returns a description of each set of children that import each other.
+fn cycles(folders: &BTreeMap<String, FolderImports>) -> Vec<String> {
     let mut problems = Vec::new();
-    let names: BTreeSet<&str> =
-        folders.keys().map(String::as_str).chain(exceptions.iter().map(|(folder, ..)| *folder)).collect();
-    for folder in names {
-        let empty = FolderImports::new();
-        let imports = folders.get(folder).unwrap_or(&empty);
-        let allowed: Vec<_> =
-            exceptions.iter().filter(|(known, ..)| *known == folder).map(|(_, from, to)| (*from, *to)).collect();
-        let graph = graph_without(imports, &allowed);
-        for (from, to) in &allowed {
-            let others: Vec<_> = allowed.iter().copied().filter(|other| other != &(*from, *to)).collect();
-            if !is_cyclic_directed(&graph_without(imports, &others)) {
-                problems.push(format!("src/{folder}: the exception `{from}` -> `{to}` is no longer needed"));
-            }
-        }
+    for (folder, imports) in folders {
+        let graph = DiGraphMap::from_edges(imports.keys().map(|(from, to)| (from.as_str(), to.as_str())));
         for component in tarjan_scc(&graph).into_iter().filter(|component| component.len() > 1) {
             problems.push(describe_component(folders, folder, (&graph, component)));
         }
     }
     problems
-}
-
-fn graph_without<'a>(imports: &'a FolderImports, excluded: &[(&str, &str)]) -> DiGraphMap<&'a str, ()> {
-    let pairs = imports.keys().map(|(from, to)| (from.as_str(), to.as_str()));
-    DiGraphMap::from_edges(pairs.filter(|pair| !excluded.contains(pair)))
 }
 
 /// Describes a set of children that import each other: a shortest cycle, and imports whose removal breaks all cycles.
@@ -159,8 +134,7 @@ fn describe_component(
     }
     text += "\n  all cycles of these children are broken without:";
     for pair in breaking_imports(&folders[folder], &component) {
-        let _ = write!(text, "\n    (\"{folder}\", \"{}\", \"{}\"),", pair.0, pair.1);
-        let _ = write!(text, "\n      {}", describe_import(folders, folder, pair));
+        let _ = write!(text, "\n    {}", describe_import(folders, folder, pair));
     }
     text
 }
@@ -252,26 +226,14 @@ fn cycles_are_found_through_reexports() {
         ["decide -> routes", "mod -> run", "routes -> run", "routes -> shared", "run -> decide", "run -> mod"];
     assert_eq!(pairs("engine"), expected);
     assert!(!folders.contains_key("engine/routes"));
-    let found = cycles(&folders, &[]);
+    let found = cycles(&folders);
     insta::assert_snapshot!(found.join("\n"), @r#"
     src/engine: 4 children import each other: decide, mod, routes, run
       a shortest cycle:
         src/engine: `mod` imports `run`: src/engine/mod.rs:2 `run`
         src/engine: `run` imports `mod`: src/engine/run.rs:2 `crate::engine::helper`
       all cycles of these children are broken without:
-        ("engine", "mod", "run"),
-          src/engine: `mod` imports `run`: src/engine/mod.rs:2 `run`
-        ("engine", "routes", "run"),
-          src/engine: `routes` imports `run`: src/engine/routes/table.rs:2 `crate::engine::run::Run`
+        src/engine: `mod` imports `run`: src/engine/mod.rs:2 `run`
+        src/engine: `routes` imports `run`: src/engine/routes/table.rs:2 `crate::engine::run::Run`
     "#);
-    let exceptions = [("engine", "run", "mod"), ("engine", "routes", "run"), ("gone", "a", "b")];
-    assert_eq!(cycles(&folders, &exceptions), ["src/gone: the exception `a` -> `b` is no longer needed"]);
-    let needless = [("engine", "run", "mod"), ("engine", "routes", "run"), ("engine", "mod", "run")];
-    assert_eq!(
-        cycles(&folders, &needless),
-        [
-            "src/engine: the exception `run` -> `mod` is no longer needed",
-            "src/engine: the exception `mod` -> `run` is no longer needed",
-        ]
-    );
 }

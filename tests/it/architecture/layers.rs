@@ -24,44 +24,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("planner", &["model", "config", "json_schema", "llm"]),
     // History and JSON lines show the contents of the journal, and read it themselves.
     ("ui", &["model", "engine", "view", "json_schema", "journal", "system"]),
-    (
-        "runtime",
-        &[
-            "model",
-            "expression",
-            "engine",
-            "view",
-            "config",
-            "journal",
-            "mcp",
-            "llm",
-            "planner",
-            "ui",
-            "demo",
-            "system",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "model",
-            "expression",
-            "engine",
-            "view",
-            "config",
-            "journal",
-            "mcp",
-            "llm",
-            "planner",
-            "ui",
-            "demo",
-            "runtime",
-            "system",
-        ],
-    ),
+    ("runtime", BELOW_CLI),
+    ("cli", BELOW_CLI),
     ("demo", &[]),
     // The binary.
     ("main", &["cli"]),
+];
+
+/// The rooms that `cli` may name, and `runtime` too.
+const BELOW_CLI: &[&str] = &[
+    "model",
+    "expression",
+    "engine",
+    "view",
+    "config",
+    "journal",
+    "mcp",
+    "llm",
+    "planner",
+    "ui",
+    "demo",
+    "runtime",
+    "system",
 ];
 
 /// Paths that some files may name in addition, each with its reason.

@@ -8,13 +8,7 @@ use super::source::Sources;
 const COMMON_NAMES: &[&str] = &["Args", "Error", "Kind", "Options", "State"];
 
 /// The largest number of source files in a folder.
-const MAX_FILES: usize = 16;
-
-/// Folders that may have more files.
-const LARGE_FOLDERS: &[&str] = &[
-    // One file for each command.
-    "cli",
-];
+const MAX_FILES: usize = 15;
 
 #[test]
 fn type_names_are_unique() {
@@ -24,7 +18,7 @@ fn type_names_are_unique() {
 
 #[test]
 fn folders_are_small() {
-    let problems = large_folders(Sources::of_product(), LARGE_FOLDERS);
+    let problems = large_folders(Sources::of_product());
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
@@ -40,25 +34,15 @@ fn duplicate_types(sources: &Sources) -> Vec<String> {
     places.iter().map(|(name, places)| format!("`{name}` is defined more than once: {}", places.join(", "))).collect()
 }
 
-/// Returns a line for each folder that has too many files, and for each needless exception.
-fn large_folders(sources: &Sources, exceptions: &[&str]) -> Vec<String> {
+/// Returns a line for each folder that has too many files.
+fn large_folders(sources: &Sources) -> Vec<String> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     for file in sources.files.keys() {
         *sizes.entry(file.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
     }
-    let mut problems = Vec::new();
-    for (folder, size) in &sizes {
-        if *size > MAX_FILES && !exceptions.contains(folder) {
-            problems.push(format!("`src/{folder}` has {size} files: move some of them to subfolders"));
-        }
-    }
-    for folder in exceptions {
-        let size = sizes.get(folder).copied().unwrap_or(0);
-        if size <= MAX_FILES {
-            problems.push(format!("`src/{folder}` has {size} files and needs no exception"));
-        }
-    }
-    problems
+    sizes.retain(|_, size| *size > MAX_FILES);
+    let problem = |(folder, size)| format!("`src/{folder}` has {size} files: move some of them to subfolders");
+    sizes.into_iter().map(problem).collect()
 }
 
 #[test]
@@ -77,14 +61,12 @@ fn duplicates_are_found_in_the_product_only() {
 }
 
 #[test]
-fn large_folders_and_needless_exceptions_are_found() {
+fn large_folders_are_found() {
     let files = |folder: &'static str, count: usize| (0..count).map(move |index| (format!("{folder}/f{index}"), ""));
-    let sources = Sources::parse(files("a", 16).chain(files("b", 17)).chain(files("c", 18)).chain(files("b/d", 17)));
-    let exceptions = ["a", "c", "b/d", "gone"];
+    let sources = Sources::parse(files("a", 15).chain(files("b", 16)).chain(files("b/d", 17)));
     let expected = [
-        "`src/b` has 17 files: move some of them to subfolders",
-        "`src/a` has 16 files and needs no exception",
-        "`src/gone` has 0 files and needs no exception",
+        "`src/b` has 16 files: move some of them to subfolders",
+        "`src/b/d` has 17 files: move some of them to subfolders",
     ];
-    assert_eq!(large_folders(&sources, &exceptions), expected);
+    assert_eq!(large_folders(&sources), expected);
 }

@@ -2,14 +2,14 @@
 
 use clap::{Args, ValueEnum};
 
-use super::common::args::AgentsArg;
-use super::common::exit::print;
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::AgentsArg;
+use crate::cli::common::exit::print;
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::view::{dot, mermaid};
 
 #[derive(Debug, Args)]
-pub(super) struct GraphArgs {
+pub(crate) struct GraphArgs {
     /// The plan, or - for standard input
     plan: String,
     #[command(flatten)]
@@ -28,7 +28,7 @@ enum DiagramFormat {
     Dot,
 }
 
-pub(super) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
+pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let plan = files::load_plan(&args.plan, &agents, None)?.plan;
     print(&match args.format {

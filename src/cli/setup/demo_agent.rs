@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::{CliError, Exit};
+use crate::cli::{CliError, Exit};
 use crate::demo::{self, DemoAgent, DemoSettings, DemoTransport};
 
 #[derive(Debug, Args)]
-pub(super) struct DemoAgentArgs {
+pub(crate) struct DemoAgentArgs {
     /// The demo agent to run
     agent: DemoAgent,
     /// Serve Streamable HTTP at http://127.0.0.1:PORT/mcp instead of standard input and output
@@ -14,7 +14,7 @@ pub(super) struct DemoAgentArgs {
     http: Option<u16>,
 }
 
-pub(super) async fn serve(args: DemoAgentArgs) -> Result<Exit, CliError> {
+pub(crate) async fn serve(args: DemoAgentArgs) -> Result<Exit, CliError> {
     let transport = args.http.map_or(DemoTransport::Stdio, |port| DemoTransport::Http { port });
     let served = demo::serve(args.agent, transport, DemoSettings::from_environment()).await;
     served.map_err(|error| {

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::common::args::{AgentsArg, JournalArg};
-use super::common::command_target::CommandTarget;
-use super::common::detach::detach;
-use super::common::execute::{RunRequest, execute};
-use super::common::exit::{print, show_diagnostics};
-use super::common::files;
-use super::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
-use super::common::run_context::RunContext;
-use super::common::run_options::{Interaction, RunOptions};
-use super::plan::show_plan;
 use super::resume::{self, ChangePolicy};
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::command_target::CommandTarget;
+use crate::cli::common::detach::detach;
+use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::exit::{print, show_diagnostics};
+use crate::cli::common::files;
+use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
+use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_options::{Interaction, RunOptions};
+use crate::cli::plans::plan::show_plan;
+use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
@@ -27,7 +27,7 @@ use crate::ui::human::HumanResponse;
 use crate::view::text::{count_text, printable_lines};
 
 #[derive(Debug, Args)]
-pub(super) struct RunArgs {
+pub(crate) struct RunArgs {
     /// The plan: a YAML file, or - for standard input; or a goal in a sentence, which is planned first
     #[arg(value_name = "PLAN|GOAL", required_unless_present = "goal")]
     plan: Option<String>,
@@ -98,7 +98,7 @@ impl Review {
     }
 }
 
-pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     // The parent of a detached process is a kapell process, which was checked.
     if args.detached_as.is_none() {
         args.options.check_speaker()?;

@@ -6,15 +6,15 @@ use clap::Args;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::common::args::{AgentsArg, OutputFormat};
-use super::common::exit::{print, print_json};
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::llm::{Check, OpenAi, ProbeOutcome, probe_model};
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
-pub(super) struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     #[command(flatten)]
     agents: AgentsArg,
     /// The output format
@@ -35,7 +35,7 @@ impl ModelReport<'_> {
     }
 }
 
-pub(super) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
+pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let Some(models) = files::load_models(&agents)? else {
         return Err(CliError::usage(

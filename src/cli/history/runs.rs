@@ -1,20 +1,19 @@
 //! `kapell runs`: lists, shows, compares, and prunes the runs in the journal.
 
-mod prune;
-
 use clap::{Args, Subcommand};
 
-use super::common::args::{JournalArg, OutputFormat};
-use super::common::exit::{print, print_json};
-use super::common::files;
-use super::{CliError, Exit};
+use super::prune;
+use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::engine;
 use crate::journal::JournalReader;
 use crate::model::{Record, SentCall};
 use crate::ui::history::{self, RunDetails, RunsDiff};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum RunsCommand {
+pub(crate) enum RunsCommand {
     /// List runs, the latest first
     List(ListArgs),
     /// Show one run with its agents, tasks, questions, and model requests; or one of its tasks in full
@@ -26,7 +25,7 @@ pub(super) enum RunsCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ListArgs {
+pub(crate) struct ListArgs {
     /// Maximum number of runs
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -38,7 +37,7 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// Only this task or item: each call with its arguments, and the answer
@@ -51,7 +50,7 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DiffArgs {
+pub(crate) struct DiffArgs {
     /// A run: its ID, the start or end of its ID, or `last`
     first: String,
     /// Another run
@@ -63,7 +62,7 @@ pub(super) struct DiffArgs {
     output: OutputFormat,
 }
 
-pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
+pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
     match command {
         RunsCommand::List(args) => {
             let runs = files::open_journal(&args.journal)?.runs(args.limit)?;

@@ -2,12 +2,12 @@
 
 use clap::{Args, ValueEnum};
 
-use super::common::exit::print;
-use super::{CliError, Exit};
+use crate::cli::common::exit::print;
+use crate::cli::{CliError, Exit};
 use crate::config;
 
 #[derive(Debug, Args)]
-pub(super) struct SchemaArgs {
+pub(crate) struct SchemaArgs {
     /// The file format
     format: SchemaFormat,
 }
@@ -20,7 +20,7 @@ enum SchemaFormat {
     Agents,
 }
 
-pub(super) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
+pub(crate) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
     let schema = match args.format {
         SchemaFormat::Plan => config::plan_schema(),
         SchemaFormat::Agents => config::agents_schema(),

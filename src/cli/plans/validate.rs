@@ -4,17 +4,17 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::common::args::{AgentsArg, OutputFormat};
-use super::common::exit::{print_json, show_diagnostics};
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::exit::{print_json, show_diagnostics};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
 use crate::runtime::{self, discover};
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
-pub(super) struct ValidateArgs {
+pub(crate) struct ValidateArgs {
     /// The plan, or - for standard input
     plan: String,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct ValidateArgs {
     output: OutputFormat,
 }
 
-pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
+pub(crate) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
     match find_warnings(&args).await {
         Ok((warnings, agents)) => {
             match args.output {

@@ -8,10 +8,10 @@ use clap::Args;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::common::args::{JournalArg, OutputFormat};
-use super::common::execute::{print_result, progress_reporter};
-use super::common::{files, run_context};
-use super::{CliError, Exit};
+use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::execute::{print_result, progress_reporter};
+use crate::cli::common::{files, run_context};
+use crate::cli::{CliError, Exit};
 use crate::model::{Record, Timestamp};
 use crate::ui::reporters::live::TimeSource;
 use crate::view::RunView;
@@ -20,7 +20,7 @@ use crate::view::RunView;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
-pub(super) struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// The speed as a multiple of the original; `max` or 0 shows everything immediately. Pauses are at most five seconds
@@ -65,7 +65,7 @@ impl ReplaySpeed {
     }
 }
 
-pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
+pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let screen = run_context::open_screen()?;

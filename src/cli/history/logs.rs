@@ -4,13 +4,13 @@ use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::common::args::{JournalArg, OutputFormat};
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::ui::history::{LogFormat, Logs, RunLiveness, WatchMode};
 
 #[derive(Debug, Args)]
-pub(super) struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// Print new events until the run ends or its process exits
@@ -23,7 +23,7 @@ pub(super) struct LogsArgs {
     output: OutputFormat,
 }
 
-pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::common::args::JournalArg;
-use super::common::files;
-use super::common::remote_run::RemoteRun;
-use super::{CliError, Exit};
+use crate::cli::common::args::JournalArg;
+use crate::cli::common::files;
+use crate::cli::common::remote_run::RemoteRun;
+use crate::cli::{CliError, Exit};
 use crate::journal::{ControlRequest, JournalError};
 use crate::model::{RunId, RunStatus};
 use crate::runtime::{HostError, ResumableRun};
@@ -16,14 +16,14 @@ use crate::runtime::{HostError, ResumableRun};
 const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
-pub(super) struct CancelArgs {
+pub(crate) struct CancelArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     #[command(flatten)]
     journal: JournalArg,
 }
 
-pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
+pub(crate) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
     let run = &remote.run;
     let by = remote.sender()?.to_string();

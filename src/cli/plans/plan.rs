@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::common::args::AgentsArg;
-use super::common::command_target::CommandTarget;
-use super::common::exit::{print, print_raw};
-use super::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
-use super::common::{files, run_context};
-use super::{CliError, Exit};
+use crate::cli::common::args::AgentsArg;
+use crate::cli::common::command_target::CommandTarget;
+use crate::cli::common::exit::{print, print_raw};
+use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
+use crate::cli::common::{files, run_context};
+use crate::cli::{CliError, Exit};
 use crate::journal;
 use crate::runtime::new_run_id;
 use crate::system::files::write_private;
 
 #[derive(Debug, Args)]
-pub(super) struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// The goal, in a sentence
     #[arg(value_name = "GOAL", required_unless_present = "goal")]
     text: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct PlanArgs {
     agents: AgentsArg,
 }
 
-pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
+pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     let text = match CommandTarget::from_args("plan", args.text.as_deref(), args.goal.as_deref())? {
         CommandTarget::Goal(text) => text,
         CommandTarget::Plan(name) => {
@@ -75,7 +75,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
 ///
 /// # Errors
 /// Fails as [`print()`] does.
-pub(super) fn show_plan(text: &str) -> Result<(), CliError> {
+pub(crate) fn show_plan(text: &str) -> Result<(), CliError> {
     if !std::io::stdout().is_terminal() {
         return print_raw(text);
     }

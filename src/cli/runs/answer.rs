@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::common::args::JournalArg;
-use super::common::remote_run::RemoteRun;
-use super::{CliError, Exit};
+use crate::cli::common::args::JournalArg;
+use crate::cli::common::remote_run::RemoteRun;
+use crate::cli::{CliError, Exit};
 use crate::journal::ControlRequest;
 use crate::ui::forms::form_prompt::AnswerInput;
 use crate::ui::history::read_view;
@@ -18,7 +18,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel"])))]
-pub(super) struct AnswerArgs {
+pub(crate) struct AnswerArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// The question, such as q1; `kapell questions` lists them
@@ -54,7 +54,7 @@ impl AnswerArgs {
     }
 }
 
-pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
+pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
     let (run, id) = (&remote.run, &args.question);
     let view = read_view(&*remote.reader, run)?;

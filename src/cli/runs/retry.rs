@@ -6,13 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
-use super::common::args::{AgentsArg, JournalArg};
-use super::common::execute::{RunRequest, execute};
-use super::common::files;
-use super::common::run_context::RunContext;
-use super::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use super::resume::{agent_changes, params_change, plan_changes};
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::files;
+use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentsFile, Diagnostics};
 use crate::engine::{self, NewRun, Rerun, Run};
 use crate::journal;
@@ -20,7 +20,7 @@ use crate::model::{Plan, RunId, RunSource, TaskId};
 use crate::runtime::{jitter_seed, new_run_id};
 
 #[derive(Debug, Args)]
-pub(super) struct RetryArgs {
+pub(crate) struct RetryArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// The first task to rerun. Tasks that depend on it rerun too, and so do all tasks and items without a result
@@ -40,7 +40,7 @@ pub(super) struct RetryArgs {
     options: RunOptions,
 }
 
-pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
+pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     args.options.check_speaker()?;
     if args.accept_changes {
         speaks_for_a_person()?;

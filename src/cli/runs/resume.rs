@@ -4,12 +4,12 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::common::args::{AgentsArg, JournalArg};
-use super::common::execute::{RunRequest, execute};
-use super::common::files;
-use super::common::run_context::RunContext;
-use super::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::files;
+use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentsFile};
 use crate::engine::Run;
 use crate::journal::{self, JournalError, JournalLocation};
@@ -17,7 +17,7 @@ use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
 use crate::runtime::ResumableRun;
 
 #[derive(Debug, Args)]
-pub(super) struct ResumeArgs {
+pub(crate) struct ResumeArgs {
     /// The run: its ID, the start or end of its ID, or `last` (the default)
     run: Option<String>,
     /// The latest run
@@ -36,14 +36,14 @@ pub(super) struct ResumeArgs {
 
 /// The policy for resuming a run if its files or its agents' tools have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ChangePolicy {
+pub(crate) enum ChangePolicy {
     /// Changes are accepted.
     Accept,
     /// Changes are rejected.
     Reject,
 }
 
-pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
+pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let journal = files::journal_location(&args.journal)?;
     let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = journal::store(&journal).open_reader()?.find_run(wanted)?;
@@ -55,7 +55,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
 ///
 /// # Errors
 /// Fails if the journal cannot be read.
-pub(super) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Result<Option<RunId>, CliError> {
+pub(crate) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Result<Option<RunId>, CliError> {
     let reader = match journal::store(journal).open_reader() {
         Err(JournalError::Missing { .. }) => return Ok(None),
         opened => opened?,
@@ -76,7 +76,7 @@ pub(super) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Resul
 ///
 /// # Errors
 /// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
-pub(super) async fn resume_run(
+pub(crate) async fn resume_run(
     run: &RunId,
     journal: &JournalLocation,
     agents: &AgentsArg,
@@ -119,14 +119,14 @@ fn file_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
 }
 
 /// Describes how the agents file differs from the one that the run began with.
-pub(super) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+pub(crate) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let policies = run.plan().agents.iter().map(|(id, before)| (id, before, agents.agents.get(id)));
     policies.filter_map(|(id, before, now)| config::agent_changes(id, before, now.map(|spec| &spec.policy))).collect()
 }
 
 /// Describes how the plan file differs from the one that the run began with. A plan file that is missing, or a plan
 /// from standard input, yields nothing, since the run has the plan.
-pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+pub(crate) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let plan = run.plan();
     let mut found = Vec::new();
     if let Some(RunSource { plan: Some(path), plan_hash, .. }) = run.source()
@@ -143,7 +143,7 @@ pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
 
 /// Describes how the parameters file differs from the one that gave the inputs of the run. The run has its inputs, so a
 /// file that is missing or has changed does not prevent resuming.
-pub(super) fn params_change(run: &Run) -> Option<String> {
+pub(crate) fn params_change(run: &Run) -> Option<String> {
     let ParamsFile { path, hash, overridden } = run.source()?.params.as_ref()?;
     let text = config::read_text(Path::new(path)).ok().filter(|text| config::fingerprint_of(text) != *hash)?;
     let before = run.inputs().as_object()?;

@@ -15,7 +15,7 @@ use crate::view::text::count_text;
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"])))]
-pub(in crate::cli) struct PruneArgs {
+pub(crate) struct PruneArgs {
     /// Delete runs that ended longer ago than this, such as 30d
     #[arg(long, value_name = "TIME", value_parser = HumanDuration::parse)]
     older_than: Option<HumanDuration>,
@@ -35,7 +35,7 @@ pub(in crate::cli) struct PruneArgs {
     output: OutputFormat,
 }
 
-pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
+pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
     let journal = files::journal_location(&args.journal)?;
     let store = journal::store(&journal);
     let viewpoint = files::display_context();

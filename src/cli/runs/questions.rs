@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::common::args::{JournalArg, OutputFormat};
-use super::common::exit::{print, print_json};
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::journal::RunSummary;
 use crate::model::DefaultAnswer;
 use crate::ui::forms::form_prompt;
@@ -15,7 +15,7 @@ use crate::view::run_view::AskedQuestion;
 use crate::view::time::format_time;
 
 #[derive(Debug, Args)]
-pub(super) struct QuestionsArgs {
+pub(crate) struct QuestionsArgs {
     /// The run: its ID, the start or end of its ID, or `last` [default: every run that has not ended]
     run: Option<String>,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(super) struct QuestionsArgs {
     output: OutputFormat,
 }
 
-pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
+pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let runs = match &args.run {
         Some(name) => vec![reader.run(&reader.find_run(name)?)?],

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::common::args::{AgentsArg, OutputFormat};
-use super::common::exit::{print, print_json};
-use super::common::files;
-use super::{CliError, Exit};
+use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::schema_warnings;
 use crate::model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url};
@@ -16,7 +16,7 @@ use crate::runtime::{self, AgentProbe, discover};
 use crate::view::text::printable;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum AgentsCommand {
+pub(crate) enum AgentsCommand {
     /// List the agents of the agents file, without connecting to them
     List(AgentsArgs),
     /// Connect to agents and report whether each works
@@ -26,7 +26,7 @@ pub(super) enum AgentsCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct AgentsArgs {
+pub(crate) struct AgentsArgs {
     /// Only these agents
     names: Vec<String>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) struct AgentsArgs {
     output: OutputFormat,
 }
 
-pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
+pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
         AgentsCommand::List(args) => {
             list_agents(&selected_agents(files::load_agents(&args.agents)?, &args)?, args.output)

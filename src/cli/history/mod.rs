@@ -1,0 +1,7 @@
+//! The commands that show or delete what the journal has of runs.
+
+mod prune;
+
+pub(crate) mod logs;
+pub(crate) mod replay;
+pub(crate) mod runs;

@@ -1,0 +1,6 @@
+//! The commands about plan files: writing, checking, and drawing them.
+
+pub(crate) mod graph;
+pub(crate) mod plan;
+pub(crate) mod schema;
+pub(crate) mod validate;

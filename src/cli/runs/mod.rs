@@ -1,0 +1,8 @@
+//! The commands that drive a run, answer its questions, or cancel it.
+
+pub(crate) mod answer;
+pub(crate) mod cancel;
+pub(crate) mod questions;
+pub(crate) mod resume;
+pub(crate) mod retry;
+pub(crate) mod run;

@@ -35,9 +35,9 @@ impl Fold<'_> {
                 let node = self.find_node(task)?;
                 self.keep_results(node, results, unsettled);
             }
-            Event::RunResumed { away, taken_up, accepts_changes } => {
+            Event::RunResumed { downtime, reattached, accepts_changes } => {
                 self.state.accepts_changes = *accepts_changes;
-                self.apply_resumed(*away, taken_up)?;
+                self.apply_resumed(*downtime, reattached)?;
             }
             Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = ConnectionStatus::Connecting,
             Event::AgentConnected { agent, info } => {
@@ -94,7 +94,7 @@ impl Fold<'_> {
                 agent.last_started = seq;
                 self.count_running_item(node, 1);
             }
-            Event::ModelAsked { attempt, messages, repair, retry, deadline, .. } => {
+            Event::ModelRequested { attempt, messages, repair, retry, deadline, .. } => {
                 let node = self.find_node(&attempt.task)?;
                 let entry = &mut self.state.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
@@ -120,7 +120,7 @@ impl Fold<'_> {
                         let parts = reply.parts.clone();
                         conversation.failures = 0;
                         conversation.reply_status = reply.reply_status();
-                        conversation.counted = reply.usage.map(|usage| usage.output_tokens);
+                        conversation.output_tokens = reply.usage.map(|usage| usage.output_tokens);
                         conversation.messages.push(Arc::new(ChatMessage { role: ChatRole::Assistant, parts }));
                     }
                     (Err(error), Some(conversation)) => {
@@ -174,7 +174,7 @@ impl Fold<'_> {
                 self.end_node(node, outcome.clone());
             }
             Event::ReplanStarted { number, failed } => self.begin_replan(*number, failed)?,
-            Event::ReplanProposed { remainder, .. } => self.propose_patch(remainder),
+            Event::ReplanProposed { patch, .. } => self.propose_patch(patch),
             Event::Replanned { result, .. } => self.end_replan(result)?,
             Event::QuestionAsked { question, request } => {
                 self.record_question_deadline(event);
@@ -221,7 +221,7 @@ impl Fold<'_> {
                     entry.state = QuestionState::Open;
                 })?;
             }
-            Event::QuestionLeftOpen { question, .. } => {
+            Event::QuestionDeferred { question, .. } => {
                 self.update_question(question, |entry| entry.state = QuestionState::Deferred)?;
             }
             Event::SamplingStarted { request, origin, .. } => {

@@ -235,7 +235,7 @@ impl Transition<'_> {
             Input::RestApproved { question, by } => self.approve_rest(question, by),
             Input::QuestionDeferred { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
-                    self.emit(Event::QuestionLeftOpen { question, reason });
+                    self.emit(Event::QuestionDeferred { question, reason });
                 }
             }
             Input::AgentLogged { origin, message } => self.emit(Event::AgentLogged { origin, message }),
@@ -274,13 +274,13 @@ impl Transition<'_> {
     pub(super) fn on_attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
         let Some(node) = self.run.running_node(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
-        let taken_up = self.run.tasks[node.index()].is_reattached;
-        if taken_up {
+        let reattached = self.run.tasks[node.index()].is_reattached;
+        if reattached {
             self.close_unrepeated_questions(&attempt);
         }
         let failure = match result {
             Ok(output) => return self.emit(Event::AttemptSucceeded { attempt, output }),
-            Err(failure) if taken_up => retry::reattach_failure(failure),
+            Err(failure) if reattached => retry::reattach_failure(failure),
             Err(failure) => failure,
         };
         if self.run.is_interrupted() {

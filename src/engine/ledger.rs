@@ -22,7 +22,8 @@ pub struct SpendingTotals {
     /// Tokens of replies, as far as reported.
     pub output_tokens: u64,
     /// Replies without reported usage. A budget counts the maximum for each.
-    pub untold_replies: u64,
+    #[serde(rename = "untold_replies")]
+    pub unreported_replies: u64,
     /// US dollars, if the agents file has prices.
     pub cost_usd: MicroDollars,
     /// Tokens that a budget counts for replies without reported usage: the maximum of each.
@@ -53,7 +54,7 @@ impl SpendingTotals {
 
     /// Adds a reply of unknown usage.
     fn add_lost_reply(&mut self, max_tokens: u64) {
-        self.untold_replies += 1;
+        self.unreported_replies += 1;
         self.assumed_tokens += max_tokens;
     }
 }
@@ -115,21 +116,21 @@ impl<B: SpendingSink> Ledger<B> {
         match event {
             Event::GoalPlanned(planning) => {
                 self.spending.charge(&Payer::Planning, |_| {});
-                for turn in &planning.turns {
+                for turn in &planning.exchanges {
                     self.spending.charge(&Payer::Planning, |spent| {
                         spent.llm_calls += 1;
-                        spent.add_reply(turn.usage, turn.most_tokens, turn.cost_usd);
+                        spent.add_reply(turn.usage, turn.estimated_tokens, turn.cost_usd);
                     });
                 }
             }
             Event::AttemptStarted { attempt, .. } => {
                 self.spending.charge(&Payer::Task(attempt.task.clone()), |spent| spent.tool_calls += 1);
             }
-            Event::ModelAsked { attempt, most_tokens, .. } => {
+            Event::ModelRequested { attempt, estimated_tokens, .. } => {
                 let payer = Payer::Task(attempt.task.clone());
                 self.reserve(
                     RequestId::from(attempt.to_string()),
-                    OpenRequest { payer, tokens: *most_tokens, is_repeated: true },
+                    OpenRequest { payer, tokens: *estimated_tokens, is_repeated: true },
                 );
             }
             Event::SamplingStarted { request, origin, chat } => {
@@ -162,7 +163,7 @@ impl<B: SpendingSink> Ledger<B> {
             | Event::Replanned { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionAnswered { .. }
-            | Event::QuestionLeftOpen { .. }
+            | Event::QuestionDeferred { .. }
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
             | Event::BudgetSpent { .. }

@@ -46,14 +46,14 @@ impl Transition<'_> {
         if number != self.run.replans.started_count || !matches!(self.run.replans.stage, ReplanStage::Planning(_)) {
             return;
         }
-        let result = result.and_then(|remainder| self.run.check_patch(&remainder).map(|()| remainder));
+        let result = result.and_then(|patch| self.run.check_patch(&patch).map(|()| patch));
         let must_ask = self.run.plan.replan.is_some_and(|policy| policy.consent == Consent::Ask);
         match result {
-            Ok(remainder) if must_ask => {
-                self.emit(Event::ReplanProposed { number, remainder: Arc::clone(&remainder) });
-                self.ask_patch_approval(number, &remainder);
+            Ok(patch) if must_ask => {
+                self.emit(Event::ReplanProposed { number, patch: Arc::clone(&patch) });
+                self.ask_patch_approval(number, &patch);
             }
-            Ok(remainder) => self.accept_patch(number, remainder),
+            Ok(patch) => self.accept_patch(number, patch),
             Err(failure) => self.emit(Event::Replanned { number, result: Err(failure) }),
         }
     }
@@ -63,9 +63,9 @@ impl Transition<'_> {
         if number != self.run.replans.started_count {
             return;
         }
-        let ReplanStage::Proposed(_, remainder) = &self.run.replans.stage else { return };
+        let ReplanStage::Proposed(_, patch) = &self.run.replans.stage else { return };
         match answer {
-            Answer::Accept { .. } => self.accept_patch(number, Arc::clone(remainder)),
+            Answer::Accept { .. } => self.accept_patch(number, Arc::clone(patch)),
             Answer::Decline | Answer::Cancel => {
                 let failure = Failure::new(FailureKind::Denied, format!("not approved (answered by {by})"));
                 self.emit(Event::Replanned { number, result: Err(failure) });
@@ -74,13 +74,13 @@ impl Transition<'_> {
     }
 
     /// Asks a person to approve a patch.
-    pub(super) fn ask_patch_approval(&mut self, number: u32, remainder: &PlanPatch) {
-        self.ask_person(Asker::Replan { number }, approval_question(remainder), Form::Approval, None);
+    pub(super) fn ask_patch_approval(&mut self, number: u32, patch: &PlanPatch) {
+        self.ask_person(Asker::Replan { number }, approval_question(patch), Form::Approval, None);
     }
 
-    fn accept_patch(&mut self, number: u32, remainder: Arc<PlanPatch>) {
-        self.emit(Event::Replanned { number, result: Ok(Arc::clone(&remainder)) });
-        for task in &remainder.removed {
+    fn accept_patch(&mut self, number: u32, patch: Arc<PlanPatch>) {
+        self.emit(Event::Replanned { number, result: Ok(Arc::clone(&patch)) });
+        for task in &patch.removed {
             self.skip_task(task.clone(), SkipReason::Replanned);
         }
     }
@@ -99,9 +99,9 @@ impl Transition<'_> {
 }
 
 /// Returns the question about a patch. It lists the changes, since the person who answers may not have seen the patch.
-fn approval_question(remainder: &PlanPatch) -> String {
-    let removed = remainder.removed.iter().map(|id| format!("without `{id}`"));
-    let added = remainder.added.iter().map(|task| match task.routes().first() {
+fn approval_question(patch: &PlanPatch) -> String {
+    let removed = patch.removed.iter().map(|id| format!("without `{id}`"));
+    let added = patch.added.iter().map(|task| match task.routes().first() {
         Some(route) => format!("with `{}` ({}.{})", task.id, route.agent, route.tool),
         None => format!("with `{}`", task.id),
     });
@@ -145,7 +145,7 @@ impl State {
     /// Returns the reason why the failure of `node` does not trigger a replan although its task asks for one. A reason
     /// that holds once holds until the end of the run.
     fn replan_refusal_of_node(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
-        let most = self.plan.replan.map_or(0, |policy| policy.most);
+        let most = self.plan.replan.map_or(0, |policy| policy.max_replans);
         if failure.kind == FailureKind::Denied {
             return Some("a person declined the replan".to_owned());
         }
@@ -260,10 +260,10 @@ impl State {
 
     /// Checks that a patch fits the current state: it may remove only pending tasks, and the added tasks must be new
     /// and form a valid graph with known agents.
-    fn check_patch(&self, remainder: &PlanPatch) -> Result<(), Failure> {
+    fn check_patch(&self, patch: &PlanPatch) -> Result<(), Failure> {
         let wrong = |message: String| Failure::new(FailureKind::ModelFailed, message);
         let has_started = |id: &&TaskId| !self.graph.node_index(id.as_str()).is_some_and(|node| self.is_pending(node));
-        if let Some(id) = remainder.removed.iter().find(has_started) {
+        if let Some(id) = patch.removed.iter().find(has_started) {
             return Err(wrong(format!("the new plan drops `{id}`, which is not a pending task")));
         }
         let agents = |task: &Arc<Task>| {
@@ -271,11 +271,11 @@ impl State {
             let prompted = task.prompt().into_iter().flat_map(|prompt| &prompt.tools).map(|tool| tool.agent.clone());
             routed.chain(prompted).collect::<Vec<_>>()
         };
-        let is_unknown = |agent: &_| !self.agents.contains_key(agent) && !remainder.agents.contains_key(agent);
-        if let Some(agent) = remainder.added.iter().flat_map(agents).find(is_unknown) {
+        let is_unknown = |agent: &_| !self.agents.contains_key(agent) && !patch.agents.contains_key(agent);
+        if let Some(agent) = patch.added.iter().flat_map(agents).find(is_unknown) {
             return Err(wrong(format!("the new plan refers to the unknown agent `{agent}`")));
         }
-        let added = self.graph.clone().add_tasks(&remainder.added);
+        let added = self.graph.clone().add_tasks(&patch.added);
         added.map_err(|error| wrong(format!("the new plan is not a valid graph: {error}"))).map(drop)
     }
 
@@ -301,9 +301,9 @@ impl Fold<'_> {
     }
 
     /// Applies the proposal of a patch to a person.
-    pub(super) fn propose_patch(&mut self, remainder: &Arc<PlanPatch>) {
+    pub(super) fn propose_patch(&mut self, patch: &Arc<PlanPatch>) {
         if let ReplanStage::Planning(failed) = std::mem::take(&mut self.state.replans.stage) {
-            self.state.replans.stage = ReplanStage::Proposed(failed, Arc::clone(remainder));
+            self.state.replans.stage = ReplanStage::Proposed(failed, Arc::clone(patch));
         }
     }
 
@@ -319,20 +319,20 @@ impl Fold<'_> {
         let mut waiting = std::mem::take(&mut self.state.replans.failed);
         waiting.retain(|node| self.can_trigger_replan(*node));
         self.state.replans.failed = waiting;
-        let Ok(remainder) = result else { return Ok(()) };
+        let Ok(patch) = result else { return Ok(()) };
         for task in &failed {
             let node = self.find_node(task)?;
             self.state.replans.superseded.insert(node);
         }
-        for task in &remainder.removed {
+        for task in &patch.removed {
             let node = self.find_node(task)?;
             self.state.replans.removed.insert(node);
         }
-        for (agent, policy) in &remainder.agents {
+        for (agent, policy) in &patch.agents {
             self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(policy));
         }
-        let added = self.state.graph.add_tasks(&remainder.added).map_err(|error| UnknownName(error.to_string()))?;
-        remainder.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
+        let added = self.state.graph.add_tasks(&patch.added).map_err(|error| UnknownName(error.to_string()))?;
+        patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
         for node in &added {
             let open = |need: &NodeIndex| {
                 let entry = self.state.tasks.get(need.index());

@@ -52,19 +52,19 @@ impl Run {
         }
         let mut decision = Transition::new(&mut run, now);
         let has_checkpoint = |attempt: &AttemptId| checkpoints.contains_key(attempt);
-        let (taken_up, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(has_checkpoint);
-        let away = HumanDuration(now.since(last_event_at));
-        decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
+        let (reattached, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(has_checkpoint);
+        let downtime = HumanDuration(now.since(last_event_at));
+        decision.emit(Event::RunResumed { downtime, reattached: reattached.clone(), accepts_changes });
         // Process requests first: answered questions are not asked again, and nothing starts in a cancelled run.
         for input in inputs {
             decision.on_input(input);
         }
-        decision.close_orphaned_questions(&taken_up);
+        decision.close_orphaned_questions(&reattached);
         for question in decision.run.host_questions() {
             decision.push_command(Command::AskPerson { question });
         }
         decision.finish_last_step();
-        for attempt in taken_up {
+        for attempt in reattached {
             if let Some(checkpoint) = checkpoints.remove(&attempt) {
                 decision.reattach(attempt, checkpoint);
             }
@@ -89,7 +89,11 @@ impl Run {
 
 impl Fold<'_> {
     /// Applies that a later process resumed the run.
-    pub(super) fn apply_resumed(&mut self, downtime: HumanDuration, taken_up: &[AttemptId]) -> Result<(), UnknownName> {
+    pub(super) fn apply_resumed(
+        &mut self,
+        downtime: HumanDuration,
+        reattached: &[AttemptId],
+    ) -> Result<(), UnknownName> {
         self.state.status = RunStatus::Running;
         self.state.stop_reason.take_if(|stop| *stop == RunStop::Interrupted);
         self.state.deadline = self.state.deadline.map(|deadline| deadline.after(downtime.0));
@@ -102,7 +106,7 @@ impl Fold<'_> {
         }
         self.state.questions.reopen_after_resume();
         self.state.sampling.clear();
-        for attempt in taken_up {
+        for attempt in reattached {
             let node = self.find_node(&attempt.task)?;
             self.state.tasks[node.index()].is_reattached = true;
         }
@@ -315,21 +319,21 @@ impl Transition<'_> {
             // While the run stops, `advance` ends the replan.
             _ if self.run.stop_reason.is_some() => {}
             ReplanStage::Planning(_) => self.push_command(Command::Replan(Box::new(self.run.replan_request()))),
-            ReplanStage::Proposed(_, remainder) => {
+            ReplanStage::Proposed(_, patch) => {
                 let number = self.run.replans.started_count;
                 let asked = |entry: &QuestionEntry| entry.question.asker == Asker::Replan { number };
                 if !self.run.questions.entries().any(asked) {
-                    let remainder = Arc::clone(remainder);
-                    self.ask_patch_approval(number, &remainder);
+                    let patch = Arc::clone(patch);
+                    self.ask_patch_approval(number, &patch);
                 }
             }
         }
     }
 
     /// Closes the questions of agents whose calls ended with the earlier process.
-    fn close_orphaned_questions(&mut self, taken_up: &[AttemptId]) {
+    fn close_orphaned_questions(&mut self, reattached: &[AttemptId]) {
         let lives = |origin: &Origin| {
-            origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
+            origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| reattached.contains(attempt))
         };
         let questions = self.run.questions.entries();
         let dead = questions.filter(|entry| matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin)));

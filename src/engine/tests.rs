@@ -112,7 +112,7 @@ fn info() -> Arc<AgentInfo> {
         server: None,
         tools: vec![tool],
         warnings: Vec::new(),
-        left_out: std::collections::BTreeMap::new(),
+        unusable_tools: std::collections::BTreeMap::new(),
     })
 }
 
@@ -313,8 +313,8 @@ fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
         model: "m".into(),
         stop_reason: "endTurn".into(),
         usage,
-        most_tokens: 90,
+        estimated_tokens: 90,
         cost_usd: Some(0.01),
     };
-    GoalPlanning { goal: "Go".into(), turns: vec![turn; exchanges] }
+    GoalPlanning { goal: "Go".into(), exchanges: vec![turn; exchanges] }
 }

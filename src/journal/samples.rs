@@ -97,7 +97,7 @@ pub(crate) fn sample_run() -> Vec<Record> {
         {"type": "question_asked", "question": {
             "id": "q2", "asker": {"plan": {"task": "post"}}, "message": "Post it?", "form": "approval",
         }},
-        {"type": "question_left_open", "question": "q2", "reason": "no one answered"},
+        {"type": "question_deferred", "question": "q2", "reason": "no one answered"},
         {"type": "cancel_requested"},
         {"type": "task_ended", "task": "post", "outcome": "cancelled"},
         {"type": "run_ended", "status": "cancelled", "outputs": {"hotel": 7},

@@ -269,7 +269,7 @@ fn question_accepts_one_answer() {
         let reader = open_reader(store);
         assert_eq!(reader.pending_answers(&run).expect("reads"), ["q1".into(), "q2".into()]);
 
-        append(json!({"type": "run_resumed", "away": "1s", "taken_up": []}));
+        append(json!({"type": "run_resumed", "downtime": "1s", "reattached": []}));
         append(json!({"type": "run_ended", "status": "failed"}));
         assert_eq!(reader.pending_answers(&run).expect("reads"), []);
         let error = send(&mut *sender, &ControlRequest::Cancel).expect_err("refuses");

@@ -170,7 +170,7 @@ pub struct AgentInfo {
     pub warnings: Vec<String>,
     /// Listed tools that cannot be used, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub left_out: BTreeMap<String, String>,
+    pub unusable_tools: BTreeMap<String, String>,
 }
 
 impl AgentInfo {

@@ -56,7 +56,7 @@ pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
         server: None,
         tools,
         warnings: Vec::new(),
-        left_out: std::collections::BTreeMap::new(),
+        unusable_tools: std::collections::BTreeMap::new(),
     };
     AgentCatalog::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }

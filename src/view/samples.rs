@@ -157,8 +157,7 @@ pub(crate) fn replanned_run() -> Vec<Record> {
     };
     let mut added = plan(&["t1"]).tasks.clone();
     Arc::make_mut(&mut added[0]).title = Some("Elsewhere\u{1b}[2J".to_owned());
-    let remainder =
-        PlanPatch { kept: vec!["post".into()], removed: vec!["read".into()], added, ..PlanPatch::default() };
+    let patch = PlanPatch { kept: vec!["post".into()], removed: vec!["read".into()], added, ..PlanPatch::default() };
     let removed = Outcome::Skipped(SkipReason::Replanned);
     let mistakes = "the model returned no valid plan\n`keep` names `x`\u{7}, which is not a task";
     let mut tape = EventTape { now: 1_795_000_000_000, records: Vec::new() };
@@ -173,7 +172,7 @@ pub(crate) fn replanned_run() -> Vec<Record> {
         )
         .push_after(0, lost("find"))
         .push_after(0, Event::ReplanStarted { number: 1, failed: vec!["find".into()] })
-        .push_after(900, Event::Replanned { number: 1, result: Ok(Arc::new(remainder)) })
+        .push_after(900, Event::Replanned { number: 1, result: Ok(Arc::new(patch)) })
         .push_after(0, Event::TaskEnded { task: "read".into(), outcome: removed })
         .push_after(0, started("t1", 1, ("research", "search")))
         .push_after(10, lost("t1"))
@@ -200,7 +199,7 @@ pub(crate) fn whole_run() -> Vec<Record> {
         .push_after(10, question("q2", Asker::Plan { task: "post".into() }, "Post it?"))
         .push_after(
             10,
-            Event::QuestionLeftOpen { question: "q2".into(), reason: "standard input is closed".to_owned() },
+            Event::QuestionDeferred { question: "q2".into(), reason: "standard input is closed".to_owned() },
         )
         .push_after(10, Event::CancelRequested { by: Some("person".to_owned()) })
         .push_after(10, Event::TaskEnded { task: "post".into(), outcome: Outcome::Cancelled })
@@ -222,7 +221,7 @@ fn push_connect(tape: &mut EventTape) {
         server: Some("research-agent 1.0\x1b[31m".to_owned()),
         tools: Vec::new(),
         warnings: vec!["tool `now` is left out: its `inputSchema` is not an object".to_owned()],
-        left_out: std::collections::BTreeMap::new(),
+        unusable_tools: std::collections::BTreeMap::new(),
     };
     let failure = Failure::new(FailureKind::AgentUnavailable, "connection refused").with_help("is it running?");
     tape.push_after(0, run_started(&["find", "book", "read", "publish", "post"]))

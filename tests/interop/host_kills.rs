@@ -120,7 +120,7 @@ impl KilledHost {
         }
         let task = &ended.result()["tasks"]["t"];
         assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
-        let counts = ["\"attempt_started\"", "\"run_resumed\"", "\"taken_up\":[{\"task\":\"t\",\"number\":1}]"]
+        let counts = ["\"attempt_started\"", "\"run_resumed\"", "\"reattached\":[{\"task\":\"t\",\"number\":1}]"]
             .map(|text| logs.matches(text).count());
         assert_eq!(counts, [1, 1, 1], "{logs}");
         self.server.assert_called_once();

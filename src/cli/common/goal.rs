@@ -60,7 +60,7 @@ impl GoalRequest<'_> {
             planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
         };
         let PlanningResult { result, requests: turns, exchanges: answered } = planning;
-        let planning = GoalPlanning { goal: self.text.to_owned(), turns: answered };
+        let planning = GoalPlanning { goal: self.text.to_owned(), exchanges: answered };
         let spent = usage_text(turns, &planning);
         match result {
             Ok(planned) => {
@@ -157,7 +157,7 @@ impl GoalRequest<'_> {
 /// Describes the number of model requests, and the tokens where the endpoint reported them.
 fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
     let turns = format!("in {}", count_text(turns as usize, "request"));
-    match planning.usage().filter(|_| !planning.turns.is_empty()) {
+    match planning.usage().filter(|_| !planning.exchanges.is_empty()) {
         Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => turns,
     }

@@ -90,7 +90,7 @@ fn catalog() -> AgentCatalog {
         server: None,
         tools,
         warnings: Vec::new(),
-        left_out: std::collections::BTreeMap::new(),
+        unusable_tools: std::collections::BTreeMap::new(),
     };
     [
         ("research", Ok(info(vec![search, tool("fetch", json!({"type": "object", "required": ["url"]}))]))),

@@ -53,5 +53,5 @@ pub(super) fn read_replan_policy(
         found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
         return None;
     }
-    Some(ReplanPolicy { most: most.unwrap_or(DEFAULT_MAX_REPLANS), consent: Consent::Allow })
+    Some(ReplanPolicy { max_replans: most.unwrap_or(DEFAULT_MAX_REPLANS), consent: Consent::Allow })
 }

@@ -289,8 +289,8 @@ impl<'a> RouteResolver<'a> {
                         self.arguments.check(id, known, task, findings);
                     }
                 }
-                None if info.left_out.contains_key(tool) => {
-                    let reason = &info.left_out[tool];
+                None if info.unusable_tools.contains_key(tool) => {
+                    let reason = &info.unusable_tools[tool];
                     let message = format!("tool `{tool}` of agent `{id}` is not usable: {reason}");
                     let found = findings.error("unknown_tool", wanted.tool_span, message);
                     found.help("the `tools/list` result of the server is wrong");

@@ -21,7 +21,7 @@ impl ValidatedPlan {
     /// tasks without `on_failure` trigger a replan.
     #[must_use]
     pub fn with_max_replans(mut self, most: u32) -> Self {
-        let policy = ReplanPolicy { most, consent: Consent::Allow };
+        let policy = ReplanPolicy { max_replans: most, consent: Consent::Allow };
         self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
         let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
         for index in &self.replannable {

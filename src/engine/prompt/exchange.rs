@@ -236,16 +236,16 @@ impl Transition<'_> {
         };
         let (retry, repair) = (kind == PromptRequestKind::Retry, kind == PromptRequestKind::Repair);
         let chat = self.run.next_request(node, NextRequest { number, messages: &messages, repair });
-        let most_tokens = chat.estimate_tokens();
-        if !self.check_token_budget(node, most_tokens) {
+        let estimated_tokens = chat.estimate_tokens();
+        if !self.check_token_budget(node, estimated_tokens) {
             return;
         }
         let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts + 1 };
-        self.emit(Event::ModelAsked {
+        self.emit(Event::ModelRequested {
             attempt: attempt.clone(),
             messages,
             repair,
-            most_tokens,
+            estimated_tokens,
             retry,
             deadline: ends_at.filter(|_| !retry),
         });

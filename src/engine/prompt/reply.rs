@@ -48,7 +48,7 @@ impl Run {
             ReplyStatus::Complete => return None,
             ReplyStatus::Truncated => {
                 let is_early = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
-                let (at, help) = match conversation.counted.filter(is_early) {
+                let (at, help) = match conversation.output_tokens.filter(is_early) {
                     Some(counted) => (
                         format!("after {counted} of at most {limit} tokens (`max_tokens`),"),
                         format!(

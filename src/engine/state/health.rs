@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 /// Limits the consecutive cooldowns that increase the next cooldown.
-const MAX_RESTS: u32 = 8;
+const MAX_COOLDOWNS: u32 = 8;
 /// The base of the cooldown, which doubles with each consecutive failure.
 const BASE_COOLDOWN_DELAY: Duration = Duration::from_millis(100);
 
@@ -27,7 +27,7 @@ pub(crate) struct AgentHealth {
     /// Successes since the last failure.
     pub(crate) streak: u32,
     /// Consecutive cooldowns: each cooldown adds one, and each success subtracts one.
-    rests: u32,
+    cooldowns: u32,
     /// The number of attempts that equal agents must complete before the cooldown ends.
     pub(crate) cooldown_attempts: u32,
     /// The time at which the cooldown ends in any case.
@@ -37,7 +37,7 @@ pub(crate) struct AgentHealth {
 impl AgentHealth {
     /// Returns the debt for comparison with equal agents. Agents that only fail have the same debt.
     pub(crate) fn debt(&self) -> u32 {
-        if self.rests == MAX_RESTS { u32::MAX } else { self.debt }
+        if self.cooldowns == MAX_COOLDOWNS { u32::MAX } else { self.debt }
     }
 
     pub(crate) fn is_cooling_down(&self, now: Timestamp) -> bool {
@@ -51,15 +51,15 @@ impl AgentHealth {
         if self.is_cooling_down(now) {
             return;
         }
-        self.rests = (self.rests + 1).min(MAX_RESTS);
-        self.cooldown_attempts = 1 << self.rests;
+        self.cooldowns = (self.cooldowns + 1).min(MAX_COOLDOWNS);
+        self.cooldown_attempts = 1 << self.cooldowns;
         self.cooldown_until = now.after(BASE_COOLDOWN_DELAY * self.cooldown_attempts);
     }
 
     pub(crate) fn record_success(&mut self) {
         self.debt = self.debt.saturating_sub(1);
         self.streak = self.streak.saturating_add(1);
-        self.rests = self.rests.saturating_sub(1);
+        self.cooldowns = self.cooldowns.saturating_sub(1);
         self.cooldown_attempts = 0;
     }
 }

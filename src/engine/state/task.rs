@@ -81,7 +81,7 @@ pub(crate) struct Conversation {
     /// The status of the last reply.
     pub(crate) reply_status: ReplyStatus,
     /// The output tokens of the last reply, if the endpoint reported them.
-    pub(crate) counted: Option<u64>,
+    pub(crate) output_tokens: Option<u64>,
     /// The number of consecutive failures of the current exchange.
     pub(crate) failures: u32,
     /// The minimum delay before the failed request is retried; `None` if a retry is useless.

@@ -73,8 +73,8 @@ impl Catalog {
         }
         let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
-        let ToolListing { tools, task_only_tools: tasks, unusable: left_out, .. } = listing;
-        let info = AgentInfo { warnings, left_out, ..agent_info(info.as_deref(), tools) };
+        let ToolListing { tools, task_only_tools: tasks, unusable: unusable_tools, .. } = listing;
+        let info = AgentInfo { warnings, unusable_tools, ..agent_info(info.as_deref(), tools) };
         Ok(Self { task_only_tools: tasks, stale_from, ..Self::new(info) })
     }
 
@@ -158,7 +158,7 @@ impl Catalog {
             let help = format!("see `enabled_tools` and `disabled_tools` in `[agents.{agent}]`");
             return Failure::new(FailureKind::UnknownTool, message).with_help(help);
         }
-        if let Some(reason) = self.info.left_out.get(tool) {
+        if let Some(reason) = self.info.unusable_tools.get(tool) {
             let message = format!("tool `{tool}` of agent `{agent}` is not usable: {reason}");
             return Failure::new(FailureKind::UnknownTool, message)
                 .with_help("the `tools/list` result of the server is wrong");
@@ -186,7 +186,7 @@ fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo 
             .filter(|server| !server.is_empty()),
         tools,
         warnings: Vec::new(),
-        left_out: BTreeMap::new(),
+        unusable_tools: BTreeMap::new(),
     }
 }
 

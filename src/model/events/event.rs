@@ -75,9 +75,9 @@ pub enum Event {
     /// A later process resumed the run after the earlier one ended or paused it.
     RunResumed {
         /// The time without a driver. It does not count for the budget.
-        away: HumanDuration,
+        downtime: HumanDuration,
         /// The attempts in progress that are reattached; all others are interrupted.
-        taken_up: Vec<AttemptId>,
+        reattached: Vec<AttemptId>,
         /// True if a person accepted that the agents' tools have changed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         accepts_changes: bool,
@@ -140,7 +140,7 @@ pub enum Event {
         requests: Value,
     },
     /// A prompt's request is about to be sent to the language model; `attempt.number` counts the requests.
-    ModelAsked {
+    ModelRequested {
         /// The task and the exchange number.
         attempt: AttemptId,
         /// The new messages since the previous request.
@@ -150,7 +150,7 @@ pub enum Event {
         repair: bool,
         /// The maximum number of tokens that the request may use, including its whole conversation.
         #[serde(default)]
-        most_tokens: u64,
+        estimated_tokens: u64,
         /// True if this is a retry of a failed request.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         retry: bool,
@@ -218,7 +218,7 @@ pub enum Event {
         /// The number of the replan.
         number: u32,
         /// The patch.
-        remainder: Arc<PlanPatch>,
+        patch: Arc<PlanPatch>,
     },
     /// The replan ended: its patch applies, or the plan is unchanged. Each removed task ends with its own event.
     Replanned {
@@ -259,7 +259,7 @@ pub enum Event {
         by: String,
     },
     /// The question cannot be answered here. The run pauses when no other work remains.
-    QuestionLeftOpen {
+    QuestionDeferred {
         /// The question.
         question: QuestionId,
         /// The reason.

@@ -37,13 +37,13 @@ pub struct GoalPlanning {
     /// The goal.
     pub goal: String,
     /// The exchanges with the planner, in order. The last one returned the plan.
-    pub turns: Vec<PlannerExchange>,
+    pub exchanges: Vec<PlannerExchange>,
 }
 
 impl GoalPlanning {
     /// Returns the tokens of all exchanges, if the endpoint reported them for each.
     pub fn usage(&self) -> Option<Usage> {
-        self.turns.iter().try_fold(Usage::default(), |sum, turn| {
+        self.exchanges.iter().try_fold(Usage::default(), |sum, turn| {
             let Usage { input_tokens, output_tokens } = turn.usage?;
             Some(Usage {
                 input_tokens: sum.input_tokens + input_tokens,
@@ -64,7 +64,7 @@ pub struct PlannerExchange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// The maximum number of tokens that the exchange may have used. It counts if `usage` is absent.
-    pub most_tokens: u64,
+    pub estimated_tokens: u64,
     /// The cost in US dollars, as in [`ChatReply`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
@@ -77,7 +77,7 @@ impl PlannerExchange {
             model: reply.model.clone(),
             stop_reason: reply.stop_reason.clone(),
             usage: reply.usage,
-            most_tokens: request.estimate_tokens(),
+            estimated_tokens: request.estimate_tokens(),
             cost_usd: reply.cost_usd,
         }
     }

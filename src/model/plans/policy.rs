@@ -72,7 +72,7 @@ pub enum DefaultAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplanPolicy {
     /// The maximum number of replans in a run; at least 1.
-    pub most: u32,
+    pub max_replans: u32,
     /// The approval required for each patch.
     #[serde(default)]
     pub consent: Consent,

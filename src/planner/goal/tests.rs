@@ -87,7 +87,7 @@ async fn valid_plan_needs_one_request() {
         model: "m".to_owned(),
         stop_reason: "endTurn".to_owned(),
         usage: Some(Usage { input_tokens: 10, output_tokens: 2 }),
-        most_tokens: transcript.requests[0].estimate_tokens(),
+        estimated_tokens: transcript.requests[0].estimate_tokens(),
         cost_usd: None,
     };
     assert_eq!(transcript.planning.exchanges, [answered]);

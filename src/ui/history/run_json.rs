@@ -71,7 +71,7 @@ impl<'a> From<&'a AskedQuestion> for QuestionJson<'a> {
             message: &asked.question.message,
             answer: asked.answer.as_ref().map(|(answer, _)| answer),
             answered_by: asked.answer.as_ref().map(|(_, by)| by.as_str()),
-            left_open_because: asked.left_open_because.as_deref(),
+            left_open_because: asked.deferred_because.as_deref(),
         }
     }
 }

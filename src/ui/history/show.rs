@@ -136,7 +136,7 @@ impl RunDetails {
                 Asker::Agent(origin) => origin.agent.to_string(),
                 Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
-            let outcome = match (&asked.answer, &asked.left_open_because) {
+            let outcome = match (&asked.answer, &asked.deferred_because) {
                 (Some((answer, by)), _) => format!("{} by {by}", answer_action(answer)),
                 (None, Some(reason)) => format!("open: {reason}"),
                 (None, None) => "open".to_owned(),
@@ -148,7 +148,7 @@ impl RunDetails {
 
     fn sampling_table(&self) -> TextTable {
         let mut table = TextTable::default();
-        for turn in self.history().planning.iter().flat_map(|planning| &planning.turns) {
+        for turn in self.history().planning.iter().flat_map(|planning| &planning.exchanges) {
             let used = turn.usage.map(tokens_text).unwrap_or_default();
             table.push(TableRow::new(["planning", &turn.model, &turn.stop_reason, &used]));
         }

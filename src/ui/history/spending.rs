@@ -57,11 +57,11 @@ pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, b
     for (line, cells) in lines.iter().zip(&cells) {
         let name = line.name.as_str();
         let row = TableRow::new(std::iter::once(name).chain(shown.iter().map(|column| cells[*column].as_str())));
-        table.push(match line.spent.untold_replies {
+        table.push(match line.spent.unreported_replies {
             0 => row,
-            untold => row.with_detail(format!(
+            unreported => row.with_detail(format!(
                 "and the tokens of {}, which the endpoint did not report; a budget counts their maximum",
-                total_text(untold, "LLM call")
+                total_text(unreported, "LLM call")
             )),
         });
     }
@@ -136,16 +136,16 @@ mod tests {
             json!({"Ok": {"parts": text, "model": "m", "stop_reason": "endTurn", "usage": usage, "cost_usd": cost}})
         };
         let usage = |input: u64, output: u64| json!({"input_tokens": input, "output_tokens": output});
-        let asked = |task: &str, number: u32| json!({"type": "model_asked", "attempt": {"task": task, "number": number}, "messages": []});
+        let asked = |task: &str, number: u32| json!({"type": "model_requested", "attempt": {"task": task, "number": number}, "messages": []});
         let sampled = |request: &str, origin: serde_json::Value| json!({"type": "sampling_started", "request": request, "origin": origin, "chat": {"messages": [], "max_tokens": 9}});
         let answered = |request: &str, result: serde_json::Value| json!({"type": "sampling_finished", "request": request, "result": result});
         let call = |task: &str, number: u32| json!({"type": "attempt_started", "attempt": {"task": task, "number": number}, "agent": "travel", "tool": "book"});
         let refused = json!({"Err": {"kind": "unsupported", "message": "the budget is spent"}});
         let failed = json!({"Err": {"kind": "endpoint", "message": "down"}});
-        let turn = |input: u64| json!({"model": "p", "stop_reason": "endTurn", "most_tokens": 9_000, "usage": usage(input, 50), "cost_usd": 0.001});
+        let turn = |input: u64| json!({"model": "p", "stop_reason": "endTurn", "estimated_tokens": 9_000, "usage": usage(input, 50), "cost_usd": 0.001});
         let events = records_from_events(json!([
             started,
-            {"type": "goal_planned", "goal": "Go to Lisbon", "turns": [turn(300), turn(400)]},
+            {"type": "goal_planned", "goal": "Go to Lisbon", "exchanges": [turn(300), turn(400)]},
             asked("ask", 1),
             {"type": "model_replied", "attempt": {"task": "ask", "number": 1}, "result": reply(usage(20, 3), json!(0.000_05))},
             call("ask/1", 1),
@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn attributes_spending_to_tasks_and_agents() {
         let json = details().json(Vec::new()).expect("serializes");
-        let spent = |llm: u64, tool: u64, tokens: [u64; 2], untold: u64, cost: f64| {
+        let spent = |llm: u64, tool: u64, tokens: [u64; 2], unreported: u64, cost: f64| {
             json!({
                 "llm_calls": llm, "tool_calls": tool, "input_tokens": tokens[0], "output_tokens": tokens[1],
-                "untold_replies": untold, "cost_usd": cost,
+                "untold_replies": unreported, "cost_usd": cost,
             })
         };
         let expected = json!({

@@ -97,10 +97,10 @@ impl Reporter for LiveAnswer {
     fn report(&mut self, records: &[Record]) {
         for record in records {
             match &record.event {
-                Event::ModelAsked { attempt, messages, repair: true, .. } if attempt.task == self.task => {
+                Event::ModelRequested { attempt, messages, repair: true, .. } if attempt.task == self.task => {
                     self.withdraw(&format!("the answer is rewritten: {}", retry_reason(messages)));
                 }
-                Event::ModelAsked { attempt, retry: true, .. } if attempt.task == self.task => {
+                Event::ModelRequested { attempt, retry: true, .. } if attempt.task == self.task => {
                     self.withdraw("the reply was interrupted; the answer is rewritten");
                 }
                 Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
@@ -153,11 +153,11 @@ mod tests {
 
     fn retry_requested(request: &str) -> AnswerStep {
         let messages = vec![ChatMessage::text(ChatRole::User, request).into()];
-        Recorded(Event::ModelAsked {
+        Recorded(Event::ModelRequested {
             attempt: test_attempt(2),
             messages,
             repair: true,
-            most_tokens: 0,
+            estimated_tokens: 0,
             retry: false,
             deadline: None,
         })

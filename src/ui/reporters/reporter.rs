@@ -10,7 +10,7 @@ pub trait Reporter: Send {
     /// ignore them.
     fn catch_up(&mut self, _records: &[Record]) {}
 
-    /// Reports more text of a synthesis, in an exchange whose `ModelAsked` was reported.
+    /// Reports more text of a synthesis, in an exchange whose `ModelRequested` was reported.
     ///
     /// The text is not an event; the outcome of the exchange shows what became of it.
     fn report_delta(&mut self, _attempt: &AttemptId, _text: &str) {}

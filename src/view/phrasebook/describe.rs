@@ -46,7 +46,7 @@ impl Description<'_> {
                 lines.push(self.run_ended(*status, cause.as_ref()));
                 lines
             }
-            Event::ReplanProposed { number, remainder } => patch_lines(self.view, *number, remainder),
+            Event::ReplanProposed { number, patch } => patch_lines(self.view, *number, patch),
             Event::Replanned { number, result: Ok(patch) } => match self.view.replanning() {
                 Some(_) => patch_lines(self.view, *number, patch),
                 // The proposal was described before it was approved.
@@ -81,16 +81,16 @@ impl Description<'_> {
             Event::RunRerun { of, from } => {
                 self.run_line(format!("repeats run {of} from task `{}`", truncated(from.as_str())))
             }
-            Event::RunResumed { away, taken_up, .. } => {
-                let mut resumed = match taken_up.len() {
+            Event::RunResumed { downtime, reattached, .. } => {
+                let mut resumed = match reattached.len() {
                     0 => String::new(),
                     calls => format!(", {} resumed", count_text(calls, "call")),
                 };
-                if self.is_full && !taken_up.is_empty() {
-                    let calls: Vec<_> = taken_up.iter().map(|attempt| truncated(&attempt.to_string())).collect();
+                if self.is_full && !reattached.is_empty() {
+                    let calls: Vec<_> = reattached.iter().map(|attempt| truncated(&attempt.to_string())).collect();
                     resumed += &format!(" ({})", calls.join(", "));
                 }
-                self.run_line(format!("resumed after {}{resumed}, run {}", format_elapsed(away.0), self.view.run()))
+                self.run_line(format!("resumed after {}{resumed}, run {}", format_elapsed(downtime.0), self.view.run()))
             }
             // Planning was reported while it happened, before the run.
             Event::GoalPlanned(planning) => return self.if_full(|| self.run_line(planning_text(planning))).next(),
@@ -121,7 +121,7 @@ impl Description<'_> {
             Event::InputRequired { attempt, round, .. } => {
                 info(attempt.task.as_str(), format!("requests input, round {round}"))
             }
-            Event::ModelAsked { attempt, repair, retry, .. } => {
+            Event::ModelRequested { attempt, repair, retry, .. } => {
                 let reason = match (repair, retry) {
                     (true, _) if self.is_full => ", to correct the answer",
                     (_, true) if self.is_full => ", again",
@@ -163,7 +163,7 @@ impl Description<'_> {
                 let news = format!("{} (by {})", answer_text(answer), truncated(by));
                 return self.question_news(LineKind::Answered, question, &news);
             }
-            Event::QuestionLeftOpen { question, reason } => {
+            Event::QuestionDeferred { question, reason } => {
                 let news = format!("unanswered: {}", truncated(reason));
                 return self.question_news(LineKind::Deferred, question, &news);
             }
@@ -299,7 +299,7 @@ fn tool_calls_text(calls: &[PromptCall]) -> String {
 }
 
 fn planning_text(planning: &GoalPlanning) -> String {
-    let exchanges = count_text(planning.turns.len(), "exchange");
+    let exchanges = count_text(planning.exchanges.len(), "exchange");
     let used = planning.usage().map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
     format!("planned in {exchanges}{used}, for the goal: {}", truncated(&planning.goal))
 }

@@ -28,10 +28,10 @@ impl RunView {
                     history.planning = Some(planning.clone());
                 }
             }
-            Event::RunResumed { taken_up, .. } => {
+            Event::RunResumed { reattached, .. } => {
                 self.results.run_resumed();
                 self.ended_at = None;
-                self.mark_interrupted(taken_up);
+                self.mark_interrupted(reattached);
             }
             Event::TaskReused { task, agent, output } => {
                 self.results.reused(task, agent.as_ref(), output);
@@ -63,10 +63,10 @@ impl RunView {
                     history.started(&attempt.task, at);
                 }
             }
-            Event::ModelAsked { attempt, .. } => {
+            Event::ModelRequested { attempt, .. } => {
                 self.attempt_started(attempt, None, at);
                 if let Some(history) = self.history_mut() {
-                    history.model_asked(attempt, at);
+                    history.model_requested(attempt, at);
                 }
             }
             Event::AttemptProgressed { attempt, progress } => {
@@ -140,7 +140,7 @@ impl RunView {
                 let task = answered.and_then(|question| question.asker.task()).cloned();
                 self.set_waiting_for(task.as_ref(), WaitingOn::Agent);
             }
-            Event::QuestionLeftOpen { question, reason } => self.questions.keep_open(question, reason),
+            Event::QuestionDeferred { question, reason } => self.questions.keep_open(question, reason),
             Event::SamplingStarted { request, origin, .. } => {
                 self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Model);
                 self.samplings.insert(request.clone(), origin.clone());

@@ -38,7 +38,7 @@ impl RunHistory {
         self.times.entry(task.clone()).or_default().ended = Some(at);
     }
 
-    pub(super) fn model_asked(&mut self, attempt: &AttemptId, at: Timestamp) {
+    pub(super) fn model_requested(&mut self, attempt: &AttemptId, at: Timestamp) {
         self.started(&attempt.task, at);
         let request = RequestId::from(attempt.to_string());
         self.samplings.insert(request, SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task)));

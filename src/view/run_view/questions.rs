@@ -16,7 +16,7 @@ pub struct AskedQuestion {
     /// The answer and its source.
     pub answer: Option<(Answer, String)>,
     /// The latest reason that it could not be answered.
-    pub left_open_because: Option<String>,
+    pub deferred_because: Option<String>,
     /// Set if it was asked again since it was left open.
     pub(super) is_pending_again: bool,
 }
@@ -24,7 +24,7 @@ pub struct AskedQuestion {
 impl AskedQuestion {
     /// Returns the reason that it could not be answered when it was last asked.
     pub fn deferred_reason(&self) -> Option<&str> {
-        self.left_open_because.as_deref().filter(|_| !self.is_pending_again)
+        self.deferred_because.as_deref().filter(|_| !self.is_pending_again)
     }
 
     /// Returns whether it waits for an answer.
@@ -48,7 +48,7 @@ impl AskedQuestions {
             question: Arc::clone(question),
             at,
             answer: None,
-            left_open_because: None,
+            deferred_because: None,
             is_pending_again: false,
         };
         self.0.insert(question.id.clone(), asked);
@@ -68,7 +68,7 @@ impl AskedQuestions {
 
     pub(super) fn keep_open(&mut self, question: &QuestionId, reason: &str) {
         if let Some(asked) = self.0.get_mut(question) {
-            asked.left_open_because = Some(reason.to_owned());
+            asked.deferred_because = Some(reason.to_owned());
             asked.is_pending_again = false;
         }
     }

@@ -88,11 +88,11 @@ fn result_shares_outputs_with_events() {
 fn replanned_tasks_precede_synthesis() {
     let synthesis = json!({"work": {"synthesis": {"prompt": "Sum up", "max_turns": 1, "max_tokens": 9}}});
     let planned = json!([samples::sample_task("a", json!({})), samples::sample_task("answer", synthesis)]);
-    let remainder = json!({"added": [samples::sample_task("b", json!({}))]});
+    let patch = json!({"added": [samples::sample_task("b", json!({}))]});
     let events = samples::records_from_events(json!([
         samples::run_started_event(planned),
         {"type": "replan_started", "number": 1, "failed": ["a"]},
-        {"type": "replanned", "number": 1, "result": {"Ok": remainder}},
+        {"type": "replanned", "number": 1, "result": {"Ok": patch}},
     ]));
     let result = run_result(&samples::sample_run_id(), &events);
     let tasks: Vec<_> = result.tasks.iter().map(|(id, task)| (id.as_str(), task.replanned)).collect();
@@ -137,5 +137,5 @@ fn question_that_is_asked_again_keeps_the_earlier_reason_for_the_history() {
     let mut view = RunView::new(&samples::sample_run_id());
     events.iter().for_each(|record| view.apply(record));
     let asked = view.question("q2").expect("was asked");
-    assert_eq!((asked.deferred_reason(), asked.left_open_because.as_deref()), (None, Some("no one answered")));
+    assert_eq!((asked.deferred_reason(), asked.deferred_because.as_deref()), (None, Some("no one answered")));
 }

@@ -69,11 +69,11 @@ fn stream_json_contains_deltas_and_the_journal_does_not() {
     assert_eq!(
         lines,
         [
-            json!(["model_asked", 1, null, null]),
+            json!(["model_requested", 1, null, null]),
             json!(["answer_delta", 1, "It is gree", null]),
             json!(["answer_delta", 1, "n, surely.", null]),
             json!(["model_replied", 1, null, null]),
-            json!(["model_asked", 2, null, true]),
+            json!(["model_requested", 2, null, true]),
             json!(["answer_delta", 2, "It is gr", null]),
             json!(["answer_delta", 2, "een [a].", null]),
             json!(["model_replied", 2, null, null]),

@@ -26,20 +26,20 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
             Event::ReplanStarted { number, .. } => {
                 replans += 1;
                 prop_assert!(!replanning && *number == replans, "replan {number} is out of turn");
-                prop_assert!(plan.replan.is_some_and(|policy| replans <= policy.most), "too many replans");
+                prop_assert!(plan.replan.is_some_and(|policy| replans <= policy.max_replans), "too many replans");
                 replanning = true;
             }
             Event::Replanned { result, .. } => {
                 prop_assert!(std::mem::take(&mut replanning), "a replan ended that had not begun");
-                let Ok(remainder) = result else { continue };
-                for id in &remainder.removed {
+                let Ok(patch) = result else { continue };
+                for id in &patch.removed {
                     prop_assert!(!begun.contains(id.as_str()), "`{id}` was left out after it had started");
                 }
-                for task in &remainder.added {
+                for task in &patch.added {
                     prop_assert!(tasks.insert(task.id.to_string(), task).is_none(), "`{}` was there already", task.id);
                     expected.insert(task.id.to_string());
                 }
-                agents.extend(remainder.agents.clone());
+                agents.extend(patch.agents.clone());
             }
             Event::QuestionAsked { question, .. } => {
                 if let Asker::Plan { task } = &question.asker {
@@ -50,7 +50,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 let earlier = expected.iter().filter(|id| id.starts_with(&format!("{parent}/"))).count();
                 expected.extend((0..calls.len()).map(|index| parent.tool_call(earlier + index + 1).to_string()));
             }
-            Event::ModelAsked { attempt, .. } => {
+            Event::ModelRequested { attempt, .. } => {
                 let is_new = begun.insert(base(&attempt.task));
                 prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 let prompt = AgentId::from("the model");
@@ -133,10 +133,10 @@ fn check_spending(records: &[Record]) -> Result<(), TestCaseError> {
         match &record.event {
             Event::RunResumed { .. } => return Ok(()),
             Event::AttemptStarted { .. } => tool_calls += 1,
-            Event::ModelAsked { .. } | Event::SamplingStarted { .. } => llm_calls += 1,
+            Event::ModelRequested { .. } | Event::SamplingStarted { .. } => llm_calls += 1,
             Event::GoalPlanned(planning) => {
-                llm_calls += planning.turns.len() as u64;
-                planning.turns.iter().for_each(|turn| count_usage(turn.usage));
+                llm_calls += planning.exchanges.len() as u64;
+                planning.exchanges.iter().for_each(|turn| count_usage(turn.usage));
             }
             Event::ModelReplied { result, .. } | Event::SamplingFinished { result, .. } => match result {
                 Ok(reply) => count_usage(reply.usage),

@@ -145,17 +145,17 @@ proptest! {
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
         tool_calls in prop::option::weighted(0.2, 0_u64..12),
         planned in prop::option::weighted(0.3, 0_usize..4),
-        most in 0_u32..4,
+        max_replans in 0_u32..4,
         consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
         let mut plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
-        if most > 0 {
-            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        if max_replans > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { max_replans, consent });
         }
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
         let planning = planned.map(|turns| GoalPlanning {
-            turns: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).turns.remove(0) }; turns],
+            exchanges: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).exchanges.remove(0) }; turns],
             ..planning(0, None)
         });
         let records = simulate(&plan, planning.as_ref(), seeded_choices(seed))?;

@@ -8,7 +8,7 @@ fn replannable_plan(max_replans: u32, tasks: Vec<Task>) -> Plan {
         Work::Synthesis(_) => task,
         _ => Task { on_failure: OnFailure::Replan, ..task },
     };
-    let replan = Some(ReplanPolicy { most: max_replans, consent: Consent::Allow });
+    let replan = Some(ReplanPolicy { max_replans, consent: Consent::Allow });
     Plan { replan, ..(*plan(tasks.into_iter().map(on_failure).collect())).clone() }
 }
 
@@ -260,7 +260,7 @@ fn patch_needs_approval_if_configured() {
         (deferred, vec![], Some((RunStatus::Paused, None))),
     ] {
         let mut asking = replannable_plan(1, vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])]);
-        asking.replan = Some(ReplanPolicy { most: 1, consent: Consent::Ask });
+        asking.replan = Some(ReplanPolicy { max_replans: 1, consent: Consent::Ask });
         let mut driver = Driver::connected(&Arc::new(asking));
         driver.drain_calls();
         driver.end("a", 1, Ok(text("x")));

@@ -407,13 +407,13 @@ proptest! {
         sketches in prop::collection::vec(random_task(), 1..12),
         max_parallel in 1_usize..6,
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
-        most in 0_u32..4,
+        max_replans in 0_u32..4,
         consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
         let mut plan = random_plan(&sketches, max_parallel, Budget { tokens, ..Budget::default() });
-        if most > 0 {
-            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        if max_replans > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { max_replans, consent });
         }
         let records = simulate_with_crashes(&plan, seeded_choices(seed))?;
         check_invariants(&plan, &records)?;
@@ -430,13 +430,13 @@ proptest! {
     fn run_resumes_after_any_prefix(
         sketches in prop::collection::vec(random_task(), 1..8),
         max_parallel in 1_usize..6,
-        most in 0_u32..3,
+        max_replans in 0_u32..3,
         consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
         let mut plan = random_plan(&sketches, max_parallel, Budget::default());
-        if most > 0 {
-            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        if max_replans > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { max_replans, consent });
         }
         let mut dice = seeded_choices(seed);
         let records = simulate(&plan, None, &mut dice)?;

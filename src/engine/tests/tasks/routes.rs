@@ -17,7 +17,7 @@ fn tools() -> Arc<AgentInfo> {
 
 fn fail_over_to_second(task: Task) -> Driver {
     let mut plan = (*plan(vec![task])).clone();
-    plan.replan = Some(ReplanPolicy { most: 3, consent: Consent::Allow });
+    plan.replan = Some(ReplanPolicy { max_replans: 3, consent: Consent::Allow });
     let mut driver = Driver::start(&Arc::new(plan));
     driver.commands.clear();
     driver.send_input(Input::AgentConnected { agent: "a".into(), info: tools() });
@@ -74,9 +74,8 @@ fn failures_of_different_tools_are_distinct_causes() {
     driver.fail("t", 2, FailureKind::InvalidArguments);
     let first = Route { tool: "first".into(), ..route("a", 0) };
     let added = Task { on_failure: OnFailure::Replan, ..with_routes(vec![first], task("u", &[])) };
-    let remainder =
-        PlanPatch { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
-    driver.send_input(Input::Replanned { number: 1, result: Ok(Arc::new(remainder)) });
+    let patch = PlanPatch { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
+    driver.send_input(Input::Replanned { number: 1, result: Ok(Arc::new(patch)) });
     driver.fail("u", 1, FailureKind::InvalidArguments);
     let replans = driver.records.iter().filter(|record| matches!(record.event, Event::ReplanStarted { .. })).count();
     assert_eq!(replans, 2);

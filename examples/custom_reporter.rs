@@ -10,6 +10,7 @@ use std::error::Error;
 
 use kapell::model::{Event, Record};
 use kapell::ui::reporters::Reporter;
+use kapell::view::RunView;
 use kapell::{Host, RunHandle, config};
 
 const PLAN: &str = r#"
@@ -31,18 +32,16 @@ struct StopAfterTwo {
 }
 
 impl Reporter for StopAfterTwo {
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            match &record.event {
-                Event::AttemptStarted { .. } => self.started += 1,
-                Event::AttemptSucceeded { .. } => self.succeeded += 1,
-                _ => continue,
-            }
-            println!("event {}: {} started, {} succeeded", record.seq, self.started, self.succeeded);
-            if self.succeeded == 2 {
-                let handle = self.handle.clone();
-                tokio::spawn(async move { handle.cancel("the example").await });
-            }
+    fn report(&mut self, _: &RunView, record: &Record) {
+        match &record.event {
+            Event::AttemptStarted { .. } => self.started += 1,
+            Event::AttemptSucceeded { .. } => self.succeeded += 1,
+            _ => return,
+        }
+        println!("event {}: {} started, {} succeeded", record.seq, self.started, self.succeeded);
+        if self.succeeded == 2 {
+            let handle = self.handle.clone();
+            tokio::spawn(async move { handle.cancel("the example").await });
         }
     }
 }
@@ -53,9 +52,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let plan = config::load_plan("reading.yaml", PLAN, &agents, None)?.plan;
     let inputs = config::resolve_inputs(&plan, &[], None).map_err(config::Diagnostics::from)?;
 
-    let (handle, requests) = RunHandle::new();
-    let mut reporter = StopAfterTwo { handle, started: 0, succeeded: 0 };
-    let host = Host::builder().agents(agents).requests(requests).reporter(&mut reporter).build()?;
+    let handle = RunHandle::new();
+    let mut reporter = StopAfterTwo { handle: handle.clone(), started: 0, succeeded: 0 };
+    let host = Host::builder().agents(agents).handle(&handle).reporter(&mut reporter).build()?;
     let result = host.run_plan(plan, inputs).await?;
 
     println!("{} after {} calls", result.status, reporter.succeeded);

@@ -6,16 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kapell::config::{self, ProcessEnvironment};
-use kapell::engine::NewRun;
+use kapell::engine::{NewRun, Run};
 use kapell::journal::{self, Durability};
 use kapell::mcp::{Agents, CallContext, CallFuture};
-use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, Record, RunId, Secrets, ToolCall, ToolOutput};
+use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, RunId, Secrets, ToolCall, ToolOutput};
 use kapell::runtime::{self, RuntimeHost, Services};
 use kapell::ui::answers::policy::NoInput;
-use kapell::ui::reporters::Reporter;
+use kapell::ui::reporters::Reporters;
 use kapell::ui::reporters::plain::PlainReporter;
 use kapell::ui::terminal::screen::Screen;
-use kapell::view::RunView;
 use serde_json::{Value, json};
 
 use crate::BenchResult;
@@ -33,7 +32,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     // The ID is part of every call, so an ID of another length would change the work.
     let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
     let journal = journal::store(&journal.into()).open_writer(Durability::Normal)?;
-    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal), 1);
+    let host = RuntimeHost::new(run.clone(), Arc::clone(&journal), 1);
     let services = Services {
         journal,
         agents: Arc::new(ImmediateAgents),
@@ -44,14 +43,14 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
         clock: runtime::RunClock::start(),
     };
     let screen = Screen::stderr()?;
-    let plain = PlainReporter::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
-    let mut reporters = Reporters { result: RunView::new(&run), plain };
+    let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC);
+    let mut reporters = Reporters::new(&run, vec![&mut plain]);
     let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None };
-    runtime::run(&run, new_run, services, (hub, inbox), &mut reporters).await?;
-    let Reporters { result, plain } = reporters;
-    drop(plain);
+    let begun = Run::start(new_run, services.clock.now())?;
+    runtime::run(&run, begun, services, host, &mut reporters).await?;
+    let result = reporters.into_result();
     screen.flush();
-    println!("{}", serde_json::to_string(&result.into_result())?);
+    println!("{}", serde_json::to_string(&result)?);
     Ok(())
 }
 
@@ -73,19 +72,4 @@ impl Agents for ImmediateAgents {
     async fn close(&self) {}
 
     async fn suspend(&self) {}
-}
-
-/// The reporters of `kapell run` without a terminal.
-struct Reporters {
-    result: RunView,
-    plain: PlainReporter,
-}
-
-impl Reporter for Reporters {
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            self.result.apply(record);
-        }
-        self.plain.report(records);
-    }
 }

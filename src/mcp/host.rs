@@ -20,7 +20,7 @@ pub trait ClientHost: Send + Sync {
     /// Stores a checkpoint by which a later process can reattach to a session or a call, and replaces the previous one.
     /// It becomes durable before all later events and questions. The future completes when the checkpoint is durable,
     /// and never if that is impossible; dropping it does not remove the checkpoint.
-    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()>;
+    fn checkpoint(&self, key: CheckpointKey, value: Value) -> BoxFuture<'static, ()>;
     /// Reports the progress of a call. Never waits.
     fn on_progress(&self, attempt: &AttemptId, progress: Progress);
     /// Reports a log message of an agent. Never waits.

@@ -1,35 +1,29 @@
 //! Puts a host together from its parts, and drives one run with it.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::llm_replanner::LlmReplanner;
 use super::orphans::reap_orphans;
 use super::shutdown::{RunStateAtExit, listen_for_signals};
 use super::{
-    HostReceiver, Replanner, RunClock, RuntimeError, RuntimeHost, Services, dispatcher, forward_requests, read_inputs,
+    HostReceiver, Replanner, ResumableRun, RunClock, RunHandle, RunRequest, RuntimeError, RuntimeHost, Services,
+    dispatcher, forward_requests, read_inputs,
 };
 use crate::config::{AgentCatalog, AgentsFile};
-use crate::engine::{self, FoldError, NewRun, Rerun, Resumption, Run};
-use crate::journal::{self, Durability, JournalError, Lease, MemoryJournal, Store};
+use crate::engine::{self, FoldError, NewRun, Run};
+use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{EndpointError, Llm, Models};
 use crate::mcp::{Options, Pool, SamplingSupport, UnreachablePolicy};
-use crate::model::{
-    AgentId, AgentSpec, Answer, AttemptId, Checkpoints, Input, Plan, QuestionId, Record, RunId, RunStatus, Timestamp,
-};
+use crate::model::{AgentSpec, Plan, RunId, RunStatus, Timestamp};
 use crate::system::{clock, process};
 use crate::ui::answers::policy::NoInput;
 use crate::ui::human::Human;
-use crate::ui::reporters::Reporter;
-use crate::view::{RunResult, RunView};
-
-/// The maximum number of requests of a [`RunHandle`] that wait for the run.
-const MAX_QUEUED_REQUESTS: usize = 16;
+use crate::ui::reporters::{Reporter, Reporters};
+use crate::view::RunResult;
 
 /// A callback before the process exits because of a signal.
 type BeforeExit = Box<dyn FnOnce(RunStateAtExit) + Send>;
@@ -64,7 +58,7 @@ pub struct Host<'r> {
     reporters: Vec<&'r mut dyn Reporter>,
     options: Options,
     before_exit: Option<BeforeExit>,
-    requests: Option<RunRequests>,
+    handle: Option<RunHandle>,
 }
 
 /// The parts of a [`Host`]. Only the agents have no default.
@@ -78,30 +72,9 @@ pub struct HostBuilder<'r> {
     durability: Durability,
     human: Option<Arc<dyn Human>>,
     reporters: Vec<&'r mut dyn Reporter>,
-    requests: Option<RunRequests>,
+    handle: Option<RunHandle>,
     state_dir: Option<PathBuf>,
     before_exit: Option<BeforeExit>,
-}
-
-/// Sends requests to a run from other tasks and threads. Requests to a run that has ended are ignored.
-#[derive(Debug, Clone)]
-pub struct RunHandle {
-    sender: mpsc::Sender<Input>,
-}
-
-/// The requests of a [`RunHandle`], for the host of its run.
-#[derive(Debug)]
-pub struct RunRequests {
-    receiver: mpsc::Receiver<Input>,
-}
-
-/// A run of an earlier process, with its lease, that can be resumed.
-pub struct ResumableRun {
-    id: RunId,
-    lease: Lease,
-    records: Vec<Record>,
-    sessions: HashMap<AgentId, Value>,
-    resumption: Resumption,
 }
 
 /// An error that prevents a run or ends its process. A failed task is not an error: the result contains it.
@@ -157,7 +130,7 @@ impl<'r> Host<'r> {
         HostBuilder::default()
     }
 
-    /// Returns the ID of the run.
+    /// Returns the ID of the run, unless the host resumes one.
     pub fn run_id(&self) -> &RunId {
         &self.run
     }
@@ -181,46 +154,30 @@ impl<'r> Host<'r> {
         self.run(new_run).await
     }
 
-    /// Executes a new run and returns its result.
+    /// Executes a new run, a rerun, or a run of an earlier process, and returns its result.
     ///
     /// # Errors
     /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
-    pub async fn run(self, new_run: NewRun) -> Result<RunResult, HostError> {
-        Box::pin(self.drive(Start::New(new_run))).await
+    pub async fn run(self, request: impl Into<RunRequest>) -> Result<RunResult, HostError> {
+        Box::pin(self.drive(request.into())).await
     }
 
-    /// Repeats a part of a run that has ended, as a new run, and returns its result.
-    ///
-    /// # Errors
-    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
-    pub async fn rerun(self, rerun: Rerun) -> Result<RunResult, HostError> {
-        Box::pin(self.drive(Start::Rerun(rerun))).await
-    }
-
-    /// Resumes a run of an earlier process and returns its result. The host must have the ID of that run.
-    ///
-    /// # Errors
-    /// Returns an error if the run cannot start or its process has to stop. A failed task is part of the result instead.
-    pub async fn resume(self, resumable: ResumableRun) -> Result<RunResult, HostError> {
-        Box::pin(self.drive(Start::Resume(resumable))).await
-    }
-
-    async fn drive(self, mut start: Start) -> Result<RunResult, HostError> {
-        let run = self.run.clone();
+    async fn drive(self, mut request: RunRequest) -> Result<RunResult, HostError> {
+        let run = request.resumable().map_or(self.run, |resumable| resumable.id.clone());
         let journal = self.store.open_writer(self.durability)?;
         // Held to the end, after the run's last event is durable.
-        let _lease = match &start {
+        let _lease = match &request {
             // It was acquired before the run was read.
-            Start::Resume(_) => None,
-            Start::New(_) | Start::Rerun(_) => Some(self.store.acquire_lease(&run)?),
+            RunRequest::Resume(_) => None,
+            RunRequest::New(_) | RunRequest::Rerun(_) => Some(self.store.acquire_lease(&run)?),
         };
-        let resumable = start.resumable();
-        let last_event_at = resumable.map_or_else(Timestamp::default, |resumable| resumable.resumption.last_event_at);
-        let clock = RunClock::start_no_earlier_than(last_event_at);
+        let resumable = request.resumable();
+        let clock =
+            RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
         // Every request of an agent leaves an event, so no earlier process can have used this number.
-        let first_request = resumable.map_or(0, |resumable| resumable.resumption.run.next_seq()) + 1;
-        let (hub, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal), first_request);
-        let plan = start.plan();
+        let first_request = resumable.map_or(0, ResumableRun::next_seq) + 1;
+        let (host, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal), first_request);
+        let plan = request.plan();
         // A replan may use any agent.
         let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
         let used: Vec<AgentSpec> = self.agents.agents.values().filter(may_use).cloned().collect();
@@ -232,7 +189,7 @@ impl<'r> Host<'r> {
             .map(|resumable| (resumable.sessions.clone(), engine::sampling_usage(&resumable.records)))
             .unwrap_or_default();
         let sampled = sampled.into_iter().map(|(agent, usage)| (agent, usage.requests, usage.tokens));
-        let pool = Pool::new(used, self.options, Arc::clone(&hub) as Arc<_>)
+        let pool = Pool::new(used, self.options, Arc::clone(&host) as Arc<_>)
             .with_sessions(sessions)
             .with_sampling_usage(sampled);
         let services = Services {
@@ -246,7 +203,7 @@ impl<'r> Host<'r> {
         };
         let mut background = Background::default();
         if let Some(before_exit) = self.before_exit {
-            listen_for_signals(&hub, before_exit).map_err(HostError::Signals)?;
+            listen_for_signals(&host, before_exit).map_err(HostError::Signals)?;
             process::adopt_orphans();
             background.spawn(async {
                 if let Err(error) = reap_orphans().await {
@@ -256,18 +213,18 @@ impl<'r> Host<'r> {
         }
         let mut queue = self.store.control_queue(&run);
         // No other process knows of a new run yet, so its control queue is empty.
-        if let Start::Resume(resumable) = &mut start {
+        if let RunRequest::Resume(resumable) = &mut request {
             resumable.resumption.inputs = read_inputs(&mut *queue, None)?;
         }
-        background.spawn(forward_requests(queue, Arc::clone(&hub)));
-        if let Some(requests) = self.requests {
-            background.spawn(forward_handle(requests, Arc::clone(&hub)));
+        background.spawn(forward_requests(queue, Arc::clone(&host)));
+        if let Some(handle) = self.handle {
+            background.spawn(handle.forward(Arc::clone(&host)));
         }
-        let mut reporters = RunReporters { result: RunView::new(&run), others: self.reporters };
-        let driven = Box::pin(drive(&run, start, services, (hub, receiver), &mut reporters)).await;
+        let mut reporters = Reporters::new(&run, self.reporters);
+        let driven = Box::pin(drive(&run, request, services, (host, receiver), &mut reporters)).await;
         drop(background);
         match driven {
-            Ok(()) => Ok(reporters.result.into_result()),
+            Ok(()) => Ok(reporters.into_result()),
             Err(source) => Err(HostError::Unfinished { run, source }),
         }
     }
@@ -275,20 +232,21 @@ impl<'r> Host<'r> {
 
 async fn drive(
     run: &RunId,
-    start: Start,
+    request: RunRequest,
     services: Services,
     host: (Arc<RuntimeHost>, HostReceiver),
-    reporters: &mut RunReporters<'_>,
+    reporters: &mut Reporters<'_>,
 ) -> Result<(), RuntimeError> {
-    match start {
-        Start::New(new_run) => dispatcher::run(run, new_run, services, host, reporters).await,
-        Start::Rerun(rerun) => dispatcher::rerun(run, rerun, services, host, reporters).await,
-        Start::Resume(ResumableRun { lease: _lease, records, resumption, .. }) => {
+    let now = services.clock.now();
+    let (begun, _lease) = match request {
+        RunRequest::New(new_run) => (Run::start(new_run, now)?, None),
+        RunRequest::Rerun(rerun) => (Run::rerun(rerun, now)?, None),
+        RunRequest::Resume(ResumableRun { lease, records, resumption, .. }) => {
             reporters.catch_up(&records);
-            drop(records);
-            dispatcher::resume(run, resumption, services, host, reporters).await
+            (Run::resume(resumption, now), Some(lease))
         }
-    }
+    };
+    dispatcher::run(run, begun, services, host, reporters).await
 }
 
 impl<'r> HostBuilder<'r> {
@@ -341,14 +299,14 @@ impl<'r> HostBuilder<'r> {
         self
     }
 
-    /// Sets the source of requests to the run, such as its cancellation; see [`RunHandle::new`].
+    /// Lets `handle` control the run.
     #[must_use]
-    pub fn requests(mut self, requests: RunRequests) -> Self {
-        self.requests = Some(requests);
+    pub fn handle(mut self, handle: &RunHandle) -> Self {
+        self.handle = Some(handle.clone());
         self
     }
 
-    /// Sets the ID of the run. The default is a new one.
+    /// Sets the ID of a new run or a rerun. The default is a new one.
     #[must_use]
     pub fn run_id(mut self, run: RunId) -> Self {
         self.run = Some(run);
@@ -393,84 +351,8 @@ impl<'r> HostBuilder<'r> {
             reporters: self.reporters,
             options,
             before_exit: self.before_exit,
-            requests: self.requests,
+            handle: self.handle,
         })
-    }
-}
-
-impl RunHandle {
-    /// Returns a handle, and its requests for [`HostBuilder::requests`].
-    pub fn new() -> (Self, RunRequests) {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
-        (Self { sender }, RunRequests { receiver })
-    }
-
-    /// Cancels the run on behalf of `by`, who is named in its events. A cancelled run cannot be resumed.
-    pub async fn cancel(&self, by: impl Into<String>) {
-        self.send(Input::CancelRequested { by: by.into() }).await;
-    }
-
-    /// Interrupts the run. An interrupted run can be resumed.
-    pub async fn interrupt(&self) {
-        self.send(Input::InterruptRequested).await;
-    }
-
-    /// Answers an open question on behalf of `by`. The answer must be valid for the form of the question.
-    pub async fn answer(&self, question: QuestionId, answer: Answer, by: impl Into<String>) {
-        self.send(Input::QuestionAnswered { question, answer, by: by.into() }).await;
-    }
-
-    async fn send(&self, input: Input) {
-        // Without a receiver, the run has ended.
-        let _ = self.sender.send(input).await;
-    }
-}
-
-impl ResumableRun {
-    /// Acquires the lease of `run` and reads its state. With `accepts_changes`, the run continues although the tools of
-    /// its agents have changed.
-    ///
-    /// # Errors
-    /// Returns an error if another process drives the run, it has ended, or it cannot be read.
-    pub fn load(store: &dyn Store, run: &RunId, accepts_changes: bool) -> Result<Self, HostError> {
-        let lease = store.acquire_lease(run)?;
-        let reader = store.open_reader()?;
-        let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
-        let fold = Run::fold(&records).map_err(|source| HostError::Fold { run: run.clone(), source })?;
-        if !fold.status().is_unfinished() {
-            return Err(HostError::Ended { run: run.clone(), status: fold.status() });
-        }
-        let Checkpoints { sessions, calls: checkpoints } = reader.checkpoints(run)?;
-        let last_event_at = records.last().map_or_else(Timestamp::default, |record| record.at);
-        let resumption = Resumption { run: fold, last_event_at, checkpoints, accepts_changes, inputs: Vec::new() };
-        Ok(Self { id: run.clone(), lease, records, sessions, resumption })
-    }
-
-    /// Cancels the run on behalf of `by`. Returns false without a change if calls are still in progress at agents, since
-    /// only a host that resumes the run can cancel those.
-    ///
-    /// # Errors
-    /// Returns an error if the journal cannot be written.
-    pub async fn cancel(self, store: &dyn Store, by: String) -> Result<bool, HostError> {
-        let Self { id: run, lease: _lease, resumption, .. } = self;
-        let journal = store.open_writer(Durability::Full)?;
-        let cancelled = dispatcher::cancel(&run, resumption, by, &*journal).await;
-        cancelled.map_err(|source| HostError::Unfinished { run, source })
-    }
-
-    /// Returns the state of the run.
-    pub fn run(&self) -> &Run {
-        &self.resumption.run
-    }
-
-    /// Returns the time of its last event.
-    pub fn last_event_at(&self) -> Timestamp {
-        self.resumption.last_event_at
-    }
-
-    /// Returns the number of its events.
-    pub fn next_seq(&self) -> u64 {
-        self.resumption.run.next_seq()
     }
 }
 
@@ -512,36 +394,6 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
     })
 }
 
-/// The beginning of a run in this process.
-enum Start {
-    New(NewRun),
-    Rerun(Rerun),
-    Resume(ResumableRun),
-}
-
-impl Start {
-    fn plan(&self) -> &Arc<Plan> {
-        match self {
-            Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
-            Self::Resume(resumable) => resumable.resumption.run.plan(),
-        }
-    }
-
-    fn resumable(&self) -> Option<&ResumableRun> {
-        match self {
-            Self::New(_) | Self::Rerun(_) => None,
-            Self::Resume(resumable) => Some(resumable),
-        }
-    }
-}
-
-/// Forwards the requests of handles to the run.
-async fn forward_handle(mut requests: RunRequests, hub: Arc<RuntimeHost>) {
-    while let Some(input) = requests.receiver.recv().await {
-        hub.send(input).await;
-    }
-}
-
 /// Tasks that end with the run.
 #[derive(Default)]
 struct Background(Vec<tokio::task::JoinHandle<()>>);
@@ -555,37 +407,5 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.0.iter().for_each(tokio::task::JoinHandle::abort);
-    }
-}
-
-/// The reporters of a run, after the view that gives its result.
-struct RunReporters<'r> {
-    result: RunView,
-    others: Vec<&'r mut dyn Reporter>,
-}
-
-impl Reporter for RunReporters<'_> {
-    fn catch_up(&mut self, records: &[Record]) {
-        for record in records {
-            self.result.apply(record);
-        }
-        for reporter in &mut self.others {
-            reporter.catch_up(records);
-        }
-    }
-
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            self.result.apply(record);
-        }
-        for reporter in &mut self.others {
-            reporter.report(records);
-        }
-    }
-
-    fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
-        for reporter in &mut self.others {
-            reporter.report_delta(attempt, text);
-        }
     }
 }

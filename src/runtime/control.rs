@@ -12,28 +12,28 @@ use super::RuntimeHost;
 /// second, and a poll without result takes microseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Forwards every new request of `queue` to `hub`, after one interval at the earliest. Runs until dropped. The engine
+/// Forwards every new request of `queue` to `host`, after one interval at the earliest. Runs until dropped. The engine
 /// ignores late and repeated requests.
-pub(super) async fn forward_requests(mut queue: Box<dyn ControlQueue>, hub: Arc<RuntimeHost>) {
+pub(super) async fn forward_requests(mut queue: Box<dyn ControlQueue>, host: Arc<RuntimeHost>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         // Reading may wait for another process that is repairing the journal.
-        let look = tokio::task::spawn_blocking(move || {
+        let polled = tokio::task::spawn_blocking(move || {
             // A panic must not prevent later answers from reaching the run.
-            let look = || read_inputs(&mut *queue, Some(std::process::id()));
-            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
-            (queue, found)
+            let read = || read_inputs(&mut *queue, Some(std::process::id()));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+            (queue, result)
         });
-        let Ok((back, found)) = look.await else { return };
-        queue = back;
-        let Ok(found) = found else {
+        let Ok((returned_queue, result)) = polled.await else { return };
+        queue = returned_queue;
+        let Ok(result) = result else {
             tracing::error!("reading the requests of other processes failed (this is a bug in kapell)");
             continue;
         };
-        match found {
+        match result {
             Ok(inputs) => {
                 for input in inputs {
-                    hub.send(input).await;
+                    host.send(input).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "requests of other processes cannot be read"),

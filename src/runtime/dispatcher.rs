@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{NewRun, Rerun, RerunError, Resumption, Run, StepOutput};
+use crate::engine::{RerunError, Resumption, Run, StepOutput};
 use crate::journal::{JournalError, JournalWriter};
 use crate::llm::Llm;
 use crate::mcp::Agents;
@@ -18,7 +18,7 @@ use crate::model::{
     AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
 };
 use crate::ui::human::Human;
-use crate::ui::reporters::Reporter;
+use crate::ui::reporters::Reporters;
 
 use super::clock::RunClock;
 use super::{HostReceiver, Replanner, RuntimeHost};
@@ -62,50 +62,19 @@ pub enum RuntimeError {
     },
 }
 
-/// Executes a new run with the given ID until it ends, and reports every event to `reporter` once it is durable.
+/// Executes a run, from its first step in this process until it ends, and reports every event once it is durable.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be written. A failed task is not an error: the last event contains the final
 /// status.
 pub async fn run(
     id: &RunId,
-    new_run: NewRun,
+    (run, step): (Run, StepOutput),
     services: Services,
-    (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
-    reporter: &mut dyn Reporter,
+    (host, receiver): (Arc<RuntimeHost>, HostReceiver),
+    reporters: &mut Reporters<'_>,
 ) -> Result<(), RuntimeError> {
-    let (run, step) = Run::start(new_run, services.clock.now())?;
-    Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
-}
-
-/// Repeats a part of an earlier run until it ends, and reports every event to `reporter` once it is durable.
-///
-/// # Errors
-/// Returns an error if the earlier run does not have the task, or the journal cannot be written.
-pub async fn rerun(
-    id: &RunId,
-    rerun: Rerun,
-    services: Services,
-    (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
-    reporter: &mut dyn Reporter,
-) -> Result<(), RuntimeError> {
-    let (run, step) = Run::rerun(rerun, services.clock.now())?;
-    Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
-}
-
-/// Resumes a run of an earlier process until it ends, and reports the new events to `reporter`.
-///
-/// # Errors
-/// Returns an error if the journal cannot be written.
-pub async fn resume(
-    id: &RunId,
-    resumption: Resumption,
-    services: Services,
-    (hub, inbox): (Arc<RuntimeHost>, HostReceiver),
-    reporter: &mut dyn Reporter,
-) -> Result<(), RuntimeError> {
-    let (run, step) = Run::resume(resumption, services.clock.now());
-    Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
+    Dispatcher::new(id, run, services, host).run_to_completion(step, receiver, reporters).await
 }
 
 /// Cancels a run without a driver on behalf of `by`. Returns false without a change if calls are still in progress at
@@ -185,12 +154,12 @@ enum Wakeup {
 }
 
 impl Dispatcher {
-    fn new(id: &RunId, run: Run, services: Services, hub: Arc<RuntimeHost>) -> Self {
+    fn new(id: &RunId, run: Run, services: Services, host: Arc<RuntimeHost>) -> Self {
         Self {
             id: id.clone(),
             synthesis: run.plan().synthesis().map(|task| task.id.clone()),
             run,
-            host: hub,
+            host,
             services,
             pending_commits: FuturesOrdered::new(),
             unreported: None,
@@ -205,21 +174,21 @@ impl Dispatcher {
     async fn run_to_completion(
         mut self,
         step: StepOutput,
-        inbox: HostReceiver,
-        reporter: &mut dyn Reporter,
+        receiver: HostReceiver,
+        reporters: &mut Reporters<'_>,
     ) -> Result<(), RuntimeError> {
         self.commit(step);
-        let end = self.run_loop(inbox, reporter).await;
-        self.report_pending(reporter);
+        let end = self.run_loop(receiver, reporters).await;
+        self.report_pending(reporters);
         // A resumable run may still have calls in progress elsewhere. The agents are detached before anything else
         // ends: a dropped call withdraws its questions, and its agent would react to that.
-        let is_left = end.is_err() || matches!(self.run.status(), RunStatus::Paused | RunStatus::Interrupted);
-        if is_left {
+        let is_resumable = end.is_err() || matches!(self.run.status(), RunStatus::Paused | RunStatus::Interrupted);
+        if is_resumable {
             self.suspend_agents().await;
         }
         self.calls.clear();
         self.effects.shutdown().await;
-        if !is_left {
+        if !is_resumable {
             self.services.agents.close().await;
         }
         end
@@ -228,49 +197,53 @@ impl Dispatcher {
     /// Detaches the agents. Calls continue meanwhile, since a call that is about to connect would block the others.
     async fn suspend_agents(&mut self) {
         let agents = Arc::clone(&self.services.agents);
-        let mut left = std::pin::pin!(agents.suspend());
+        let mut suspended = std::pin::pin!(agents.suspend());
         loop {
             tokio::select! {
-                () = &mut left => return,
+                () = &mut suspended => return,
                 Some(_) = self.calls.next() => {}
             }
         }
     }
 
-    async fn run_loop(&mut self, mut inbox: HostReceiver, reporter: &mut dyn Reporter) -> Result<(), RuntimeError> {
+    async fn run_loop(
+        &mut self,
+        mut receiver: HostReceiver,
+        reporters: &mut Reporters<'_>,
+    ) -> Result<(), RuntimeError> {
         loop {
             while self.effects.try_join_next().is_some() {}
-            let wake = self.run.next_wakeup().map(|moment| self.services.clock.instant_at(moment));
-            let room = self.pending_commits.len() < MAX_PENDING_COMMITS;
-            let woken = tokio::select! {
+            let timer = self.run.next_wakeup().map(|moment| self.services.clock.instant_at(moment));
+            let has_room = self.pending_commits.len() < MAX_PENDING_COMMITS;
+            let wakeup = tokio::select! {
                 Some(done) = self.pending_commits.next(), if !self.pending_commits.is_empty() => Wakeup::Committed(done),
-                Some(source) = inbox.journal_errors.recv() => Wakeup::JournalFailed(source),
-                Some(input) = inbox.inputs.recv(), if room => Wakeup::Input(input),
-                Some(end) = self.calls.next(), if room => Wakeup::CallEnded(end),
-                () = self.host.changed(), if room => Wakeup::HostChanged,
-                () = sleep_until(wake), if room => Wakeup::TimerElapsed,
+                Some(source) = receiver.journal_errors.recv() => Wakeup::JournalFailed(source),
+                Some(input) = receiver.inputs.recv(), if has_room => Wakeup::Input(input),
+                Some(end) = self.calls.next(), if has_room => Wakeup::CallEnded(end),
+                () = self.host.changed(), if has_room => Wakeup::HostChanged,
+                () = sleep_until(timer), if has_room => Wakeup::TimerElapsed,
                 () = tokio::task::yield_now(), if self.unreported.is_some() => Wakeup::Idle,
             };
-            let mut waiting = PendingInputs::default();
-            match woken {
+            let mut pending = PendingInputs::default();
+            match wakeup {
                 Wakeup::Committed(done) => {
                     let done = done.map_err(|source| RuntimeError::Journal { run: self.id.clone(), source })?;
-                    match self.on_committed(done, reporter) {
+                    match self.on_committed(done, reporters) {
                         ControlFlow::Continue(()) => continue,
                         ControlFlow::Break(()) => return Ok(()),
                     }
                 }
                 Wakeup::Idle => {
-                    self.report_pending(reporter);
+                    self.report_pending(reporters);
                     continue;
                 }
                 Wakeup::JournalFailed(source) => return Err(RuntimeError::Journal { run: self.id.clone(), source }),
-                Wakeup::Input(input) => waiting.inputs.push(input),
-                Wakeup::CallEnded(end) => waiting.call_ends.push(end),
-                Wakeup::TimerElapsed => waiting.inputs.push(Input::TimeReached),
+                Wakeup::Input(input) => pending.inputs.push(input),
+                Wakeup::CallEnded(end) => pending.call_ends.push(end),
+                Wakeup::TimerElapsed => pending.inputs.push(Input::TimeReached),
                 Wakeup::HostChanged => {}
             }
-            let mut inputs = self.collect_inputs(waiting, &mut inbox, reporter);
+            let mut inputs = self.collect_inputs(pending, &mut receiver, reporters);
             inputs.iter_mut().for_each(|input| self.services.secrets.mask_input(input));
             let step = self.run.handle(inputs, self.services.clock.now());
             self.commit(step);
@@ -278,14 +251,14 @@ impl Dispatcher {
     }
 
     /// Executes the commands of a committed step; breaks after the last step.
-    fn on_committed(&mut self, done: CommittedStep, reporter: &mut dyn Reporter) -> ControlFlow<()> {
+    fn on_committed(&mut self, done: CommittedStep, reporters: &mut Reporters<'_>) -> ControlFlow<()> {
         let CommittedStep { records, commands } = done;
-        self.report_pending(reporter);
+        self.report_pending(reporters);
         self.withdraw_answered_questions(&records);
         self.unreported = Some(records);
         // Report the preceding events before a person is asked.
         if commands.iter().any(|command| matches!(command, Command::AskPerson { .. })) {
-            self.report_pending(reporter);
+            self.report_pending(reporters);
         }
         for command in commands {
             if command == Command::EndRun {
@@ -301,22 +274,22 @@ impl Dispatcher {
     fn collect_inputs(
         &mut self,
         pending: PendingInputs,
-        inbox: &mut HostReceiver,
-        reporter: &mut dyn Reporter,
+        receiver: &mut HostReceiver,
+        reporters: &mut Reporters<'_>,
     ) -> Vec<Input> {
         let PendingInputs { inputs: mut others, call_ends: mut ends } = pending;
         while let Some(Some(end)) = self.calls.next().now_or_never() {
             ends.push(end);
         }
-        while let Ok(input) = inbox.inputs.try_recv() {
+        while let Ok(input) = receiver.inputs.try_recv() {
             others.push(input);
         }
-        let written = self.host.drain_deltas();
-        if !written.is_empty() {
-            self.report_pending(reporter);
+        let deltas = self.host.drain_deltas();
+        if !deltas.is_empty() {
+            self.report_pending(reporters);
         }
-        for (turn, text) in written {
-            reporter.report_delta(&turn, &text);
+        for (attempt, text) in deltas {
+            reporters.report_delta(&attempt, &text);
         }
         let progress = self.host.drain_progress();
         let progress = progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
@@ -330,9 +303,9 @@ impl Dispatcher {
     }
 
     /// Reports the unreported records.
-    fn report_pending(&mut self, reporter: &mut dyn Reporter) {
+    fn report_pending(&mut self, reporters: &mut Reporters<'_>) {
         if let Some(records) = self.unreported.take() {
-            reporter.report(&records);
+            reporters.report(&records);
         }
     }
 

@@ -20,13 +20,13 @@ use super::{call_meta, replanner};
 
 impl Dispatcher {
     pub(super) fn execute(&mut self, command: Command) {
-        let hub = Arc::clone(&self.host);
+        let host = Arc::clone(&self.host);
         match command {
             Command::ConnectAgent { agent } => {
                 let agents = Arc::clone(&self.services.agents);
                 let failure = Failure::new(FailureKind::AgentUnavailable, panic_message("connected to the agent"));
-                let failed = Input::AgentUnavailable { agent: agent.clone(), failure };
-                self.spawn_effect(failed, async move {
+                let on_panic = Input::AgentUnavailable { agent: agent.clone(), failure };
+                self.spawn_effect(on_panic, async move {
                     Some(match agents.connect(&agent).await {
                         Ok(info) => Input::AgentConnected { agent, info },
                         Err(failure) => Input::AgentUnavailable { agent, failure },
@@ -41,11 +41,11 @@ impl Dispatcher {
                 let llm = self.services.llm.clone();
                 let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
                 let result = Err(endpoint_error(&panic_message("asked the model")));
-                let failed = Input::ModelReplied { attempt: attempt.clone(), result };
-                self.spawn_effect(failed, async move {
+                let on_panic = Input::ModelReplied { attempt: attempt.clone(), result };
+                self.spawn_effect(on_panic, async move {
                     let on_delta = |piece: &str| {
                         if is_synthesis {
-                            hub.push_delta(&attempt, piece);
+                            host.push_delta(&attempt, piece);
                         }
                     };
                     let result = tokio::select! {
@@ -64,18 +64,18 @@ impl Dispatcher {
                 self.replan_token = CancellationToken::new();
                 let replanner = self.services.replanner.clone();
                 let result = Err(Failure::new(FailureKind::ModelFailed, panic_message("asked the planner")));
-                let failed = Input::Replanned { number: request.number, result };
-                self.spawn_effect(failed, replanner::replan(replanner, *request, hub, self.replan_token.clone()));
+                let on_panic = Input::Replanned { number: request.number, result };
+                self.spawn_effect(on_panic, replanner::replan(replanner, *request, host, self.replan_token.clone()));
             }
             Command::CancelReplan => self.replan_token.cancel(),
             Command::AskPerson { question } => self.ask_person(question),
-            Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
+            Command::AnswerElicitation { request, answer } => host.answer_elicitation(&request, answer),
             Command::RequestSampling { request, chat } => {
                 let llm = self.services.llm.clone();
                 let result = Err(endpoint_error(&panic_message("asked the model")));
-                let failed = Input::SamplingFinished { request: request.clone(), result };
-                self.spawn_effect(failed, async move {
-                    let withdrawn = hub.withdrawal_token(&request);
+                let on_panic = Input::SamplingFinished { request: request.clone(), result };
+                self.spawn_effect(on_panic, async move {
+                    let withdrawn = host.withdrawal_token(&request);
                     let result = tokio::select! {
                         result = ask(llm, &chat, &|_| {}) => result.and_then(|reply| without_unoffered_calls(reply, &chat)),
                         () = withdrawn.cancelled() => Err(endpoint_error("the agent stopped waiting for the model")),
@@ -83,7 +83,7 @@ impl Dispatcher {
                     Some(Input::SamplingFinished { request, result })
                 });
             }
-            Command::AnswerSampling { request, result } => hub.answer_sampling(&request, result),
+            Command::AnswerSampling { request, result } => host.answer_sampling(&request, result),
             Command::EndRun => unreachable!("the loop ends before"),
         }
     }
@@ -97,12 +97,12 @@ impl Dispatcher {
         let attempt = call.attempt.clone();
         let work = async move { agents.call(call, context).await };
         // A panic in one call must not end the other tasks.
-        let end = AssertUnwindSafe(work).catch_unwind().map(move |result| {
+        let ended = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result
                 .unwrap_or_else(|_| Err(Failure::new(FailureKind::ConnectionLost, panic_message("made the call"))));
             Input::AttemptEnded { attempt, result }
         });
-        self.calls.push(end.boxed());
+        self.calls.push(ended.boxed());
     }
 
     fn ask_person(&mut self, question: Arc<Question>) {
@@ -116,8 +116,8 @@ impl Dispatcher {
             before.cancel();
         }
         let (answer, by) = (Answer::Cancel, panic_message("asked the question"));
-        let failed = Input::QuestionAnswered { question: question.id.clone(), answer, by };
-        self.spawn_effect(failed, async move {
+        let on_panic = Input::QuestionAnswered { question: question.id.clone(), answer, by };
+        self.spawn_effect(on_panic, async move {
             let reply = tokio::select! {
                 reply = human.ask(&question) => reply,
                 () = answered.cancelled() => return None,
@@ -137,11 +137,11 @@ impl Dispatcher {
     /// Spawns an effect that produces an input for the dispatcher. A panic produces `on_panic`, so that nothing waits
     /// for it.
     fn spawn_effect(&mut self, on_panic: Input, effect: impl Future<Output = Option<Input>> + Send + 'static) {
-        let hub = Arc::clone(&self.host);
+        let host = Arc::clone(&self.host);
         self.effects.spawn(async move {
             let input = AssertUnwindSafe(effect).catch_unwind().await.unwrap_or(Some(on_panic));
             if let Some(input) = input {
-                hub.send(input).await;
+                host.send(input).await;
             }
         });
     }

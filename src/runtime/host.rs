@@ -64,8 +64,8 @@ impl RuntimeHost {
     /// `first_request`, which no earlier process may have used.
     pub fn new(run: RunId, journal: Arc<dyn JournalWriter>, first_request: u64) -> (Arc<Self>, HostReceiver) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
-        let (failures, failed) = mpsc::channel(1);
-        let hub = Self {
+        let (journal_errors, received_errors) = mpsc::channel(1);
+        let host = Self {
             inputs: sender,
             latest_progress: Mutex::default(),
             text_deltas: Mutex::default(),
@@ -74,9 +74,9 @@ impl RuntimeHost {
             next_request: AtomicU64::new(first_request),
             run,
             journal,
-            journal_errors: failures,
+            journal_errors,
         };
-        (Arc::new(hub), HostReceiver { inputs: receiver, journal_errors: failed })
+        (Arc::new(host), HostReceiver { inputs: receiver, journal_errors: received_errors })
     }
 
     /// Sends an input to the dispatcher. After the run has ended it is dropped.
@@ -134,9 +134,9 @@ impl RuntimeHost {
         match self.pending_requests.lock().get(request) {
             Some(waiting) => waiting.withdrawn.clone(),
             None => {
-                let gone = CancellationToken::new();
-                gone.cancel();
-                gone
+                let cancelled = CancellationToken::new();
+                cancelled.cancel();
+                cancelled
             }
         }
     }
@@ -198,13 +198,13 @@ impl ClientHost for RuntimeHost {
         self.send(Input::InputRequired { attempt, round, request_state, requests }).await;
     }
 
-    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()> {
-        let kept = self.journal.save_checkpoint(&self.run, key.clone(), note);
-        let (run, failures) = (self.run.clone(), self.journal_errors.clone());
+    fn checkpoint(&self, key: CheckpointKey, value: Value) -> BoxFuture<'static, ()> {
+        let saved = self.journal.save_checkpoint(&self.run, key.clone(), value);
+        let (run, journal_errors) = (self.run.clone(), self.journal_errors.clone());
         async move {
-            if let Err(error) = kept.await {
+            if let Err(error) = saved.await {
                 tracing::error!(%run, %key, %error, "a checkpoint was not saved");
-                let _ = failures.try_send(error);
+                let _ = journal_errors.try_send(error);
                 // Nothing may happen that depends on the checkpoint. The run ends, and this caller is dropped with it.
                 std::future::pending::<()>().await;
             }

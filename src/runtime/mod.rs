@@ -10,19 +10,21 @@ mod host;
 mod llm_replanner;
 mod orphans;
 mod replanner;
+mod run_handle;
+mod run_request;
 pub mod shutdown;
 
 use crate::model::{AttemptId, JsonObject, RunId};
 
-pub use builder::{
-    Host, HostBuilder, HostError, ResumableRun, RunHandle, RunRequests, connect_options, jitter_seed, new_run_id,
-};
+pub use builder::{Host, HostBuilder, HostError, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 use control::{forward_requests, read_inputs};
 pub use discover::{AgentProbe, discover, to_catalog};
-pub use dispatcher::{RuntimeError, Services, cancel, rerun, resume, run};
+pub use dispatcher::{RuntimeError, Services, cancel, run};
 pub use host::{HostReceiver, RuntimeHost};
 pub use replanner::Replanner;
+pub use run_handle::RunHandle;
+pub use run_request::{ResumableRun, RunRequest};
 
 /// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.
 pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";

@@ -38,11 +38,11 @@ impl Llm for MeteredLlm {
 pub(super) async fn replan(
     replanner: Option<Arc<dyn Replanner>>,
     request: ReplanRequest,
-    hub: Arc<RuntimeHost>,
+    host: Arc<RuntimeHost>,
     cancel: CancellationToken,
 ) -> Option<Input> {
     let number = request.number;
-    let llm = MeteredLlm { host: Arc::clone(&hub), replan_number: number };
+    let llm = MeteredLlm { host: Arc::clone(&host), replan_number: number };
     let answer = async {
         let Some(replanner) = replanner else {
             return Err(Failure::new(FailureKind::ModelFailed, "this process has no planner"));

@@ -36,12 +36,12 @@ pub enum RunStateAtExit {
 /// # Errors
 /// Returns an error if the signal handlers cannot be installed.
 pub fn listen_for_signals(
-    hub: &Arc<RuntimeHost>,
+    host: &Arc<RuntimeHost>,
     before_exit: impl FnOnce(RunStateAtExit) + Send + 'static,
 ) -> io::Result<()> {
     let (ready, listening) = std::sync::mpsc::channel();
     // The thread outlives the run, and must not keep the journal open.
-    let hub = Arc::downgrade(hub);
+    let host = Arc::downgrade(host);
     let thread = thread::Builder::new().name("signals".into());
     thread.spawn(move || {
         let runtime = match Builder::new_current_thread().enable_io().build() {
@@ -53,7 +53,7 @@ pub fn listen_for_signals(
                 Ok(signals) => {
                     // The receiver waits for this message.
                     drop(ready.send(Ok(())));
-                    handle_signals(signals, hub, before_exit).await;
+                    handle_signals(signals, host, before_exit).await;
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -62,23 +62,23 @@ pub fn listen_for_signals(
     listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals ended")))
 }
 
-async fn handle_signals(mut signals: Signals, hub: Weak<RuntimeHost>, last_words: impl FnOnce(RunStateAtExit)) {
+async fn handle_signals(mut signals: Signals, host: Weak<RuntimeHost>, before_exit: impl FnOnce(RunStateAtExit)) {
     // The panic hook has already reported the panic.
-    let _ = AssertUnwindSafe(interrupt(&mut signals, &hub)).catch_unwind().await;
-    let left = if is_run_ended(&hub) { RunStateAtExit::Ended } else { RunStateAtExit::Unfinished };
-    let _ = catch_unwind(AssertUnwindSafe(|| last_words(left)));
+    let _ = AssertUnwindSafe(interrupt(&mut signals, &host)).catch_unwind().await;
+    let state = if is_run_ended(&host) { RunStateAtExit::Ended } else { RunStateAtExit::Unfinished };
+    let _ = catch_unwind(AssertUnwindSafe(|| before_exit(state)));
     // Unlike `std::process::exit`, this does not wait for output.
     signal_hook::low_level::exit(INTERRUPTED_EXIT_CODE);
 }
 
 /// Interrupts the run at the first signal, and waits for the one that exits the process.
-async fn interrupt(signals: &mut Signals, hub: &Weak<RuntimeHost>) {
+async fn interrupt(signals: &mut Signals, host: &Weak<RuntimeHost>) {
     signals.next().await;
-    if !is_run_ended(hub) {
+    if !is_run_ended(host) {
         // The queue of a busy run may be full, which must not delay the second signal.
         let interrupt = async {
-            if let Some(hub) = hub.upgrade() {
-                hub.send(Input::InterruptRequested).await;
+            if let Some(host) = host.upgrade() {
+                host.send(Input::InterruptRequested).await;
             }
             std::future::pending::<()>().await;
         };
@@ -90,8 +90,8 @@ async fn interrupt(signals: &mut Signals, hub: &Weak<RuntimeHost>) {
 }
 
 /// Returns whether the run has ended.
-fn is_run_ended(hub: &Weak<RuntimeHost>) -> bool {
-    hub.upgrade().is_none_or(|hub| hub.is_closed())
+fn is_run_ended(host: &Weak<RuntimeHost>) -> bool {
+    host.upgrade().is_none_or(|host| host.is_closed())
 }
 
 /// The termination signals.
@@ -139,14 +139,14 @@ mod tests {
 
     /// Helper process: the test below starts this program again with the variable set.
     #[test]
-    fn as_a_child_panics_at_its_last_words() {
+    fn as_a_child_panics_at_its_before_exit() {
         if std::env::var_os(CHILD).is_none() {
             return;
         }
-        let (hub, inbox) = RuntimeHost::new("r".into(), Arc::new(MemoryJournal::default()), 1);
-        listen_for_signals(&hub, |_| panic!("an error in the hint")).expect("listens");
+        let (host, receiver) = RuntimeHost::new("r".into(), Arc::new(MemoryJournal::default()), 1);
+        listen_for_signals(&host, |_| panic!("an error in the hint")).expect("listens");
         // The run has ended, so the first signal exits the process.
-        drop(inbox);
+        drop(receiver);
         raise(SIGTERM).expect("a signal");
         loop {
             thread::park();
@@ -154,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_at_the_last_words_does_not_keep_the_process_from_ending() {
+    fn a_panic_at_the_before_exit_does_not_keep_the_process_from_ending() {
         let child = Command::new(std::env::current_exe().expect("a program"))
-            .args(["--exact", "runtime::shutdown::tests::as_a_child_panics_at_its_last_words"])
+            .args(["--exact", "runtime::shutdown::tests::as_a_child_panics_at_its_before_exit"])
             .env(CHILD, "1")
             .output()
             .expect("runs");

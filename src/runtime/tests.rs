@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{RunClock, RuntimeError, RuntimeHost, Services, run};
-use crate::engine::NewRun;
+use crate::engine::{NewRun, Run};
 use crate::journal::{JournalError, JournalWriter};
 use crate::llm::{Llm, OnDelta};
 use crate::mcp::{Agents, CallContext, CallFuture, ClientHost};
@@ -19,8 +19,8 @@ use crate::model::{
     Template, ToolCall, ToolOutput, Work,
 };
 use crate::ui::human::{Human, HumanResponse};
-use crate::ui::reporters::Reporter;
-use crate::view::samples;
+use crate::ui::reporters::{Reporter, Reporters};
+use crate::view::{RunView, samples};
 
 /// A journal that is slow, but keeps its records durably.
 #[derive(Default)]
@@ -53,14 +53,14 @@ impl JournalWriter for SlowJournal {
     }
 
     fn save_checkpoint(&self, _: &RunId, _: CheckpointKey, _: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        let kept = if self.rejects == RejectedWrites::Checkpoints { Err(JournalError::Closed) } else { Ok(()) };
-        std::future::ready(kept).boxed()
+        let saved = if self.rejects == RejectedWrites::Checkpoints { Err(JournalError::Closed) } else { Ok(()) };
+        std::future::ready(saved).boxed()
     }
 }
 
 /// Agents whose behavior is determined by the name of the tool.
 struct ScriptedAgents {
-    hub: Arc<RuntimeHost>,
+    host: Arc<RuntimeHost>,
     durable: Arc<Mutex<Vec<Record>>>,
     closed: AtomicBool,
     /// Set when a call was reattached by its checkpoint.
@@ -86,35 +86,35 @@ impl Agents for ScriptedAgents {
                 return Err(Failure::new(FailureKind::Interrupted, format!("{} is not here any more", call.attempt)));
             }
             let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
-            assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
+            assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} started too early", call.attempt);
             let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
-            let said = match &*call.tool {
+            let structured = match &*call.tool {
                 "echo" => Value::Object(call.arguments),
                 "key" => Value::Object(meta),
                 "panic" => panic!("a defect"),
                 "progress" => {
                     for step in 0..500 {
                         let progress = Progress { progress: f64::from(step), total: Some(499.0), message: None };
-                        self.hub.on_progress(&call.attempt, progress);
+                        self.host.on_progress(&call.attempt, progress);
                     }
                     Value::Null
                 }
                 "ask" => {
                     let elicitation =
                         Elicitation { message: "really?".into(), form: Form::Fields { schema: JsonObject::new() } };
-                    json!(self.hub.elicit(origin, elicitation).await)
+                    json!(self.host.elicit(origin, elicitation).await)
                 }
                 "think" => {
-                    json!(self.hub.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string()))
+                    json!(self.host.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string()))
                 }
                 "round" => {
-                    self.hub.on_input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
+                    self.host.on_input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
                     let elicitation =
                         Elicitation { message: "which?".into(), form: Form::Fields { schema: JsonObject::new() } };
-                    json!(self.hub.elicit(origin, elicitation).await)
+                    json!(self.host.elicit(origin, elicitation).await)
                 }
-                "note" => {
-                    self.hub.checkpoint(CheckpointKey::Call(call.attempt.clone()), json!("under way")).await;
+                "checkpoint" => {
+                    self.host.checkpoint(CheckpointKey::Call(call.attempt.clone()), json!("under way")).await;
                     self.reattached.store(true, Ordering::Relaxed);
                     Value::Null
                 }
@@ -124,7 +124,7 @@ impl Agents for ScriptedAgents {
                 }
                 other => panic!("no tool `{other}`"),
             };
-            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said), warning: None }))
+            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(structured), warning: None }))
         })
     }
 
@@ -206,11 +206,13 @@ struct RecordingReporter {
 }
 
 impl Reporter for RecordingReporter {
-    fn report(&mut self, records: &[Record]) {
-        self.steps.push(records.len());
-        self.events.extend(records.iter().map(|record| record.event.clone()));
-        let is_question = |record: &Record| matches!(record.event, Event::QuestionAsked { .. });
-        self.question_reported.fetch_or(records.iter().any(is_question), Ordering::Relaxed);
+    fn report(&mut self, _: &RunView, record: &Record) {
+        self.events.push(record.event.clone());
+        self.question_reported.fetch_or(matches!(record.event, Event::QuestionAsked { .. }), Ordering::Relaxed);
+    }
+
+    fn flush(&mut self) {
+        self.steps.push(self.events.len() - self.steps.iter().sum::<usize>());
     }
 }
 
@@ -277,33 +279,36 @@ struct ScenarioResult {
     end: Result<(), RuntimeError>,
 }
 
-async fn run_scenario(tasks: &[(&str, &str, &[&str])], play: Scenario) -> ScenarioResult {
-    let journal = Arc::new(SlowJournal { rejects: play.rejects, ..SlowJournal::default() });
-    let (hub, inbox) = RuntimeHost::new("r".into(), Arc::clone(&journal) as Arc<dyn JournalWriter>, 1);
+async fn run_scenario(tasks: &[(&str, &str, &[&str])], scenario: Scenario) -> ScenarioResult {
+    let journal = Arc::new(SlowJournal { rejects: scenario.rejects, ..SlowJournal::default() });
+    let (host, receiver) = RuntimeHost::new("r".into(), Arc::clone(&journal) as Arc<dyn JournalWriter>, 1);
     let durable = Arc::clone(&journal.durable);
-    let (closed, noted) = (AtomicBool::new(false), AtomicBool::new(false));
-    let agents = Arc::new(ScriptedAgents { hub: Arc::clone(&hub), durable, closed, reattached: noted });
+    let (closed, reattached) = (AtomicBool::new(false), AtomicBool::new(false));
+    let agents = Arc::new(ScriptedAgents { host: Arc::clone(&host), durable, closed, reattached });
     let services = Services {
         journal,
         agents: Arc::clone(&agents) as Arc<dyn Agents>,
-        llm: play.llm,
+        llm: scenario.llm,
         replanner: None,
-        human: play.human,
+        human: scenario.human,
         secrets: Secrets::default(),
         clock: RunClock::start(),
     };
-    if let Some(input) = play.late_input {
-        let hub = Arc::clone(&hub);
+    if let Some(input) = scenario.late_input {
+        let host = Arc::clone(&host);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            hub.send(input).await;
+            host.send(input).await;
         });
     }
     let new_run = NewRun { plan: plan(tasks), inputs: Arc::new(json!({})), seed: 1, planning: None, source: None };
-    let mut seen = RecordingReporter { question_reported: play.question_reported, ..RecordingReporter::default() };
-    let end = run(&RunId::from("r"), new_run, services, (hub, inbox), &mut seen).await;
-    let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.reattached.load(Ordering::Relaxed));
-    ScenarioResult { reporter: seen, closed, reattached: noted, end }
+    let mut reporter =
+        RecordingReporter { question_reported: scenario.question_reported, ..RecordingReporter::default() };
+    let begun = Run::start(new_run, services.clock.now()).expect("a valid plan");
+    let id = RunId::from("r");
+    let end = run(&id, begun, services, (host, receiver), &mut Reporters::new(&id, vec![&mut reporter])).await;
+    let (closed, reattached) = (agents.closed.load(Ordering::Relaxed), agents.reattached.load(Ordering::Relaxed));
+    ScenarioResult { reporter, closed, reattached, end }
 }
 
 async fn run_plan(tasks: &[(&str, &str, &[&str])]) -> ScenarioResult {
@@ -356,12 +361,12 @@ async fn question_answered_elsewhere_is_withdrawn() {
     let answer = Answer::Accept { content: Some(json!({"ok": "elsewhere"})) };
     let later =
         Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "person elsewhere".into() };
-    let play = Scenario {
+    let scenario = Scenario {
         human: Arc::new(NeverAnswers(Arc::clone(&withdrawn))),
         late_input: Some(later),
         ..Scenario::default()
     };
-    let world = run_scenario(&[("a", "ask", &[])], play).await;
+    let world = run_scenario(&[("a", "ask", &[])], scenario).await;
     assert_eq!(world.reporter.output("a"), Some(json!(answer)));
     let answers: Vec<&Event> =
         world.reporter.events.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
@@ -378,7 +383,8 @@ async fn sampling_without_model_fails() {
 #[tokio::test(start_paused = true)]
 async fn input_required_precedes_its_questions() {
     let world = run_plan(&[("a", "round", &[])]).await;
-    let place = |wanted: fn(&Event) -> bool| world.reporter.events.iter().position(wanted).expect("it is reported");
+    let place =
+        |predicate: fn(&Event) -> bool| world.reporter.events.iter().position(predicate).expect("it is reported");
     let round = place(|event| matches!(event, Event::InputRequired { .. }));
     assert!(round < place(|event| matches!(event, Event::QuestionAsked { .. })));
 }
@@ -415,8 +421,8 @@ async fn panic_while_connecting_makes_agent_unavailable() {
 
 #[tokio::test(start_paused = true)]
 async fn panic_in_model_request_becomes_an_error() {
-    let play = Scenario { llm: Some(Arc::new(PanickingService)), ..Scenario::default() };
-    let world = run_scenario(&[("a", "think", &[]), ("b", "echo", &["a"])], play).await;
+    let scenario = Scenario { llm: Some(Arc::new(PanickingService)), ..Scenario::default() };
+    let world = run_scenario(&[("a", "think", &[]), ("b", "echo", &["a"])], scenario).await;
     let error = world.reporter.output("a").expect("an output");
     assert!(error["Err"].as_str().is_some_and(|error| error.contains("a bug in kapell")), "{error}");
     assert_eq!(world.reporter.status(), Some(RunStatus::Succeeded));
@@ -468,7 +474,7 @@ async fn journal_failure_ends_the_run_before_effects() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_checkpoint_ends_the_run() {
-    let tasks: &[(&str, &str, &[&str])] = &[("a", "note", &[])];
+    let tasks: &[(&str, &str, &[&str])] = &[("a", "checkpoint", &[])];
     let world = run_plan(tasks).await;
     assert!(world.reattached && world.end.is_ok());
     let world = run_scenario(tasks, Scenario { rejects: RejectedWrites::Checkpoints, ..Scenario::default() }).await;

@@ -13,10 +13,9 @@ use super::run_options::RunOutputFormat;
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
-use crate::engine::{NewRun, Rerun};
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::RunStateAtExit;
-use crate::runtime::{ResumableRun, RunClock};
+use crate::runtime::{ResumableRun, RunClock, RunRequest};
 use crate::ui::reporters::Reporter;
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
@@ -25,39 +24,6 @@ use crate::ui::reporters::plain::PlainReporter;
 use crate::ui::terminal::screen::Screen;
 use crate::view::{self, RunResult};
 use crate::{Host, journal};
-
-/// A run to execute.
-pub(crate) enum RunRequest {
-    /// A new run.
-    New {
-        /// The run.
-        new_run: NewRun,
-        /// The tools that the agents offered when the goal was planned.
-        catalog: AgentCatalog,
-    },
-    /// A run of an earlier process.
-    Resume(ResumableRun),
-    /// A rerun of a part of a run that has ended.
-    Rerun(Rerun),
-}
-
-impl RunRequest {
-    /// Returns the plan as it was when its run began.
-    fn plan(&self) -> &Arc<Plan> {
-        match self {
-            Self::New { new_run, .. } | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
-            Self::Resume(resumable) => resumable.run().plan(),
-        }
-    }
-
-    /// Returns the state of this run in an earlier process, if it is resumed.
-    fn resumable(&self) -> Option<&ResumableRun> {
-        match self {
-            Self::Resume(resumable) => Some(resumable),
-            Self::New { .. } | Self::Rerun(_) => None,
-        }
-    }
-}
 
 /// A run that has ended.
 pub(crate) struct FinishedRun {
@@ -117,13 +83,15 @@ fn print_answer(answer: &str) -> Result<(), CliError> {
     print(answer)
 }
 
-/// Executes a run. With [`RunOutputFormat::StreamJson`], the result is printed already.
+/// Executes a run. `catalog` is what the agents offered when the goal was planned. With
+/// [`RunOutputFormat::StreamJson`], the result is printed already.
 ///
 /// # Errors
 /// Fails if a component that the run needs fails. A failed task is part of the result instead.
 pub(crate) async fn execute(
     context: RunContext,
     agents: AgentsFile,
+    catalog: AgentCatalog,
     request: RunRequest,
 ) -> Result<FinishedRun, CliError> {
     let RunContext { run, journal, screen, human, output, durability } = context;
@@ -149,6 +117,7 @@ pub(crate) async fn execute(
 
     let mut builder = Host::builder()
         .agents(agents)
+        .catalog(catalog)
         .run_id(run.clone())
         .journal(store)
         .durability(durability)
@@ -168,11 +137,7 @@ pub(crate) async fn execute(
     if let Some(lines) = &mut lines {
         builder = builder.reporter(lines);
     }
-    let driven = match request {
-        RunRequest::New { new_run, catalog } => builder.catalog(catalog).build()?.run(new_run).await,
-        RunRequest::Rerun(rerun) => builder.build()?.rerun(rerun).await,
-        RunRequest::Resume(resumable) => builder.build()?.resume(resumable).await,
-    };
+    let driven = builder.build()?.run(request).await;
     drop(view);
     screen.flush();
     let displayed = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
@@ -219,6 +184,6 @@ pub(crate) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -
     if screen.capabilities().live {
         Box::new(LiveReporter::new(screen.clone(), run.clone(), now))
     } else {
-        Box::new(PlainReporter::new(screen.clone(), run.clone(), files::time_zone()))
+        Box::new(PlainReporter::new(screen.clone(), files::time_zone()))
     }
 }

@@ -13,8 +13,8 @@ use crate::cli::common::execute::{print_result, progress_reporter};
 use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
 use crate::model::{Record, Timestamp};
+use crate::ui::reporters::Reporters;
 use crate::ui::reporters::live::TimeSource;
-use crate::view::RunView;
 
 /// The longest pause of a replay, so that a question that waited for hours does not stall it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -71,16 +71,16 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let screen = run_context::open_screen()?;
     let clock = ReplayClock::new(args.speed);
     let mut shown = progress_reporter(&screen, &run, clock.time_source());
-    let mut view = RunView::new(&run);
+    let mut reporters = Reporters::new(&run, vec![&mut *shown]);
     for record in reader.records(&run, 0) {
         let record = record?;
         clock.wait_for(&record).await;
-        view.apply(&record);
-        shown.report(std::slice::from_ref(&record));
+        reporters.report(std::slice::from_ref(&record));
     }
+    let result = reporters.into_result();
     drop(shown);
     screen.flush();
-    print_result(args.output, &view.into_result())?;
+    print_result(args.output, &result)?;
     Ok(Exit::Success)
 }
 

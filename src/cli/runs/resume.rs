@@ -5,12 +5,12 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::common::args::{AgentsArg, JournalArg};
-use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentsFile};
+use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::Run;
 use crate::journal::{self, JournalError, JournalLocation};
 use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
@@ -108,7 +108,7 @@ pub(crate) async fn resume_run(
     if let Some(change) = params_change(resumable.run()) {
         context.screen.println(format!("changed since the run began: {change}"));
     }
-    execute(context, agents, RunRequest::Resume(resumable)).await?.print(options.output)
+    execute(context, agents, AgentCatalog::default(), resumable.into()).await?.print(options.output)
 }
 
 /// Describes how the plan file and the agents file differ from those that the run began with.

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::cli::common::args::{AgentsArg, JournalArg};
-use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentsFile, Diagnostics};
+use crate::config::{self, AgentCatalog, AgentsFile, Diagnostics};
 use crate::engine::{self, NewRun, Rerun, Run};
 use crate::journal;
 use crate::model::{Plan, RunId, RunSource, TaskId};
@@ -81,7 +81,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
     let rerun = Rerun { earlier_id: of, earlier, from, new_run };
-    execute(context, agents, RunRequest::Rerun(rerun)).await?.print(args.options.output)
+    execute(context, agents, AgentCatalog::default(), rerun.into()).await?.print(args.options.output)
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.

@@ -9,7 +9,7 @@ use super::resume::{self, ChangePolicy};
 use crate::cli::common::args::{AgentsArg, JournalArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::detach;
-use crate::cli::common::execute::{RunRequest, execute};
+use crate::cli::common::execute::execute;
 use crate::cli::common::exit::{print, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
@@ -177,7 +177,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
     let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source) };
-    execute(context, agents, RunRequest::New { new_run, catalog }).await?.print(args.options.output)
+    execute(context, agents, catalog, new_run.into()).await?.print(args.options.output)
 }
 
 /// A plan that is ready to run.

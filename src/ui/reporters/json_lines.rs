@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use super::reporter::Reporter;
 use crate::journal::{JournalError, Store};
 use crate::model::{AttemptId, Record, RunId};
-use crate::view::RunResult;
 use crate::view::text::safe_json;
+use crate::view::{RunResult, RunView};
 
 /// The reason that lines are missing.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,8 @@ const MAX_PENDING_DELTA_BYTES: usize = 1024 * 1024;
 /// It keeps only the position in the journal, so a reader that stalls for an hour costs no memory.
 #[derive(Debug)]
 pub struct JsonLines<W> {
+    /// The sequence number after the last reported event.
+    next_seq: u64,
     /// The number of durable events, which is the sequence number of the next one. Also marked as changed for new text.
     durable_seq: watch::Sender<u64>,
     /// Shared with the thread, which drains all text at once. Locked only to drain or append.
@@ -63,7 +65,7 @@ impl<W: Write + Send + 'static> JsonLines<W> {
             .name("json lines".into())
             .spawn(move || copy_lines(source, BufWriter::new(output)))
             .map_err(|_| JsonLinesError::Thread)?;
-        Ok(Self { durable_seq: durable, pending, writer_thread: writer })
+        Ok(Self { next_seq: from_seq, durable_seq: durable, pending, writer_thread: writer })
     }
 
     /// Waits until every event is printed, prints the result, and returns the output.
@@ -83,10 +85,12 @@ impl<W: Write + Send + 'static> JsonLines<W> {
 }
 
 impl<W: Send> Reporter for JsonLines<W> {
-    fn report(&mut self, records: &[Record]) {
-        if let Some(last) = records.last() {
-            self.durable_seq.send_replace(last.seq + 1);
-        }
+    fn report(&mut self, _: &RunView, record: &Record) {
+        self.next_seq = record.seq + 1;
+    }
+
+    fn flush(&mut self) {
+        self.durable_seq.send_replace(self.next_seq);
     }
 
     fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
@@ -194,8 +198,8 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
                     return Ok(None);
                 }
             }
-            if let Some(TextDelta { attempt: turn, text, .. }) = piece {
-                let line = DeltaLine { kind: "answer_delta", attempt: turn, text };
+            if let Some(TextDelta { attempt, text, .. }) = piece {
+                let line = DeltaLine { kind: "answer_delta", attempt, text };
                 if ignore_closed_pipe(write_line(&mut output, &line))?.is_none() {
                     return Ok(None);
                 }
@@ -234,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{Durability, MemoryJournal, samples};
+    use crate::ui::reporters::reporter::report_batch;
     use crate::view::run_result;
 
     /// Prints a run from a journal that is appended to and then reported, as a dispatcher does.
@@ -245,7 +250,7 @@ mod tests {
         let events = samples::sample_run();
         for part in events.chunks(4) {
             block_on(journal.append(&run, part.into())).expect("appends");
-            lines.report(part);
+            report_batch(&mut lines, part);
         }
         lines.finish(&run_result(&run, &events))
     }
@@ -304,7 +309,7 @@ mod tests {
         for event in &events {
             let part = std::slice::from_ref(event);
             block_on(journal.append(&run, part.into())).expect("appends");
-            lines.report(part);
+            report_batch(&mut lines, part);
         }
         drop(release);
         let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("a reader");
@@ -319,13 +324,13 @@ mod tests {
         let mut lines = JsonLines::start(Arc::new(store.clone()), &run, 0, Vec::new()).expect("starts");
         let events = samples::sample_run();
         let (first, second) = events.split_at(2);
-        let turn = AttemptId { task: "answer".into(), number: 1 };
+        let attempt = AttemptId { task: "answer".into(), number: 1 };
         block_on(journal.append(&run, first.into())).expect("appends");
-        lines.report(first);
-        lines.report_delta(&turn, "a\n");
-        lines.report_delta(&turn, "b");
+        report_batch(&mut lines, first);
+        lines.report_delta(&attempt, "a\n");
+        lines.report_delta(&attempt, "b");
         block_on(journal.append(&run, second.into())).expect("appends");
-        lines.report(second);
+        report_batch(&mut lines, second);
         let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("a reader");
         let printed = String::from_utf8(output).expect("UTF-8");
         // One line or two, depending on when the thread drained the text.

@@ -33,6 +33,8 @@ pub struct LiveReporter {
     screen: Screen,
     /// Shared with the screen thread, which draws it.
     view: Arc<Mutex<RunView>>,
+    /// The lines of the current batch.
+    lines: Vec<String>,
 }
 
 impl LiveReporter {
@@ -41,7 +43,7 @@ impl LiveReporter {
         let view = Arc::new(Mutex::new(RunView::new(&run)));
         let drawn = Arc::clone(&view);
         screen.show(Arc::new(move |size| live_lines(&drawn.lock(), now(), size)));
-        Self { screen, view }
+        Self { screen, view, lines: Vec::new() }
     }
 }
 
@@ -59,19 +61,18 @@ impl Reporter for LiveReporter {
         }
     }
 
-    fn report(&mut self, records: &[Record]) {
-        let mut lines = Vec::new();
-        let mut view = self.view.lock();
-        for record in records {
-            lines.extend(describe(&view, record, Verbosity::Progress).iter().flat_map(scroll_lines));
-            view.apply(record);
-        }
-        drop(view);
-        if matches!(records.last(), Some(Record { event: Event::RunEnded { .. }, .. })) {
+    fn report(&mut self, before: &RunView, record: &Record) {
+        self.lines.extend(describe(before, record, Verbosity::Progress).iter().flat_map(scroll_lines));
+        self.view.lock().apply(record);
+        if matches!(record.event, Event::RunEnded { .. }) {
             self.screen.hide();
         }
-        if !lines.is_empty() {
-            self.screen.println(lines.join("\n"));
+    }
+
+    fn flush(&mut self) {
+        if !self.lines.is_empty() {
+            self.screen.println(self.lines.join("\n"));
+            self.lines.clear();
         }
     }
 }

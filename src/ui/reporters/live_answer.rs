@@ -7,6 +7,7 @@ use super::reporter::Reporter;
 use crate::engine::synthesis::answer::parse_repair_request;
 use crate::model::{AttemptId, ChatMessage, Event, Outcome, Record, RunStatus, TaskId};
 use crate::ui::terminal::screen::{OpenAnswer, Screen};
+use crate::view::RunView;
 use crate::view::text::{printable_after, truncated};
 
 /// A reporter that shows the answer as it is written.
@@ -94,25 +95,21 @@ impl LiveAnswer {
 }
 
 impl Reporter for LiveAnswer {
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            match &record.event {
-                Event::ModelRequested { attempt, messages, repair: true, .. } if attempt.task == self.task => {
-                    self.withdraw(&format!("the answer is rewritten: {}", retry_reason(messages)));
-                }
-                Event::ModelRequested { attempt, retry: true, .. } if attempt.task == self.task => {
-                    self.withdraw("the reply was interrupted; the answer is rewritten");
-                }
-                Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
-                    self.complete(&output.text());
-                }
-                Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer was interrupted here"),
-                // The answer is written again when the run is resumed.
-                Event::RunEnded { status: RunStatus::Interrupted, .. } => {
-                    self.withdraw("the answer was interrupted here")
-                }
-                _ => {}
+    fn report(&mut self, _: &RunView, record: &Record) {
+        match &record.event {
+            Event::ModelRequested { attempt, messages, repair: true, .. } if attempt.task == self.task => {
+                self.withdraw(&format!("the answer is rewritten: {}", retry_reason(messages)));
             }
+            Event::ModelRequested { attempt, retry: true, .. } if attempt.task == self.task => {
+                self.withdraw("the reply was interrupted; the answer is rewritten");
+            }
+            Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
+                self.complete(&output.text());
+            }
+            Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer was interrupted here"),
+            // The answer is written again when the run is resumed.
+            Event::RunEnded { status: RunStatus::Interrupted, .. } => self.withdraw("the answer was interrupted here"),
+            _ => {}
         }
     }
 
@@ -136,6 +133,7 @@ mod tests {
     use super::*;
     use crate::engine::synthesis::answer::repair_request;
     use crate::model::{ChatRole, ContentBlock, Failure, FailureKind, Timestamp, ToolOutput};
+    use crate::ui::reporters::reporter::report_batch;
     use crate::ui::terminal::screen::ScreenCapabilities;
     use crate::ui::terminal::screen::memory::MemoryDevice;
 
@@ -184,7 +182,7 @@ mod tests {
         for step in steps {
             match step {
                 Delta(text) => answer.report_delta(&test_attempt(1), text),
-                Recorded(event) => answer.report(&[Record { seq: 0, at: Timestamp(0), event }]),
+                Recorded(event) => report_batch(&mut answer, &[Record { seq: 0, at: Timestamp(0), event }]),
             }
             screen.println("·");
         }

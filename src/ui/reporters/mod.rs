@@ -7,4 +7,4 @@ pub mod live_answer;
 pub mod plain;
 mod reporter;
 
-pub use reporter::Reporter;
+pub use reporter::{Reporter, Reporters};

@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 
 use super::reporter::Reporter;
-use crate::model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp};
+use crate::model::{Event, IdHashMap, Record, TaskId, Timestamp};
 use crate::ui::terminal::screen::Screen;
 use crate::view::RunView;
 use crate::view::phrasebook::{Verbosity, describe};
@@ -17,17 +17,18 @@ const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1)
 #[derive(Debug)]
 pub struct PlainReporter {
     screen: Screen,
-    view: RunView,
+    /// The lines of the current batch.
+    lines: String,
     throttle: ProgressLineThrottle,
     timestamps: TimestampFormatter,
 }
 
 impl PlainReporter {
-    /// Reports `run` on `screen`, with times in `zone`.
-    pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
+    /// Returns a reporter that prints on `screen`, with times in `zone`.
+    pub fn new(screen: Screen, zone: TimeZone) -> Self {
         Self {
             screen,
-            view: RunView::new(&run),
+            lines: String::new(),
             throttle: ProgressLineThrottle::default(),
             timestamps: TimestampFormatter::new(zone),
         }
@@ -35,24 +36,18 @@ impl PlainReporter {
 }
 
 impl Reporter for PlainReporter {
-    fn catch_up(&mut self, records: &[Record]) {
-        for record in records {
-            self.view.apply(record);
+    fn report(&mut self, before: &RunView, record: &Record) {
+        if self.throttle.is_due(record) {
+            for line in describe(before, record, Verbosity::Progress) {
+                render(&mut self.lines, &line, self.timestamps.format(record.at));
+            }
         }
     }
 
-    fn report(&mut self, records: &[Record]) {
-        let mut text = String::new();
-        for record in records {
-            if self.throttle.is_due(record) {
-                for line in describe(&self.view, record, Verbosity::Progress) {
-                    render(&mut text, &line, self.timestamps.format(record.at));
-                }
-            }
-            self.view.apply(record);
-        }
-        if text.pop().is_some() {
-            self.screen.println(text);
+    fn flush(&mut self) {
+        let mut lines = std::mem::take(&mut self.lines);
+        if lines.pop().is_some() {
+            self.screen.println(lines);
         }
     }
 }
@@ -121,6 +116,7 @@ fn render(text: &mut String, line: &ReportLine, clock: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::reporters::Reporters;
     use crate::ui::terminal::screen::ScreenCapabilities;
     use crate::ui::terminal::screen::memory::MemoryDevice;
     use crate::view::samples;
@@ -130,10 +126,11 @@ mod tests {
         let memory = MemoryDevice::default();
         let screen =
             Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
-        let mut plain = PlainReporter::new(screen, "0190".into(), TimeZone::UTC);
+        let mut plain = PlainReporter::new(screen, TimeZone::UTC);
+        let mut reporters = Reporters::new(&"0190".into(), vec![&mut plain]);
         // Reports come in batches of any size.
         for records in records.chunks(3) {
-            plain.report(records);
+            reporters.report(records);
         }
         drop(plain);
         memory.text().lines().map(str::to_owned).collect()

@@ -3,7 +3,6 @@
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use kapell::model::ToolCall;
 use libtest_mimic::Failed;
@@ -65,8 +64,6 @@ impl KilledHost {
     /// Kills the host once its log contains `text`.
     fn kill_after_log(&self, text: &str) -> Result<(), Failed> {
         wait_for(text, || self.logs().contains(text).then_some(()));
-        // Checkpoints of received messages are written at most every tenth of a second.
-        std::thread::sleep(Duration::from_millis(300));
         let process = self.driver_pid().ok_or("no process drives the run")?;
         let killed = Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
         if !killed.success() {
@@ -105,7 +102,7 @@ impl KilledHost {
         command.current_dir(self.place.path(""));
         command.envs(kapell.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let resumed = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        wait_for("the next life", || self.logs().contains("run_resumed").then_some(()));
+        wait_for("the resumed run", || self.logs().contains("run_resumed").then_some(()));
         self.answer_question();
         let mut ended = CommandOutput::from_output(resumed.wait_with_output()?);
         ended.stdout = std::fs::read_to_string(&result)?;
@@ -146,11 +143,11 @@ impl Drop for KilledHost {
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
     host.kill_after_log("attempt_progressed")?;
-    let said = host.resume()?;
-    assert!(said.starts_with(kind.long_call_result()), "{said}");
+    let output = host.resume()?;
+    assert!(output.starts_with(kind.long_call_result()), "{output}");
     let logs = host.logs();
-    let next_life = logs.split_once("run_resumed").map(|(_, life)| life);
-    assert!(next_life.is_some_and(|life| life.contains("attempt_progressed")), "{logs}");
+    let after_resume = logs.split_once("run_resumed").map(|(_, events)| events);
+    assert!(after_resume.is_some_and(|events| events.contains("attempt_progressed")), "{logs}");
     Ok(())
 }
 
@@ -159,8 +156,8 @@ pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
     host.kill_after_log("attempt_progressed")?;
     std::thread::sleep(CALL_DURATION + COMPLETION_MARGIN);
-    let said = host.resume()?;
-    assert!(said.starts_with(kind.long_call_result()), "{said}");
+    let output = host.resume()?;
+    assert!(output.starts_with(kind.long_call_result()), "{output}");
     Ok(())
 }
 
@@ -169,8 +166,8 @@ pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Faile
     let host = KilledHost::start(kind, &kind.asking_call())?;
     host.kill_after_log("question_asked")?;
     host.answer_question();
-    let said = host.resume()?;
-    assert!(said.contains(kind.answered_result()), "{said}");
+    let output = host.resume()?;
+    assert!(output.contains(kind.answered_result()), "{output}");
     Ok(())
 }
 
@@ -178,7 +175,7 @@ pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Faile
 pub(crate) fn question_answered_after_resume(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
     host.kill_after_log("question_asked")?;
-    let said = host.resume_then_answer()?;
-    assert!(said.contains(kind.answered_result()), "{said}");
+    let output = host.resume_then_answer()?;
+    assert!(output.contains(kind.answered_result()), "{output}");
     Ok(())
 }

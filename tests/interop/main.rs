@@ -16,6 +16,7 @@ mod host_kills;
 mod llm;
 mod old_servers;
 mod reattach;
+mod recording_proxy;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
 mod support;
@@ -45,47 +46,47 @@ fn main() {
     }
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        trial_with_requirements("writes_down_what_changed_in_a_git_repository", &[NPM_STAMP, PYTHON_STAMP], git_week),
-        trial_with_requirements("counts_no_patches_in_a_quiet_week", &[NPM_STAMP, PYTHON_STAMP], quiet_week),
+        trial_with_requirements("reports_the_changes_of_a_git_repository", &[NPM_STAMP, PYTHON_STAMP], git_week),
+        trial_with_requirements("reports_a_week_without_patches", &[NPM_STAMP, PYTHON_STAMP], quiet_week),
         trial_with_requirements("uses_everything_over_stdio", &[NPM_STAMP], || everything(INTEROP_AGENTS)),
         trial_with_requirements("uses_everything_over_http", &[NPM_STAMP], || everything(INTEROP_HTTP_AGENTS)),
-        trial_with_requirements("a_declined_question_is_an_answer_like_any_other", &[NPM_STAMP], declined_question),
-        trial_with_requirements("a_running_call_of_everything_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("declined_question_is_an_answer", &[NPM_STAMP], declined_question),
+        trial_with_requirements("reattaches_to_a_running_call_of_everything", &[NPM_STAMP], || {
             reattach::call_running(ServerKind::Everything)
         }),
-        trial_with_requirements("a_finished_call_of_everything_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("reattaches_to_a_finished_call_of_everything", &[NPM_STAMP], || {
             reattach::call_finished_while_down(ServerKind::Everything)
         }),
-        trial_with_requirements("a_question_of_everything_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("reattaches_to_a_question_of_everything", &[NPM_STAMP], || {
             reattach::question_pending(ServerKind::Everything)
         }),
+        trial_with_requirements("waits_for_an_experimental_task_of_everything", &[NPM_STAMP], reattach::task_completes),
         trial_with_requirements(
-            "an_experimental_task_of_everything_is_followed",
+            "reattaches_to_an_experimental_task_of_everything",
             &[NPM_STAMP],
-            reattach::task_completes,
+            reattach::task_running,
         ),
-        trial_with_requirements("an_experimental_task_of_everything_is_taken_up", &[NPM_STAMP], reattach::task_running),
         trial_with_requirements(
-            "a_question_of_an_experimental_task_is_taken_up",
+            "reattaches_to_a_question_of_an_experimental_task",
             &[NPM_STAMP],
             reattach::task_with_question,
         ),
-        trial_with_requirements("a_running_call_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("reattaches_to_a_running_call_of_a_typescript_server", &[NPM_STAMP], || {
             reattach::call_running(ServerKind::TypeScript)
         }),
-        trial_with_requirements("a_finished_call_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("reattaches_to_a_finished_call_of_a_typescript_server", &[NPM_STAMP], || {
             reattach::call_finished_while_down(ServerKind::TypeScript)
         }),
-        trial_with_requirements("a_question_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+        trial_with_requirements("reattaches_to_a_question_of_a_typescript_server", &[NPM_STAMP], || {
             reattach::question_pending(ServerKind::TypeScript)
         }),
-        trial_with_requirements("a_running_call_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+        trial_with_requirements("reattaches_to_a_running_call_of_a_python_server", &[PYTHON_1_STAMP], || {
             reattach::call_running(ServerKind::Python)
         }),
-        trial_with_requirements("a_finished_call_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+        trial_with_requirements("reattaches_to_a_finished_call_of_a_python_server", &[PYTHON_1_STAMP], || {
             reattach::call_finished_while_down(ServerKind::Python)
         }),
-        trial_with_requirements("a_question_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+        trial_with_requirements("reattaches_to_a_question_of_a_python_server", &[PYTHON_1_STAMP], || {
             reattach::question_pending(ServerKind::Python)
         }),
         trial_with_requirements("calls_a_server_on_python_mcp_1_1", &[PYTHON_1_1_STAMP], || {
@@ -103,7 +104,7 @@ fn main() {
             &[NPM_STAMP],
             old_servers::everything_sampling,
         ),
-        trial_with_requirements("remembers_and_recalls", &[NPM_STAMP], memory),
+        trial_with_requirements("stores_and_reads_memories", &[NPM_STAMP], memory),
         trial_with_requirements("answers_a_sampling_request_over_stdio", &[NPM_STAMP, LLM_STAMP], || {
             sampling(INTEROP_AGENTS)
         }),
@@ -116,60 +117,36 @@ fn main() {
         trial_with_requirements("plans_runs_and_answers_a_goal_over_http", &[NPM_STAMP], || {
             goals::valid_plan(ServerTransport::Http)
         }),
-        trial_with_requirements("a_plan_with_an_unknown_tool_is_repaired_and_run", &[NPM_STAMP], goals::repaired_plan),
-        trial_with_requirements(
-            "a_plan_that_never_becomes_valid_is_shown_with_its_mistakes",
-            &[NPM_STAMP],
-            goals::invalid_plan,
-        ),
-        trial_with_requirements("a_goal_whose_task_fails_is_replanned_to_success_over_stdio", &[NPM_STAMP], || {
+        trial_with_requirements("plan_with_an_unknown_tool_is_repaired_and_run", &[NPM_STAMP], goals::repaired_plan),
+        trial_with_requirements("invalid_plan_is_shown_with_its_mistakes", &[NPM_STAMP], goals::invalid_plan),
+        trial_with_requirements("goal_with_a_failed_task_is_replanned_over_stdio", &[NPM_STAMP], || {
             goals::replanned_goal(ServerTransport::Stdio)
         }),
-        trial_with_requirements("a_goal_whose_task_fails_is_replanned_to_success_over_http", &[NPM_STAMP], || {
+        trial_with_requirements("goal_with_a_failed_task_is_replanned_over_http", &[NPM_STAMP], || {
             goals::replanned_goal(ServerTransport::Http)
         }),
+        trial_with_requirements("questions_of_a_goal_belong_to_its_tasks_over_stdio", &[NPM_STAMP], || {
+            goals::fan_out(ServerTransport::Stdio)
+        }),
+        trial_with_requirements("questions_of_a_goal_belong_to_its_tasks_over_http", &[NPM_STAMP], || {
+            goals::fan_out(ServerTransport::Http)
+        }),
+        trial_with_requirements("summarizes_the_reading_list_of_the_demo", &[LLM_STAMP], summarized_demo),
+        trial_with_requirements("plans_a_goal_or_shows_the_mistakes_of_the_plan", &[LLM_STAMP], plans_or_explains_goal),
+        trial_with_requirements("random_plan_that_is_valid_runs", &[LLM_STAMP], runs_planned_goal),
         trial_with_requirements(
-            "what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_stdio",
-            &[NPM_STAMP],
-            || goals::fan_out(ServerTransport::Stdio),
-        ),
-        trial_with_requirements(
-            "what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_http",
-            &[NPM_STAMP],
-            || goals::fan_out(ServerTransport::Http),
-        ),
-        trial_with_requirements("sums_up_the_demos_reading_list", &[LLM_STAMP], summarized_demo),
-        trial_with_requirements(
-            "plans_a_goal_or_shows_what_is_wrong_with_the_plan",
-            &[LLM_STAMP],
-            plans_or_explains_goal,
-        ),
-        trial_with_requirements(
-            "noise_in_the_form_of_a_plan_is_now_and_then_a_valid_one_and_runs",
-            &[LLM_STAMP],
-            runs_planned_goal,
-        ),
-        trial_with_requirements(
-            "a_prompt_uses_its_tools_and_an_answer_that_cites_nothing_says_so",
+            "prompt_uses_its_tools_and_unverified_answer_is_marked",
             &[LLM_STAMP],
             prompt_with_tools,
         ),
-        trial_with_requirements("an_agent_samples_with_tools_in_both_eras", &[LLM_STAMP], tools_in_sampling),
-        trial_with_requirements("the_doctor_finds_the_engine_well", &[LLM_STAMP], llm::doctor_check),
-        trial_with_requirements("a_model_asks_for_tools_and_takes_their_results", &[LLM_STAMP], llm::tool_calls),
-        trial_with_requirements("a_reply_keeps_to_its_schema_on_every_rung", &[LLM_STAMP], llm::structured_reply),
-        trial_with_requirements("a_wrong_key_is_told_as_such", &[LLM_STAMP], llm::wrong_key),
-        trial_with_requirements(
-            "a_request_that_the_engine_refuses_is_not_repeated",
-            &[LLM_STAMP],
-            llm::rejected_request,
-        ),
-        trial_with_requirements("a_conversation_that_is_too_long_says_so", &[LLM_STAMP], llm::oversized_conversation),
-        trial_with_requirements(
-            "a_cancelled_request_frees_its_slot_within_a_second",
-            &[LLM_STAMP],
-            llm::cancelled_request,
-        ),
+        trial_with_requirements("agent_samples_with_tools_in_both_eras", &[LLM_STAMP], tools_in_sampling),
+        trial_with_requirements("doctor_reports_a_healthy_engine", &[LLM_STAMP], llm::doctor_check),
+        trial_with_requirements("model_requests_tools_and_receives_their_results", &[LLM_STAMP], llm::tool_calls),
+        trial_with_requirements("reply_follows_its_schema_in_every_mode", &[LLM_STAMP], llm::structured_reply),
+        trial_with_requirements("wrong_key_is_reported", &[LLM_STAMP], llm::wrong_key),
+        trial_with_requirements("rejected_request_is_not_repeated", &[LLM_STAMP], llm::rejected_request),
+        trial_with_requirements("oversized_conversation_is_reported", &[LLM_STAMP], llm::oversized_conversation),
+        trial_with_requirements("cancelled_request_frees_its_slot", &[LLM_STAMP], llm::cancelled_request),
     ];
     trials.extend(crash_trials());
     libtest_mimic::run(&arguments, trials).exit();
@@ -179,10 +156,10 @@ fn main() {
 fn crash_trials() -> Vec<Trial> {
     type Case = fn(ServerKind) -> Result<(), Failed>;
     let cases: [(&str, Case); 4] = [
-        ("a_killed_host_goes_on_with", host_kills::call_running),
-        ("a_killed_host_gets_the_result_of", host_kills::call_finished_while_down),
-        ("a_killed_host_passes_a_waiting_answer_to", host_kills::question_answered_while_down),
-        ("a_killed_host_still_has_the_question_of", host_kills::question_answered_after_resume),
+        ("killed_host_continues", host_kills::call_running),
+        ("killed_host_gets_the_result_of", host_kills::call_finished_while_down),
+        ("killed_host_delivers_a_waiting_answer_to", host_kills::question_answered_while_down),
+        ("killed_host_keeps_the_question_of", host_kills::question_answered_after_resume),
     ];
     let servers: [(&str, ServerKind, &[&str]); 5] = [
         ("a_call_of_everything", ServerKind::Everything, &[NPM_STAMP]),
@@ -309,8 +286,8 @@ fn everything(agents: &str) -> Result<(), Failed> {
     let links = outputs["links"].as_array().ok_or("`links` is not a list")?;
     assert_eq!(links.len(), 3);
     assert!(links.iter().all(|link| link.as_str().is_some_and(|uri| uri.starts_with("demo://resource/"))), "{links:?}");
-    let said = outputs["question"].as_str().ok_or("`question` is not a text")?;
-    assert!(said.contains("- Name: Ada Lovelace") && said.contains("- Favorite Integer: 7"), "{said}");
+    let text = outputs["question"].as_str().ok_or("`question` is not a text")?;
+    assert!(text.contains("- Name: Ada Lovelace") && text.contains("- Favorite Integer: 7"), "{text}");
     let together = outputs["together"].as_str().ok_or("`together` is not a text")?;
     assert!(together.starts_with("Echo: The sum of 2 and 40 is 42. "), "{together}");
     assert!(together.contains("Long running operation completed. Duration: 1 seconds, Steps: 4."), "{together}");
@@ -322,8 +299,8 @@ fn everything(agents: &str) -> Result<(), Failed> {
 fn declined_question() -> Result<(), Failed> {
     let outcome = HostRun::new(INTEROP_AGENTS)?.with_input("seconds", 0.1).run("plans/interop/everything.yaml")?;
     outcome.assert_succeeded()?;
-    let said = outcome.result["outputs"]["question"].as_str().ok_or("`question` is not a text")?;
-    assert!(said.contains("declined"), "{said}");
+    let text = outcome.result["outputs"]["question"].as_str().ok_or("`question` is not a text")?;
+    assert!(text.contains("declined"), "{text}");
     Ok(())
 }
 
@@ -346,8 +323,8 @@ fn sampling(agents: &str) -> Result<(), Failed> {
     let engine = LlmEngine::start()?;
     let outcome = HostRun::new(agents)?.with_llm(&engine)?.run("plans/interop/everything-sampling.yaml")?;
     outcome.assert_succeeded()?;
-    let said = outcome.result["outputs"]["said"].as_str().ok_or("`said` is not a text")?;
-    let (_, reply) = said.split_once("LLM sampling result:").ok_or_else(|| format!("no result in {said}"))?;
+    let text = outcome.result["outputs"]["said"].as_str().ok_or("`said` is not a text")?;
+    let (_, reply) = text.split_once("LLM sampling result:").ok_or_else(|| format!("no result in {text}"))?;
     let reply: Value = serde_json::from_str(reply)?;
     assert_eq!((&reply["model"], &reply["role"]), (&json!(LlmEngine::MODEL), &json!("assistant")));
     assert!(["endTurn", "maxTokens"].map(|reason| json!(reason)).contains(&reply["stopReason"]), "{reply}");
@@ -367,17 +344,17 @@ fn tools_in_sampling() -> Result<(), Failed> {
         let host = HostRun::new(&place.path().join("agents.toml").display().to_string())?;
         let outcome = host.with_llm(&engine)?.run(&plan.display().to_string())?;
         outcome.assert_succeeded()?;
-        let said = outcome.result["tasks"]["a"]["output"].as_str().ok_or("`a` said no text")?;
-        let said: Value = serde_json::from_str(said)?;
-        assert_eq!(said["declared"], json!({"tools": {}}), "{mode}");
-        assert_eq!(said["first"]["stopReason"], "toolUse", "{mode}: {said}");
+        let text = outcome.result["tasks"]["a"]["output"].as_str().ok_or("`a` said no text")?;
+        let text: Value = serde_json::from_str(text)?;
+        assert_eq!(text["declared"], json!({"tools": {}}), "{mode}");
+        assert_eq!(text["first"]["stopReason"], "toolUse", "{mode}: {text}");
         // The agent may ask more than once, and may return text before the question.
-        let content = &said["first"]["content"];
+        let content = &text["first"]["content"];
         let blocks = content.as_array().map_or(std::slice::from_ref(content), Vec::as_slice);
         let names: Vec<_> =
             blocks.iter().filter(|block| block["type"] == "tool_use").map(|block| &block["name"]).collect();
-        assert!(!names.is_empty() && names.iter().all(|name| **name == "geo.find"), "{mode}: {said}");
-        assert_eq!(said["second"]["content"]["type"], "text", "{mode}: {said}");
+        assert!(!names.is_empty() && names.iter().all(|name| **name == "geo.find"), "{mode}: {text}");
+        assert_eq!(text["second"]["content"]["type"], "text", "{mode}: {text}");
     }
     Ok(())
 }
@@ -448,8 +425,8 @@ fn prompt_with_tools() -> Result<(), Failed> {
             (&json!("succeeded"), &json!(2)),
             "seed {seed}: {result:#}"
         );
-        let said = answer["output"].as_str().ok_or("the answer is not a text")?;
-        assert!(said.trim_end().ends_with("(Not verified: it cites no task.)"), "seed {seed}: {said}");
+        let text = answer["output"].as_str().ok_or("the answer is not a text")?;
+        assert!(text.trim_end().ends_with("(Not verified: it cites no task.)"), "seed {seed}: {text}");
         return Ok(());
     }
     Err("with none of twenty seeds did the prompt use its tool".into())

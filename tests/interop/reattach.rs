@@ -3,23 +3,23 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kapell::mcp::Agents as _;
 use kapell::model::ToolCall;
 use libtest_mimic::Failed;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::recording_proxy::RecordingProxy;
 use crate::support::pools::{RecordingHost, answering_host, attempt, pool};
 use crate::support::restarts::{call, legacy_agent, reattach, restarted_pool, run_until_killed, unresponsive_host};
 use crate::{root, task_manager};
 
 /// The duration of a call: long enough for a slow machine to end one host and start another meanwhile.
 pub(crate) const CALL_DURATION: Duration = Duration::from_secs(4);
-/// The additional time within which a server must have finished.
+/// The additional time in which a server usually finishes. If it does not, the call is still running, and the test still
+/// holds.
 pub(crate) const COMPLETION_MARGIN: Duration = Duration::from_millis(500);
 
 /// The servers under test.
@@ -42,8 +42,7 @@ pub(crate) struct RecordedServer {
     kind: ServerKind,
     process: Child,
     url: String,
-    /// All data that was sent to the server, one entry for each connection.
-    sent_bytes: Arc<Mutex<Vec<Vec<u8>>>>,
+    proxy: RecordingProxy,
 }
 
 impl ServerKind {
@@ -138,8 +137,8 @@ impl RecordedServer {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let process = kind.command(port)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let sent = Arc::default();
-        let mut server = Self { kind, process, url: String::new(), sent_bytes: sent };
+        let proxy = RecordingProxy::start(address).await?;
+        let mut server = Self { kind, process, url: format!("http://{}/mcp", proxy.address), proxy };
         let mut tries = 0;
         while TcpStream::connect(address).await.is_err() {
             tries += 1;
@@ -148,16 +147,7 @@ impl RecordedServer {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let front = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        server.url = format!("http://{}/mcp", front.local_addr()?);
-        tokio::spawn(recording_proxy(front, address, server.sent_bytes.clone()));
         Ok(server)
-    }
-
-    /// Returns how often `text` was sent to the server.
-    fn count_sent(&self, text: &str) -> usize {
-        let sent = self.sent_bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        sent.iter().map(|connection| String::from_utf8_lossy(connection).matches(text).count()).sum()
     }
 
     /// Returns the address of the recording proxy.
@@ -168,7 +158,7 @@ impl RecordedServer {
     pub(crate) fn assert_called_once(&self) {
         let texts =
             ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled", "tasks/cancel"];
-        assert_eq!(texts.map(|text| self.count_sent(text)), [1, self.kind.initialize_count(), 0, 0]);
+        assert_eq!(texts.map(|text| self.proxy.count_sent(text)), [1, self.kind.initialize_count(), 0, 0]);
     }
 }
 
@@ -177,37 +167,6 @@ impl Drop for RecordedServer {
         // Both fail only if the server has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Forwards bytes, and records those that are sent to the server.
-async fn recording_proxy(front: tokio::net::TcpListener, to: SocketAddr, sent: Arc<Mutex<Vec<Vec<u8>>>>) {
-    while let Ok((near, _)) = front.accept().await {
-        let sent = sent.clone();
-        tokio::spawn(async move {
-            let Ok(far) = TcpStream::connect(to).await else { return };
-            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.into_split(), far.into_split());
-            let number = {
-                let mut sent = sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                sent.push(Vec::new());
-                sent.len() - 1
-            };
-            let there = async {
-                let mut buffer = vec![0; 64 * 1024];
-                while let Ok(read @ 1..) = from_near.read(&mut buffer).await {
-                    sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[number]
-                        .extend_from_slice(&buffer[..read]);
-                    if to_far.write_all(&buffer[..read]).await.is_err() {
-                        break;
-                    }
-                }
-            };
-            // When the client disconnects, the connection to the server is closed too.
-            tokio::select! {
-                () = there => {}
-                _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
-            }
-        });
     }
 }
 
@@ -223,10 +182,10 @@ fn has_progressed(host: &RecordingHost) -> bool {
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
-        let notes = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
+        let checkpoints = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
         let host = answering_host();
-        let pool = restarted_pool(&server.url, &host, &notes);
-        assert_eq!(reattach(&pool, kind.long_call(), &notes).await, Ok(kind.long_call_result().to_owned()));
+        let pool = restarted_pool(&server.url, &host, &checkpoints);
+        assert_eq!(reattach(&pool, kind.long_call(), &checkpoints).await, Ok(kind.long_call_result().to_owned()));
         assert_eq!(host.progress().last().map(|progress| progress.progress), Some(4.0));
         server.assert_called_once();
         pool.close().await;
@@ -238,10 +197,10 @@ pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
 pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
-        let notes = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
+        let checkpoints = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
         tokio::time::sleep(CALL_DURATION + COMPLETION_MARGIN).await;
-        let pool = restarted_pool(&server.url, &answering_host(), &notes);
-        assert_eq!(reattach(&pool, kind.long_call(), &notes).await, Ok(kind.long_call_result().to_owned()));
+        let pool = restarted_pool(&server.url, &answering_host(), &checkpoints);
+        assert_eq!(reattach(&pool, kind.long_call(), &checkpoints).await, Ok(kind.long_call_result().to_owned()));
         server.assert_called_once();
         pool.close().await;
         Ok(())
@@ -253,11 +212,12 @@ pub(crate) fn question_pending(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
         let first = unresponsive_host();
-        let notes = run_until_killed(&server.url, kind.asking_call(), &first, |host| !host.elicited().is_empty()).await;
+        let checkpoints =
+            run_until_killed(&server.url, kind.asking_call(), &first, |host| !host.elicited().is_empty()).await;
         let second = answering_host();
-        let pool = restarted_pool(&server.url, &second, &notes);
-        let said = reattach(&pool, kind.asking_call(), &notes).await.map_err(|failure| failure.to_string())?;
-        assert!(said.contains("Ada"), "{said}");
+        let pool = restarted_pool(&server.url, &second, &checkpoints);
+        let output = reattach(&pool, kind.asking_call(), &checkpoints).await.map_err(|failure| failure.to_string())?;
+        assert!(output.contains("Ada"), "{output}");
         let origins = |host: &RecordingHost| host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>();
         assert_eq!((origins(&second).len(), origins(&second)), (1, origins(&first)));
         server.assert_called_once();
@@ -273,7 +233,7 @@ fn research_call(ambiguous: bool) -> ToolCall {
 
 fn assert_one_task(server: &RecordedServer) {
     server.assert_called_once();
-    assert_eq!(server.count_sent("\"task\":{}"), 1);
+    assert_eq!(server.proxy.count_sent("\"task\":{}"), 1);
 }
 
 fn progress_stages(host: &RecordingHost) -> Vec<String> {
@@ -286,8 +246,8 @@ pub(crate) fn task_completes() -> Result<(), Failed> {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
         let host = answering_host();
         let pool = pool(vec![legacy_agent(&server.url)], &host);
-        let said = call(&pool, research_call(true)).await.map_err(|failure| failure.to_string())?;
-        assert!(said.contains("# Research Report: python (User accepted without selection)"), "{said}");
+        let output = call(&pool, research_call(true)).await.map_err(|failure| failure.to_string())?;
+        assert!(output.contains("# Research Report: python (User accepted without selection)"), "{output}");
         assert_eq!(host.elicited().len(), 1);
         assert_eq!(progress_stages(&host).first().map(String::as_str), Some("Gathering sources..."));
         assert_one_task(&server);
@@ -300,11 +260,12 @@ pub(crate) fn task_completes() -> Result<(), Failed> {
 pub(crate) fn task_running() -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
-        let notes = run_until_killed(&server.url, research_call(false), &answering_host(), has_progressed).await;
+        let checkpoints = run_until_killed(&server.url, research_call(false), &answering_host(), has_progressed).await;
         let host = answering_host();
-        let pool = restarted_pool(&server.url, &host, &notes);
-        let said = reattach(&pool, research_call(false), &notes).await.map_err(|failure| failure.to_string())?;
-        assert!(said.starts_with("# Research Report: python\n"), "{said}");
+        let pool = restarted_pool(&server.url, &host, &checkpoints);
+        let output =
+            reattach(&pool, research_call(false), &checkpoints).await.map_err(|failure| failure.to_string())?;
+        assert!(output.starts_with("# Research Report: python\n"), "{output}");
         assert!(!progress_stages(&host).is_empty());
         assert_one_task(&server);
         pool.close().await;
@@ -316,14 +277,14 @@ pub(crate) fn task_running() -> Result<(), Failed> {
 pub(crate) fn task_with_question() -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
-        let notes = run_until_killed(&server.url, research_call(true), &unresponsive_host(), |host| {
+        let checkpoints = run_until_killed(&server.url, research_call(true), &unresponsive_host(), |host| {
             !host.elicited().is_empty()
         })
         .await;
         let host = answering_host();
-        let pool = restarted_pool(&server.url, &host, &notes);
-        let said = reattach(&pool, research_call(true), &notes).await.map_err(|failure| failure.to_string())?;
-        assert!(said.contains("User accepted without selection"), "{said}");
+        let pool = restarted_pool(&server.url, &host, &checkpoints);
+        let output = reattach(&pool, research_call(true), &checkpoints).await.map_err(|failure| failure.to_string())?;
+        assert!(output.contains("User accepted without selection"), "{output}");
         assert_eq!(host.elicited().len(), 1);
         assert_one_task(&server);
         pool.close().await;

@@ -21,22 +21,21 @@ pub struct AgentProbe {
     pub duration: Duration,
 }
 
-/// Returns the tools of each agent, or the reason why connecting failed.
-pub fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
-    let offered = |probe: AgentProbe| {
-        let info = probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
-        (probe.agent, info)
-    };
-    found.into_iter().map(offered).collect()
+/// Returns the tools of each agent, or the reason why connecting failed, with `secrets` masked.
+pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> AgentCatalog {
+    let probes = probe_agents(agents, options, secrets).await.into_iter();
+    probes
+        .map(|probe| (probe.agent, probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
+        .collect()
 }
 
 /// Connects to all `agents` concurrently and closes the connections again. Returns the results in order, with `secrets`
 /// masked.
-pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<AgentProbe> {
+pub async fn probe_agents(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<AgentProbe> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
     let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
     let pool = Pool::new(agents, options, Arc::new(NoopHost));
-    let found = join_all(ids.into_iter().map(|agent| async {
+    let probes = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();
         let mut result = pool.connect(&agent).await;
         match &mut result {
@@ -47,5 +46,5 @@ pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secret
     }))
     .await;
     pool.close().await;
-    found
+    probes
 }

@@ -1,6 +1,5 @@
 //! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
 
-use super::discover::to_catalog;
 use super::{Replanner, discover};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::llm::Llm;
@@ -36,7 +35,7 @@ impl LlmReplanner {
             known.insert(agent.clone(), info.as_ref().map(|info| (**info).clone()).map_err(Clone::clone));
         }
         let unknown = self.agents.agents.values().filter(|agent| !known.contains_key(&agent.id)).cloned().collect();
-        known.extend(to_catalog(discover(unknown, self.options.clone(), &self.agents.secrets).await));
+        known.extend(discover(unknown, self.options.clone(), &self.agents.secrets).await);
         known.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
         known
     }

@@ -19,7 +19,7 @@ use crate::model::{AttemptId, JsonObject, RunId};
 pub use builder::{Host, HostBuilder, HostError, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 use control::{forward_requests, read_inputs};
-pub use discover::{AgentProbe, discover, to_catalog};
+pub use discover::{AgentProbe, discover, probe_agents};
 pub use dispatcher::{RuntimeError, Services, cancel, run};
 pub use host::{HostReceiver, RuntimeHost};
 pub use replanner::Replanner;

@@ -107,14 +107,13 @@ impl GoalRequest<'_> {
     /// Returns the tools of each agent. An agent that does not answer is reported and left out.
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
-        let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
-        for probe in &found {
-            if let Err(failure) = &probe.result {
-                let why = printable(&failure.message);
-                self.screen.println(format!("planning without agent `{}`: {why}", probe.agent));
+        let catalog = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
+        for (agent, info) in &catalog {
+            if let Err(reason) = info {
+                self.screen.println(format!("planning without agent `{agent}`: {}", printable(reason)));
             }
         }
-        Ok(runtime::to_catalog(found))
+        Ok(catalog)
     }
 
     fn report_progress(&self, progress: PlanningProgress) {

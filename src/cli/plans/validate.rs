@@ -79,12 +79,10 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let found = discover(asked, runtime::connect_options(&agents, None)?, &agents.secrets).await;
-    let warned = found.iter().filter_map(|probe| {
-        let warnings = probe.result.as_ref().ok()?.warnings.clone();
-        (!warnings.is_empty()).then(|| AgentWarnings { agent: probe.agent.clone(), warnings })
+    let catalog = discover(asked, runtime::connect_options(&agents, None)?, &agents.secrets).await;
+    let warned = catalog.iter().filter_map(|(agent, info)| {
+        let warnings = info.as_ref().ok()?.warnings.clone();
+        (!warnings.is_empty()).then(|| AgentWarnings { agent: agent.clone(), warnings })
     });
-    let warned = warned.collect();
-    let catalog = runtime::to_catalog(found);
-    Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warned))
+    Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warned.collect()))
 }

@@ -12,7 +12,7 @@ use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::schema_warnings;
 use crate::model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url};
-use crate::runtime::{self, AgentProbe, discover};
+use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::printable;
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
     let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
-    let mut found = discover(specs.clone(), options, &secrets).await;
+    let mut found = probe_agents(specs.clone(), options, &secrets).await;
     for info in found.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {

@@ -7,18 +7,18 @@
 
 #![expect(deprecated, reason = "sampling and logging are deprecated since 2026-07-28 and still in use everywhere")]
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
     CreateMessageRequestParams, CreateMessageResult, ElicitRequest, ElicitRequestParams, ElicitResult,
     ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult, InputResponses, JsonObject,
-    LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, Resource, SamplingMessage,
-    TASKS_EXTENSION_ID,
+    LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, TASKS_EXTENSION_ID, Tool,
+    ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServiceError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,78 +33,53 @@ pub(super) enum ToolStop {
     /// The client must answer first, and then repeat the call.
     InputRequired(Box<InputRequiredResult>),
     /// The client cancelled the call or disconnected.
-    Canceled,
+    Cancelled,
     /// The caller can correct the problem: a result with `isError`.
     Failed(String),
     /// The request is invalid: a JSON-RPC error.
     Refused(ErrorData),
 }
 
-/// The result of a tool.
-#[derive(Debug)]
-pub(super) struct DemoToolResult {
-    text: String,
-    structured: Value,
-    links: Vec<Resource>,
+/// Returns a result with a text for people and the same information as JSON.
+///
+/// # Errors
+/// Returns an error if `structured` cannot be serialized as JSON.
+pub(super) fn tool_result(text: impl Into<String>, structured: &impl Serialize) -> Result<CallToolResult, ToolStop> {
+    let structured = serde_json::to_value(structured)
+        .map_err(|error| ToolStop::Failed(format!("the result cannot be written as JSON: {error}")))?;
+    let mut result = CallToolResult::structured(structured);
+    result.content = vec![ContentBlock::text(text)];
+    Ok(result)
 }
 
-impl DemoToolResult {
-    /// Creates a result with a text for people and the same information as JSON.
-    ///
-    /// # Errors
-    /// Returns an error if `structured` cannot be serialized as JSON.
-    pub(super) fn new(text: impl Into<String>, structured: &impl Serialize) -> Result<Self, ToolStop> {
-        let structured = serde_json::to_value(structured)
-            .map_err(|error| ToolStop::Failed(format!("the result cannot be written as JSON: {error}")))?;
-        Ok(Self { text: text.into(), structured, links: Vec::new() })
-    }
-
-    /// Adds a link to a resource.
-    pub(super) fn with_link(mut self, link: Resource) -> Self {
-        self.links.push(link);
-        self
-    }
+/// Describes a tool with arguments `A` and a result `R`.
+pub(super) fn describe_tool<A: JsonSchema + 'static, R: JsonSchema + 'static>(
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    annotations: ToolAnnotations,
+) -> Tool {
+    let mut annotations = annotations.open_world(false);
+    annotations.title = Some(title.to_owned());
+    Tool::new(name, description, JsonObject::new())
+        .with_title(title)
+        .with_input_schema::<A>()
+        .with_output_schema::<R>()
+        .with_annotations(annotations)
 }
 
 /// Converts the result of a tool to the MCP response.
 ///
 /// # Errors
 /// Returns the JSON-RPC error of an invalid or cancelled request.
-pub(super) fn into_response(result: Result<DemoToolResult, ToolStop>) -> Result<CallToolResponse, ErrorData> {
+pub(super) fn into_response(result: Result<CallToolResult, ToolStop>) -> Result<CallToolResponse, ErrorData> {
     match result {
-        Ok(reply) => {
-            let mut result = CallToolResult::structured(reply.structured);
-            result.content = vec![ContentBlock::text(reply.text)];
-            result.content.extend(reply.links.into_iter().map(ContentBlock::resource_link));
-            Ok(result.into())
-        }
+        Ok(result) => Ok(result.into()),
         Err(ToolStop::InputRequired(required)) => Ok((*required).into()),
         Err(ToolStop::Failed(message)) => Ok(CallToolResult::error(vec![ContentBlock::text(message)]).into()),
-        Err(ToolStop::Canceled) => Err(ErrorData::internal_error("the call was cancelled", None)),
+        Err(ToolStop::Cancelled) => Err(ErrorData::internal_error("the call was cancelled", None)),
         Err(ToolStop::Refused(error)) => Err(error),
     }
-}
-
-/// The answer of a person to a question.
-#[derive(Debug)]
-pub(super) enum ElicitOutcome<T> {
-    /// Accepted, with these fields.
-    Accepted(T),
-    /// Declined.
-    Declined,
-    /// Dismissed without an answer.
-    Dismissed,
-    /// Not supported by the client.
-    Unsupported,
-}
-
-/// The reply of a language model.
-#[derive(Debug)]
-pub(super) enum SampleOutcome {
-    /// The text of the reply.
-    Text(String),
-    /// No reply, for this reason.
-    Unavailable(String),
 }
 
 /// A question that a tool asks during a call.
@@ -124,6 +99,7 @@ pub(super) struct DemoCall {
     answers: InputResponses,
     state: Option<String>,
     closing: CancellationToken,
+    /// The minimum level of log messages on a legacy connection.
     log_level: u8,
 }
 
@@ -134,7 +110,7 @@ impl DemoCall {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
         closing: CancellationToken,
-        log_level: &LogLevel,
+        log_level: u8,
     ) -> Self {
         Self {
             context,
@@ -143,7 +119,7 @@ impl DemoCall {
             answers: request.input_responses.unwrap_or_default(),
             state: request.request_state,
             closing,
-            log_level: log_level.get(),
+            log_level,
         }
     }
 
@@ -192,7 +168,7 @@ impl DemoCall {
     /// # Errors
     /// Returns an error if the call is cancelled meanwhile.
     pub(super) async fn pause(&self, milliseconds: u64) -> Result<(), ToolStop> {
-        self.or_canceled(tokio::time::sleep(Duration::from_millis(milliseconds).min(MAX_DELAY))).await
+        self.or_cancelled(tokio::time::sleep(Duration::from_millis(milliseconds).min(MAX_DELAY))).await
     }
 
     /// Reports the progress in percent if the client requested it.
@@ -206,7 +182,7 @@ impl DemoCall {
     /// Sends a log message if the client requests its level. A legacy session receives all messages until it sets a
     /// level. A modern request without a level receives none.
     pub(super) async fn log(&self, level: LoggingLevel, logger: &str, message: impl Into<String>) {
-        let least = if self.is_modern() {
+        let min_level = if self.is_modern() {
             match self.context.meta.log_level() {
                 Some(level) => level as u8,
                 None => return,
@@ -214,14 +190,14 @@ impl DemoCall {
         } else {
             self.log_level
         };
-        if (level as u8) < least {
+        if (level as u8) < min_level {
             return;
         }
         let message = LoggingMessageNotificationParam::new(level, Value::String(message.into())).with_logger(logger);
         let _ = self.context.peer.notify_logging_message(message).await;
     }
 
-    /// Asks a person to fill in a form.
+    /// Asks a person to fill in a form. Returns the fields, or the reason why there are none.
     ///
     /// # Errors
     /// Returns an error if the client must repeat the call with the answer, if the call is cancelled, or if the answer
@@ -231,37 +207,39 @@ impl DemoCall {
         question: ToolQuestion<'_>,
         message: String,
         form: ElicitationSchema,
-    ) -> Result<ElicitOutcome<T>, ToolStop> {
+    ) -> Result<Result<T, &'static str>, ToolStop> {
+        const UNSUPPORTED: &str = "the host cannot ask a person to confirm the price";
+        const DISMISSED: &str = "the question was dismissed";
         let capabilities = self.context.client_capabilities().unwrap_or_default();
         // A capability without modes supports forms, the only mode of 2025-06-18.
         if !capabilities.elicitation.is_some_and(|can| can.form.is_some() || can.url.is_none()) {
-            return Ok(ElicitOutcome::Unsupported);
+            return Ok(Err(UNSUPPORTED));
         }
         let params = ElicitRequestParams::FormElicitationParams { meta: None, message, requested_schema: form };
         let result: ElicitResult = if self.is_modern() {
             match self.answer(&question, || InputRequest::Elicitation(ElicitRequest::new(params)))? {
                 Some(answer) => answer,
-                None => return Ok(ElicitOutcome::Dismissed),
+                None => return Ok(Err(DISMISSED)),
             }
         } else {
-            match self.or_canceled(self.context.peer.create_elicitation(params)).await? {
+            match self.or_cancelled(self.context.peer.create_elicitation(params)).await? {
                 Ok(result) => result,
-                Err(error) => return refusal_reason(error).map(|_| ElicitOutcome::Unsupported),
+                Err(error) => return refusal_reason(error).map(|_| Err(UNSUPPORTED)),
             }
         };
         match result.action {
-            ElicitationAction::Decline => Ok(ElicitOutcome::Declined),
-            ElicitationAction::Accept => serde_json::from_value(result.content.unwrap_or_default())
-                .map(ElicitOutcome::Accepted)
-                .map_err(|error| {
+            ElicitationAction::Decline => Ok(Err("the question was declined")),
+            ElicitationAction::Accept => {
+                serde_json::from_value(result.content.unwrap_or_default()).map(Ok).map_err(|error| {
                     ToolStop::Failed(format!("the answer to `{}` does not match its form: {error}", question.key))
-                }),
+                })
+            }
             // Cancelled, or an action of a later specification: only `accept` counts as consent.
-            _ => Ok(ElicitOutcome::Dismissed),
+            _ => Ok(Err(DISMISSED)),
         }
     }
 
-    /// Requests a reply of at most `max_tokens` tokens from the host's language model.
+    /// Requests a reply of the host's language model. Returns its text, or the reason why there is none.
     ///
     /// # Errors
     /// Returns an error if the client must repeat the call with the reply, if the call is cancelled, or if the reply
@@ -269,41 +247,31 @@ impl DemoCall {
     pub(super) async fn sample(
         &self,
         question: ToolQuestion<'_>,
-        prompt: SamplePrompt,
-    ) -> Result<SampleOutcome, ToolStop> {
+        params: CreateMessageRequestParams,
+    ) -> Result<Result<String, String>, ToolStop> {
         if self.context.client_capabilities().and_then(|can| can.sampling).is_none() {
-            return Ok(SampleOutcome::Unavailable("the host has no language model".into()));
+            return Ok(Err("the host has no language model".to_owned()));
         }
-        let mut params =
-            CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt.text)], prompt.max_tokens);
-        params.system_prompt = Some(prompt.system);
-        params.temperature = Some(prompt.temperature);
         let result: CreateMessageResult = if self.is_modern() {
             match self.answer(&question, || InputRequest::CreateMessage(CreateMessageRequest::new(params)))? {
                 Some(answer) => answer,
-                None => {
-                    return Ok(SampleOutcome::Unavailable(
-                        "the host did not return a reply of its language model".into(),
-                    ));
-                }
+                None => return Ok(Err("the host did not return a reply of its language model".to_owned())),
             }
         } else {
-            match self.or_canceled(self.context.peer.create_message(params)).await? {
+            match self.or_cancelled(self.context.peer.create_message(params)).await? {
                 Ok(result) => result,
                 Err(error) => {
                     let reason = refusal_reason(error)?;
-                    return Ok(SampleOutcome::Unavailable(format!(
-                        "the host's language model did not answer: {reason}"
-                    )));
+                    return Ok(Err(format!("the host's language model did not answer: {reason}")));
                 }
             }
         };
         let blocks = result.message.content.into_vec();
         let text: Vec<&str> = blocks.iter().filter_map(|block| Some(block.as_text()?.text.as_str())).collect();
-        match text.concat().trim() {
-            "" => Ok(SampleOutcome::Unavailable("the host's language model answered without text".into())),
-            text => Ok(SampleOutcome::Text(text.to_owned())),
-        }
+        Ok(match text.concat().trim() {
+            "" => Err("the host's language model answered without text".to_owned()),
+            text => Ok(text.to_owned()),
+        })
     }
 
     /// Returns the answer that a repeated call contains, or `None` if it is missing. Stops the first call with `request`.
@@ -338,25 +306,13 @@ impl DemoCall {
 
     /// Waits for a future unless the call is cancelled. Only waiting is cancellable, so that an effect is always
     /// recorded.
-    async fn or_canceled<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ToolStop> {
+    async fn or_cancelled<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ToolStop> {
         tokio::select! {
             done = waiting => Ok(done),
-            () = self.context.ct.cancelled() => Err(ToolStop::Canceled),
-            () = self.closing.cancelled() => Err(ToolStop::Canceled),
+            () = self.context.ct.cancelled() => Err(ToolStop::Cancelled),
+            () = self.closing.cancelled() => Err(ToolStop::Cancelled),
         }
     }
-}
-
-/// The prompt of a language model.
-pub(super) struct SamplePrompt {
-    /// The system prompt.
-    pub(super) system: String,
-    /// The user message.
-    pub(super) text: String,
-    /// The maximum length of the reply in tokens.
-    pub(super) max_tokens: u32,
-    /// The temperature, from 0 to 1.
-    pub(super) temperature: f32,
 }
 
 /// Returns the reason of a rejected request. All other errors mean that the client has disconnected.
@@ -364,20 +320,6 @@ fn refusal_reason(error: ServiceError) -> Result<String, ToolStop> {
     match error {
         ServiceError::McpError(error) => Ok(error.message.into_owned()),
         ServiceError::UnexpectedResponse => Ok("its reply was not of the expected kind".into()),
-        _ => Err(ToolStop::Canceled),
-    }
-}
-
-/// The minimum log level of a legacy session. Initially, all messages are sent.
-#[derive(Debug, Default)]
-pub(super) struct LogLevel(AtomicU8);
-
-impl LogLevel {
-    pub(super) fn set(&self, level: LoggingLevel) {
-        self.0.store(level as u8, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        _ => Err(ToolStop::Cancelled),
     }
 }

@@ -3,6 +3,7 @@
 #![expect(deprecated, reason = "logging is deprecated since 2026-07-28 and still in use everywhere")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation,
@@ -17,21 +18,23 @@ use tokio_util::sync::CancellationToken;
 use super::agents::documents::{DocumentError, Documents};
 use super::agents::jobs::Jobs;
 use super::agents::{archive, bindery, research, travel};
-use super::call::{DemoCall, LogLevel, ToolStop, into_response};
+use super::call::{DemoCall, ToolStop, into_response};
 use super::effects::EffectLog;
 use super::{DemoAgent, DemoSettings};
 
 /// A demo agent that serves one client.
 #[derive(Clone)]
 pub(super) struct DemoServer {
-    agent: DemoAgent,
+    pub(super) agent: DemoAgent,
     tools: Arc<Vec<Tool>>,
     effects: EffectLog,
     documents: Documents,
     jobs: Jobs,
     tasks: TaskManager,
-    closing: CancellationToken,
-    log_level: Arc<LogLevel>,
+    /// Cancelled when the transport is about to end. It ends all waiting calls.
+    pub(super) closing: CancellationToken,
+    /// The minimum level of log messages on a legacy connection. Initially, all messages are sent.
+    log_level: Arc<AtomicU8>,
 }
 
 impl DemoServer {
@@ -53,16 +56,6 @@ impl DemoServer {
             closing: CancellationToken::new(),
             log_level: Arc::default(),
         }
-    }
-
-    /// Returns the token that is cancelled when the transport is about to end. It ends all waiting calls.
-    pub(super) fn closing(&self) -> &CancellationToken {
-        &self.closing
-    }
-
-    /// Returns the kind of the agent.
-    pub(super) fn agent(&self) -> DemoAgent {
-        self.agent
     }
 
     /// Returns the same agent for another client, with its own log level.
@@ -101,10 +94,10 @@ impl ServerHandler for DemoServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let call = DemoCall::new(request, context, self.closing.clone(), &self.log_level);
+        let call = DemoCall::new(request, context, self.closing.clone(), self.log_level.load(Ordering::Relaxed));
         if (self.agent, call.tool()) == (DemoAgent::Bindery, "count_documents") && call.supports_tasks() {
-            let begun = bindery::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
-            return begun.or_else(|stop| into_response(Err(stop)));
+            let started = bindery::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
+            return started.or_else(|stop| into_response(Err(stop)));
         }
         into_response(match (self.agent, call.tool()) {
             (DemoAgent::Travel, "book_trip") => travel::book_trip(&call, &self.effects).await,
@@ -175,7 +168,7 @@ impl ServerHandler for DemoServer {
         request: SetLevelRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.log_level.set(request.level);
+        self.log_level.store(request.level as u8, Ordering::Relaxed);
         Ok(())
     }
 }

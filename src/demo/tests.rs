@@ -138,10 +138,10 @@ impl TestAgent {
         };
         match wire {
             ClientTransport::Stdio => {
-                let (ours, theirs) = tokio::io::duplex(64 * 1024);
-                let (input, output) = tokio::io::split(theirs);
+                let (client_stream, server_stream) = tokio::io::duplex(64 * 1024);
+                let (input, output) = tokio::io::split(server_stream);
                 tokio::spawn(stdio::serve(self.server(), input, output));
-                guest.serve_with_lifecycle(ours, lifecycle).await.expect("connected")
+                guest.serve_with_lifecycle(client_stream, lifecycle).await.expect("connected")
             }
             ClientTransport::Http => {
                 let address = self.listen().await;

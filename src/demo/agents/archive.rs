@@ -1,11 +1,11 @@
 //! The archive agent: stores documents, and returns them as tool results or resources.
 
-use rmcp::model::{Resource, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, ContentBlock, Resource, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Document, DocumentError, DocumentFormat, Documents};
-use crate::demo::call::{DemoCall, DemoToolResult, ToolStop};
+use crate::demo::call::{DemoCall, ToolStop, describe_tool, tool_result};
 use crate::demo::effects::EffectLog;
 
 /// The document to store.
@@ -61,29 +61,19 @@ struct FetchedDocument {
 /// Returns the tools of the agent.
 pub(crate) fn tools() -> Vec<Tool> {
     vec![
-        Tool::new(
+        describe_tool::<StoreArguments, StoredDocument>(
             "store_document",
+            "Store a document",
             "Stores a document on this machine and returns a link to it. Storing the same document again has no \
              effect.",
-            rmcp::model::JsonObject::new(),
-        )
-        .with_title("Store a document")
-        .with_input_schema::<StoreArguments>()
-        .with_output_schema::<StoredDocument>()
-        .with_annotations(
-            ToolAnnotations::with_title("Store a document")
-                .read_only(false)
-                .destructive(false)
-                .idempotent(true)
-                .open_world(false),
+            ToolAnnotations::new().read_only(false).destructive(false).idempotent(true),
         ),
-        Tool::new("fetch_document", "Returns a stored document.", rmcp::model::JsonObject::new())
-            .with_title("Fetch a document")
-            .with_input_schema::<FetchArguments>()
-            .with_output_schema::<FetchedDocument>()
-            .with_annotations(
-                ToolAnnotations::with_title("Fetch a document").read_only(true).idempotent(true).open_world(false),
-            ),
+        describe_tool::<FetchArguments, FetchedDocument>(
+            "fetch_document",
+            "Fetch a document",
+            "Returns a stored document.",
+            ToolAnnotations::new().read_only(true).idempotent(true),
+        ),
     ]
 }
 
@@ -99,7 +89,7 @@ pub(crate) async fn store(
     call: &DemoCall,
     documents: &Documents,
     effects: &EffectLog,
-) -> Result<DemoToolResult, ToolStop> {
+) -> Result<CallToolResult, ToolStop> {
     let arguments: StoreArguments = call.arguments()?;
     let title = arguments.title.trim();
     if title.is_empty() {
@@ -111,17 +101,19 @@ pub(crate) async fn store(
     call.progress(100.0, format!("stored `{}`", document.name)).await;
     let text = format!("Stored `{title}` as {} ({} bytes).", document.uri(), document.bytes);
     let stored = StoredDocument { uri: document.uri(), bytes: document.bytes };
-    Ok(DemoToolResult::new(text, &stored)?.with_link(resource(&document).with_title(title)))
+    let mut result = tool_result(text, &stored)?;
+    result.content.push(ContentBlock::resource_link(resource(&document).with_title(title)));
+    Ok(result)
 }
 
 /// Executes `fetch_document`.
-pub(crate) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<CallToolResult, ToolStop> {
     let arguments: FetchArguments = call.arguments()?;
     call.pause(arguments.delay_ms).await?;
     let (document, text) = documents.read(&arguments.uri).await?;
     let fetched =
         FetchedDocument { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
-    DemoToolResult::new(text, &fetched)
+    tool_result(text, &fetched)
 }
 
 impl From<DocumentError> for ToolStop {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use rmcp::ErrorData;
-use rmcp::model::{CallToolResponse, CreateTaskResult, Resource, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult, Resource, Tool, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::documents::Documents;
 use super::jobs::{JobRequest, Jobs};
-use crate::demo::call::{DemoCall, DemoToolResult, ToolStop, into_response};
+use crate::demo::call::{DemoCall, ToolStop, describe_tool, into_response, tool_result};
 use crate::demo::effects::EffectLog;
 
 /// The shelves that counting reports as its progress.
@@ -68,49 +68,34 @@ struct DocumentCount {
 
 /// Returns the tools of the agent.
 pub(crate) fn tools() -> Vec<Tool> {
+    let annotations = ToolAnnotations::new().read_only(false).destructive(false).idempotent(false);
     vec![
-        Tool::new(
+        describe_tool::<BindArguments, StartedJob>(
             "bind_documents",
+            "Bind the documents",
             "Binds the documents into a volume, which takes some time. Returns immediately, with a link to a resource \
              that reports the progress.",
-            rmcp::model::JsonObject::new(),
-        )
-        .with_title("Bind the documents")
-        .with_input_schema::<BindArguments>()
-        .with_output_schema::<StartedJob>()
-        .with_annotations(
-            ToolAnnotations::with_title("Bind the documents")
-                .read_only(false)
-                .destructive(false)
-                .idempotent(false)
-                .open_world(false),
+            annotations.clone(),
         ),
-        Tool::new(
+        describe_tool::<CountArguments, DocumentCount>(
             "count_documents",
+            "Count the documents",
             "Counts the documents, shelf by shelf. Runs as a task if the host supports tasks.",
-            rmcp::model::JsonObject::new(),
-        )
-        .with_title("Count the documents")
-        .with_input_schema::<CountArguments>()
-        .with_output_schema::<DocumentCount>()
-        .with_annotations(
-            ToolAnnotations::with_title("Count the documents")
-                .read_only(false)
-                .destructive(false)
-                .idempotent(false)
-                .open_world(false),
+            annotations,
         ),
     ]
 }
 
 /// Executes `bind_documents`.
-pub(crate) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
     let BindArguments { title, delay_ms, fails } = call.arguments()?;
-    let order = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
+    let request = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
     effects.record("bindery", call).await?;
-    let uri = jobs.start(order).await?;
+    let uri = jobs.start(request).await?;
     let link = Resource::new(uri.clone(), title.clone()).with_mime_type("application/json");
-    Ok(DemoToolResult::new(format!("Started binding `{title}`."), &StartedJob { uri })?.with_link(link))
+    let mut result = tool_result(format!("Started binding `{title}`."), &StartedJob { uri })?;
+    result.content.push(ContentBlock::resource_link(link));
+    Ok(result)
 }
 
 /// Executes `count_documents` while the caller waits.
@@ -118,7 +103,7 @@ pub(crate) async fn count(
     call: &DemoCall,
     documents: &Documents,
     effects: &EffectLog,
-) -> Result<DemoToolResult, ToolStop> {
+) -> Result<CallToolResult, ToolStop> {
     let CountArguments { delay_ms } = call.arguments()?;
     effects.record("bindery", call).await?;
     for (shelf, done) in SHELVES.into_iter().zip([25.0, 50.0, 75.0, 100.0]) {
@@ -160,9 +145,9 @@ pub(crate) async fn count_as_task(
     Ok(CallToolResponse::Task(CreateTaskResult::new(task)))
 }
 
-async fn count_all(documents: &Documents) -> Result<DemoToolResult, ToolStop> {
+async fn count_all(documents: &Documents) -> Result<CallToolResult, ToolStop> {
     let documents = documents.list().await?;
     let count =
         DocumentCount { documents: documents.len(), bytes: documents.iter().map(|document| document.bytes).sum() };
-    DemoToolResult::new(format!("{} documents, {} bytes.", count.documents, count.bytes), &count)
+    tool_result(format!("{} documents, {} bytes.", count.documents, count.bytes), &count)
 }

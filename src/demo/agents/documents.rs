@@ -92,7 +92,9 @@ impl Documents {
     pub(crate) fn new(directory: Option<PathBuf>) -> Self {
         let directory = directory.unwrap_or_else(|| {
             directories::ProjectDirs::from("", "", "kapell")
-                .map(|places| places.state_dir().unwrap_or_else(|| places.data_local_dir()).join("demo-archive"))
+                .map(|directories| {
+                    directories.state_dir().unwrap_or_else(|| directories.data_local_dir()).join("demo-archive")
+                })
                 .unwrap_or_else(|| std::env::temp_dir().join("kapell-demo-archive"))
         });
         Self { directory }
@@ -121,9 +123,9 @@ impl Documents {
         let write = async {
             tokio::fs::create_dir_all(&self.directory).await?;
             // The file is written to a temporary path first, so that readers never see a partial document.
-            let aside = self.directory.join(format!(".{}.{name}", std::process::id()));
-            tokio::fs::write(&aside, text).await?;
-            tokio::fs::rename(&aside, self.directory.join(&name)).await
+            let temporary = self.directory.join(format!(".{}.{name}", std::process::id()));
+            tokio::fs::write(&temporary, text).await?;
+            tokio::fs::rename(&temporary, self.directory.join(&name)).await
         };
         write.await.map_err(|source| self.directory_error(source))?;
         Ok(Document { name, format, bytes: text.len() as u64 })
@@ -159,7 +161,7 @@ impl Documents {
                     documents.push(Document { name, format, bytes: entry.metadata().await?.len() });
                 }
             }
-            documents.sort_by(|left, right| left.name.cmp(&right.name));
+            documents.sort_by(|first, second| first.name.cmp(&second.name));
             Ok::<_, io::Error>(documents)
         };
         match read.await {
@@ -177,9 +179,10 @@ impl Documents {
 /// every path inside the directory.
 fn format_of(name: &str) -> Option<DocumentFormat> {
     let (stem, extension) = name.rsplit_once('.')?;
-    let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    let own = !stem.is_empty() && stem.chars().all(plain) && stem.len() <= MAX_SLUG_CHARS + 17;
-    DocumentFormat::ALL.into_iter().find(|format| own && format.extension() == extension)
+    let is_slug_char =
+        |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    let is_valid = !stem.is_empty() && stem.chars().all(is_slug_char) && stem.len() <= MAX_SLUG_CHARS + 17;
+    DocumentFormat::ALL.into_iter().find(|format| is_valid && format.extension() == extension)
 }
 
 /// Returns the title in lowercase ASCII letters, digits, and hyphens.

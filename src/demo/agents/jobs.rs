@@ -21,12 +21,12 @@ pub(crate) struct Jobs {
     directory: PathBuf,
 }
 
-/// The stored form of a job. `began` is in milliseconds since 1970, `lasts` in milliseconds.
+/// The stored form of a job. `started_at_ms` is in milliseconds since 1970, `duration_ms` in milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     title: String,
-    began: u64,
-    lasts: u64,
+    started_at_ms: u64,
+    duration_ms: u64,
     fails: bool,
 }
 
@@ -58,12 +58,12 @@ impl Jobs {
     ///
     /// # Errors
     /// Returns an error if the directory cannot be used.
-    pub(crate) async fn start(&self, order: JobRequest) -> Result<String, DocumentError> {
-        let began = now();
-        let number = fingerprint(&[&order.title, &began.to_string(), &std::process::id().to_string()]);
+    pub(crate) async fn start(&self, request: JobRequest) -> Result<String, DocumentError> {
+        let started_at_ms = now();
+        let number = fingerprint(&[&request.title, &started_at_ms.to_string(), &std::process::id().to_string()]);
         let name = format!("{number:016x}");
-        let lasts = u64::try_from(order.duration.as_millis()).unwrap_or(u64::MAX);
-        let job = Job { title: order.title, began, lasts, fails: order.fails };
+        let duration_ms = u64::try_from(request.duration.as_millis()).unwrap_or(u64::MAX);
+        let job = Job { title: request.title, started_at_ms, duration_ms, fails: request.fails };
         let write = async {
             tokio::fs::create_dir_all(&self.directory).await?;
             tokio::fs::write(self.directory.join(&name), serde_json::to_vec(&job)?).await
@@ -97,8 +97,8 @@ impl Jobs {
 
 impl Job {
     fn progress_at(self, now: u64) -> JobProgress {
-        let passed = now.saturating_sub(self.began);
-        let done = passed.saturating_mul(STEPS).checked_div(self.lasts).unwrap_or(STEPS).min(STEPS);
+        let passed = now.saturating_sub(self.started_at_ms);
+        let done = passed.saturating_mul(STEPS).checked_div(self.duration_ms).unwrap_or(STEPS).min(STEPS);
         let status = match (done == STEPS, self.fails) {
             (false, _) => "working",
             (true, false) => "completed",
@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn progress_depends_on_the_time() {
-        let at = |passed: u64, lasts: u64, fails: bool| {
+        let at = |passed: u64, duration_ms: u64, fails: bool| {
             let JobProgress { status, done, .. } =
-                Job { title: "t".into(), began: 1_000, lasts, fails }.progress_at(1_000 + passed);
+                Job { title: "t".into(), started_at_ms: 1_000, duration_ms, fails }.progress_at(1_000 + passed);
             (status, done)
         };
         assert_eq!([at(0, 400, false), at(399, 400, false)], [("working", 0), ("working", 3)]);
@@ -134,10 +134,10 @@ mod tests {
     async fn jobs_are_found_only_by_their_uri() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let jobs = Jobs::new(directory.path().to_owned());
-        let order = JobRequest { title: "a volume".into(), duration: Duration::ZERO, fails: false };
-        let uri = jobs.start(order).await.expect("begun");
-        let found = Jobs::new(directory.path().to_owned()).progress(&uri).await.expect("found");
-        assert_eq!(found, JobProgress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
+        let request = JobRequest { title: "a volume".into(), duration: Duration::ZERO, fails: false };
+        let uri = jobs.start(request).await.expect("started");
+        let progress = Jobs::new(directory.path().to_owned()).progress(&uri).await.expect("known");
+        assert_eq!(progress, JobProgress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
         for uri in ["bindery:///00", "bindery:///../x", "bindery:///", "archive:///a.md"] {
             assert!(matches!(jobs.progress(uri).await, Err(DocumentError::Unknown { .. })), "{uri}");
         }

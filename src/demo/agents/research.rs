@@ -2,12 +2,12 @@
 
 #![expect(deprecated, reason = "log levels are deprecated since 2026-07-28 and still in use everywhere")]
 
-use rmcp::model::{LoggingLevel, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, CreateMessageRequestParams, LoggingLevel, SamplingMessage, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::library::{self, ReadingItem};
-use crate::demo::call::{DemoCall, DemoToolResult, SampleOutcome, SamplePrompt, ToolQuestion, ToolStop};
+use crate::demo::call::{DemoCall, ToolQuestion, ToolStop, describe_tool, tool_result};
 use crate::demo::effects::EffectLog;
 use crate::demo::fingerprint::fingerprint;
 
@@ -53,22 +53,17 @@ struct ResearchResult {
 
 /// Returns the tools of the agent.
 pub(crate) fn tools() -> Vec<Tool> {
-    vec![
-        Tool::new(
-            "research",
-            "Finds books about a topic in a small built-in demo library, and asks the host's language model to \
-             summarize them. Searches nothing else.",
-            rmcp::model::JsonObject::new(),
-        )
-        .with_title("Find books")
-        .with_input_schema::<ResearchArguments>()
-        .with_output_schema::<ResearchResult>()
-        .with_annotations(ToolAnnotations::with_title("Find books").read_only(true).idempotent(true).open_world(false)),
-    ]
+    vec![describe_tool::<ResearchArguments, ResearchResult>(
+        "research",
+        "Find books",
+        "Finds books about a topic in a small built-in demo library, and asks the host's language model to summarize \
+         them. Searches nothing else.",
+        ToolAnnotations::new().read_only(true).idempotent(true),
+    )]
 }
 
 /// Executes `research`.
-pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
     let arguments: ResearchArguments = call.arguments()?;
     let topic = arguments.topic.trim();
     if topic.is_empty() {
@@ -86,15 +81,14 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
         findings.iter().map(|finding| format!("- {} ({}): {}", finding.title, finding.source, finding.note)).collect();
     let listed = listed.join("\n");
     let state = format!("{:016x}", fingerprint(&[topic, &listed]));
-    let prompt = SamplePrompt {
-        system: "You summarize reading lists for travelers in two or three plain sentences.".to_owned(),
-        text: format!("Summarize this reading list about {topic}:\n{listed}"),
-        max_tokens: MAX_SUMMARY_TOKENS,
-        temperature: 0.3,
-    };
+    let text = format!("Summarize this reading list about {topic}:\n{listed}");
+    let mut prompt = CreateMessageRequestParams::new(vec![SamplingMessage::user_text(text)], MAX_SUMMARY_TOKENS);
+    prompt.system_prompt =
+        Some("You summarize reading lists for travelers in two or three plain sentences.".to_owned());
+    prompt.temperature = Some(0.3);
     let (summary, summarised) = match call.sample(ToolQuestion { key: "summary", state: &state }, prompt).await? {
-        SampleOutcome::Text(summary) => (summary, true),
-        SampleOutcome::Unavailable(reason) => {
+        Ok(summary) => (summary, true),
+        Err(reason) => {
             call.log(LoggingLevel::Notice, LOGGER, format!("no summary: {reason}")).await;
             (format!("Not summarized: {reason}."), false)
         }
@@ -103,7 +97,7 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
     call.progress(100.0, if summarised { "summarized" } else { "done, without a summary" }).await;
 
     let text = format!("From the demo library, on {topic}:\n{listed}\n\n{summary}");
-    DemoToolResult::new(text, &ResearchResult { topic: topic.to_owned(), findings, summary, summarised })
+    tool_result(text, &ResearchResult { topic: topic.to_owned(), findings, summary, summarised })
 }
 
 /// Reports each finding, slowly enough for a person to read along.

@@ -1,11 +1,11 @@
 //! The travel agent: estimates the price of a trip, asks for confirmation, and books the trip. Never books without
 //! consent.
 
-use rmcp::model::{ElicitationSchema, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, ElicitationSchema, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::demo::call::{DemoCall, DemoToolResult, ElicitOutcome, ToolQuestion, ToolStop};
+use crate::demo::call::{DemoCall, ToolQuestion, ToolStop, describe_tool, tool_result};
 use crate::demo::effects::EffectLog;
 use crate::demo::fingerprint::fingerprint;
 
@@ -82,23 +82,13 @@ enum BookingStatus {
 
 /// Returns the tools of the agent.
 pub(crate) fn tools() -> Vec<Tool> {
-    let annotations = ToolAnnotations::with_title("Book a trip")
-        .read_only(false)
-        .destructive(false)
-        .idempotent(false)
-        .open_world(false);
-    vec![
-        Tool::new(
-            "book_trip",
-            "Estimates a trip to a city, asks the person to confirm the price, and books it. An unconfirmed trip is \
-             cancelled, which is a normal result. Nothing leaves this machine.",
-            rmcp::model::JsonObject::new(),
-        )
-        .with_title("Book a trip")
-        .with_input_schema::<BookTripArguments>()
-        .with_output_schema::<Booking>()
-        .with_annotations(annotations),
-    ]
+    vec![describe_tool::<BookTripArguments, Booking>(
+        "book_trip",
+        "Book a trip",
+        "Estimates a trip to a city, asks the person to confirm the price, and books it. An unconfirmed trip is \
+         cancelled, which is a normal result. Nothing leaves this machine.",
+        ToolAnnotations::new().read_only(false).destructive(false).idempotent(false),
+    )]
 }
 
 /// An offer for a trip, which is deterministic for the same arguments.
@@ -138,7 +128,7 @@ impl TripOffer {
 }
 
 /// Executes `book_trip`.
-pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
     let arguments: BookTripArguments = call.arguments()?;
     let city = arguments.city.trim();
     if city.is_empty() {
@@ -161,13 +151,11 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
     let budget = if offer.over_budget { ", which is more than the budget" } else { "" };
     let message =
         format!("Book {nights} nights in a {} in {city} for an estimated {} EUR{budget}?", offer.stay, offer.price);
-    let said = call.elicit(ToolQuestion { key: "confirm", state: &offer.number }, message, form()).await?;
-    let (notes, reason) = match said {
-        ElicitOutcome::Accepted(Confirmation { confirm: true, notes }) => (notes, None),
-        ElicitOutcome::Accepted(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
-        ElicitOutcome::Declined => (String::new(), Some("the question was declined")),
-        ElicitOutcome::Dismissed => (String::new(), Some("the question was dismissed")),
-        ElicitOutcome::Unsupported => (String::new(), Some("the host cannot ask a person to confirm the price")),
+    let answer = call.elicit(ToolQuestion { key: "confirm", state: &offer.number }, message, form()).await?;
+    let (notes, reason) = match answer {
+        Ok(Confirmation { confirm: true, notes }) => (notes, None),
+        Ok(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
+        Err(reason) => (String::new(), Some(reason)),
     };
 
     call.pause(delay).await?;
@@ -199,7 +187,7 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
         notes: (!notes.is_empty()).then_some(notes),
         reason: reason.map(str::to_owned),
     };
-    DemoToolResult::new(text, &booking)
+    tool_result(text, &booking)
 }
 
 /// Returns the form `{confirm: boolean, notes: string}`.

@@ -4,15 +4,15 @@ use super::*;
 
 #[tokio::test]
 async fn documents_are_stored_and_fetched() {
-    for way in ALL_CONNECTIONS {
-        let house = TestAgent::new(DemoAgent::Archive);
-        let client = house.connect(TestClient::default(), way).await;
+    for connection in ALL_CONNECTIONS {
+        let agent = TestAgent::new(DemoAgent::Archive);
+        let client = agent.connect(TestClient::default(), connection).await;
         let store = call("store_document", json!({"title": "Lisbon brief", "text": "# Olá\n"}));
         let stored = client.call_tool(store.clone()).await.expect("an answer");
         assert_matches_output_schema(&client, "store_document", &stored).await;
         let again = client.call_tool(store).await.expect("an answer");
-        assert_eq!(again.structured_content, stored.structured_content, "{way:?}");
-        assert_eq!(house.effects().len(), 2);
+        assert_eq!(again.structured_content, stored.structured_content, "{connection:?}");
+        assert_eq!(agent.effects().len(), 2);
 
         let uri = stored.structured_content.clone().expect("structured")["uri"].as_str().expect("a uri").to_owned();
         let links: Vec<&Resource> = stored.content.iter().filter_map(ContentBlock::as_resource_link).collect();

@@ -32,39 +32,39 @@ async fn invalid_arguments_are_explained() {
 
 #[tokio::test]
 async fn unknown_tools_and_documents_are_errors() {
-    for way in ALL_CONNECTIONS {
-        let client = TestAgent::new(DemoAgent::Archive).connect(TestClient::default(), way).await;
+    for connection in ALL_CONNECTIONS {
+        let client = TestAgent::new(DemoAgent::Archive).connect(TestClient::default(), connection).await;
         let refused = client.call_tool(call("book_trip", json!({}))).await;
         let Err(ServiceError::McpError(error)) = refused else { panic!("{refused:?}") };
         assert_eq!(error.message, "the demo agent `archive` has no tool `book_trip`");
         let unknown = client.read_resource(ReadResourceRequestParams::new("archive:///none-0.md")).await;
         let Err(ServiceError::McpError(error)) = unknown else { panic!("{unknown:?}") };
-        assert_eq!(error.message, "document `archive:///none-0.md` does not exist", "{way:?}");
+        assert_eq!(error.message, "document `archive:///none-0.md` does not exist", "{connection:?}");
     }
 }
 
 #[tokio::test]
 async fn canceled_calls_book_nothing() {
-    for way in ALL_CONNECTIONS {
-        let house = TestAgent::new(DemoAgent::Travel);
-        let guest = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
-        let client = house.connect(guest.clone(), way).await;
+    for connection in ALL_CONNECTIONS {
+        let agent = TestAgent::new(DemoAgent::Travel);
+        let client_config = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
+        let client = agent.connect(client_config.clone(), connection).await;
         let request = CallToolRequest::new(call("book_trip", json!({"city": "Lisbon", "delay_ms": 3_600_000})));
         let request = ClientRequest::CallToolRequest(request);
         let handle = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.expect("sent");
         handle.cancel(Some("changed my mind".into())).await.expect("cancelled");
         let other = client.call_tool(call("book_trip", json!({"city": "Kyoto", "delay_ms": 0}))).await;
         assert_eq!(other.expect("an answer").structured_content.expect("structured")["status"], "booked");
-        assert_eq!(house.effects().len(), 1, "{way:?}");
+        assert_eq!(agent.effects().len(), 1, "{connection:?}");
     }
 }
 
 #[tokio::test]
 async fn server_ends_with_its_input_during_a_call() {
-    let house = TestAgent::new(DemoAgent::Travel);
-    let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
-    let (input, output) = tokio::io::split(theirs);
-    let served = tokio::spawn(stdio::serve(house.server(), input, output));
+    let agent = TestAgent::new(DemoAgent::Travel);
+    let (mut client_stream, server_stream) = tokio::io::duplex(64 * 1024);
+    let (input, output) = tokio::io::split(server_stream);
+    let server = tokio::spawn(stdio::serve(agent.server(), input, output));
     let lines = [
         json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}},
@@ -75,17 +75,17 @@ async fn server_ends_with_its_input_during_a_call() {
     ];
     for line in lines {
         use tokio::io::AsyncWriteExt as _;
-        ours.write_all(format!("{line}\n").as_bytes()).await.expect("written");
+        client_stream.write_all(format!("{line}\n").as_bytes()).await.expect("written");
     }
-    tokio::io::AsyncWriteExt::shutdown(&mut ours).await.expect("shut down");
-    served.await.expect("not panicked").expect("served");
-    let mut said = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut ours, &mut said).await.expect("readable");
+    tokio::io::AsyncWriteExt::shutdown(&mut client_stream).await.expect("shut down");
+    server.await.expect("not panicked").expect("served");
+    let mut output = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut client_stream, &mut output).await.expect("readable");
     // If the end of input waited for the call, this response would never arrive.
-    let last: Value = serde_json::from_str(said.lines().last().expect("an answer")).expect("JSON");
+    let last: Value = serde_json::from_str(output.lines().last().expect("an answer")).expect("JSON");
     assert_eq!(last["id"], 2);
     assert_eq!(last["error"]["message"], "the call was cancelled");
-    assert_eq!(house.effects(), [] as [Value; 0]);
+    assert_eq!(agent.effects(), [] as [Value; 0]);
 }
 
 #[tokio::test]
@@ -100,9 +100,9 @@ async fn silent_clients_are_accepted_and_invalid_ones_refused() {
 
 #[tokio::test]
 async fn busy_port_is_named_in_the_error() {
-    let house = TestAgent::new(DemoAgent::Research);
-    let port = house.listen().await.port();
-    let error = http::serve(house.server(), port).await.expect_err("taken");
+    let agent = TestAgent::new(DemoAgent::Research);
+    let port = agent.listen().await.port();
+    let error = http::serve(agent.server(), port).await.expect_err("taken");
     let expected = format!("cannot listen on `127.0.0.1:{port}`");
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
@@ -127,8 +127,8 @@ async fn next_event(response: &mut reqwest::Response, buffer: &mut String) -> (O
 
 #[tokio::test]
 async fn broken_streams_resume_at_the_last_event() {
-    let house = TestAgent::new(DemoAgent::Research);
-    let url = format!("http://{}/mcp", house.listen().await);
+    let agent = TestAgent::new(DemoAgent::Research);
+    let url = format!("http://{}/mcp", agent.listen().await);
     let client = reqwest::Client::new();
     let post = |session: Option<String>, message: Value| {
         let mut request = client

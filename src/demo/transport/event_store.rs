@@ -1,11 +1,10 @@
 //! Stores the events of Streamable HTTP streams in memory, so that broken streams can be resumed. A stream is stored
 //! completely or not at all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_stream::stream;
-use parking_lot::Mutex;
+use indexmap::IndexMap;
 use rmcp::model::JsonRpcMessage;
 use rmcp::transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage};
 use tokio::sync::watch;
@@ -16,19 +15,12 @@ const MAX_EVENTS: usize = 50_000;
 
 /// The event store. Clones share the same store.
 #[derive(Clone)]
-pub(crate) struct EventLog {
-    // All sessions write and all resumed streams read the state, each for microseconds and never across an await.
-    log: Arc<Mutex<EventLogState>>,
-    /// Notifies subscribers about new events.
-    added: Arc<watch::Sender<()>>,
-}
+pub(crate) struct EventLog(Arc<watch::Sender<EventLogState>>);
 
 struct EventLogState {
-    streams: HashMap<String, Vec<ServerSseMessage>>,
-    /// The sequence number of each stream's last event, for finding the stream that was idle for longest.
-    last_writes: HashMap<String, u64>,
+    /// The events of each stream. The stream that was idle for longest is the first.
+    streams: IndexMap<String, Vec<ServerSseMessage>>,
     events: usize,
-    next: u64,
     limit: usize,
 }
 
@@ -45,29 +37,24 @@ impl EventLog {
     }
 
     fn with_limit(limit: usize) -> Self {
-        let log = EventLogState { streams: HashMap::new(), last_writes: HashMap::new(), events: 0, next: 0, limit };
-        Self { log: Arc::new(Mutex::new(log)), added: Arc::new(watch::Sender::new(())) }
+        Self(Arc::new(watch::Sender::new(EventLogState { streams: IndexMap::new(), events: 0, limit })))
     }
 
     /// Returns the events of `stream_id` from number `from` up to the response, including future ones. The stream ends
     /// when it is removed from the store.
     pub(crate) fn subscribe(&self, stream_id: String, from: usize) -> EventStream {
-        let (log, mut added) = (self.log.clone(), self.added.subscribe());
+        let mut log = self.0.subscribe();
         Box::pin(stream! {
             let mut position = from;
             loop {
-                let more = log.lock().after(&stream_id, position);
-                match more {
+                let next = log.borrow_and_update().after(&stream_id, position);
+                match next {
                     NextEvent::Event(event) => {
                         position += 1;
                         yield event;
                     }
-                    NextEvent::Ended => break,
-                    NextEvent::Pending => {
-                        if added.changed().await.is_err() {
-                            break;
-                        }
-                    }
+                    NextEvent::Pending if log.changed().await.is_ok() => {}
+                    NextEvent::Pending | NextEvent::Ended => break,
                 }
             }
         })
@@ -75,26 +62,25 @@ impl EventLog {
 
     /// Removes a stream, which ends its subscribers.
     pub(crate) fn remove_stream(&self, stream_id: &str) {
-        self.log.lock().remove_stream(stream_id);
-        self.added.send_replace(());
+        self.0.send_modify(|log| log.remove_stream(stream_id));
     }
 }
 
 impl EventLogState {
     fn add(&mut self, stream_id: &str, event: &ServerSseMessage) -> String {
-        while self.events >= self.limit {
-            let others = self.last_writes.iter().filter(|(id, _)| *id != stream_id);
-            let Some(quietest) = others.min_by_key(|(_, touched)| **touched).map(|(id, _)| id.clone()) else { break };
-            self.remove_stream(&quietest);
+        // The stream becomes the last one.
+        let mut events = self.streams.shift_remove(stream_id).unwrap_or_default();
+        while self.events >= self.limit
+            && let Some((_, removed)) = self.streams.shift_remove_index(0)
+        {
+            self.events -= removed.len();
         }
-        let events = self.streams.entry(stream_id.to_owned()).or_default();
         let id = format!("{}@{stream_id}", events.len());
         let mut event = event.clone();
         event.event_id = Some(id.clone());
         events.push(event);
         self.events += 1;
-        self.next += 1;
-        self.last_writes.insert(stream_id.to_owned(), self.next);
+        self.streams.insert(stream_id.to_owned(), events);
         id
     }
 
@@ -111,8 +97,7 @@ impl EventLogState {
     }
 
     fn remove_stream(&mut self, stream_id: &str) {
-        self.last_writes.remove(stream_id);
-        self.events -= self.streams.remove(stream_id).map_or(0, |events| events.len());
+        self.events -= self.streams.shift_remove(stream_id).map_or(0, |events| events.len());
     }
 }
 
@@ -124,8 +109,8 @@ fn is_final(event: &ServerSseMessage) -> bool {
 #[async_trait::async_trait]
 impl EventStore for EventLog {
     async fn store_event(&self, stream_id: &str, event: &ServerSseMessage) -> Result<String, EventStoreError> {
-        let id = self.log.lock().add(stream_id, event);
-        self.added.send_replace(());
+        let mut id = String::new();
+        self.0.send_modify(|log| id = log.add(stream_id, event));
         Ok(id)
     }
 
@@ -133,7 +118,7 @@ impl EventStore for EventLog {
         let unknown = || EventStoreError::from(format!("event `{last_event_id}` does not exist"));
         let (position, stream_id) = last_event_id.split_once('@').ok_or_else(unknown)?;
         let position: usize = position.parse().map_err(|_| unknown())?;
-        if !matches!(self.log.lock().after(stream_id, position), NextEvent::Event(_)) {
+        if !matches!(self.0.borrow().after(stream_id, position), NextEvent::Event(_)) {
             return Err(unknown());
         }
         Ok(self.subscribe(stream_id.to_owned(), position + 1))

@@ -22,7 +22,7 @@ pub(crate) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DemoError::Listen { port, source })?;
     let address = listener.local_addr().map_err(|source| DemoError::Listen { port, source })?;
     // A closed standard error must not stop the server.
-    let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent().name());
+    let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent.name());
     serve_on(server, listener).await.map_err(|source| DemoError::Http { address, source })
 }
 

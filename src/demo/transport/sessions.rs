@@ -8,9 +8,7 @@ use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     LocalSessionManager, LocalSessionManagerError, SessionError,
 };
-use rmcp::transport::streamable_http_server::session::{
-    EventStore as _, RestoreOutcome, ServerSseMessage, SessionId, SessionManager,
-};
+use rmcp::transport::streamable_http_server::session::{EventStore as _, ServerSseMessage, SessionId, SessionManager};
 
 use super::event_store::EventLog;
 
@@ -97,9 +95,5 @@ impl SessionManager for ResumableSessions {
         }
         let replayed = self.events.replay_events_after(&last_event_id).await;
         replayed.map_err(|error| SessionError::EventStore(error).into())
-    }
-
-    async fn restore_session(&self, id: SessionId) -> Result<RestoreOutcome<Self::Transport>, Self::Error> {
-        self.local.restore_session(id).await
     }
 }

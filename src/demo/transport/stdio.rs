@@ -20,7 +20,7 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let input = EndOfInput { input, ended: server.closing().clone() };
+    let input = EndOfInput { input, at_end: server.closing.clone() };
     match server.serve((input, output)).await {
         Ok(service) => service.waiting().await.map(drop).map_err(DemoError::Panicked),
         // A client that disconnects before its first message, such as a health check.
@@ -32,7 +32,7 @@ where
 /// An input that cancels the running calls when it ends, so that serving can stop.
 struct EndOfInput<R> {
     input: R,
-    ended: CancellationToken,
+    at_end: CancellationToken,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for EndOfInput<R> {
@@ -46,7 +46,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for EndOfInput<R> {
         if let Poll::Ready(result) = &read
             && (result.is_err() || buffer.filled().len() == before)
         {
-            self.ended.cancel();
+            self.at_end.cancel();
         }
         read
     }

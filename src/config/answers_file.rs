@@ -17,14 +17,14 @@ use super::yaml::parser;
 /// Returns all diagnostics of the file.
 pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, parser::normalize(text).into_owned()));
-    let mut findings = DiagnosticSink::new("answers", Arc::clone(&source));
-    let root = parser::read_tree(&source.text, &mut findings);
+    let mut sink = DiagnosticSink::new("answers", Arc::clone(&source));
+    let root = parser::read_tree(&source.text, &mut sink);
     if let Some(root) = &root {
-        table::check_value(root, &ValueType::Table(&ANSWERS), &"the file", &mut findings);
+        table::check_value(root, &ValueType::Table(&ANSWERS.table), &"the file", &mut sink);
     }
-    if findings.has_errors() {
+    if sink.has_errors() {
         let example = "answers: [{agent: travel, accept: {confirm: true}}]";
-        let mistakes = findings.finish();
+        let mistakes = sink.finish();
         let is_explained = mistakes.list().last().is_some_and(|mistake| mistake.help.is_some());
         return Err(if is_explained {
             mistakes

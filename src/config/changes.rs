@@ -8,16 +8,16 @@ use crate::model::{AgentId, AgentPolicy, Plan};
 /// other tasks.
 pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
     let (before, now) = (to_object(before), to_object(now));
-    let mut found = Vec::new();
+    let mut changes = Vec::new();
     for key in merged_keys(&before, &now) {
         match key {
-            "tasks" => push_task_changes(&before, &now, &mut found),
+            "tasks" => push_task_changes(&before, &now, &mut changes),
             "agents" => {}
-            key if before.get(key) != now.get(key) => found.push(format!("the plan's `{key}` has changed")),
+            key if before.get(key) != now.get(key) => changes.push(format!("the plan's `{key}` has changed")),
             _ => {}
         }
     }
-    found
+    changes
 }
 
 /// Describes how the section of agent `id` has changed, if it has.
@@ -36,7 +36,7 @@ pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolic
     })
 }
 
-fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, found: &mut Vec<String>) {
+fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, changes: &mut Vec<String>) {
     let by_id = |plan: &Map<String, Value>| -> Map<String, Value> {
         let tasks = plan.get("tasks").and_then(Value::as_array).into_iter().flatten();
         tasks.map(|task| (task["id"].as_str().unwrap_or_default().to_owned(), task.clone())).collect()
@@ -47,10 +47,10 @@ fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, foun
             (Some(Value::Object(before)), Some(Value::Object(now))) if before != now => {
                 let parts = merged_keys(before, now).into_iter().filter(|key| before.get(*key) != now.get(*key));
                 let parts: Vec<String> = parts.map(file_key).collect();
-                found.push(format!("task `{id}` has changed: {}", parts.join(", ")));
+                changes.push(format!("task `{id}` has changed: {}", parts.join(", ")));
             }
-            (Some(_), None) => found.push(format!("task `{id}` was removed")),
-            (None, Some(_)) => found.push(format!("task `{id}` was added")),
+            (Some(_), None) => changes.push(format!("task `{id}` was removed")),
+            (None, Some(_)) => changes.push(format!("task `{id}` was added")),
             _ => {}
         }
     }

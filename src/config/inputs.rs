@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::diagnostics::diagnostic::Diagnostics;
 use super::yaml::parser;
-use crate::expression::{did_you_mean, json_type_name};
+use crate::expression::{did_you_mean, json_type_name, list_names};
 use crate::model::{InputSpec, InputType, Plan, has_leading_zero};
 
 /// A problem with the inputs of a run.
@@ -26,14 +26,14 @@ pub struct InputError {
 /// Returns all inputs that are missing, unknown, or of the wrong type.
 pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) -> Result<Value, Vec<InputError>> {
     let mut errors = Vec::new();
-    let mut given = Map::new();
+    let mut assigned = Map::new();
     match file {
         None | Some(Value::Null) => {}
         Some(Value::Object(values)) => {
             for (name, value) in values {
                 if let Some(spec) = find_input(plan, name, &mut errors) {
                     check_type(name, value, spec, &mut errors);
-                    given.insert(name.clone(), value.clone());
+                    assigned.insert(name.clone(), value.clone());
                 }
             }
         }
@@ -52,20 +52,20 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         };
         if let Some(spec) = find_input(plan, name, &mut errors) {
             match parse_parameter(text, spec.kind) {
-                Ok(value) => drop(given.insert(name.to_owned(), value)),
+                Ok(value) => drop(assigned.insert(name.to_owned(), value)),
                 Err(help) => {
                     let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
                     let help = help.or_else(|| spec.description.clone());
                     errors.push(InputError { code: "input::wrong_type", message, help });
                     // Keeps the input from being reported as missing too.
-                    given.insert(name.to_owned(), Value::Null);
+                    assigned.insert(name.to_owned(), Value::Null);
                 }
             }
         }
     }
     let mut inputs = Map::new();
     for (name, spec) in &plan.inputs {
-        let value = given.remove(name).or_else(|| spec.default.clone());
+        let value = assigned.remove(name).or_else(|| spec.default.clone());
         if value.is_none() && spec.required {
             let message = format!("the input `{name}` is missing");
             let about = spec.description.as_ref().map(|about| format!(": {about}")).unwrap_or_default();
@@ -81,11 +81,8 @@ fn find_input<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> O
     let spec = plan.inputs.get(name);
     if spec.is_none() {
         let names = || plan.inputs.keys().map(String::as_str);
-        let help = match did_you_mean(name, names()) {
-            Some(help) => help,
-            None if plan.inputs.is_empty() => "the plan has no inputs".to_owned(),
-            None => format!("the plan has {}", crate::expression::format_names(names())),
-        };
+        let help = did_you_mean(name, names())
+            .unwrap_or_else(|| list_names(names(), ("the plan has", "the plan has no inputs")));
         let message = format!("the plan has no input `{name}`");
         errors.push(InputError { code: "input::unknown", message, help: Some(help) });
     }
@@ -95,11 +92,11 @@ fn find_input<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> O
 fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<InputError>) {
     let unset = value.is_null() && !spec.required;
     if !unset && !has_type(value, spec.kind) {
-        let found = match value {
+        let actual = match value {
             Value::String(text) if has_leading_zero(text) => format!("the text `{text}`"),
             value => json_type_name(value).to_owned(),
         };
-        let message = format!("the input `{name}` must be {}, not {found}", type_name(spec.kind));
+        let message = format!("the input `{name}` must be {}, not {actual}", type_name(spec.kind));
         let help = type_conversion_help(value, spec.kind).or_else(|| spec.description.clone());
         errors.push(InputError { code: "input::wrong_type", message, help });
     }
@@ -119,8 +116,8 @@ fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>>
 }
 
 /// Returns how to write a value of the wanted type, if the fix is obvious.
-pub(super) fn type_conversion_help(value: &Value, wanted: InputType) -> Option<String> {
-    match (value, wanted) {
+pub(super) fn type_conversion_help(value: &Value, expected: InputType) -> Option<String> {
+    match (value, expected) {
         (Value::String(text), InputType::Integer | InputType::Number) if has_leading_zero(text) => {
             Some("a number with a leading zero is text; remove the zero".to_owned())
         }

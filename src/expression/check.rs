@@ -18,13 +18,8 @@ pub enum Reference<'e> {
         /// `output`, followed by keys and indices.
         path: Vec<Cow<'e, str>>,
     },
-    /// `inputs.NAME` and the steps after it.
-    Input {
-        /// The name of the input.
-        name: Cow<'e, str>,
-        /// Keys and indices.
-        path: Vec<Cow<'e, str>>,
-    },
+    /// `inputs.NAME`.
+    Input(Cow<'e, str>),
     /// Any other name: bound by `foreach`, or unknown.
     Name(&'e str),
 }
@@ -50,7 +45,7 @@ impl<'e> CheckedExpression<'e> {
 /// Returns the first such error.
 pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, ExpressionError> {
     let scanned = scan::scan(expression)?;
-    if scanned.whole_path().is_none() {
+    if scanned.single_path().is_none() {
         jinja::check(&scanned)?;
     }
     Ok(CheckedExpression(scanned))
@@ -81,7 +76,7 @@ fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
     let mut names = path.segments.iter().map(PathSegment::text);
     Some(match path.root {
         "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
-        "inputs" => Reference::Input { name: names.next()?, path: names.collect() },
+        "inputs" => Reference::Input(names.next()?),
         root => Reference::Name(root),
     })
 }

@@ -54,7 +54,7 @@ pub(super) fn resolve_or_evaluate<'v>(
     context: &EvalContext<'v>,
 ) -> Result<ResolvedValue<'v>, ExpressionError> {
     let scanned = scan::scan(text)?;
-    match scanned.whole_path() {
+    match scanned.single_path() {
         Some(path) => resolve::resolve(path, text, context),
         None => jinja::evaluate(&scanned, context).map(ResolvedValue::Owned),
     }

@@ -8,5 +8,5 @@ mod operators;
 mod prepared;
 
 #[cfg(test)]
-pub(super) use builtins::{filter_names, test_names};
+pub(super) use builtins::names;
 pub(super) use prepared::{check, evaluate};

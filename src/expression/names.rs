@@ -21,9 +21,9 @@ pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'
         .map(|(_, name)| name)
 }
 
-/// Returns `did you mean …?`, if one of `names` is similar to `wanted`.
-pub(crate) fn did_you_mean<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    closest_match(wanted, names).map(|close| format!("did you mean `{close}`?"))
+/// Returns `did you mean …?`, if one of `names` is similar to `unknown`.
+pub(crate) fn did_you_mean<'n>(unknown: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    closest_match(unknown, names).map(|close| format!("did you mean `{close}`?"))
 }
 
 /// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
@@ -40,4 +40,12 @@ pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Stri
         more => shown.push(format!("{more} more")),
     }
     shown.join(", ")
+}
+
+/// Returns `prefix` and the formatted names, or `empty` if there are none.
+pub(crate) fn list_names<'n>(names: impl Iterator<Item = &'n str> + Clone, (prefix, empty): (&str, &str)) -> String {
+    match names.clone().next() {
+        Some(_) => format!("{prefix} {}", format_names(names)),
+        None => empty.to_owned(),
+    }
 }

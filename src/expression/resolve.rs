@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::error::{ExpressionError, ExpressionErrorKind};
-use super::names::{did_you_mean, format_names};
+use super::names::{did_you_mean, format_names, list_names};
 use super::scan::{ExpressionPath, PathSegment, PathStep};
 use super::scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView};
 use crate::model::{ContentBlock, ToolOutput};
@@ -39,10 +39,7 @@ pub(super) fn resolve<'v>(
             Some(item) if root == LOOP_NAME => resolver.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
             _ => {
                 let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
-                Err(match hyphenated_key_help(text, path.range.start) {
-                    Some(help) => error.with_help(help),
-                    None => error,
-                })
+                Err(hyphenated_key_help(text, path.range.start).into_iter().fold(error, ExpressionError::with_help))
             }
         },
     }
@@ -50,10 +47,10 @@ pub(super) fn resolve<'v>(
 
 /// Returns the spelling of the key at byte `at` of `text`, if it contains a hyphen that is parsed as a minus sign.
 pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
-    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let is_name_byte = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let (before, after) = text.as_bytes().split_at_checked(at)?;
-    let start = at - before.iter().rev().take_while(is_part).count();
-    let key = text.get(start..at + after.iter().take_while(is_part).count())?;
+    let start = at - before.iter().rev().take_while(is_name_byte).count();
+    let key = text.get(start..at + after.iter().take_while(is_name_byte).count())?;
     let is_key = text[..start].ends_with('.') && key.contains('-') && !key.starts_with('-') && !key.ends_with('-');
     is_key.then(|| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"))
 }
@@ -152,20 +149,20 @@ impl PathResolver<'_, '_> {
         start: ResolvedValue<'v>,
         from: usize,
     ) -> Result<ResolvedValue<'v>, ExpressionError> {
-        let mut place = start;
+        let mut value = start;
         for (index, segment) in self.path.segments.iter().enumerate().skip(from) {
-            place = self.resolve_segment(place, segment, index)?;
+            value = self.resolve_segment(value, segment, index)?;
         }
-        Ok(place)
+        Ok(value)
     }
 
     fn resolve_segment<'v>(
         &self,
-        place: ResolvedValue<'v>,
+        value: ResolvedValue<'v>,
         segment: &PathSegment<'_>,
         index: usize,
     ) -> Result<ResolvedValue<'v>, ExpressionError> {
-        match place {
+        match value {
             ResolvedValue::Borrowed(value) => self.json_member(value, segment, index).map(ResolvedValue::Borrowed),
             // Owned values are created only at leaves, from texts and booleans, and have no members.
             ResolvedValue::Owned(value) => {
@@ -204,11 +201,7 @@ impl PathResolver<'_, '_> {
                     if self.path.root == "inputs" && index == 0 {
                         return self.unknown_input(&key, fields);
                     }
-                    let has = if fields.is_empty() {
-                        "it is empty".to_owned()
-                    } else {
-                        format!("it has {}", format_names(fields.keys().map(String::as_str)))
-                    };
+                    let has = list_names(fields.keys().map(String::as_str), ("it has", "it is empty"));
                     let error = self.unknown_key(index, &format!("has no key `{key}`; {has}"));
                     if let Some(help) = hyphenated_key_help(self.text, segment.end) {
                         return error.with_help(help);
@@ -318,10 +311,7 @@ impl PathResolver<'_, '_> {
     }
 
     fn unknown_input(&self, name: &str, fields: &serde_json::Map<String, Value>) -> ExpressionError {
-        let has = match fields.is_empty() {
-            true => "the plan has no inputs".to_owned(),
-            false => format!("the plan has {}", format_names(fields.keys().map(String::as_str))),
-        };
+        let has = list_names(fields.keys().map(String::as_str), ("the plan has", "the plan has no inputs"));
         let message = format!("unknown input `{name}`; {has}");
         let error = ExpressionError::new(ExpressionErrorKind::UnknownInput, message, self.prefix_range(1));
         match name.split_once('-') {

@@ -27,7 +27,7 @@ pub(super) struct ScannedExpression<'e> {
 
 impl<'e> ScannedExpression<'e> {
     /// Returns the path, if the whole expression is one.
-    pub(super) fn whole_path(&self) -> Option<&ExpressionPath<'e>> {
+    pub(super) fn single_path(&self) -> Option<&ExpressionPath<'e>> {
         match self.paths.as_slice() {
             [path] if self.text.trim().len() == path.range.len() => Some(path),
             _ => None,
@@ -147,14 +147,14 @@ impl<'e> Scanner<'e> {
     }
 
     fn accept(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.offset += usize::from(found);
-        found
+        let is_next = self.peek() == Some(byte);
+        self.offset += usize::from(is_next);
+        is_next
     }
 
-    fn consume_while(&mut self, is_part: impl Fn(u8) -> bool) -> &'e str {
+    fn consume_while(&mut self, is_accepted: impl Fn(u8) -> bool) -> &'e str {
         let start = self.offset;
-        while self.peek().is_some_and(&is_part) {
+        while self.peek().is_some_and(&is_accepted) {
             self.offset += 1;
         }
         &self.text[start..self.offset]
@@ -213,25 +213,25 @@ impl<'e> Scanner<'e> {
         &mut self,
         name: &'e str,
         before: PrecedingToken,
-        found: &mut ScannedExpression<'e>,
+        scanned: &mut ScannedExpression<'e>,
     ) -> Result<PrecedingToken, ExpressionError> {
         let range = self.offset - name.len()..self.offset;
-        let mut call = |kind| found.invocations.push(Invocation { kind, name, range: range.clone() });
+        let mut add_call = |kind| scanned.invocations.push(Invocation { kind, name, range: range.clone() });
         match (before, name) {
             (PrecedingToken::Dot, _) => {}
-            (PrecedingToken::Pipe, _) => call(InvocationKind::Filter),
+            (PrecedingToken::Pipe, _) => add_call(InvocationKind::Filter),
             (PrecedingToken::Is, "not") => return Ok(PrecedingToken::Is),
-            (PrecedingToken::Is, _) => call(InvocationKind::Test),
+            (PrecedingToken::Is, _) => add_call(InvocationKind::Test),
             (_, "is") => return Ok(PrecedingToken::Is),
             (
                 _,
                 "and" | "or" | "not" | "in" | "if" | "else" | "true" | "false" | "none" | "True" | "False" | "None",
             ) => {}
-            _ if self.is_next("(") => call(InvocationKind::Function),
+            _ if self.is_next("(") => add_call(InvocationKind::Function),
             _ if self.is_next("=") && !self.is_next("==") => {}
             _ => {
                 let path = self.path(name, range.start)?;
-                found.paths.push(path);
+                scanned.paths.push(path);
             }
         }
         Ok(PrecedingToken::Other)
@@ -243,10 +243,10 @@ impl<'e> Scanner<'e> {
     }
 
     fn path(&mut self, root: &'e str, start: usize) -> Result<ExpressionPath<'e>, ExpressionError> {
-        let named = matches!(root, "tasks" | "inputs");
+        let allows_hyphens = matches!(root, "tasks" | "inputs");
         let mut segments = SmallVec::<[PathSegment<'e>; 3]>::new();
         let mut end = self.offset;
-        while let Some(step) = self.path_step(named && segments.is_empty())? {
+        while let Some(step) = self.path_step(allows_hyphens && segments.is_empty())? {
             segments.push(PathSegment { step, end: self.offset });
             end = self.offset;
         }

@@ -93,7 +93,7 @@ impl<'a> ForeachItems<'a> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = TaskView<'a>> {
-        self.indices.clone().filter_map(|place| self.lookup.item(place))
+        self.indices.clone().filter_map(|index| self.lookup.item(index))
     }
 }
 

@@ -31,27 +31,27 @@ pub enum TemplatePart<'t> {
 /// # Errors
 /// Returns an error if a `${{` is not closed.
 pub fn split_template(text: &str) -> Result<SmallVec<[TemplatePart<'_>; 3]>, ExpressionError> {
-    let mut pieces = SmallVec::new();
+    let mut parts = SmallVec::new();
     let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(TemplatePart::Text);
     let mut done = 0;
     while let Some(open) = find_expression_start(text, done) {
         let inside = open + EXPRESSION_START.len();
         if text[done..open].ends_with('$') {
-            pieces.extend(plain(done..open - 1));
-            pieces.push(TemplatePart::Text(EXPRESSION_START));
+            parts.extend(plain(done..open - 1));
+            parts.push(TemplatePart::Text(EXPRESSION_START));
             done = inside;
             continue;
         }
-        pieces.extend(plain(done..open));
+        parts.extend(plain(done..open));
         let Some(length) = expression_length(&text[inside..]) else {
             let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, "`${{` is not closed", open..inside);
             return Err(error.with_help("close it with `}}`; a literal `${{` is written `$${{`"));
         };
-        pieces.push(TemplatePart::Expression(&text[inside..inside + length], inside..inside + length));
+        parts.push(TemplatePart::Expression(&text[inside..inside + length], inside..inside + length));
         done = inside + length + EXPRESSION_END.len();
     }
-    pieces.extend(plain(done..text.len()));
-    Ok(pieces)
+    parts.extend(plain(done..text.len()));
+    Ok(parts)
 }
 
 /// Returns the position of the next `${{`, from byte `from` on.
@@ -116,19 +116,19 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
     if find_expression_start(text, 0).is_none() {
         return Ok(Value::String(text.to_owned()));
     }
-    let pieces = split_template(text)?;
+    let parts = split_template(text)?;
     let context = EvalContext::Run(scope);
-    let find = |expression, range: &Range<usize>| {
+    let resolve = |expression, range: &Range<usize>| {
         resolve_or_evaluate(expression, &context).map_err(|error| error.shifted_by(range.start))
     };
-    if let [TemplatePart::Expression(expression, range)] = pieces.as_slice() {
-        return find(expression, range).map(ResolvedValue::into_value);
+    if let [TemplatePart::Expression(expression, range)] = parts.as_slice() {
+        return resolve(expression, range).map(ResolvedValue::into_value);
     }
     let mut rendered = String::with_capacity(text.len());
-    for piece in &pieces {
-        match piece {
+    for part in &parts {
+        match part {
             TemplatePart::Text(text) => rendered.push_str(text),
-            TemplatePart::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
+            TemplatePart::Expression(expression, range) => resolve(expression, range)?.write_to(&mut rendered),
         }
         if rendered.len() > MAX_TEXT {
             let message = format!("the text with its values is larger than {MAX_TEXT} bytes");
@@ -144,25 +144,25 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
 /// # Errors
 /// As [`references`](super::references()).
 pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, ExpressionError> {
-    let mut found = Vec::new();
-    collect_references(&template.0, &mut found)?;
-    Ok(found)
+    let mut references = Vec::new();
+    collect_references(&template.0, &mut references)?;
+    Ok(references)
 }
 
 /// Adds the references of the expressions in `template`.
-fn collect_references<'t>(template: &'t Value, found: &mut Vec<Reference<'t>>) -> Result<(), ExpressionError> {
+fn collect_references<'t>(template: &'t Value, references: &mut Vec<Reference<'t>>) -> Result<(), ExpressionError> {
     match template {
         Value::String(text) => {
-            for piece in split_template(text)? {
-                if let TemplatePart::Expression(expression, range) = piece {
+            for part in split_template(text)? {
+                if let TemplatePart::Expression(expression, range) = part {
                     let checked = check(expression).map_err(|error| error.shifted_by(range.start))?;
-                    found.extend(checked.references().map(|(reference, _)| reference));
+                    references.extend(checked.references().map(|(reference, _)| reference));
                 }
             }
             Ok(())
         }
-        Value::Array(items) => items.iter().try_for_each(|item| collect_references(item, found)),
-        Value::Object(fields) => fields.values().try_for_each(|value| collect_references(value, found)),
+        Value::Array(items) => items.iter().try_for_each(|item| collect_references(item, references)),
+        Value::Object(fields) => fields.values().try_for_each(|value| collect_references(value, references)),
         _ => Ok(()),
     }
 }

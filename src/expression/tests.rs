@@ -21,8 +21,8 @@ impl TaskLookup for EndedTasks {
         Some(TaskView { items, ..self.tasks.get(id).cloned()? })
     }
 
-    fn item(&self, place: usize) -> Option<TaskView<'_>> {
-        self.items.get(place).cloned()
+    fn item(&self, index: usize) -> Option<TaskView<'_>> {
+        self.items.get(index).cloned()
     }
 }
 
@@ -328,7 +328,7 @@ fn finds_references_everywhere() {
         template_references(&template),
         Ok(vec![
             task("find-hotels", &["output", "results", "0", "url"]),
-            Reference::Input { name: "q-1".into(), path: vec![] },
+            Reference::Input("q-1".into()),
             Reference::Name("hit"),
             task("x y", &["status"]),
         ])
@@ -337,7 +337,7 @@ fn finds_references_everywhere() {
 
 #[test]
 fn detects_outcome_references() {
-    for (text, looks) in [
+    for (text, is_outcome) in [
         ("tasks.a.succeeded >= 2", true),
         ("inputs.x or tasks['a'].status == 'failed'", true),
         ("tasks.a.error", true),
@@ -345,7 +345,7 @@ fn detects_outcome_references() {
         ("inputs.failed", false),
         ("'tasks.a.failed'", false),
     ] {
-        assert_eq!(has_outcome_reference(&expression(text)), looks, "{text}");
+        assert_eq!(has_outcome_reference(&expression(text)), is_outcome, "{text}");
     }
 }
 
@@ -383,11 +383,11 @@ fn hostile_expressions_fail() {
 #[test]
 fn offered_filters_tests_and_functions_exist() {
     with_scope(|scope| {
-        for name in jinja::filter_names() {
+        for name in jinja::names(scan::InvocationKind::Filter) {
             let error = evaluate(&expression(&format!("inputs.topic | {name}")), scope).err();
             assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }
-        for name in jinja::test_names() {
+        for name in jinja::names(scan::InvocationKind::Test) {
             let error = evaluate(&expression(&format!("inputs.topic is {name}")), scope).err();
             assert_ne!(error.map(|error| error.kind), Some(ExpressionErrorKind::UnknownFunction), "{name}");
         }

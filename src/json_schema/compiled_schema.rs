@@ -47,7 +47,7 @@ impl CompiledSchema {
         formats: FormatValidation,
         limits: &SchemaLimits,
     ) -> Result<Self, SchemaCheckError> {
-        let SchemaMetrics { has_backtracking_patterns: backtracks, references } = cost::measure(&schema, limits)?;
+        let SchemaMetrics { has_backtracking_patterns, references } = cost::measure(&schema, limits)?;
         let options = || {
             let options = jsonschema::options();
             match formats {
@@ -56,13 +56,13 @@ impl CompiledSchema {
             }
         };
         let backtracking = || PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS);
-        let built = match backtracks {
+        let built = match has_backtracking_patterns {
             true => options().with_pattern_options(backtracking()).build(&schema),
             false => options().with_pattern_options(PatternOptions::regex()).build(&schema),
         };
         let validator =
             built.map_err(|error| SchemaCheckError::InvalidSchema(bounded_message(&error, MAX_REASON_BYTES)))?;
-        Ok(Self { root: schema, references, validator, has_backtracking_patterns: backtracks })
+        Ok(Self { root: schema, references, validator, has_backtracking_patterns })
     }
 
     /// Returns every violation of the schema in `value`.
@@ -79,9 +79,9 @@ impl CompiledSchema {
             return Ok(Vec::new());
         }
         let violations: Vec<_> = self.validator.iter_errors(value).collect();
-        let backtracked =
+        let hit_limit =
             |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::BacktrackLimitExceeded { .. });
-        match violations.iter().any(backtracked) {
+        match violations.iter().any(hit_limit) {
             true => Err(SchemaCheckError::CheckTooExpensive(format!(
                 "a pattern needs more than {MAX_BACKTRACKS} backtracking steps"
             ))),
@@ -128,8 +128,8 @@ struct BoundedWriter {
 
 impl fmt::Write for BoundedWriter {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.limit.saturating_sub(self.text.len());
-        let fits = floor_char_boundary(text, room);
+        let available = self.limit.saturating_sub(self.text.len());
+        let fits = floor_char_boundary(text, available);
         self.text.push_str(&text[..fits]);
         if fits < text.len() { Err(fmt::Error) } else { Ok(()) }
     }

@@ -27,7 +27,7 @@ pub(super) struct SchemaMetrics {
 pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMetrics, SchemaCheckError> {
     let too_large = |what: String| Err(SchemaCheckError::SchemaTooLarge(what));
     let (mut bytes, mut values, mut states) = (0_usize, 0_usize, 0_u64);
-    let (mut backtracks, mut is_named, mut is_dynamic) = (false, false, false);
+    let (mut has_backtracking_patterns, mut is_named, mut is_dynamic) = (false, false, false);
     let mut unevaluated = Vec::new();
     let mut open = vec![(schema, 1_usize)];
     while let Some((value, depth)) = open.pop() {
@@ -38,9 +38,9 @@ pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMet
         if depth > limits.max_depth {
             return too_large(format!("more than {} levels of nesting", limits.max_depth));
         }
-        let mut found = |pattern: &str| {
+        let mut add_pattern = |pattern: &str| {
             states = states.saturating_add(pattern::state_count(pattern));
-            backtracks |= pattern::is_backtracking(pattern);
+            has_backtracking_patterns |= pattern::is_backtracking(pattern);
         };
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -50,8 +50,10 @@ pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMet
                 for (key, value) in map {
                     bytes += key.len();
                     match (key.as_str(), value) {
-                        ("pattern", Value::String(pattern)) => found(pattern),
-                        ("patternProperties", Value::Object(patterns)) => patterns.keys().for_each(|key| found(key)),
+                        ("pattern", Value::String(pattern)) => add_pattern(pattern),
+                        ("patternProperties", Value::Object(patterns)) => {
+                            patterns.keys().for_each(|key| add_pattern(key))
+                        }
                         ("unevaluatedProperties" | "unevaluatedItems", _) => unevaluated.push(map),
                         ("$anchor" | "$dynamicAnchor" | "$id" | "id", Value::String(_)) => is_named = true,
                         ("$dynamicRef" | "$recursiveRef", _) => is_dynamic = true,
@@ -84,7 +86,7 @@ pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMet
             return too_large(format!("its `unevaluated…` keywords unfold to more than {limit} schemas"));
         }
     }
-    Ok(SchemaMetrics { has_backtracking_patterns: backtracks, references })
+    Ok(SchemaMetrics { has_backtracking_patterns, references })
 }
 
 /// A counter of the schemas that apply to the same value, including references. A schema counts each time it is
@@ -109,11 +111,8 @@ impl<'s> UnfoldingCounter<'s> {
         }
         self.active_schemas.push(identity);
         for (key, value) in schema {
-            for inside in in_place_subschemas(key, value, self.root, self.references) {
-                if let Value::Object(inside) = inside {
-                    self.unfold(inside)?;
-                }
-            }
+            let subschemas = in_place_subschemas(key, value, self.root, self.references);
+            subschemas.into_iter().filter_map(Value::as_object).try_for_each(|schema| self.unfold(schema))?;
         }
         self.active_schemas.pop();
         Some(())
@@ -135,6 +134,10 @@ fn in_place_subschemas<'s>(
         ("$recursiveRef", _) => references.targets(root, "#"),
         _ => Vec::new(),
     }
+}
+
+fn too_expensive<T>(limit: u64, unit: &str) -> Result<T, SchemaCheckError> {
+    Err(SchemaCheckError::CheckTooExpensive(format!("more than {limit} {unit}")))
 }
 
 /// A walk of a schema over a value that counts the steps.
@@ -164,10 +167,7 @@ impl<'s> CostWalker<'s> {
 
     fn charge(&mut self, steps: u64) -> Result<(), SchemaCheckError> {
         self.steps = self.steps.saturating_add(steps.saturating_mul(1 + self.branches));
-        if self.steps <= self.limits.max_steps {
-            return Ok(());
-        }
-        Err(SchemaCheckError::CheckTooExpensive(format!("more than {} steps", self.limits.max_steps)))
+        if self.steps > self.limits.max_steps { too_expensive(self.limits.max_steps, "steps") } else { Ok(()) }
     }
 
     /// Returns the number of values in `value`.
@@ -177,10 +177,7 @@ impl<'s> CostWalker<'s> {
         while let Some((value, depth)) = open.pop() {
             size += 1;
             if depth > self.limits.max_levels {
-                return Err(SchemaCheckError::CheckTooExpensive(format!(
-                    "more than {} levels of nesting",
-                    self.limits.max_levels
-                )));
+                return too_expensive(self.limits.max_levels as u64, "levels of nesting");
             }
             match value {
                 Value::Array(list) => open.extend(list.iter().map(|value| (value, depth + 1))),
@@ -188,10 +185,7 @@ impl<'s> CostWalker<'s> {
                 _ => {}
             }
             if size > 8 * self.limits.max_steps {
-                return Err(SchemaCheckError::CheckTooExpensive(format!(
-                    "more than {} values",
-                    8 * self.limits.max_steps
-                )));
+                return too_expensive(8 * self.limits.max_steps, "values");
             }
         }
         Ok(size)
@@ -201,10 +195,7 @@ impl<'s> CostWalker<'s> {
         self.charge(1)?;
         let Value::Object(schema) = schema else { return Ok(()) };
         if self.depth == self.limits.max_levels {
-            return Err(SchemaCheckError::CheckTooExpensive(format!(
-                "more than {} levels of nested schemas",
-                self.limits.max_levels
-            )));
+            return too_expensive(self.limits.max_levels as u64, "levels of nested schemas");
         }
         self.depth += 1;
         self.charge(schema.len() as u64 / 4)?;
@@ -253,14 +244,10 @@ impl<'s> CostWalker<'s> {
                 }
                 self.branches -= branch;
             }
-            ("enum", Value::Array(options), _) => match value {
-                Value::Array(_) | Value::Object(_) => {
-                    let size = self.value_count(keyword)?;
-                    self.charge(size)?;
-                }
-                _ => self.charge(options.len() as u64 / 4)?,
-            },
-            ("const", Value::Array(_) | Value::Object(_), _) => {
+            ("enum", Value::Array(options), value) if !value.is_array() && !value.is_object() => {
+                self.charge(options.len() as u64 / 4)?;
+            }
+            ("enum", Value::Array(_), _) | ("const", Value::Array(_) | Value::Object(_), _) => {
                 let size = self.value_count(keyword)?;
                 self.charge(size)?;
             }

@@ -60,17 +60,14 @@ pub(super) fn state_count(pattern: &str) -> u64 {
 /// Returns the upper bound of a repetition and the length of its text; `rest` starts after the brace.
 fn parse_repetition(rest: &str) -> Option<(u64, usize)> {
     let end = rest.find('}')?;
-    let (least, most) = match rest[..end].split_once(',') {
-        Some((least, most)) => (least, most),
-        None => (&rest[..end], ""),
-    };
+    let (min, max) = rest[..end].split_once(',').unwrap_or((&rest[..end], ""));
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if least.is_empty() || !is_number(least) || !is_number(most) {
+    if min.is_empty() || !is_number(min) || !is_number(max) {
         return None;
     }
-    let least = least.parse().unwrap_or(u64::MAX);
-    let most = if most.is_empty() { least } else { most.parse().unwrap_or(u64::MAX) };
-    Some((least.max(most).saturating_add(1), end + 1))
+    let min = min.parse().unwrap_or(u64::MAX);
+    let max = if max.is_empty() { min } else { max.parse().unwrap_or(u64::MAX) };
+    Some((min.max(max).saturating_add(1), end + 1))
 }
 
 /// Returns the number of states of a class and the length of its text; `rest` starts after the bracket.
@@ -93,7 +90,7 @@ fn parse_class(rest: &str) -> (u64, usize) {
 
 /// Returns whether a pattern needs a backtracking engine.
 pub(super) fn is_backtracking(pattern: &str) -> bool {
-    let looks =
+    let has_operator =
         ["(?=", "(?!", "(?<=", "(?<!", "(?>", "++", "*+", "?+", "\\k"].iter().any(|part| pattern.contains(part));
-    looks || pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]))
+    has_operator || pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]))
 }

@@ -37,9 +37,9 @@ pub(crate) struct Alternatives<'s> {
 
 /// Collects the alternatives of a schema. Cycles end where they return to a schema that was visited.
 pub(crate) fn alternatives<'s>(root: &'s Map<String, Value>, schema: &'s Map<String, Value>) -> Alternatives<'s> {
-    let mut found = Alternatives { schemas: vec![schema], is_complete: true };
+    let mut alternatives = Alternatives { schemas: vec![schema], is_complete: true };
     let mut next = 0;
-    while let Some(schema) = found.schemas.get(next).copied() {
+    while let Some(schema) = alternatives.schemas.get(next).copied() {
         next += 1;
         let target = schema.get("$ref").map(|reference| resolve_reference(root, reference.as_str()?));
         let variants = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key));
@@ -49,13 +49,13 @@ pub(crate) fn alternatives<'s>(root: &'s Map<String, Value>, schema: &'s Map<Str
         });
         for alternative in target.into_iter().chain(variants) {
             match alternative {
-                Some(known) if found.schemas.iter().any(|schema| ptr::eq(*schema, known)) => {}
-                Some(schema) if found.schemas.len() < MAX_ALTERNATIVES => found.schemas.push(schema),
-                _ => found.is_complete = false,
+                Some(known) if alternatives.schemas.iter().any(|schema| ptr::eq(*schema, known)) => {}
+                Some(schema) if alternatives.schemas.len() < MAX_ALTERNATIVES => alternatives.schemas.push(schema),
+                _ => alternatives.is_complete = false,
             }
         }
     }
-    found
+    alternatives
 }
 
 /// Named locations in a schema, as JSON pointers. Most schemas have none.
@@ -70,9 +70,9 @@ pub(super) struct SchemaReferences {
 impl SchemaReferences {
     /// Collects the named locations of `schema`, whose depth is bounded.
     pub(super) fn collect_from(schema: &Value) -> Self {
-        let mut found = Self::default();
-        found.collect(schema, &mut String::new());
-        found
+        let mut references = Self::default();
+        references.collect(schema, &mut String::new());
+        references
     }
 
     /// Returns the number of embedded schemas with their own `$id`.
@@ -197,9 +197,10 @@ mod tests {
     fn collects_alternatives_through_cycles() {
         let root = root();
         let values = |schema: &Map<String, Value>| {
-            let found = alternatives(&root, schema);
-            let values = found.schemas.iter().filter_map(|schema| schema.get("const")?.as_u64()).collect::<Vec<_>>();
-            (found.schemas.len(), values, found.is_complete)
+            let alternatives = alternatives(&root, schema);
+            let values =
+                alternatives.schemas.iter().filter_map(|schema| schema.get("const")?.as_u64()).collect::<Vec<_>>();
+            (alternatives.schemas.len(), values, alternatives.is_complete)
         };
         assert_eq!(values(&root), (3, vec![8], true));
         let defs = root["$defs"].as_object().expect("an object");
@@ -216,7 +217,7 @@ mod tests {
     fn alternatives_are_bounded() {
         let next = |level: usize| json!({"anyOf": [{"$ref": format!("#/{level}")}, {"$ref": format!("#/{level}")}]});
         let root: Map<String, Value> = (0..10_000).map(|level| (level.to_string(), next(level + 1))).collect();
-        let found = alternatives(&root, root["0"].as_object().expect("an object"));
-        assert_eq!((found.schemas.len(), found.is_complete), (MAX_ALTERNATIVES, false));
+        let alternatives = alternatives(&root, root["0"].as_object().expect("an object"));
+        assert_eq!((alternatives.schemas.len(), alternatives.is_complete), (MAX_ALTERNATIVES, false));
     }
 }

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::plan_draft::{called_tool, output_path};
 use super::tool_selection::ToolOffer;
-use crate::config::Diagnostics;
 use crate::json_schema::{Alternatives, alternatives};
 use crate::model::JsonObject;
 use crate::model::text::truncate_chars;
@@ -17,31 +16,27 @@ const MAX_LISTED_NAMES: usize = 12;
 /// Returns a description of each binding in the reply that points at a missing value.
 pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) -> Vec<String> {
     let tasks: Vec<&Value> = answer.get("tasks").and_then(Value::as_array).into_iter().flatten().collect();
-    let mut found = Vec::new();
+    let mut problems = Vec::new();
     for task in &tasks {
         for binding in task.get("bindings").and_then(Value::as_array).into_iter().flatten() {
             let (source, pointer) = (text_at(binding, "task"), text_at(binding, "output"));
-            let Some(maker) = tasks.iter().find(|task| text_at(task, "id") == source) else { continue };
-            let Some(schema) = called_tool(maker, offers).and_then(|offer| offer.tool.output_schema.as_ref()) else {
+            let Some(source_task) = tasks.iter().find(|task| text_at(task, "id") == source) else { continue };
+            let Some(schema) = called_tool(source_task, offers).and_then(|offer| offer.tool.output_schema.as_ref())
+            else {
                 continue;
             };
             if let Err(reason) = check_pointer(schema, pointer) {
                 let [argument, pointer] =
                     [text_at(binding, "arg"), pointer].map(|word| truncate_chars(word, MAX_WORD_CHARS));
                 let task = text_at(task, "id");
-                found.push(format!(
+                problems.push(format!(
                     "in task `{task}`: the argument `{argument}` is bound to `{pointer}` in the result of `{source}`, \
                      which cannot exist: {reason}"
                 ));
             }
         }
     }
-    found
-}
-
-/// Adds an error for each invalid binding to the diagnostics of a reply.
-pub(super) fn add_to_diagnostics(invalid_bindings: Vec<String>, mistakes: Diagnostics) -> Diagnostics {
-    invalid_bindings.into_iter().fold(mistakes, |mistakes, found| mistakes.with_error("plan::unknown_output", found))
+    problems
 }
 
 fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
@@ -126,8 +121,8 @@ fn step_into<'s>(schema: &'s JsonObject, step: &str) -> StepTarget<'s> {
 /// model cannot know them.
 fn step_into_object<'s>(schema: &'s JsonObject, key: &str) -> StepTarget<'s> {
     let properties = schema.get("properties").and_then(Value::as_object);
-    if let Some(found) = properties.and_then(|known| known.get(key)) {
-        return found.as_object().map_or(StepTarget::Unknown, StepTarget::Schema);
+    if let Some(property) = properties.and_then(|known| known.get(key)) {
+        return property.as_object().map_or(StepTarget::Unknown, StepTarget::Schema);
     }
     let more = schema.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false));
     if more || schema.contains_key("patternProperties") || properties.is_none_or(JsonObject::is_empty) {

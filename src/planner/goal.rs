@@ -1,13 +1,11 @@
 //! Asks a model for a plan and requests a bounded number of repairs. Each repair request lists all diagnostics. A plan
 //! that fails validation is never returned as valid, and never changed so that it passes.
 
-use super::plan_draft::{self, PlanDraft};
 use super::planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult};
 use super::repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs};
-use super::tool_selection::{self, ToolOffer};
-use super::{prompt, schema};
-use crate::config::{self, Diagnostics};
-use crate::model::{JsonObject, ReplySchema};
+use super::{plan_draft, prompt, schema, tool_selection};
+use crate::config;
+use crate::model::ReplySchema;
 
 /// Plans a goal: one exchange, and at most two more for repairs. Calls `on_progress` before each exchange.
 pub async fn plan(
@@ -38,45 +36,19 @@ async fn generate_plan(
         question: prompt::goal_prompt(goal.text, &offers, tools - offers.len()),
         output: ReplySchema { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) },
     };
-    plan_with_repairs(prompt, &PlanValidator { goal, context, offers: &offers }, observer).await
-}
-
-/// The validator of replies to a goal.
-struct PlanValidator<'a> {
-    goal: &'a Goal<'a>,
-    context: &'a PlanningContext<'a>,
-    offers: &'a [ToolOffer<'a>],
-}
-
-impl AnswerValidator for PlanValidator<'_> {
-    type Accepted = GeneratedPlan;
-
-    fn unreadable_draft(&self, answer: &str) -> PlanDraft {
-        plan_draft::write_unreadable(self.goal, answer)
-    }
-
-    fn context(&self) -> &PlanningContext<'_> {
-        self.context
-    }
-
-    fn offers(&self) -> &[ToolOffer<'_>] {
-        self.offers
-    }
-
-    fn allows_no_tasks(&self) -> bool {
-        false
-    }
-
-    fn draft(&self, answer: &JsonObject) -> PlanDraft {
-        plan_draft::write_plan(self.goal, answer, self.offers)
-    }
-
-    fn load(&self, text: &str) -> Result<(GeneratedPlan, Diagnostics), Diagnostics> {
-        let PlanningContext { agents, catalog, file, .. } = *self.context;
-        let validated = config::load_plan(file, text, agents, Some(catalog))?;
-        let warnings = validated.warnings.clone();
-        Ok((GeneratedPlan { text: text.to_owned(), validated }, warnings))
-    }
+    let validator = AnswerValidator {
+        goal: *goal,
+        context,
+        offers: &offers,
+        allows_no_tasks: false,
+        draft: &|answer| plan_draft::write_plan(goal, answer, &offers),
+        load: &|text| {
+            let validated = config::load_plan(context.file, text, context.agents, Some(context.catalog))?;
+            let warnings = validated.warnings.clone();
+            Ok((GeneratedPlan { text: text.to_owned(), validated }, warnings))
+        },
+    };
+    plan_with_repairs(prompt, &validator, observer).await
 }
 
 #[cfg(test)]

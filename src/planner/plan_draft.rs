@@ -76,8 +76,8 @@ pub(super) fn write_plan(goal: &Goal<'_>, answer: &JsonObject, offers: &[ToolOff
 
 /// Writes the reply as a plan patch.
 pub(super) fn write_patch(answer: &JsonObject, offers: &[ToolOffer<'_>]) -> PlanDraft {
-    let kept = answer.get("keep").map(|kept| to_yaml(&json!({ "keep": kept }))).unwrap_or_default();
-    write_tasks(analysis_comment(answer) + &kept, answer, offers, &PATCH_KEYS)
+    let keep = answer.get("keep").map(|keep| to_yaml(&json!({ "keep": keep }))).unwrap_or_default();
+    write_tasks(analysis_comment(answer) + &keep, answer, offers, &PATCH_KEYS)
 }
 
 /// Returns the model's analysis of the goal as a comment.
@@ -87,7 +87,7 @@ fn analysis_comment(answer: &JsonObject) -> String {
 
 /// Appends the tasks of a reply to `text`. `keys` are the known top-level keys of the reply.
 fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], keys: &[&str]) -> PlanDraft {
-    let mut starts = Vec::new();
+    let mut task_lines = Vec::new();
     match answer.get("tasks") {
         Some(Value::Array(tasks)) if !tasks.is_empty() => {
             text.push_str("\ntasks:\n");
@@ -102,22 +102,22 @@ fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], 
                     text.push_str(&comment(&format!("{}: {about}", offer.name())));
                 }
                 let id = task.get("id").and_then(Value::as_str).unwrap_or_default();
-                starts.push((text.lines().count() + 1, id.to_owned()));
-                text.push_str(&to_yaml(&json!([self::task_to_yaml(task, offers)])));
+                task_lines.push((text.lines().count() + 1, id.to_owned()));
+                text.push_str(&to_yaml(&json!([task_to_yaml(task, offers)])));
             }
         }
         Some(tasks) => text.push_str(&to_yaml(&json!({ "tasks": tasks }))),
         None => {}
     }
-    PlanDraft { text, unknown_keys: find_unknown_keys(answer, keys), task_lines: starts }
+    PlanDraft { text, unknown_keys: find_unknown_keys(answer, keys), task_lines }
 }
 
 /// Returns the keys that the reply format does not have.
 fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut look = |value: Option<&Value>, known: &[&str], place: &str| {
+    let mut unknown = Vec::new();
+    let mut check_keys = |value: Option<&Value>, known: &[&str], place: &str| {
         let keys = value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
-        found.extend(
+        unknown.extend(
             keys.filter(|key| !known.contains(&key.as_str()))
                 .map(|key| format!("`{}` of {place}", truncate_chars(key, 64))),
         );
@@ -125,15 +125,15 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     let tasks = answer.get("tasks").and_then(Value::as_array);
     for task in tasks.into_iter().flatten() {
         let id = task.get("id").and_then(Value::as_str).unwrap_or_default();
-        look(Some(task), &TASK_KEYS, &format!("task `{id}`"));
-        look(task.get("call"), &CALL_KEYS, &format!("the call of task `{id}`"));
+        check_keys(Some(task), &TASK_KEYS, &format!("task `{id}`"));
+        check_keys(task.get("call"), &CALL_KEYS, &format!("the call of task `{id}`"));
         for binding in task.get("bindings").and_then(Value::as_array).into_iter().flatten() {
-            look(Some(binding), &BINDING_KEYS, &format!("a binding of task `{id}`"));
+            check_keys(Some(binding), &BINDING_KEYS, &format!("a binding of task `{id}`"));
         }
     }
     let rest = answer.keys().filter(|key| !keys.contains(&key.as_str()));
-    found.extend(rest.map(|key| format!("`{}` of the plan", truncate_chars(key, 64))));
-    found
+    unknown.extend(rest.map(|key| format!("`{}` of the plan", truncate_chars(key, 64))));
+    unknown
 }
 
 /// Writes a reply without a plan as a file that quotes the reply in comments.
@@ -164,7 +164,7 @@ fn plan_name(goal: &str) -> String {
 
 /// Formats text as comment lines, without characters that could end the comment or control a terminal.
 fn comment(text: &str) -> String {
-    let harmful = |c: char| {
+    let is_unsafe = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
                 | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}')
@@ -172,7 +172,7 @@ fn comment(text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::from("#");
     for word in text.split_whitespace() {
-        let word: String = word.chars().filter(|c| !harmful(*c)).collect();
+        let word: String = word.chars().filter(|c| !is_unsafe(*c)).collect();
         if word.is_empty() {
             continue;
         }
@@ -265,21 +265,21 @@ fn route_keys(call: &JsonObject) -> JsonObject {
             let agent = agent.map(|agent| ("agent".to_owned(), agent.into()));
             agent.into_iter().chain([("tool".to_owned(), tool.into())]).collect()
         }
-        Some(odd) => JsonObject::from_iter([("tool".to_owned(), odd.clone())]),
+        Some(other) => JsonObject::from_iter([("tool".to_owned(), other.clone())]),
         None => JsonObject::new(),
     }
 }
 
 /// Returns the arguments with their bindings, or `None` if there are no arguments.
 fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&ToolOffer<'_>>) -> Option<Value> {
-    let given = match (call.get("args"), call.get("args_json")) {
+    let arguments = match (call.get("args"), call.get("args_json")) {
         (None | Some(Value::Null), Some(Value::String(json))) => {
             serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.clone()))
         }
         (Some(arguments), _) if !arguments.is_null() => arguments.clone(),
         _ => json!({}),
     };
-    let Value::Object(mut arguments) = given else { return Some(given) };
+    let Value::Object(mut arguments) = arguments else { return Some(arguments) };
     arguments.retain(|_, value| !value.is_null());
     if let Some(ToolOffer { tool, .. }) = offer {
         for (name, value) in &mut arguments {
@@ -433,10 +433,10 @@ mod tests {
             "needed": null, "inner": inner, "open": {"a": null}, "list": [inner, {"a": "x", "b": "y"}],
         }});
         let written = tasks(json!({"tasks": [{"id": "t1", "call": call}]}), schema);
-        let kept = json!({"b": null, "c": null});
+        let keep = json!({"b": null, "c": null});
         assert_eq!(
             written[0]["with"],
-            json!({"inner": kept, "open": {"a": null}, "list": [kept, {"a": "x", "b": "y"}]})
+            json!({"inner": keep, "open": {"a": null}, "list": [keep, {"a": "x", "b": "y"}]})
         );
     }
 
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn writes_unexpected_values_unchanged() {
-        let odd = json!({
+        let unexpected = json!({
             "tasks": [
                 "text",
                 {"id": 5, "call": "x", "bindings": {}},
@@ -473,7 +473,7 @@ mod tests {
             {"id": "t1", "agent": "a", "tool": "b", "with": "{"},
             {"id": "t1", "tool": 7},
         ]);
-        assert_eq!(tasks(odd, json!({})), expected);
+        assert_eq!(tasks(unexpected, json!({})), expected);
         assert_eq!(tasks(json!({"tasks": "none"}), json!({})), "none");
     }
 
@@ -568,10 +568,10 @@ mod tests {
             let answer = json!({"analysis": goal, "tasks": [task("t1", &first), task("t2", &second)]});
             let text = format!("x{goal}");
             let draft = write_plan(&Goal { text: &text, max_replans: 0 }, &object(answer), &[]);
-            let lowered = load_plan("plan", &draft.text, &agents(&["box"]), None).map_err(|error| {
+            let validated = load_plan("plan", &draft.text, &agents(&["box"]), None).map_err(|error| {
                 TestCaseError::fail(format!("{error}\n{}", draft.text))
             })?;
-            let read: Vec<&Value> = lowered.plan.tasks.iter().filter_map(|task| Some(&task.arguments()?.0["v"])).collect();
+            let read: Vec<&Value> = validated.plan.tasks.iter().filter_map(|task| Some(&task.arguments()?.0["v"])).collect();
             prop_assert_eq!(read, [&first, &second], "{}", draft.text);
         }
     }

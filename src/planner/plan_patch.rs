@@ -3,15 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::plan_draft::{self, PlanDraft};
 use super::planning::{Goal, PlanError, PlanningContext};
 use super::prompt::{self, RULES};
 use super::repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, PlanningPrompt, plan_with_repairs};
 use super::schema::{self, TaskIds};
-use super::tool_selection::{self, ToolOffer};
-use crate::config::{Diagnostics, PatchContext, load_plan_patch};
+use super::{plan_draft, tool_selection};
+use crate::config::{PatchContext, load_plan_patch};
 use crate::model::text::truncate_chars;
-use crate::model::{JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress, TaskSnapshot};
+use crate::model::{Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress, TaskSnapshot};
 
 /// The maximum length of all results in the prompt together, and of one of them.
 const MAX_TOTAL_RESULT_CHARS: usize = 60_000;
@@ -33,9 +32,9 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
     let number = all.len();
     let offers = tool_selection::select(all, &search_query(request));
     let new_ids = unused_ids(request, context.agents.planner.max_tasks);
-    let ids = |is_wanted: fn(&TaskProgress) -> bool| -> Vec<String> {
-        let found = request.tasks.iter().filter(|snapshot| is_wanted(&snapshot.progress));
-        found.map(|snapshot| snapshot.task.id.to_string()).collect()
+    let ids = |is_included: fn(&TaskProgress) -> bool| -> Vec<String> {
+        let included = request.tasks.iter().filter(|snapshot| is_included(&snapshot.progress));
+        included.map(|snapshot| snapshot.task.id.to_string()).collect()
     };
     let referable = ids(|progress| progress.has_result() || *progress == TaskProgress::Pending);
     let pending = ids(|progress| *progress == TaskProgress::Pending);
@@ -46,45 +45,18 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
         output: ReplySchema { name: "plan_patch".to_owned(), schema },
     };
     // The caller counts the exchanges.
-    let watch = PlanningObserver { on_progress: &mut |_| {}, log: &mut PlannerLog::default() };
-    plan_with_repairs(prompt, &PatchValidator { request, context, offers: &offers }, watch).await
-}
-
-/// The validator of patches.
-struct PatchValidator<'a> {
-    request: &'a ReplanRequest,
-    context: &'a PlanningContext<'a>,
-    offers: &'a [ToolOffer<'a>],
-}
-
-impl AnswerValidator for PatchValidator<'_> {
-    type Accepted = PlanPatch;
-
-    fn unreadable_draft(&self, answer: &str) -> PlanDraft {
-        plan_draft::write_unreadable(&Goal { text: plan_goal(&self.request.plan), max_replans: 0 }, answer)
-    }
-
-    fn context(&self) -> &PlanningContext<'_> {
-        self.context
-    }
-
-    fn offers(&self) -> &[ToolOffer<'_>] {
-        self.offers
-    }
-
-    /// An empty patch ends a run with its current results.
-    fn allows_no_tasks(&self) -> bool {
-        true
-    }
-
-    fn draft(&self, answer: &JsonObject) -> PlanDraft {
-        plan_draft::write_patch(answer, self.offers)
-    }
-
-    fn load(&self, text: &str) -> Result<(PlanPatch, Diagnostics), Diagnostics> {
-        let PlanningContext { agents, catalog, file, .. } = *self.context;
-        load_plan_patch(file, text, &PatchContext { agents, catalog, request: self.request })
-    }
+    let observer = PlanningObserver { on_progress: &mut |_| {}, log: &mut PlannerLog::default() };
+    let PlanningContext { agents, catalog, file, .. } = *context;
+    let validator = AnswerValidator {
+        goal: Goal { text: plan_goal(&request.plan), max_replans: 0 },
+        context,
+        offers: &offers,
+        // An empty patch ends a run with its current results.
+        allows_no_tasks: true,
+        draft: &|answer| plan_draft::write_patch(answer, &offers),
+        load: &|text| load_plan_patch(file, text, &PatchContext { agents, catalog, request }),
+    };
+    plan_with_repairs(prompt, &validator, observer).await
 }
 
 /// Returns the goal of the run.
@@ -155,11 +127,8 @@ fn task_line(TaskSnapshot { task, progress }: &TaskSnapshot, max_chars: usize) -
     let tools: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
     match tools.as_slice() {
         [] => {
-            line["prompt"] = truncate_chars(
-                &task.prompt().map_or_else(String::new, |asked| asked.prompt.0.to_string()),
-                MAX_WORK_CHARS,
-            )
-            .into()
+            let prompt = task.prompt().map_or_else(String::new, |prompt| prompt.prompt.0.to_string());
+            line["prompt"] = truncate_chars(&prompt, MAX_WORK_CHARS).into();
         }
         [tool] => line["tool"] = tool.as_str().into(),
         tools => line["tools"] = json!(tools),
@@ -289,7 +258,7 @@ mod tests {
         ] {
             let (result, _) = run_replan(&[invalid.clone(), invalid.clone(), invalid]).await;
             let Err(PlanError::Invalid(rejected)) = result else { panic!("no error") };
-            let codes: Vec<_> = rejected.mistakes.list().iter().map(|found| found.code.as_str()).collect();
+            let codes: Vec<_> = rejected.mistakes.list().iter().map(|diagnostic| diagnostic.code.as_str()).collect();
             assert_eq!(codes, expected);
         }
     }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::plan_draft::{self, PlanDraft};
-use super::planning::{PlanError, PlanningContext, PlanningProgress, RejectedPlan};
+use super::planning::{Goal, PlanError, PlanningContext, PlanningProgress, RejectedPlan};
 use super::token_limit::TokenLimit;
 use super::tool_selection::ToolOffer;
 use super::{bindings, prompt};
@@ -41,31 +41,18 @@ pub(super) struct PlanningObserver<'a> {
     pub(super) log: &'a mut PlannerLog,
 }
 
-/// A validator of a model's replies.
-pub(super) trait AnswerValidator: Send + Sync {
-    /// The value of a valid reply.
-    type Accepted: Send;
-
-    /// Returns a file that preserves a reply without a plan.
-    fn unreadable_draft(&self, answer: &str) -> PlanDraft;
-
-    /// Returns the model, the agents, and the file name of the planning.
-    fn context(&self) -> &PlanningContext<'_>;
-
-    /// Returns the tools that the model can plan with.
-    fn offers(&self) -> &[ToolOffer<'_>];
-
-    /// Returns whether a reply without tasks is valid.
-    fn allows_no_tasks(&self) -> bool;
-
+/// A validator of a model's replies, whose valid value is a `T`.
+pub(super) struct AnswerValidator<'a, T> {
+    pub(super) goal: Goal<'a>,
+    pub(super) context: &'a PlanningContext<'a>,
+    /// The tools that the model can plan with.
+    pub(super) offers: &'a [ToolOffer<'a>],
+    /// True if a reply without tasks is valid.
+    pub(super) allows_no_tasks: bool,
     /// Writes the reply as a file.
-    fn draft(&self, answer: &JsonObject) -> PlanDraft;
-
-    /// Validates the text of the file. Returns the value of the reply, and its warnings.
-    ///
-    /// # Errors
-    /// Returns all diagnostics, if the file is not valid.
-    fn load(&self, text: &str) -> Result<(Self::Accepted, Diagnostics), Diagnostics>;
+    pub(super) draft: &'a (dyn Fn(&JsonObject) -> PlanDraft + Sync),
+    /// Validates the text of the file. Returns the value and its warnings, or all diagnostics.
+    pub(super) load: &'a (dyn Fn(&str) -> Result<(T, Diagnostics), Diagnostics> + Sync),
 }
 
 /// The first request to a model.
@@ -94,13 +81,13 @@ struct RepairRequest {
 }
 
 /// Requests a plan, and at most two repairs.
-pub(super) async fn plan_with_repairs<V: AnswerValidator>(
+pub(super) async fn plan_with_repairs<T>(
     prompt: PlanningPrompt,
-    validator: &V,
+    validator: &AnswerValidator<'_, T>,
     observer: PlanningObserver<'_>,
-) -> Result<V::Accepted, PlanError> {
+) -> Result<T, PlanError> {
     let PlanningObserver { on_progress, log } = observer;
-    let PlanningContext { llm, agents, .. } = *validator.context();
+    let PlanningContext { llm, agents, .. } = *validator.context;
     let mut limit = TokenLimit::from_agents(agents);
     let mut request = ChatRequest {
         model: agents.planner.model.clone(),
@@ -145,14 +132,14 @@ pub(super) async fn plan_with_repairs<V: AnswerValidator>(
     }
 }
 
-fn evaluate<V: AnswerValidator>(
-    validator: &V,
+fn evaluate<T>(
+    validator: &AnswerValidator<'_, T>,
     reply: &ChatReply,
     limit: &mut TokenLimit,
-) -> Result<V::Accepted, AnswerRejection> {
+) -> Result<T, AnswerRejection> {
     let answer = reply.text();
-    if let Some(problem) = truncation_problem(validator, reply, &answer, limit) {
-        return Err(reject_unreadable(validator, &answer, problem));
+    if let Some(mistakes) = truncation_problem(validator.context, reply, &answer, limit) {
+        return Err(reject_unreadable(validator, &answer, mistakes));
     }
     let Some(object) = plan_draft::find_plan(&answer) else {
         let message = match (reply.parts.iter().find_map(describe_tool_call), tool_call_markup(&answer)) {
@@ -166,38 +153,42 @@ fn evaluate<V: AnswerValidator>(
             ),
             (None, None) => "the answer does not contain a JSON object with `tasks`".to_owned(),
         };
-        return Err(reject_unreadable(
-            validator,
-            &answer,
-            AnswerProblem { code: "plan::no_plan", message, help: None },
-        ));
+        let mistakes = Diagnostics::for_file(validator.context.file, "plan::no_plan", message);
+        return Err(reject_unreadable(validator, &answer, mistakes));
     };
     let tasks = object.get("tasks");
     let is_empty = tasks.is_none_or(|tasks| tasks.is_null() || tasks.as_array().is_some_and(Vec::is_empty));
     let analysis = object.get("analysis").and_then(Value::as_str).map(str::trim).unwrap_or_default();
-    if is_empty && !validator.allows_no_tasks() && !analysis.is_empty() {
+    if is_empty && !validator.allows_no_tasks && !analysis.is_empty() {
         return Err(AnswerRejection::NoTasks(truncate_chars(analysis, MAX_ANALYSIS_CHARS).into_owned()));
     }
-    let too_many = too_many_tasks(validator, tasks);
-    let draft = validator.draft(&object);
-    let invalid_bindings = bindings::invalid_bindings(&object, validator.offers());
+    let too_many = too_many_tasks(validator.context.agents.planner.max_tasks, tasks);
+    let draft = (validator.draft)(&object);
+    let invalid_bindings = bindings::invalid_bindings(&object, validator.offers);
     let is_complete = draft.unknown_keys.is_empty() && invalid_bindings.is_empty() && too_many.is_none();
     // A person may plan for an agent that is currently unreachable, but a model has not seen its tools.
-    let is_reachable = |warnings: &Diagnostics| warnings.list().iter().all(|found| found.code != UNREACHABLE_AGENT);
-    let mistakes = match validator.load(&draft.text) {
+    let is_reachable =
+        |warnings: &Diagnostics| warnings.list().iter().all(|diagnostic| diagnostic.code != UNREACHABLE_AGENT);
+    let mistakes = match (validator.load)(&draft.text) {
         Ok((accepted, warnings)) if is_complete && is_reachable(&warnings) => return Ok(accepted),
         Ok((_, warnings)) => warnings,
         Err(mistakes) => mistakes,
     };
-    let mistakes = bindings::add_to_diagnostics(invalid_bindings, mistakes);
+    let mistakes = invalid_bindings
+        .into_iter()
+        .fold(mistakes, |mistakes, message| mistakes.with_error("plan::unknown_output", message));
     let mistakes = too_many.into_iter().fold(mistakes, |mistakes, (message, help)| {
         mistakes.with_error("plan::too_many_tasks", message).with_help(help)
     });
     let mistakes = draft.unknown_keys.iter().fold(mistakes, |mistakes, unknown| {
         mistakes.with_error("plan::unknown_key", format!("unknown key in the answer: {unknown}"))
     });
-    let problems =
-        mistakes.list().iter().take(MAX_SHOWN_DIAGNOSTICS).map(|found| describe_diagnostic(found, &draft)).collect();
+    let problems = mistakes
+        .list()
+        .iter()
+        .take(MAX_SHOWN_DIAGNOSTICS)
+        .map(|diagnostic| describe_diagnostic(diagnostic, &draft))
+        .collect();
     Err(AnswerRejection::Repairable(RepairRequest {
         rejected: RejectedPlan { text: draft.text, mistakes },
         answer,
@@ -217,33 +208,25 @@ fn describe_tool_call(part: &ChatPart) -> Option<String> {
 }
 
 /// Returns the error about a plan with too many tasks, and the help that names the limit.
-fn too_many_tasks<V: AnswerValidator>(validator: &V, tasks: Option<&Value>) -> Option<(String, String)> {
-    let max_tasks = validator.context().agents.planner.max_tasks;
+fn too_many_tasks(max_tasks: usize, tasks: Option<&Value>) -> Option<(String, &'static str)> {
     let planned = tasks.and_then(Value::as_array).map_or(0, Vec::len);
     let message = || format!("the plan has {planned} tasks, but at most {max_tasks} are allowed");
-    (planned > max_tasks).then(|| (message(), "the limit is `max_tasks` in `[planner]` of the agents file".to_owned()))
-}
-
-/// A problem of a reply without a usable plan.
-struct AnswerProblem {
-    code: &'static str,
-    message: String,
-    help: Option<String>,
+    (planned > max_tasks).then(|| (message(), "the limit is `max_tasks` in `[planner]` of the agents file"))
 }
 
 /// Returns the problem of an incomplete reply, if it is incomplete. A complete object in it may be a part of another
 /// plan.
-fn truncation_problem<V: AnswerValidator>(
-    validator: &V,
+fn truncation_problem(
+    context: &PlanningContext<'_>,
     reply: &ChatReply,
     answer: &str,
     limit: &mut TokenLimit,
-) -> Option<AnswerProblem> {
-    match reply.reply_status() {
-        ReplyStatus::Complete => None,
+) -> Option<Diagnostics> {
+    let message = match reply.reply_status() {
+        ReplyStatus::Complete => return None,
         ReplyStatus::Truncated => {
             let max_tokens = limit.current();
-            let help = limit.help(validator.context().agents);
+            let help = limit.help(context.agents);
             let is_reasoning = |part: &ChatPart| matches!(part, ChatPart::Reasoning { .. });
             let used_for = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
                 true => ", all of them used for reasoning",
@@ -257,36 +240,30 @@ fn truncation_problem<V: AnswerValidator>(
                 "the answer was truncated at its limit of {max_tokens} tokens{used_for} ({next_limit}): reason less, and \
                  write a plan with fewer tasks and shorter texts"
             );
-            Some(AnswerProblem { code: "plan::cut_off", message, help: Some(help) })
+            return Some(Diagnostics::for_file(context.file, "plan::cut_off", message).with_help(help));
         }
-        ReplyStatus::Filtered => withheld_problem("the content filter of the endpoint stopped the answer".to_owned()),
-        ReplyStatus::Refused => withheld_problem("the model refused to plan this goal".to_owned()),
+        ReplyStatus::Filtered => "the content filter of the endpoint stopped the answer".to_owned(),
+        ReplyStatus::Refused => "the model refused to plan this goal".to_owned(),
         ReplyStatus::Unknown(word) => {
-            withheld_problem(format!("the answer ended for an unknown reason (`{word}`) and may be incomplete"))
+            format!("the answer ended for an unknown reason (`{word}`) and may be incomplete")
         }
-    }
+    };
+    let mistakes = Diagnostics::for_file(context.file, "plan::withheld", message);
+    Some(mistakes.with_help("rephrase the goal, or choose another model"))
 }
 
-fn withheld_problem(message: String) -> Option<AnswerProblem> {
-    let help = Some("rephrase the goal, or choose another model".to_owned());
-    Some(AnswerProblem { code: "plan::withheld", message, help })
-}
-
-fn reject_unreadable<V: AnswerValidator>(validator: &V, answer: &str, problem: AnswerProblem) -> AnswerRejection {
-    let AnswerProblem { code, message, help } = problem;
-    let PlanDraft { text, .. } = validator.unreadable_draft(answer);
-    let problems = vec![format!("- {message}")];
-    let mistakes = Diagnostics::for_file(validator.context().file, code, message);
-    let mistakes = help.into_iter().fold(mistakes, Diagnostics::with_help);
+fn reject_unreadable<T>(validator: &AnswerValidator<'_, T>, answer: &str, mistakes: Diagnostics) -> AnswerRejection {
+    let PlanDraft { text, .. } = plan_draft::write_unreadable(&validator.goal, answer);
+    let problems = mistakes.list().iter().map(|diagnostic| format!("- {}", diagnostic.message)).collect();
     let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
     let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();
     AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems })
 }
 
 /// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.
-fn describe_diagnostic(found: &Diagnostic, draft: &PlanDraft) -> String {
-    let task = found.position.and_then(|position| draft.task_at(position.line));
+fn describe_diagnostic(diagnostic: &Diagnostic, draft: &PlanDraft) -> String {
+    let task = diagnostic.position.and_then(|position| draft.task_at(position.line));
     let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
-    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("- {place}{}{help}", found.message)
+    let help = diagnostic.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("- {place}{}{help}", diagnostic.message)
 }

@@ -32,7 +32,7 @@ impl ToolOffer<'_> {
         let texts = [Some(self.agent.as_str()), Some(name), title.as_deref(), description.as_deref()];
         let arguments = input_schema.get("properties").and_then(Value::as_object).into_iter().flatten();
         let mut words: Vec<String> = texts.into_iter().flatten().flat_map(tokenize).collect();
-        words.extend(arguments.flat_map(|(argument, _)| self::tokenize(argument)));
+        words.extend(arguments.flat_map(|(argument, _)| tokenize(argument)));
         words
     }
 }
@@ -51,16 +51,16 @@ pub(super) fn select<'a>(offers: Vec<ToolOffer<'a>>, goal: &str) -> Vec<ToolOffe
     }
     let goal: Vec<String> = tokenize(goal).collect();
     let scores = bm25(&offers.iter().map(ToolOffer::search_terms).collect::<Vec<_>>(), &goal);
-    let mut best: Vec<usize> = (0..offers.len()).collect();
+    let mut ranking: Vec<usize> = (0..offers.len()).collect();
     // A stable sort prefers the first of equal tools.
-    best.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let best: HashSet<usize> = best.into_iter().take(MAX_TOOLS).collect();
+    ranking.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let best: HashSet<usize> = ranking.into_iter().take(MAX_TOOLS).collect();
     let is_named = |offer: &ToolOffer<'_>| {
         let name: Vec<String> = tokenize(&offer.tool.name).collect();
         !name.is_empty() && goal.windows(name.len()).any(|window| window == name)
     };
-    let chosen = offers.into_iter().enumerate().filter(|(index, offer)| best.contains(index) || is_named(offer));
-    chosen.map(|(_, offer)| offer).collect()
+    let selected = offers.into_iter().enumerate().filter(|(index, offer)| best.contains(index) || is_named(offer));
+    selected.map(|(_, offer)| offer).collect()
 }
 
 /// Scores each document for the query with Okapi BM25 and the usual k1 = 1.2 and b = 0.75 (Robertson and Zaragoza, "The
@@ -76,16 +76,16 @@ fn bm25(documents: &[Vec<String>], query: &[String]) -> Vec<f64> {
     let weights: Vec<(&str, f64)> = query
         .into_iter()
         .map(|word| {
-            let holding = counts.iter().filter(|counts| counts.contains_key(word)).count() as f64;
-            (word, (1.0 + (number - holding + 0.5) / (holding + 0.5)).ln())
+            let containing = counts.iter().filter(|counts| counts.contains_key(word)).count() as f64;
+            (word, (1.0 + (number - containing + 0.5) / (containing + 0.5)).ln())
         })
         .collect();
     let score = |(counts, document): (&HashMap<&str, f64>, &Vec<String>)| {
         let length = K1 * (1.0 - B + B * document.len() as f64 / average);
-        let worth = |(word, weight): &(&str, f64)| {
+        let term_score = |(word, weight): &(&str, f64)| {
             counts.get(word).map_or(0.0, |count| weight * count * (K1 + 1.0) / (count + length))
         };
-        weights.iter().map(worth).sum()
+        weights.iter().map(term_score).sum()
     };
     counts.iter().zip(documents).map(score).collect()
 }

@@ -66,22 +66,22 @@ impl<'e> Expander<'e> {
     }
 
     /// Expands all texts below `node`. A text that cannot be expanded is reported and becomes null.
-    pub(crate) fn expand(&mut self, node: &mut DocumentNode<'_>, findings: &mut DiagnosticSink) {
-        let extent = node.span;
+    pub(crate) fn expand(&mut self, node: &mut DocumentNode<'_>, sink: &mut DiagnosticSink) {
+        let span = node.span;
         match &mut node.value {
             NodeValue::Text(text) if text.contains('$') => {
-                let expanded = self.expand_text(text, extent, findings);
+                let expanded = self.expand_text(text, span, sink);
                 node.is_secret = text.contains("${");
                 node.value = expanded.map_or(NodeValue::Null, |text| NodeValue::Text(text.into()));
             }
-            NodeValue::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
-            NodeValue::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),
+            NodeValue::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, sink)),
+            NodeValue::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, sink)),
             NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) | NodeValue::Text(_) => {}
         }
     }
 
     /// Replaces each `${…}` in the text. Returns `None` if one of them has no value.
-    fn expand_text(&mut self, text: &str, at: SourceSpan, findings: &mut DiagnosticSink) -> Option<String> {
+    fn expand_text(&mut self, text: &str, at: SourceSpan, sink: &mut DiagnosticSink) -> Option<String> {
         let (mut expanded, mut rest) = (Some(String::with_capacity(text.len())), text);
         let push = |expanded: &mut Option<String>, part: &str| {
             if let Some(expanded) = expanded {
@@ -96,13 +96,13 @@ impl<'e> Expander<'e> {
                 rest = after;
             } else if let Some(after) = rest.strip_prefix('{') {
                 let Some(close) = after.find('}') else {
-                    findings.error("variable", at, "`${` has no closing `}`").help("a literal `$` is written `$$`");
+                    sink.error("variable", at, "`${` has no closing `}`").help("a literal `$` is written `$$`");
                     return None;
                 };
                 match self.resolve_variable(&after[..close]) {
                     Ok(value) => push(&mut expanded, &value),
                     Err((message, help)) => {
-                        findings.error("variable", at, message).help(help);
+                        sink.error("variable", at, message).help(help);
                         expanded = None;
                     }
                 }

@@ -18,7 +18,7 @@ use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::{SourceFile, SourceSpan};
 use crate::config::fingerprint;
-use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM, PLANNER};
+use crate::config::schema::keys::{AGENT, AGENTS_FILE, PLANNER};
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
 use crate::config::yaml::read::read_text;
@@ -58,90 +58,88 @@ pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsF
 /// # Errors
 /// Returns all diagnostics of the file.
 pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
-    let mut findings = DiagnosticSink::new("agents", Arc::new(SourceFile::new(name, text.to_owned())));
+    let mut sink = DiagnosticSink::new("agents", Arc::new(SourceFile::new(name, text.to_owned())));
     let environment = SecretCollector::new(environment);
-    let mut file = read_agents_file(text, &environment, &mut findings);
+    let mut file = read_agents_file(text, &environment, &mut sink);
     file.secrets = environment.into_secrets();
-    if findings.has_errors() { Err(findings.finish()) } else { Ok(file) }
+    if sink.has_errors() { Err(sink.finish()) } else { Ok(file) }
 }
 
-fn read_agents_file(text: &str, environment: &SecretCollector<'_>, findings: &mut DiagnosticSink) -> AgentsFile {
+fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut DiagnosticSink) -> AgentsFile {
     let mut file = AgentsFile::default();
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let at = error.span().unwrap_or_default();
         let message = format!("invalid TOML: {}", error.message());
-        findings.error("syntax", SourceSpan { start: at.start, end: at.end }, message);
+        sink.error("syntax", SourceSpan { start: at.start, end: at.end }, message);
     }
-    if findings.has_errors() {
-        redaction::redact_quoted(text, findings);
+    if sink.has_errors() {
+        redaction::redact_quoted(text, sink);
         // Further diagnostics of an incomplete file would only be noise.
         return file;
     }
     let mut root = node_at(NodeValue::Map(map_from_table(table.get_ref())), &table.span());
-    redaction::redact(&root, findings);
+    redaction::redact(&root, sink);
     let sections = root.as_map().and_then(|root| root.get("agents")).and_then(|agents| agents.node.as_map());
     let fingerprints: HashMap<String, String> = sections
         .into_iter()
         .flatten()
         .map(|(name, entry)| (name.to_string(), fingerprint::fingerprint_of_section(&entry.node)))
         .collect();
-    expand_variables(&mut root, environment, findings);
-    table::check_value(&root, &ValueType::Table(&AGENTS_FILE), &"the file", findings);
-    let fields = CheckedTable::new(&root, &AGENTS_FILE);
-    for (name, entry) in fields.node("agents").and_then(DocumentNode::as_map).into_iter().flatten() {
-        let id = AgentId::from(&**name);
-        let agent = SectionReader { fields: CheckedTable::new(&entry.node, &AGENT), environment, span: entry.key_span };
-        if agent.fields.boolean("enabled") == Some(false) {
+    expand_variables(&mut root, environment, sink);
+    table::check_value(&root, &ValueType::Table(&AGENTS_FILE.table), &"the file", sink);
+    let fields = CheckedTable::new(&root);
+    for (name, entry) in fields.entries(&AGENTS_FILE.agents) {
+        let id = AgentId::from(name);
+        let agent = SectionReader { fields: CheckedTable::new(&entry.node), environment, span: entry.key_span };
+        if agent.fields.boolean(&AGENT.enabled) == Some(false) {
             file.disabled.push(id);
-        } else if let Some(mut spec) = agent.read_agent(&id, findings) {
-            spec.policy.fingerprint = fingerprints.get(&**name).cloned().unwrap_or_default();
+        } else if let Some(mut spec) = agent.read_agent(&id, sink) {
+            spec.policy.fingerprint = fingerprints.get(name).cloned().unwrap_or_default();
             file.agents.insert(id, spec);
         }
     }
-    if let Some(llm) = fields.node("llm") {
-        let at = fields.key_span("llm").unwrap_or(llm.span);
-        let spec = SectionReader { fields: CheckedTable::new(llm, &LLM), environment, span: at }
-            .read_model(LlmSpec::DEFAULT_NAME, findings);
+    if let Some(llm) = fields.node(&AGENTS_FILE.llm) {
+        let at = fields.key_span(&AGENTS_FILE.llm).unwrap_or(llm.span);
+        let spec = SectionReader { fields: CheckedTable::new(llm), environment, span: at }
+            .read_model(LlmSpec::DEFAULT_NAME, sink);
         file.models.extend(spec);
     }
-    for (name, entry) in fields.node("models").and_then(DocumentNode::as_map).into_iter().flatten() {
+    for (name, entry) in fields.entries(&AGENTS_FILE.models) {
         if name == LlmSpec::DEFAULT_NAME {
             let message = format!("the name `{name}` is already used by `[{name}]`");
-            findings.error("duplicate_key", entry.key_span, message).help("choose another name");
+            sink.error("duplicate_key", entry.key_span, message).help("choose another name");
         }
-        let model = SectionReader { fields: CheckedTable::new(&entry.node, &LLM), environment, span: entry.key_span };
-        file.models.extend(model.read_model(name, findings));
+        let model = SectionReader { fields: CheckedTable::new(&entry.node), environment, span: entry.key_span };
+        file.models.extend(model.read_model(name, sink));
     }
-    if let Some(planner) = fields.node("planner").map(|planner| CheckedTable::new(planner, &PLANNER)) {
-        let default = fields.has("llm").then_some(LlmSpec::DEFAULT_NAME);
-        let further =
-            fields.node("models").and_then(DocumentNode::as_map).into_iter().flatten().map(|(name, _)| &**name);
-        let known = default.into_iter().chain(further);
-        let model = planner.node("model").and_then(|node| llm_section::resolve_model(node, known, findings));
-        file.planner = llm_section::read_planner(&planner, model);
-        llm_section::check_planner(&planner, &file, findings);
+    if let Some(planner) = fields.node(&AGENTS_FILE.planner).map(CheckedTable::new) {
+        let default = fields.has(&AGENTS_FILE.llm).then_some(LlmSpec::DEFAULT_NAME);
+        let known = default.into_iter().chain(fields.entries(&AGENTS_FILE.models).map(|(name, _)| name));
+        let model = planner.node(&PLANNER.model).and_then(|node| llm_section::resolve_model(node, known, sink));
+        file.planner = llm_section::read_planner(planner, model);
+        llm_section::check_planner(planner, &file, sink);
     }
     file
 }
 
 /// Expands each section separately, so that a disabled agent may refer to unset variables.
-fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, findings: &mut DiagnosticSink) {
+fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, sink: &mut DiagnosticSink) {
     let NodeValue::Map(root) = &mut root.value else { return };
     for (name, entry) in root.iter_mut() {
         let NodeValue::Map(sections) = &mut entry.node.value else { continue };
         if name != "agents" {
-            Expander::new(environment, PortPlaceholder::Unavailable).expand(&mut entry.node, findings);
+            Expander::new(environment, PortPlaceholder::Unavailable).expand(&mut entry.node, sink);
             continue;
         }
         for section in sections.values_mut() {
-            let fields = CheckedTable::new(&section.node, &AGENT);
-            if fields.boolean("enabled") == Some(false) {
+            let fields = CheckedTable::new(&section.node);
+            if fields.boolean(&AGENT.enabled) == Some(false) {
                 continue;
             }
-            let serves = fields.has("command") && fields.has("url");
+            let serves = fields.has(&AGENT.command) && fields.has(&AGENT.url);
             let port = if serves { PortPlaceholder::Unassigned } else { PortPlaceholder::Unavailable };
-            Expander::new(environment, port).expand(&mut section.node, findings);
+            Expander::new(environment, port).expand(&mut section.node, sink);
         }
     }
 }
@@ -168,7 +166,7 @@ fn node_from_value<'t>(value: &'t Spanned<DeValue<'_>>) -> DocumentNode<'t> {
     let tree = match value.get_ref() {
         DeValue::String(text) => NodeValue::Text(Cow::Borrowed(text)),
         DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(whole) => NodeValue::Number(whole.into()),
+            Ok(integer) => NodeValue::Number(integer.into()),
             Err(_) => NodeValue::Text(integer.to_string().into()),
         },
         DeValue::Float(float) => match float.as_str().parse().ok().and_then(serde_json::Number::from_f64) {

@@ -12,21 +12,7 @@ pub(crate) struct ProviderPreset {
 }
 
 /// The dialect of a self-hosted server. Support for tools and images depends on the model.
-const LOCAL_DIALECT: Dialect = Dialect {
-    max_tokens_field: MaxTokensField::MaxTokens,
-    max_output_tokens: None,
-    temperature: true,
-    stop: true,
-    structured_output: StructuredOutput::JsonSchema,
-    schema_in_prompt: true,
-    tool_choice: ForcedToolChoice::Required,
-    system_role: crate::model::SystemRole::System,
-    stream_usage: true,
-    echo_reasoning: false,
-    tools: false,
-    images: false,
-    audio: false,
-};
+const LOCAL_DIALECT: Dialect = Dialect::TEXT_ONLY;
 
 const HOSTED_DIALECT: Dialect = Dialect { tools: true, ..LOCAL_DIALECT };
 

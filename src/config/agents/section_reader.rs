@@ -5,7 +5,8 @@ use super::redaction;
 use super::secret_collector::{SecretCollector, is_secret_name};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::table::CheckedTable;
+use crate::config::schema::keys::AGENT;
+use crate::config::schema::table::{CheckedTable, KeySchema};
 use crate::config::yaml::document::DocumentNode;
 
 /// A reader of one section.
@@ -17,19 +18,20 @@ pub(super) struct SectionReader<'n> {
 }
 
 impl SectionReader<'_> {
-    /// Returns the headers with literal values and those with values from variables.
-    pub(super) fn read_headers(&self, findings: &mut DiagnosticSink) -> Vec<(String, String)> {
+    /// Returns the headers with literal values and those with values from variables. The keys of models have the same
+    /// names.
+    pub(super) fn read_headers(&self, sink: &mut DiagnosticSink) -> Vec<(String, String)> {
         let mut headers = Vec::new();
-        for (name, node, value) in self.fields.text_map("http_headers") {
-            check_header((name, value), node.span, findings);
+        for (name, node, value) in self.fields.text_map(&AGENT.http_headers) {
+            check_header((name, value), node.span, sink);
             if node.is_secret && is_secret_name(name) {
                 self.environment.add_header(value);
             }
             headers.push((name.to_owned(), value.to_owned()));
         }
-        for (name, node, variable) in self.fields.text_map("env_http_headers") {
-            if let Some(value) = self.read_variable(variable, node, findings) {
-                check_header((name, &value), node.span, findings);
+        for (name, node, variable) in self.fields.text_map(&AGENT.env_http_headers) {
+            if let Some(value) = self.read_variable(variable, node, sink) {
+                check_header((name, &value), node.span, sink);
                 if is_secret_name(name) {
                     self.environment.add_header(&value);
                 }
@@ -39,45 +41,45 @@ impl SectionReader<'_> {
         headers
     }
 
-    /// Returns the value of the variable that the key `name` refers to.
-    pub(super) fn read_secret(&self, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
-        let node = self.fields.node(name)?;
-        let value = self.read_variable(node.as_text()?, node, findings)?;
+    /// Returns the value of the variable that `key` refers to.
+    pub(super) fn read_secret(&self, key: &KeySchema, sink: &mut DiagnosticSink) -> Option<String> {
+        let node = self.fields.node(key)?;
+        let value = self.read_variable(node.as_text()?, node, sink)?;
         self.environment.add(&value);
         if http::HeaderValue::from_str(&value).is_err() {
-            let message = format!("the value of the environment variable `{name}` is not a valid header value");
-            findings.error("header", node.span, message).help("check for a line break at its end");
+            let message = format!("the value of the environment variable `{}` is not a valid header value", key.name);
+            sink.error("header", node.span, message).help("check for a line break at its end");
         }
         Some(value)
     }
 
     /// Returns the value of the variable `name`, which is the text of `node`.
-    fn read_variable(&self, name: &str, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
+    fn read_variable(&self, name: &str, node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Option<String> {
         if !redaction::is_variable_name(name) {
-            let found = findings.error("variable", node.span, "expected the name of an environment variable");
-            found.help("store the secret in an environment variable, and write the name of the variable here");
+            let error = sink.error("variable", node.span, "expected the name of an environment variable");
+            error.help("store the secret in an environment variable, and write the name of the variable here");
             return None;
         }
         let value = self.environment.variable(name).filter(|value| !value.is_empty());
         if value.is_none() {
             let message = format!("the environment variable `{name}` is not set");
-            findings.error("variable", node.span, message).help("set it, or remove this key");
+            sink.error("variable", node.span, message).help("set it, or remove this key");
         }
         value
     }
 }
 
-fn check_header((name, value): (&str, &str), at: SourceSpan, findings: &mut DiagnosticSink) {
+fn check_header((name, value): (&str, &str), at: SourceSpan, sink: &mut DiagnosticSink) {
     if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-        findings.error("header", at, format!("`{name}` is not a valid header name"));
+        sink.error("header", at, format!("`{name}` is not a valid header name"));
     }
     if http::HeaderValue::from_str(value).is_err() {
-        findings.error("header", at, format!("the value of the header `{name}` is not valid"));
+        sink.error("header", at, format!("the value of the header `{name}` is not valid"));
     }
 }
 
 /// Returns the URL in `node`, if it is valid. Errors do not repeat the URL, because it may contain secrets.
-pub(super) fn parse_url(node: &DocumentNode<'_>, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
+pub(super) fn parse_url(node: &DocumentNode<'_>, key: &KeySchema, sink: &mut DiagnosticSink) -> Option<String> {
     let text = node.as_text()?;
     let problem = match text.parse::<http::Uri>() {
         Err(_) => Some("is not a valid URL"),
@@ -87,8 +89,8 @@ pub(super) fn parse_url(node: &DocumentNode<'_>, name: &str, findings: &mut Diag
     };
     match problem {
         Some(problem) => {
-            let found = findings.error("bad_url", node.span, format!("`{name}` {problem}"));
-            found.help("expected a URL such as `http://127.0.0.1:8006/mcp`");
+            let error = sink.error("bad_url", node.span, format!("`{}` {problem}", key.name));
+            error.help("expected a URL such as `http://127.0.0.1:8006/mcp`");
             None
         }
         None => Some(text.to_owned()),

@@ -128,12 +128,12 @@ impl Diagnostics {
 
     /// Returns the number of errors, including those that are not in the list.
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.overflow.errors
+        self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count() + self.overflow.errors
     }
 
     /// Returns the number of warnings, including those that are not in the list.
     pub fn warnings(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.overflow.warnings
+        self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Warning).count() + self.overflow.warnings
     }
 
     /// Returns whether the list has neither errors nor warnings.
@@ -151,8 +151,8 @@ impl Diagnostics {
         name: &str,
         mistakes: impl IntoIterator<Item = (&'static str, String, Option<String>)>,
     ) -> Self {
-        mistakes.into_iter().fold(Self::empty(name), |found, (code, message, help)| {
-            help.into_iter().fold(found.with_error(code, message), Self::with_help)
+        mistakes.into_iter().fold(Self::empty(name), |diagnostics, (code, message, help)| {
+            help.into_iter().fold(diagnostics.with_error(code, message), Self::with_help)
         })
     }
 
@@ -181,7 +181,7 @@ impl Diagnostics {
         let file = printable(&self.source.name);
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let (errors, warnings) = (self.errors(), self.warnings());
-        let found = match (errors, warnings) {
+        let counts = match (errors, warnings) {
             (errors, 0) => count(errors, "error"),
             (0, warnings) => count(warnings, "warning"),
             (errors, warnings) => format!("{} and {}", count(errors, "error"), count(warnings, "warning")),
@@ -190,23 +190,23 @@ impl Diagnostics {
             ..=MAX_SHOWN_DIAGNOSTICS => String::new(),
             _ => format!("; showing the first {MAX_SHOWN_DIAGNOSTICS}"),
         };
-        format!("{found} in `{file}`{cut}")
+        format!("{counts} in `{file}`{cut}")
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for found in self.list.iter().take(MAX_SHOWN_DIAGNOSTICS) {
-            f.write_str(&printable(&found.file))?;
-            if let Some(position) = found.position {
+        for diagnostic in self.list.iter().take(MAX_SHOWN_DIAGNOSTICS) {
+            f.write_str(&printable(&diagnostic.file))?;
+            if let Some(position) = diagnostic.position {
                 write!(f, ":{}:{}", position.line, position.column)?;
             }
-            let severity = match found.severity {
+            let severity = match diagnostic.severity {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            writeln!(f, ": {severity}[{}]: {}", found.code, printable(&found.message))?;
-            if let Some(help) = &found.help {
+            writeln!(f, ": {severity}[{}]: {}", diagnostic.code, printable(&diagnostic.message))?;
+            if let Some(help) = &diagnostic.help {
                 writeln!(f, "  help: {}", printable_text(help))?;
             }
         }
@@ -234,7 +234,9 @@ impl miette::Diagnostic for Headline<'_> {
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        Some(Box::new(self.0.list.iter().take(MAX_SHOWN_DIAGNOSTICS).map(|found| found as &dyn miette::Diagnostic)))
+        Some(Box::new(
+            self.0.list.iter().take(MAX_SHOWN_DIAGNOSTICS).map(|diagnostic| diagnostic as &dyn miette::Diagnostic),
+        ))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity};
 use super::source::{SourceFile, SourceSpan};
+use crate::expression;
 
 /// A collector of the diagnostics of one file.
 #[derive(Debug)]
@@ -65,19 +66,29 @@ impl DiagnosticSink {
             return &mut self.discarded;
         }
         let code = format!("{}::{code}", self.code_prefix);
-        let position = at.map(|extent| self.source.position(extent));
-        let found = Diagnostic::new(severity, code, &self.source.name, message);
-        self.list.push(Diagnostic { position, ..found });
+        let position = at.map(|span| self.source.position(span));
+        let diagnostic = Diagnostic::new(severity, code, &self.source.name, message);
+        self.list.push(Diagnostic { position, ..diagnostic });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
 
-    /// Returns `did you mean …?`, if one of `names` is similar to `wanted`.
-    pub(crate) fn did_you_mean<'n>(&self, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    /// Returns `did you mean …?`, if one of `names` is similar to `unknown`.
+    pub(crate) fn did_you_mean<'n>(&self, unknown: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
         if self.list.len() >= MAX_SUGGESTIONS {
             return None;
         }
-        crate::expression::did_you_mean(wanted, names)
+        expression::did_you_mean(unknown, names)
+    }
+
+    /// Returns the help for an unknown name: a similar name, or else the list of known names with these `texts`.
+    pub(crate) fn suggest<'n>(
+        &self,
+        unknown: &str,
+        known: impl Iterator<Item = &'n str> + Clone,
+        texts: (&str, &str),
+    ) -> String {
+        self.did_you_mean(unknown, known.clone()).unwrap_or_else(|| expression::list_names(known, texts))
     }
 
     /// Returns whether further diagnostics are only counted.
@@ -92,18 +103,18 @@ impl DiagnosticSink {
 
     /// Returns whether any error was found so far.
     pub(crate) fn has_errors(&self) -> bool {
-        self.overflow.errors > 0 || self.list.iter().any(|found| found.severity == Severity::Error)
+        self.overflow.errors > 0 || self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// Excludes a part of the file from reports.
-    pub(crate) fn redact(&mut self, extent: SourceSpan) {
-        self.redacted.push(extent);
+    pub(crate) fn redact(&mut self, span: SourceSpan) {
+        self.redacted.push(span);
     }
 
     /// Returns all diagnostics in the order of the file.
     pub(crate) fn finish(self) -> Diagnostics {
         let mut list = self.list;
-        list.sort_by_key(|found| found.position);
+        list.sort_by_key(|diagnostic| diagnostic.position);
         let source = match self.redacted.as_slice() {
             [] => self.source,
             concealed => Arc::new(self.source.redacted(concealed)),

@@ -39,11 +39,10 @@ impl SourceFile {
     }
 
     /// Returns a copy with the bytes of these spans replaced by asterisks, except quotes and line breaks.
-    pub(crate) fn redacted(&self, extents: &[SourceSpan]) -> Self {
+    pub(crate) fn redacted(&self, spans: &[SourceSpan]) -> Self {
         let mut bytes = self.text.clone().into_bytes();
-        for extent in extents {
-            let (start, end) =
-                (floor_char_boundary(&self.text, extent.start), floor_char_boundary(&self.text, extent.end));
+        for span in spans {
+            let (start, end) = (floor_char_boundary(&self.text, span.start), floor_char_boundary(&self.text, span.end));
             let inside = bytes.get_mut(start..end).into_iter().flatten();
             inside.filter(|byte| !matches!(byte, b'"' | b'\'' | b'\n' | b'\r')).for_each(|byte| *byte = b'*');
         }
@@ -52,14 +51,14 @@ impl SourceFile {
     }
 
     /// Returns the line in which a span starts, from 1.
-    pub(crate) fn line(&self, extent: SourceSpan) -> usize {
-        self.line_starts().partition_point(|&start| start <= extent.start)
+    pub(crate) fn line(&self, span: SourceSpan) -> usize {
+        self.line_starts().partition_point(|&start| start <= span.start)
     }
 
     /// Returns the line and column of a span.
-    pub(crate) fn position(&self, extent: SourceSpan) -> Position {
-        let offset = floor_char_boundary(&self.text, extent.start);
-        let end = floor_char_boundary(&self.text, extent.end).max(offset);
+    pub(crate) fn position(&self, span: SourceSpan) -> Position {
+        let offset = floor_char_boundary(&self.text, span.start);
+        let end = floor_char_boundary(&self.text, span.end).max(offset);
         let line = self.line_starts().partition_point(|&start| start <= offset);
         let column = self.text[self.line_starts()[line - 1]..offset].chars().count() + 1;
         Position { offset, length: end - offset, line, column }

@@ -8,12 +8,12 @@ use crate::model::{DURATION_FORMAT, DURATION_PATTERN};
 
 /// Returns the JSON Schema of a plan file.
 pub fn plan_schema() -> Value {
-    file_schema(&PLAN, "plan.schema.json")
+    file_schema(&PLAN.table, "plan.schema.json")
 }
 
 /// Returns the JSON Schema of an agents file.
 pub fn agents_schema() -> Value {
-    file_schema(&AGENTS_FILE, "agents.schema.json")
+    file_schema(&AGENTS_FILE.table, "agents.schema.json")
 }
 
 fn file_schema(root: &'static TableSchema, id: &str) -> Value {
@@ -27,9 +27,9 @@ fn file_schema(root: &'static TableSchema, id: &str) -> Value {
     schema
 }
 
-fn table_schema(section: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
+fn table_schema(table: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
     let mut properties = Map::new();
-    for key in section.keys {
+    for key in table.keys {
         if matches!(key.value_type, ValueType::Unsupported(_)) {
             continue;
         }
@@ -41,23 +41,16 @@ fn table_schema(section: &'static TableSchema, definitions: &mut Map<String, Val
     }
     let mut schema = json!({
         "type": "object",
-        "description": section.description,
+        "description": table.description,
         "properties": properties,
         "additionalProperties": false,
     });
-    let (mut required, mut either) = (Vec::new(), Vec::new());
-    for name in section.required {
-        let aliases = section.key(name).map_or(&[][..], |key| key.aliases);
-        match aliases {
-            [] => required.push(*name),
-            _ => either = std::iter::once(name).chain(aliases).map(|name| json!({"required": [name]})).collect(),
-        }
-    }
+    let (aliased, required): (Vec<&KeySchema>, Vec<_>) = table.required.iter().partition(|key| !key.aliases.is_empty());
     if !required.is_empty() {
-        schema["required"] = json!(required);
+        schema["required"] = required.iter().map(|key| key.name).collect();
     }
-    if !either.is_empty() {
-        schema["oneOf"] = json!(either);
+    if let Some(key) = aliased.first() {
+        schema["oneOf"] = key.names().map(|name| json!({"required": [name]})).collect();
     }
     schema
 }
@@ -70,16 +63,16 @@ fn property_schema(key: &KeySchema, about: String, definitions: &mut Map<String,
     schema
 }
 
-fn value_schema(shape_: &ValueType, definitions: &mut Map<String, Value>) -> Value {
-    match shape_ {
-        ValueType::Text => json!({"type": "string", "minLength": 1}),
+fn value_schema(value_type: &ValueType, definitions: &mut Map<String, Value>) -> Value {
+    match value_type {
+        ValueType::Text | ValueType::Url | ValueType::VariableName => json!({"type": "string", "minLength": 1}),
         ValueType::AnyText => json!({"type": "string"}),
         ValueType::Name => json!({"type": "string", "pattern": NAME_PATTERN}),
         ValueType::Condition => json!({"type": ["string", "boolean"]}),
         ValueType::ItemList => json!({"type": ["string", "array"]}),
         ValueType::Boolean => json!({"type": "boolean"}),
-        ValueType::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
-        ValueType::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
+        ValueType::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
+        ValueType::Number(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
         ValueType::Duration | ValueType::PositiveDuration => {
             json!({"type": "string", "pattern": DURATION_PATTERN, "examples": [DURATION_FORMAT]})
         }
@@ -94,24 +87,25 @@ fn value_schema(shape_: &ValueType, definitions: &mut Map<String, Value>) -> Val
         ValueType::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         ValueType::Object => json!({"type": "object"}),
         ValueType::Any | ValueType::Unsupported(_) => json!({}),
-        ValueType::Table(section) => definition_reference(section, definitions),
-        ValueType::TableList(section) => json!({"type": "array", "items": definition_reference(section, definitions)}),
-        ValueType::TableMap(section) => json!({
+        ValueType::Table(table) => definition_reference(table, definitions),
+        ValueType::TableList(table) => json!({"type": "array", "items": definition_reference(table, definitions)}),
+        ValueType::TableMap(table) => json!({
             "type": "object",
             "propertyNames": {"pattern": NAME_PATTERN},
-            "additionalProperties": definition_reference(section, definitions),
+            "additionalProperties": definition_reference(table, definitions),
         }),
-        ValueType::OneOf(_, shapes) => {
-            let shapes: Vec<_> = shapes.iter().map(|one| value_schema(one, definitions)).collect();
-            json!({"anyOf": shapes})
+        ValueType::OneOf(_, variants) => {
+            let variants: Vec<_> = variants.iter().map(|variant| value_schema(variant, definitions)).collect();
+            json!({"anyOf": variants})
         }
     }
 }
 
-fn definition_reference(inner: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
-    if !definitions.contains_key(inner.definition) {
-        let schema = table_schema(inner, definitions);
-        definitions.insert(inner.definition.to_owned(), schema);
+fn definition_reference(table: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
+    let name = table.name.to_ascii_lowercase();
+    if !definitions.contains_key(&name) {
+        let schema = table_schema(table, definitions);
+        definitions.insert(name.clone(), schema);
     }
-    json!({"$ref": format!("#/$defs/{}", inner.definition)})
+    json!({"$ref": format!("#/$defs/{name}")})
 }

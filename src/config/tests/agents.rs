@@ -370,7 +370,10 @@ fn diagnostics_never_show_secrets() {
 #[test]
 fn reports_all_syntax_errors() {
     let errors = parse_agents("agents.toml", "x = \ny = 1 2\nz = '\n", &TestEnvironment::of(&[])).expect_err("no TOML");
-    assert!(errors.list().iter().all(|found| found.code == "agents::syntax" && found.position.is_some()), "{errors}");
+    assert!(
+        errors.list().iter().all(|diagnostic| diagnostic.code == "agents::syntax" && diagnostic.position.is_some()),
+        "{errors}"
+    );
     assert!(errors.errors() > 1, "{errors}");
 }
 
@@ -378,9 +381,9 @@ fn reports_all_syntax_errors() {
 fn missing_file_is_reported_with_help() {
     let errors =
         load_agents(&PathBuf::from("/nonexistent/agents.toml"), &TestEnvironment::of(&[])).expect_err("no file");
-    let [found] = errors.list() else { panic!("{errors}") };
-    assert_eq!(found.code, "file::unreadable");
-    assert!(found.help.as_deref().is_some_and(|help| help.contains("--agents")), "{errors}");
+    let [diagnostic] = errors.list() else { panic!("{errors}") };
+    assert_eq!(diagnostic.code, "file::unreadable");
+    assert!(diagnostic.help.as_deref().is_some_and(|help| help.contains("--agents")), "{errors}");
 }
 
 #[test]

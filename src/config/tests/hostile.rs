@@ -27,7 +27,7 @@ fn reports_a_cycle_of_1_000_tasks_in_one_line() {
     let text: String = (0..1_000).map(|id| task_yaml(id, Some((id + 1) % 1_000))).collect();
     let errors = load_plan("x", &format!("tasks:\n{text}"), &agents(), None).expect_err("a cycle");
     assert_eq!(
-        errors.list().iter().map(|found| found.message.as_str()).collect::<Vec<_>>(),
+        errors.list().iter().map(|diagnostic| diagnostic.message.as_str()).collect::<Vec<_>>(),
         ["tasks depend on each other: `t0` needs `t1`, `t1` needs `t2`, `t2` needs `t3`, `t3` needs `t4`, \
           `t4` needs `t5`, … 994 more …, `t999` needs `t0`"]
     );
@@ -67,7 +67,7 @@ fn limits_alias_expansion() {
         text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
     }
     let errors = load_test_plan(&text).expect_err("it repeats too much");
-    assert!(errors.list().iter().any(|found| found.code == "plan::alias"), "{errors}");
+    assert!(errors.list().iter().any(|diagnostic| diagnostic.code == "plan::alias"), "{errors}");
 }
 
 #[test]
@@ -102,8 +102,8 @@ proptest! {
         let changed = format!("{}{put}{}", &plan[..start], &plan[end..]);
         if let Err(errors) = load_test_plan(&changed) {
             rendered(&errors);
-            for found in errors.list() {
-                if let Some(position) = found.position {
+            for diagnostic in errors.list() {
+                if let Some(position) = diagnostic.position {
                     prop_assert!(changed.get(position.offset..position.offset + position.length).is_some());
                 }
             }

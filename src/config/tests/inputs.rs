@@ -25,9 +25,9 @@ fn strings(parameters: &[&str]) -> Vec<String> {
 #[test]
 fn parameters_override_the_file_and_defaults() {
     let file = json!({"topic": "hills", "limit": 9, "more": {"a": 1}});
-    let given = strings(&["topic=sea=blue", "ratio=1.5", "deep=true", "tags=[\"x\", 1]"]);
+    let parameters = strings(&["topic=sea=blue", "ratio=1.5", "deep=true", "tags=[\"x\", 1]"]);
     assert_eq!(
-        resolve_inputs(&plan(), &given, Some(&file)),
+        resolve_inputs(&plan(), &parameters, Some(&file)),
         Ok(json!({
             "topic": "sea=blue", "limit": 9, "ratio": 1.5, "deep": true, "tags": ["x", 1], "more": {"a": 1},
         }))
@@ -166,11 +166,11 @@ fn digits_with_a_leading_zero_are_text() {
     let text = "inputs: {n: {type: integer, default: 007}}\ntasks: [{id: a, agent: travel, tool: x, max_parallel: 01}]";
     let errors = load_plan("x", text, &agents(), None).expect_err("both are numbers");
     let helps: Vec<_> = errors.list().iter().filter_map(|mistake| mistake.help.as_deref()).collect();
-    assert_eq!(helps.iter().filter(|found| **found == help).count(), 2, "{errors}");
+    assert_eq!(helps.iter().filter(|help_text| **help_text == help).count(), 2, "{errors}");
 }
 
 #[test]
-fn written_text_is_read_back_unchanged() {
+fn written_text_reads_unchanged() {
     let mut texts: Vec<_> = scalars().into_iter().map(|(written, _)| written).collect();
     texts.extend(["", "null", "<<", ".inf", "a: b", "# a", "- a", "😀", "a\nb\n", "*a", "&a", "${{ a }}"]);
     let written = write_data(&json!({"texts": texts})).expect("YAML");
@@ -179,7 +179,7 @@ fn written_text_is_read_back_unchanged() {
 
 #[test]
 fn answers_file_errors_have_positions() {
-    for (text, message, place) in [
+    for (text, message, position) in [
         ("answers:\n- agent: a\n  acept: true\n", "a rule has no key `acept`", Some((3, 3))),
         ("- agent: a\n", "`the file` must be an answers file: a map, not a list", Some((1, 1))),
         ("answers:\n- agent: [a]\n", "`agent` must be text, not a list", Some((2, 10))),
@@ -189,7 +189,7 @@ fn answers_file_errors_have_positions() {
         let errors = read_answer_rules("answers.yaml", text).expect_err(text);
         let first = &errors.list()[0];
         assert_eq!(first.message, message);
-        assert_eq!(first.position.map(|position| (position.line, position.column)), place, "{text}");
+        assert_eq!(first.position.map(|position| (position.line, position.column)), position, "{text}");
     }
     assert_eq!(read_answer_rules("answers.yaml", "").ok(), Some(vec![]));
     assert_eq!(read_answer_rules("answers.yaml", "answers:\n").ok(), Some(vec![]));

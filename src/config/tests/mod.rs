@@ -122,6 +122,6 @@ fn diagnostic_codes(text: &str) -> Vec<(String, usize)> {
         Ok(lowered) => lowered.warnings,
         Err(diagnostics) => diagnostics,
     };
-    let line = |found: &Diagnostic| found.position.map_or(0, |position| position.line);
-    diagnostics.list().iter().map(|found| (found.code.clone(), line(found))).collect()
+    let line = |diagnostic: &Diagnostic| diagnostic.position.map_or(0, |position| position.line);
+    diagnostics.list().iter().map(|diagnostic| (diagnostic.code.clone(), line(diagnostic))).collect()
 }

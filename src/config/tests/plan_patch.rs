@@ -21,7 +21,7 @@ fn request() -> ReplanRequest {
     ))
     .unwrap_or_else(|mistakes| panic!("{mistakes}"))
     .plan;
-    let standings = [
+    let progress = [
         TaskProgress::Succeeded("found".into()),
         TaskProgress::NoResult("no page".into()),
         TaskProgress::Running,
@@ -30,21 +30,21 @@ fn request() -> ReplanRequest {
         TaskProgress::Pending,
     ];
     let tasks =
-        plan.tasks.iter().cloned().zip(standings).map(|(task, standing)| TaskSnapshot { task, progress: standing });
-    let taken = vec!["answer".into()];
+        plan.tasks.iter().cloned().zip(progress).map(|(task, progress)| TaskSnapshot { task, progress: progress });
+    let used_task_ids = vec!["answer".into()];
     ReplanRequest {
         number: 1,
         tasks: tasks.collect(),
         plan: Arc::new(plan),
-        used_task_ids: taken,
+        used_task_ids: used_task_ids,
         agents: IndexMap::new(),
     }
 }
 
 fn load_patch(text: &str) -> Result<PlanPatch, Diagnostics> {
     let (agents, catalog, request) = (agents(), catalog(), request());
-    let ground = PatchContext { agents: &agents, catalog: &catalog, request: &request };
-    load_plan_patch("replan 1", text, &ground).map(|(remainder, _)| remainder)
+    let context = PatchContext { agents: &agents, catalog: &catalog, request: &request };
+    load_plan_patch("replan 1", text, &context).map(|(patch, _)| patch)
 }
 
 #[test]
@@ -52,26 +52,26 @@ fn combines_kept_and_new_tasks() {
     let text = "keep: [open]\ntasks:\n\
         - { id: t1, agent: research, tool: search, with: { query: \"${{ tasks.find.text }} ${{ inputs.city }}\" } }\n\
         - { id: t2, needs: [t1, open], agent: archive, tool: find, with: { all: \"${{ tasks.busy.outputs }}\" } }\n";
-    let remainder = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let needs = |index: usize| remainder.added[index].needs.iter().map(|id| id.as_str()).collect::<Vec<_>>();
+    let patch = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let needs = |index: usize| patch.added[index].needs.iter().map(|id| id.as_str()).collect::<Vec<_>>();
     assert_eq!((needs(0), needs(1)), (vec!["find"], vec!["t1", "open", "busy"]));
-    assert_eq!((remainder.kept, remainder.removed), (vec!["open".into()], vec!["lost".into(), "last".into()]));
-    assert!(remainder.added.iter().all(|task| task.on_failure == OnFailure::Replan && task.approve.is_none()));
-    let agents: Vec<_> = remainder.agents.keys().map(AgentId::as_str).collect();
+    assert_eq!((patch.kept, patch.removed), (vec!["open".into()], vec!["lost".into(), "last".into()]));
+    assert!(patch.added.iter().all(|task| task.on_failure == OnFailure::Replan && task.approve.is_none()));
+    let agents: Vec<_> = patch.agents.keys().map(AgentId::as_str).collect();
     assert_eq!(agents, ["research", "archive"]);
 }
 
 #[test]
 fn accepts_an_empty_patch() {
-    let remainder = load_patch("keep: [open]\ntasks: []\n").unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(remainder.added, []);
+    let patch = load_patch("keep: [open]\ntasks: []\n").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(patch.added, []);
 }
 
 #[test]
 fn new_tasks_keep_required_approvals() {
     let text = "keep: [open]\ntasks: [{ id: t1, agent: archive, tool: reserve }]\n";
-    let remainder = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let question = remainder.added[0].approve.as_ref().map(|approve| approve.0.clone());
+    let patch = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let question = patch.added[0].approve.as_ref().map(|approve| approve.0.clone());
     assert_eq!(question, Some(json!("call `archive.reserve` for the new task `t1`?")));
 }
 
@@ -89,6 +89,6 @@ fn reports_all_errors_of_a_patch() {
 #[test]
 fn outputs_require_their_pending_tasks() {
     let mistakes = load_patch("keep: []\ntasks: []\n").expect_err("it is wrong");
-    let messages: Vec<_> = mistakes.list().iter().map(|found| found.message.as_str()).collect();
+    let messages: Vec<_> = mistakes.list().iter().map(|diagnostic| diagnostic.message.as_str()).collect();
     assert_eq!(messages, ["`open` must be kept: the plan's output `it` refers to it"]);
 }

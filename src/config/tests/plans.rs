@@ -177,8 +177,8 @@ fn reports_errors_of_plan_keys() {
         ("? [a]\n: b", "plan::key"),
         ("tasks: &a [*a]", "plan::alias"),
     ] {
-        let found = diagnostic_codes(text);
-        assert_eq!(found.first().map(|(code, _)| code.as_str()), Some(code), "{text}: {found:?}");
+        let diagnostic = diagnostic_codes(text);
+        assert_eq!(diagnostic.first().map(|(code, _)| code.as_str()), Some(code), "{text}: {diagnostic:?}");
     }
     assert_eq!(
         diagnostic_codes(
@@ -301,8 +301,12 @@ fn reports_cycles_with_their_edges() {
     let messages: Vec<_> = errors
         .list()
         .iter()
-        .map(|found| {
-            (found.position.map_or(0, |position| position.line), found.message.as_str(), found.help.as_deref())
+        .map(|diagnostic| {
+            (
+                diagnostic.position.map_or(0, |position| position.line),
+                diagnostic.message.as_str(),
+                diagnostic.help.as_deref(),
+            )
         })
         .collect();
     assert_eq!(
@@ -369,8 +373,12 @@ fn prompt_errors_have_codes() {
         ("prompt: Why?, max_turns: 0", "plan::out_of_range"),
         ("prompt: Why?, model: huge", "plan::unknown_model"),
     ] {
-        let found = load_plan("x", &format!("tasks:\n  - {{ id: a, {keys} }}"), &agents, None).expect_err(keys);
-        assert_eq!(found.list().iter().map(|found| found.code.as_str()).collect::<Vec<_>>(), [code], "{keys}");
+        let diagnostic = load_plan("x", &format!("tasks:\n  - {{ id: a, {keys} }}"), &agents, None).expect_err(keys);
+        assert_eq!(
+            diagnostic.list().iter().map(|diagnostic| diagnostic.code.as_str()).collect::<Vec<_>>(),
+            [code],
+            "{keys}"
+        );
     }
     let none = load_plan("x", "tasks:\n  - { id: a, prompt: Why? }", &super::agents(), None).expect_err("no model");
     assert_eq!(none.list()[0].code, "plan::no_model");

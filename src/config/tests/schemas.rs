@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::agents::providers;
 use crate::config::schema::keys;
+use crate::config::schema::table::{KeySchema, TableSchema, ValueType};
 
 #[test]
 fn committed_schemas_are_up_to_date() {
@@ -22,29 +23,42 @@ fn committed_schemas_are_up_to_date() {
 
 #[test]
 fn schemas_have_the_same_keys_as_the_tables() {
-    let schema = plan_schema();
-    for section in
-        [&keys::PLAN, &keys::INPUT, &keys::DEFAULTS, &keys::TASK, &keys::FALLBACK, &keys::RETRY, &keys::BACKOFF]
-    {
-        assert_keys(&schema, section, &keys::PLAN);
-    }
-    let schema = agents_schema();
-    for section in [&keys::AGENTS_FILE, &keys::AGENT, &keys::SAMPLING, &keys::LLM, &keys::PRICES, &keys::SCORES] {
-        assert_keys(&schema, section, &keys::AGENTS_FILE);
+    for (schema, root) in [(plan_schema(), &keys::PLAN.table), (agents_schema(), &keys::AGENTS_FILE.table)] {
+        let mut tables = vec![root];
+        let mut checked = 0;
+        while let Some(table) = tables.get(checked).copied() {
+            checked += 1;
+            assert_keys(
+                if std::ptr::eq(table, root) { &schema } else { &schema["$defs"][table.name.to_lowercase()] },
+                table,
+            );
+            for key in table.keys {
+                add_tables(&key.value_type, &mut tables);
+            }
+        }
+        assert_eq!(checked - 1, schema["$defs"].as_object().expect("it has definitions").len());
     }
 }
 
-fn assert_keys(
-    schema: &Value,
-    section: &'static crate::config::schema::table::TableSchema,
-    root: &'static crate::config::schema::table::TableSchema,
-) {
-    let schema = if std::ptr::eq(section, root) { schema } else { &schema["$defs"][section.definition] };
-    let listed: Vec<_> =
-        schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
-    assert_eq!(listed, section.known_names().collect::<Vec<_>>(), "{}", section.definition);
-    for name in section.known_names() {
-        assert!(schema["properties"][name]["description"].as_str().is_some_and(|about| !about.is_empty()), "{name}");
+/// Adds the tables that a value can consist of, each once.
+fn add_tables(value_type: &'static ValueType, tables: &mut Vec<&'static TableSchema>) {
+    match value_type {
+        ValueType::Table(table) | ValueType::TableList(table) | ValueType::TableMap(table) => {
+            if !tables.iter().any(|known| std::ptr::eq(*known, *table)) {
+                tables.push(table);
+            }
+        }
+        ValueType::OneOf(_, variants) => variants.iter().for_each(|variant| add_tables(variant, tables)),
+        _ => {}
+    }
+}
+
+fn assert_keys(schema: &Value, table: &'static TableSchema) {
+    let properties = schema["properties"].as_object().expect("it has properties");
+    let listed: Vec<_> = properties.keys().map(String::as_str).collect();
+    assert_eq!(listed, table.known_names().collect::<Vec<_>>(), "{}", table.name);
+    for (name, property) in properties {
+        assert!(property["description"].as_str().is_some_and(|about| !about.is_empty()), "{name}");
     }
 }
 
@@ -72,32 +86,25 @@ fn choices_match_the_model_types() {
         Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, ResultChecks,
         StructuredOutput, SystemRole,
     };
-    fn reads<T: serde::de::DeserializeOwned>(section: &'static crate::config::schema::table::TableSchema, name: &str) {
-        let crate::config::schema::table::ValueType::Choice(words) =
-            &section.key(name).expect("the key is there").value_type
-        else {
-            panic!("{name} is not a choice")
-        };
-        for (word, _) in *words {
-            assert!(serde_json::from_value::<T>((*word).into()).is_ok(), "{name}: {word}");
+    fn reads<T: serde::de::DeserializeOwned>(key: &KeySchema) {
+        for word in words(key) {
+            assert!(serde_json::from_value::<T>(word.into()).is_ok(), "{}: {word}", key.name);
         }
     }
-    reads::<Effect>(&keys::TASK, "effect");
-    reads::<Effect>(&keys::AGENT, "effect");
-    reads::<OnFailure>(&keys::TASK, "on_failure");
-    reads::<InputType>(&keys::INPUT, "type");
-    reads::<Protocol>(&keys::AGENT, "protocol");
-    reads::<Consent>(&keys::SAMPLING, "policy");
-    reads::<ResultChecks>(&keys::AGENT, "check_results");
-    reads::<MaxTokensField>(&keys::LLM, "max_tokens_field");
-    reads::<StructuredOutput>(&keys::LLM, "structured_output");
-    reads::<ForcedToolChoice>(&keys::LLM, "tool_choice");
-    reads::<SystemRole>(&keys::LLM, "system_role");
-    let crate::config::schema::table::ValueType::Choice(words) =
-        &keys::LLM.key("provider").expect("the key is there").value_type
-    else {
-        panic!("no choice")
-    };
-    let presets = providers::PRESETS.iter().map(|preset| preset.name);
-    assert!(words.iter().map(|(word, _)| *word).eq(presets));
+    fn words(key: &KeySchema) -> Vec<&'static str> {
+        let ValueType::Choice(words) = key.value_type else { panic!("{} is not a choice", key.name) };
+        words.iter().map(|(word, _)| *word).collect()
+    }
+    reads::<Effect>(&keys::TASK.effect);
+    reads::<Effect>(&keys::AGENT.effect);
+    reads::<OnFailure>(&keys::TASK.on_failure);
+    reads::<InputType>(&keys::INPUT.kind);
+    reads::<Protocol>(&keys::AGENT.protocol);
+    reads::<Consent>(&keys::SAMPLING.policy);
+    reads::<ResultChecks>(&keys::AGENT.check_results);
+    reads::<MaxTokensField>(&keys::LLM.max_tokens_field);
+    reads::<StructuredOutput>(&keys::LLM.structured_output);
+    reads::<ForcedToolChoice>(&keys::LLM.tool_choice);
+    reads::<SystemRole>(&keys::LLM.system_role);
+    assert_eq!(words(&keys::LLM.provider), providers::PRESETS.each_ref().map(|preset| preset.name));
 }

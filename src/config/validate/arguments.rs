@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::TASK;
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, Map, NodeValue};
 use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind};
@@ -27,12 +28,12 @@ impl<'a> ArgumentChecker<'a> {
         &mut self,
         agent: &AgentId,
         tool: &'a ToolInfo,
-        task: &CheckedTable<'_>,
-        findings: &mut DiagnosticSink,
+        task: CheckedTable<'_>,
+        sink: &mut DiagnosticSink,
     ) {
-        let empty = DocumentNode::new(NodeValue::Map(Map::default()), task.span);
-        let arguments = task.node("with").unwrap_or(&empty);
-        let at = task.key_span("with").or_else(|| task.key_span("tool")).or_else(|| task.key_span("id"));
+        let empty = DocumentNode::new(NodeValue::Map(Map::default()), task.span());
+        let arguments = task.node(&TASK.with).unwrap_or(&empty);
+        let at = task.key_span(&TASK.with).or_else(|| task.key_span(&TASK.tool)).or_else(|| task.key_span(&TASK.id));
         let name = &tool.name;
         let compiled = self.schemas.entry((agent.clone(), name.as_str())).or_insert_with(|| {
             let schema = Value::Object(tool.input_schema.clone());
@@ -40,8 +41,8 @@ impl<'a> ArgumentChecker<'a> {
                 .map_err(|unchecked| {
                     let reason = truncate(&unchecked.to_string());
                     let message = format!("the input schema of `{name}` of agent `{agent}` is not usable: {reason}");
-                    let found = findings.warning("bad_schema", at.unwrap_or(task.span), message);
-                    found.help("the arguments are not checked before the run");
+                    let warning = sink.warning("bad_schema", at.unwrap_or(task.span()), message);
+                    warning.help("the arguments are not checked before the run");
                 })
                 .ok()
         });
@@ -52,23 +53,23 @@ impl<'a> ArgumentChecker<'a> {
             Err(unchecked) => {
                 let reason = truncate(&unchecked.to_string());
                 let message = format!("the arguments of `{name}` are not checked before the run: {reason}");
-                findings.warning("bad_schema", at.unwrap_or(task.span), message);
+                sink.warning("bad_schema", at.unwrap_or(task.span()), message);
                 return;
             }
         };
         for error in &violations {
-            let place = arguments.at_pointer(error.instance_path().as_str());
-            if depends_on_expressions(place, error.kind()) {
+            let node = arguments.at_pointer(error.instance_path().as_str());
+            if depends_on_expressions(node, error.kind()) {
                 continue;
             }
-            let at = if std::ptr::eq(place, arguments) { at.unwrap_or(place.span) } else { place.span };
-            report(error, (tool, place, at), findings);
+            let at = if std::ptr::eq(node, arguments) { at.unwrap_or(node.span) } else { node.span };
+            report(error, (tool, node, at), sink);
         }
     }
 }
 
-/// Returns whether the error may disappear when the expressions at or below `place` have values.
-fn depends_on_expressions(place: &DocumentNode<'_>, kind: &ValidationErrorKind) -> bool {
+/// Returns whether the error may disappear when the expressions at or below `node` have values.
+fn depends_on_expressions(node: &DocumentNode<'_>, kind: &ValidationErrorKind) -> bool {
     let by_keys_alone = matches!(
         kind,
         ValidationErrorKind::Required { .. }
@@ -80,9 +81,9 @@ fn depends_on_expressions(place: &DocumentNode<'_>, kind: &ValidationErrorKind) 
             | ValidationErrorKind::PropertyNames { .. }
             | ValidationErrorKind::Type { .. }
     );
-    match &place.value {
+    match &node.value {
         NodeValue::List(_) | NodeValue::Map(_) if by_keys_alone => false,
-        _ => has_expressions(place),
+        _ => has_expressions(node),
     }
 }
 
@@ -97,25 +98,25 @@ fn has_expressions(node: &DocumentNode<'_>) -> bool {
 
 fn report(
     error: &ValidationError<'_>,
-    (tool, place, at): (&ToolInfo, &DocumentNode, crate::config::diagnostics::source::SourceSpan),
-    findings: &mut DiagnosticSink,
+    (tool, node, at): (&ToolInfo, &DocumentNode, crate::config::diagnostics::source::SourceSpan),
+    sink: &mut DiagnosticSink,
 ) {
     let name = &tool.name;
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
-            let found = findings.error("missing_argument", at, format!("`{name}` requires the argument `{property}`"));
-            found.help_if_known(description(tool, property));
+            let error = sink.error("missing_argument", at, format!("`{name}` requires the argument `{property}`"));
+            error.help_if_known(description(tool, property));
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = || properties(tool).into_iter().flat_map(|known| known.keys().map(String::as_str));
             for property in unexpected {
-                let at = place.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key_span);
-                let help = findings.did_you_mean(property, known());
+                let at = node.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key_span);
+                let help = sink.did_you_mean(property, known());
                 let help =
                     help.or_else(|| Some(format!("its arguments are {}", crate::expression::format_names(known()))));
                 let message = format!("`{name}` has no argument `{property}`");
-                findings.error("unknown_argument", at, message).help_if_known(help);
+                sink.error("unknown_argument", at, message).help_if_known(help);
             }
         }
         _ => {
@@ -126,7 +127,7 @@ fn report(
                 truncate(&json_schema::bounded_message(error, 4 * MAX_MESSAGE_CHARS))
             );
             let help = path.split('.').next().and_then(|first| description(tool, first));
-            findings.error("bad_argument", at, message).help_if_known(help);
+            sink.error("bad_argument", at, message).help_if_known(help);
         }
     }
 }

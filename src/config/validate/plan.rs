@@ -11,7 +11,7 @@ use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceFile;
-use crate::config::schema::keys::{BUDGET, DEFAULTS, PLAN, TASK};
+use crate::config::schema::keys::{PLAN, TASK};
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::document::DocumentNode;
 use crate::config::yaml::parser;
@@ -32,84 +32,81 @@ pub fn load_plan(
     catalog: Option<&AgentCatalog>,
 ) -> Result<ValidatedPlan, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, parser::normalize(text).into_owned()));
-    let mut findings = DiagnosticSink::new("plan", Arc::clone(&source));
-    let Some(root) = parser::read_tree(&source.text, &mut findings) else {
-        if findings.is_empty() {
-            findings.file_error("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
+    let mut sink = DiagnosticSink::new("plan", Arc::clone(&source));
+    let Some(root) = parser::read_tree(&source.text, &mut sink) else {
+        if sink.is_empty() {
+            sink.file_error("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
         }
-        return Err(findings.finish());
+        return Err(sink.finish());
     };
-    table::check_value(&root, &ValueType::Table(&PLAN), &"the plan", &mut findings);
-    let mut lowering = PlanLowering { agents, catalog, findings: &mut findings };
-    let (plan, replannable) = lowering.lower_plan(&root, name);
-    if findings.has_errors() {
-        return Err(findings.finish());
+    table::check_value(&root, &ValueType::Table(&PLAN.table), &"the plan", &mut sink);
+    let (plan, replannable) = read_plan(&root, name, RouteResolver::new(agents, catalog), &mut sink);
+    if sink.has_errors() {
+        return Err(sink.finish());
     }
-    let lowered = ValidatedPlan { plan, warnings: findings.finish(), replannable };
-    Ok(if lowered.plan.replan.is_none() { lowered.with_max_replans(0) } else { lowered })
+    let validated = ValidatedPlan { plan, warnings: sink.finish(), replannable };
+    Ok(if validated.plan.replan.is_none() { validated.with_max_replans(0) } else { validated })
 }
 
-struct PlanLowering<'a, 'f> {
-    agents: &'a AgentsFile,
-    catalog: Option<&'a AgentCatalog>,
-    findings: &'f mut DiagnosticSink,
-}
-
-impl PlanLowering<'_, '_> {
-    /// Reads the plan, and the indices of the tasks whose failure may trigger a replan.
-    fn lower_plan(&mut self, root: &DocumentNode<'_>, file: &str) -> (Plan, Vec<usize>) {
-        let fields = CheckedTable::new(root, &PLAN);
-        let inputs = inputs::read_inputs(&fields, self.findings);
-        let written = fields.tables("tasks", &TASK);
-        if fields.has("tasks") && written.is_empty() && !self.findings.has_errors() {
-            self.findings.error("no_tasks", fields.span, "the plan has no tasks");
-        }
-        let names = SymbolTable::new(&inputs, written, self.findings);
-        let defaults = fields.node("defaults").map(|node| CheckedTable::new(node, &DEFAULTS));
-        let mut router = RouteResolver::new(self.agents, self.catalog);
-        let mut used = UsedInputs::default();
-        let mut tasks = Vec::with_capacity(names.tasks.len());
-        let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
-        for known in names.tasks.values() {
-            let reader = tasks::TaskReader { task: known, defaults: defaults.as_ref(), names: &names };
-            let (task, needs) = reader.read_task(&mut router, &mut used, self.findings);
-            tasks.push(Arc::new(task));
-            edges.push(needs);
-        }
-        let outputs = fields.node("outputs").and_then(DocumentNode::as_map).map(|outputs| {
-            let mut template = |node, findings: &mut DiagnosticSink| {
-                references::check_references(node, &names, None, findings, &mut used);
-                Template(node.to_json())
-            };
-            outputs.into_iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
-        });
-        graph::check_cycles(&tasks, &edges, self.findings);
-        let as_written: Vec<replan::TaskDefinition<'_, '_>> = (tasks.iter().zip(names.tasks.values()))
-            .map(|(task, known)| replan::TaskDefinition { task, fields: &known.fields, defaults: defaults.as_ref() })
-            .collect();
-        let replannable = (0..tasks.len()).filter(|index| as_written[*index].is_replannable()).collect();
-        let asking = as_written.iter().find(|written| written.task.on_failure == OnFailure::Replan);
-        let replan = replan::read_replan_policy(&fields, asking, &router, self.findings);
-        if let Some(request) = prompts::synthesis_node(&fields) {
-            references::check_references(request, &names, None, self.findings, &mut used);
-        }
-        if let Some(answer) = prompts::synthesis_task(&fields, &tasks, &router, self.findings) {
-            tasks.push(Arc::new(answer));
-        }
-        used.warn_of_unused_inputs(&fields, self.findings);
-        let plan = Plan {
-            name: fields.text("name").map_or_else(|| default_plan_name(file), str::to_owned),
-            description: fields.text("description").map(str::to_owned),
-            inputs,
-            max_parallel: fields.integer("max_parallel").unwrap_or(DEFAULT_MAX_PARALLEL),
-            budget: policy::read_budget(&fields, &BUDGET),
-            replan,
-            tasks,
-            outputs,
-            agents: router.policies(),
-        };
-        (plan, replannable)
+/// Reads the plan, and the indices of the tasks whose failure may trigger a replan.
+fn read_plan(
+    root: &DocumentNode<'_>,
+    file: &str,
+    mut router: RouteResolver<'_>,
+    sink: &mut DiagnosticSink,
+) -> (Plan, Vec<usize>) {
+    let fields = CheckedTable::new(root);
+    let inputs = inputs::read_inputs(fields, sink);
+    let written = fields.tables(&PLAN.tasks);
+    if fields.has(&PLAN.tasks) && written.is_empty() && !sink.has_errors() {
+        sink.error("no_tasks", fields.span(), "the plan has no tasks");
     }
+    let names = SymbolTable::new(&inputs, written, sink);
+    let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);
+    let mut used = UsedInputs::default();
+    let mut tasks = Vec::with_capacity(names.tasks.len());
+    let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
+    let (mut replannable, mut first_replan) = (Vec::new(), None);
+    for declaration in names.tasks.values() {
+        let reader = tasks::TaskReader { task: declaration, defaults, names: &names };
+        let (task, needs) = reader.read_task(&mut router, &mut used, sink);
+        let tables = [Some(declaration.fields), defaults].into_iter().flatten();
+        let on_failure = tables.filter_map(|fields| fields.key_span(&TASK.on_failure)).next();
+        if task.on_failure == OnFailure::Replan {
+            first_replan = first_replan.or(on_failure);
+        }
+        if task.on_failure == OnFailure::Replan || on_failure.is_none() {
+            replannable.push(tasks.len());
+        }
+        tasks.push(Arc::new(task));
+        edges.push(needs);
+    }
+    let outputs = fields.node(&PLAN.outputs).map(|node| {
+        references::check_references(node, &names, None, sink, &mut used);
+        let entries = fields.entries(&PLAN.outputs);
+        entries.map(|(name, entry)| (name.to_owned(), Template(entry.node.to_json()))).collect()
+    });
+    graph::check_cycles(&tasks, &edges, sink);
+    let replan = replan::read_replan_policy(fields, first_replan, &router, sink);
+    if let Some(request) = prompts::synthesis_node(fields) {
+        references::check_references(request, &names, None, sink, &mut used);
+    }
+    if let Some(answer) = prompts::synthesis_task(fields, &tasks, &router, sink) {
+        tasks.push(Arc::new(answer));
+    }
+    used.warn_of_unused_inputs(fields, sink);
+    let plan = Plan {
+        name: fields.text(&PLAN.name).map_or_else(|| default_plan_name(file), str::to_owned),
+        description: fields.text(&PLAN.description).map(str::to_owned),
+        inputs,
+        max_parallel: fields.integer(&PLAN.max_parallel).unwrap_or(DEFAULT_MAX_PARALLEL),
+        budget: policy::read_budget(fields.node(&PLAN.budget)),
+        replan,
+        tasks,
+        outputs,
+        agents: router.policies(),
+    };
+    (plan, replannable)
 }
 
 /// Returns the default name of a plan.

@@ -41,80 +41,85 @@ pub struct PatchContext<'a> {
 pub fn load_plan_patch<'a>(
     name: &str,
     text: &str,
-    ground: &PatchContext<'a>,
+    context: &PatchContext<'a>,
 ) -> Result<(PlanPatch, Diagnostics), Diagnostics> {
     let source = Arc::new(SourceFile::new(name, text.to_owned()));
-    let mut findings = DiagnosticSink::new("plan", Arc::clone(&source));
-    let Some(root) = parser::read_tree(&source.text, &mut findings) else { return Err(findings.finish()) };
-    table::check_value(&root, &ValueType::Table(&PLAN_PATCH), &"the remainder", &mut findings);
-    let fields = CheckedTable::new(&root, &PLAN_PATCH);
-    let so_far: IndexMap<&str, &TaskSnapshot> =
-        ground.request.tasks.iter().map(|so_far| (so_far.task.id.as_str(), so_far)).collect();
-    let kept = kept_tasks(&fields, &so_far, &mut findings);
-    check_outputs(ground.request, (&so_far, &kept), &mut findings);
+    let mut sink = DiagnosticSink::new("plan", Arc::clone(&source));
+    let Some(root) = parser::read_tree(&source.text, &mut sink) else { return Err(sink.finish()) };
+    table::check_value(&root, &ValueType::Table(&PLAN_PATCH.table), &"the plan patch", &mut sink);
+    let fields = CheckedTable::new(&root);
+    let snapshots: IndexMap<&str, &TaskSnapshot> =
+        context.request.tasks.iter().map(|snapshot| (snapshot.task.id.as_str(), snapshot)).collect();
+    let kept = kept_tasks(fields, &snapshots, &mut sink);
+    check_outputs(context.request, (&snapshots, &kept), &mut sink);
 
-    let written = fields.tables("tasks", &TASK);
+    let written = fields.tables(&PLAN_PATCH.tasks);
     for fields in &written {
-        let Some((id, node)) = fields.text("id").zip(fields.node("id")) else { continue };
-        if so_far.contains_key(id) || ground.request.used_task_ids.iter().any(|taken| taken.as_str() == id) {
+        let Some((id, node)) = fields.text(&TASK.id).zip(fields.node(&TASK.id)) else { continue };
+        if snapshots.contains_key(id) || context.request.used_task_ids.iter().any(|used| used.as_str() == id) {
             let message = format!("the run already has a task `{id}`, and the meaning of an ID never changes");
-            let found = findings.error("duplicate_task", node.span, message);
-            found.help("give a new or changed task a new ID, and list an unchanged one in `keep`");
+            let error = sink.error("duplicate_task", node.span, message);
+            error.help("give a new or changed task a new ID, and list an unchanged one in `keep`");
         }
     }
-    let usable = |so_far: &&TaskSnapshot| so_far.progress.has_result() || kept.contains(&so_far.task.id);
-    let earlier = |so_far: &&'a TaskSnapshot| ExistingTask {
-        id: &so_far.task.id,
-        is_foreach: so_far.task.foreach.is_some(),
-        is_usable: usable(so_far),
+    let existing = |snapshot: &'a TaskSnapshot| ExistingTask {
+        id: &snapshot.task.id,
+        is_foreach: snapshot.task.foreach.is_some(),
+        is_usable: snapshot.progress.has_result() || kept.contains(&snapshot.task.id),
     };
-    let mut names = SymbolTable::new(&ground.request.plan.inputs, written, &mut findings);
-    names.existing = so_far.iter().map(|(id, so_far)| (*id, earlier(so_far))).collect();
-    let mut router = RouteResolver::new(ground.agents, Some(ground.catalog));
+    let mut names = SymbolTable::new(&context.request.plan.inputs, written, &mut sink);
+    names.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
+    let mut router = RouteResolver::new(context.agents, Some(context.catalog));
     let mut added = Vec::with_capacity(names.tasks.len());
     let mut edges = Vec::with_capacity(names.tasks.len());
     for known in names.tasks.values() {
         let reader = tasks::TaskReader { task: known, defaults: None, names: &names };
-        let (task, needs) = reader.read_task(&mut router, &mut UsedInputs::default(), &mut findings);
-        let approve = required_approval(&task, ground.request);
+        let (task, needs) = reader.read_task(&mut router, &mut UsedInputs::default(), &mut sink);
+        let approve = required_approval(&task, context.request);
         added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve: approve.map(Box::new), ..task }));
         edges.push(needs.into_iter().filter(|edge| edge.needs < names.tasks.len()).collect());
     }
-    graph::check_cycles(&without_outside_dependencies(&added), &edges, &mut findings);
-    if findings.has_errors() {
-        return Err(findings.finish());
+    graph::check_cycles(&without_outside_dependencies(&added), &edges, &mut sink);
+    if sink.has_errors() {
+        return Err(sink.finish());
     }
-    let open = ground.request.tasks.iter().filter(|so_far| so_far.progress.is_pending()).map(|so_far| &so_far.task.id);
-    let (kept, removed) = open.cloned().partition(|id| kept.contains(id));
-    let remainder = PlanPatch { kept, removed, added, agents: router.policies() };
-    Ok((remainder, findings.finish()))
+    let pending = context
+        .request
+        .tasks
+        .iter()
+        .filter(|snapshot| snapshot.progress.is_pending())
+        .map(|snapshot| &snapshot.task.id);
+    let (kept, removed) = pending.cloned().partition(|id| kept.contains(id));
+    let patch = PlanPatch { kept, removed, added, agents: router.policies() };
+    Ok((patch, sink.finish()))
 }
 
 /// Returns the tasks that `keep` lists, and reports those that cannot be kept.
 fn kept_tasks<'r>(
-    fields: &CheckedTable<'_>,
-    so_far: &IndexMap<&str, &'r TaskSnapshot>,
-    findings: &mut DiagnosticSink,
+    fields: CheckedTable<'_>,
+    snapshots: &IndexMap<&str, &'r TaskSnapshot>,
+    sink: &mut DiagnosticSink,
 ) -> HashSet<&'r TaskId> {
-    let named = fields.text_list("keep");
+    let named = fields.text_list(&PLAN_PATCH.keep);
     let ids: HashSet<&str> = named.iter().map(|(id, _)| *id).collect();
     let mut kept = HashSet::new();
     for (id, node) in named {
-        let Some(TaskSnapshot { task, progress: standing }) = so_far.get(id).copied() else {
-            let open = so_far.values().filter(|other| other.progress.is_pending()).map(|other| other.task.id.as_str());
-            let help = findings.did_you_mean(id, open);
+        let Some(TaskSnapshot { task, progress }) = snapshots.get(id).copied() else {
+            let pending =
+                snapshots.values().filter(|other| other.progress.is_pending()).map(|other| other.task.id.as_str());
+            let help = sink.did_you_mean(id, pending);
             let message = format!("`keep` lists `{id}`, which is not a task of the run");
-            findings.error("unknown_task", node.span, message).help_if_known(help);
+            sink.error("unknown_task", node.span, message).help_if_known(help);
             continue;
         };
         kept.insert(&task.id);
-        let message = match standing {
+        let message = match progress {
             TaskProgress::Pending => {
-                let is_gone = |need: &&TaskId| {
-                    so_far.get(need.as_str()).is_some_and(|other| other.progress.is_pending())
+                let is_dropped = |need: &&TaskId| {
+                    snapshots.get(need.as_str()).is_some_and(|other| other.progress.is_pending())
                         && !ids.contains(need.as_str())
                 };
-                let Some(need) = task.needs.iter().find(is_gone) else { continue };
+                let Some(need) = task.needs.iter().find(is_dropped) else { continue };
                 format!("`{id}` cannot be kept without `{need}`, which it depends on")
             }
             TaskProgress::Unreachable(because) => {
@@ -124,9 +129,9 @@ fn kept_tasks<'r>(
                 format!("`keep` lists `{id}`, which has already started; only pending tasks can be kept or dropped")
             }
         };
-        let found = findings.error("not_kept", node.span, message);
-        if standing.is_pending() {
-            found.help("remove it, and add a new task if one is needed");
+        let error = sink.error("not_kept", node.span, message);
+        if progress.is_pending() {
+            error.help("remove it, and add a new task if one is needed");
         }
     }
     kept
@@ -135,16 +140,16 @@ fn kept_tasks<'r>(
 /// Reports each output of the plan that refers to a pending task that is not kept.
 fn check_outputs(
     request: &ReplanRequest,
-    (so_far, kept): (&IndexMap<&str, &TaskSnapshot>, &HashSet<&TaskId>),
-    findings: &mut DiagnosticSink,
+    (snapshots, kept): (&IndexMap<&str, &TaskSnapshot>, &HashSet<&TaskId>),
+    sink: &mut DiagnosticSink,
 ) {
     for (output, template) in request.plan.outputs.iter().flatten() {
         for reference in expression::template_references(template).unwrap_or_default() {
             let Reference::Task { id, .. } = reference else { continue };
-            let could_run = so_far.get(&*id).filter(|other| other.progress == TaskProgress::Pending);
+            let could_run = snapshots.get(&*id).filter(|other| other.progress == TaskProgress::Pending);
             if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {
                 let message = format!("`{id}` must be kept: the plan's output `{output}` refers to it");
-                findings.file_error("lost_output", message);
+                sink.file_error("lost_output", message);
             }
         }
     }
@@ -153,7 +158,7 @@ fn check_outputs(
 /// Returns the approval that a new task needs if another task of the run needs one for the same tool. A planner must
 /// not bypass an approval by dropping the task that requires it.
 fn required_approval(task: &Task, request: &ReplanRequest) -> Option<Template> {
-    let known = request.plan.tasks.iter().chain(request.tasks.iter().map(|so_far| &so_far.task));
+    let known = request.plan.tasks.iter().chain(request.tasks.iter().map(|snapshot| &snapshot.task));
     let guarded: Vec<_> = known.filter(|other| other.approve.is_some()).flat_map(|other| other.routes()).collect();
     let is_guarded =
         |route: &&Route| guarded.iter().any(|other| other.agent == route.agent && other.tool == route.tool);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::routes::RouteResolver;
+use super::routes::{NO_MODEL_HELP, RouteResolver};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::read_text;
-use crate::config::schema::keys::{RESULT, SYNTHESIS};
-use crate::config::schema::table::CheckedTable;
+use crate::config::schema::keys::{PLAN, RESULT, SYNTHESIS, TASK};
+use crate::config::schema::table::{CheckedTable, KeySchema};
 use crate::config::yaml::document::DocumentNode;
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
 use crate::model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work};
@@ -20,38 +20,38 @@ const DEFAULT_MAX_REPLIES: u32 = 8;
 const DEFAULT_MAX_TOKENS: u32 = 4_096;
 
 /// The keys that only a call has.
-const CALL_ONLY_KEYS: [&str; 6] = ["agent", "capability", "tool", "with", "await", "fallback"];
+static CALL_ONLY_KEYS: [&KeySchema; 6] =
+    [&TASK.agent, &TASK.capability, &TASK.tool, &TASK.with, &TASK.awaits, &TASK.fallback];
 
 /// Returns the prompt of a task, if it has one. Reports keys of a call next to it.
 pub(super) fn read_prompt(
-    fields: &CheckedTable<'_>,
+    fields: CheckedTable<'_>,
     router: &mut RouteResolver<'_>,
-    findings: &mut DiagnosticSink,
+    sink: &mut DiagnosticSink,
 ) -> Option<Prompt> {
-    let prompt = fields.node("prompt")?;
-    if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key, fields.key_span(key)?))) {
+    let prompt = fields.node(&TASK.prompt)?;
+    if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key.name, fields.key_span(key)?))) {
         let message = format!("a task has `prompt` or `{key}`, not both");
-        findings.error("two_works", at, message).help("`tools` lists the tools that the model can call");
+        sink.error("two_works", at, message).help("`tools` lists the tools that the model can call");
     }
-    require_model("a prompt", prompt, router, findings);
-    let tools = fields.text_list("tools").into_iter();
+    require_model("a prompt", prompt, router, sink);
+    let tools = fields.text_list(&TASK.tools).into_iter();
     Some(Prompt {
-        model: fields.node("model").and_then(|node| router.resolve_model(node, findings)),
-        system: fields.node("system").map(|node| Template(node.to_json())),
+        model: fields.node(&TASK.model).and_then(|node| router.resolve_model(node, sink)),
+        system: fields.node(&TASK.system).map(|node| Template(node.to_json())),
         prompt: Template(prompt.to_json()),
-        output_schema: fields.node("output_schema").and_then(|node| read_output_schema(node, findings)),
-        tools: tools.filter_map(|(name, node)| router.resolve_prompt_tool(name, node, findings)).collect(),
-        max_turns: fields.integer("max_turns").unwrap_or(DEFAULT_MAX_REPLIES),
-        max_tokens: fields.integer("max_tokens").unwrap_or(DEFAULT_MAX_TOKENS),
+        output_schema: fields.node(&TASK.output_schema).and_then(|node| read_output_schema(node, sink)),
+        tools: tools.filter_map(|(name, node)| router.resolve_prompt_tool(name, node, sink)).collect(),
+        max_turns: fields.integer(&TASK.max_turns).unwrap_or(DEFAULT_MAX_REPLIES),
+        max_tokens: fields.integer(&TASK.max_tokens).unwrap_or(DEFAULT_MAX_TOKENS),
     })
 }
 
 /// Reports that `what` needs a language model, if none is configured.
-fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>, findings: &mut DiagnosticSink) {
+fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>, sink: &mut DiagnosticSink) {
     if !router.has_model() {
         let message = format!("{what} requires a language model, and none is configured");
-        let found = findings.error("no_model", node.span, message);
-        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
+        sink.error("no_model", node.span, message).help(NO_MODEL_HELP);
     }
 }
 
@@ -59,43 +59,44 @@ fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>
 const SYNTHESIS_TASK_ID: &str = "answer";
 
 /// Returns the prompt of the synthesis, if the plan sets one.
-pub(super) fn synthesis_node<'n>(plan: &CheckedTable<'n>) -> Option<&'n DocumentNode<'n>> {
-    let result = CheckedTable::new(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
-    CheckedTable::new(result.node("synthesize")?, &SYNTHESIS).node("prompt")
+pub(super) fn synthesis_node<'n>(plan: CheckedTable<'n>) -> Option<&'n DocumentNode<'n>> {
+    let result = CheckedTable::new(plan.node(&PLAN.result).filter(|node| node.as_text().is_none())?);
+    CheckedTable::new(result.node(&RESULT.synthesize)?).node(&SYNTHESIS.prompt)
 }
 
 /// Returns the task that synthesizes one answer from the results of all `others`, if the plan asks for one.
 pub(super) fn synthesis_task(
-    plan: &CheckedTable<'_>,
+    plan: CheckedTable<'_>,
     others: &[Arc<Task>],
     router: &RouteResolver<'_>,
-    findings: &mut DiagnosticSink,
+    sink: &mut DiagnosticSink,
 ) -> Option<Task> {
-    let node = plan.node("result")?;
-    let result = CheckedTable::new(node, &RESULT);
+    let node = plan.node(&PLAN.result)?;
     let section = match node.as_text() {
         Some("synthesize") => None,
         Some(_) => return None,
-        None => Some(CheckedTable::new(result.node("synthesize")?, &SYNTHESIS)),
+        None => Some(CheckedTable::new(CheckedTable::new(node).node(&RESULT.synthesize)?)),
     };
-    require_model("a synthesis", node, router, findings);
+    require_model("a synthesis", node, router, sink);
     if others.iter().any(|task| task.id.as_str() == SYNTHESIS_TASK_ID) {
-        let found = findings.error("bad_name", node.span, "the ID `answer` is reserved for the synthesis");
-        found.help("rename this task");
+        let error = sink.error("bad_name", node.span, "the ID `answer` is reserved for the synthesis");
+        error.help("rename this task");
     }
-    let asked = |name| section.as_ref().and_then(|section| section.node(name));
-    let described =
-        || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Summarize the results.").to_owned();
+    let written = |key| section.and_then(|section| section.node(key));
+    let described = || {
+        plan.text(&PLAN.description).or_else(|| plan.text(&PLAN.name)).unwrap_or("Summarize the results.").to_owned()
+    };
     // A description is plain text and must not be parsed as an expression.
-    let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
+    let request =
+        written(&SYNTHESIS.prompt).map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
     let prompt = Prompt {
-        model: asked("model").and_then(|node| router.resolve_model(node, findings)),
+        model: written(&SYNTHESIS.model).and_then(|node| router.resolve_model(node, sink)),
         system: None,
         prompt: Template(request),
-        output_schema: asked("output_schema").and_then(|node| read_output_schema(node, findings)),
+        output_schema: written(&SYNTHESIS.output_schema).and_then(|node| read_output_schema(node, sink)),
         tools: Vec::new(),
         max_turns: DEFAULT_MAX_REPLIES,
-        max_tokens: section.as_ref().and_then(|section| section.integer("max_tokens")).unwrap_or(DEFAULT_MAX_TOKENS),
+        max_tokens: section.and_then(|section| section.integer(&SYNTHESIS.max_tokens)).unwrap_or(DEFAULT_MAX_TOKENS),
     };
     Some(Task {
         id: SYNTHESIS_TASK_ID.into(),
@@ -116,17 +117,17 @@ pub(super) fn synthesis_task(
 }
 
 /// Returns the schema that is inline in the plan, or in a file relative to the plan's folder.
-fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<Value> {
+fn read_output_schema(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Option<Value> {
     let schema = match node.as_text() {
         None => node.to_json(),
         Some(name) => {
-            let folder = Path::new(findings.file()).parent().unwrap_or(Path::new(""));
+            let folder = Path::new(sink.file()).parent().unwrap_or(Path::new(""));
             let read = read_text(&folder.join(name)).map_err(|error| error.to_string());
             match read.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())) {
                 Ok(schema) => schema,
                 Err(problem) => {
                     let message = format!("the schema `{name}` cannot be read: {problem}");
-                    findings.error("bad_schema", node.span, message);
+                    sink.error("bad_schema", node.span, message);
                     return None;
                 }
             }
@@ -135,12 +136,12 @@ fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) ->
     match CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE) {
         Ok(_) => Some(schema),
         Err(SchemaCheckError::InvalidSchema(reason)) => {
-            findings.error("bad_schema", node.span, format!("`output_schema` is not a valid JSON Schema: {reason}"));
+            sink.error("bad_schema", node.span, format!("`output_schema` is not a valid JSON Schema: {reason}"));
             None
         }
         Err(unchecked) => {
-            let found = findings.warning("bad_schema", node.span, format!("`output_schema`: {unchecked}"));
-            found.help("the model's answers are not validated against it");
+            let warning = sink.warning("bad_schema", node.span, format!("`output_schema`: {unchecked}"));
+            warning.help("the model's answers are not validated against it");
             Some(schema)
         }
     }

@@ -7,6 +7,7 @@ use indexmap::{IndexMap, map};
 
 use super::graph::DependencyEdge;
 use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::{PLAN, TASK};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart};
@@ -42,22 +43,22 @@ impl<'n> SymbolTable<'n> {
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
         written: Vec<CheckedTable<'n>>,
-        findings: &mut DiagnosticSink,
+        sink: &mut DiagnosticSink,
     ) -> Self {
         let mut tasks: IndexMap<&str, TaskDeclaration<'n>, NameHasher> =
             IndexMap::with_capacity_and_hasher(written.len(), NameHasher::default());
         for fields in written {
-            let Some(id) = fields.text("id") else { continue };
+            let Some(id) = fields.text(&TASK.id) else { continue };
             match tasks.entry(id) {
                 map::Entry::Vacant(free) => {
-                    let repeats = fields.has("foreach");
-                    free.insert(TaskDeclaration { id: id.into(), fields, is_foreach: repeats });
+                    let is_foreach = fields.has(&TASK.foreach);
+                    free.insert(TaskDeclaration { id: id.into(), fields, is_foreach });
                 }
-                map::Entry::Occupied(taken) => {
-                    let at = |fields: &CheckedTable<'_>| fields.node("id").map_or(fields.span, |node| node.span);
-                    let line = findings.source.line(at(&taken.get().fields));
-                    let found = findings.error("duplicate_task", at(&fields), format!("duplicate task ID `{id}`"));
-                    found.help(format!("the first is in line {line}; rename this task"));
+                map::Entry::Occupied(first) => {
+                    let at = |fields: CheckedTable<'_>| fields.node(&TASK.id).map_or(fields.span(), |node| node.span);
+                    let line = sink.source.line(at(first.get().fields));
+                    let error = sink.error("duplicate_task", at(fields), format!("duplicate task ID `{id}`"));
+                    error.help(format!("the first is in line {line}; rename this task"));
                 }
             }
         }
@@ -70,8 +71,8 @@ impl SymbolTable<'_> {
     pub(super) fn find(&self, id: &str) -> Option<(usize, bool)> {
         let own = self.tasks.get_full(id).map(|(index, _, known)| (index, known.is_foreach));
         own.or_else(|| {
-            let (index, _, earlier) = self.existing.get_full(id).filter(|(.., earlier)| earlier.is_usable)?;
-            Some((self.tasks.len() + index, earlier.is_foreach))
+            let (index, _, existing) = self.existing.get_full(id).filter(|(.., existing)| existing.is_usable)?;
+            Some((self.tasks.len() + index, existing.is_foreach))
         })
     }
 
@@ -82,12 +83,12 @@ impl SymbolTable<'_> {
     }
 
     /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
-    pub(super) fn explain_unusable(&self, id: &str, findings: &DiagnosticSink) -> (&'static str, Option<String>) {
+    pub(super) fn explain_unusable(&self, id: &str, sink: &DiagnosticSink) -> (&'static str, Option<String>) {
         if self.existing.contains_key(id) {
             return ("has no result and will not have one", None);
         }
-        let usable = self.existing.iter().filter(|(_, earlier)| earlier.is_usable).map(|(id, _)| *id);
-        ("is not in the plan", findings.did_you_mean(id, self.tasks.keys().copied().chain(usable)))
+        let usable = self.existing.iter().filter(|(_, existing)| existing.is_usable).map(|(id, _)| *id);
+        ("is not in the plan", sink.did_you_mean(id, self.tasks.keys().copied().chain(usable)))
     }
 }
 
@@ -100,14 +101,14 @@ pub(super) struct UsedInputs {
 }
 
 impl UsedInputs {
-    pub(super) fn warn_of_unused_inputs(&self, plan: &CheckedTable<'_>, findings: &mut DiagnosticSink) {
+    pub(super) fn warn_of_unused_inputs(&self, plan: CheckedTable<'_>, sink: &mut DiagnosticSink) {
         // Next to errors the warning would only be noise: a misspelled reference may be the reason.
-        if self.all_inputs || findings.has_errors() {
+        if self.all_inputs || sink.has_errors() {
             return;
         }
-        for (name, entry) in plan.node("inputs").and_then(DocumentNode::as_map).into_iter().flatten() {
-            if !self.inputs.contains(&**name) {
-                findings.warning("unused_input", entry.key_span, format!("no expression uses the input `{name}`"));
+        for (name, entry) in plan.entries(&PLAN.inputs) {
+            if !self.inputs.contains(name) {
+                sink.warning("unused_input", entry.key_span, format!("no expression uses the input `{name}`"));
             }
         }
     }
@@ -118,10 +119,10 @@ pub(super) fn check_references<'n>(
     node: &'n DocumentNode<'n>,
     names: &SymbolTable<'n>,
     binding: Option<&str>,
-    findings: &mut DiagnosticSink,
+    sink: &mut DiagnosticSink,
     used: &mut UsedInputs,
 ) -> Vec<DependencyEdge<'n>> {
-    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
     checker.check_node(node);
     checker.edges
 }
@@ -134,10 +135,10 @@ pub(super) fn check_expression<'n>(
     node: &'n DocumentNode<'n>,
     names: &SymbolTable<'n>,
     binding: Option<&str>,
-    findings: &mut DiagnosticSink,
+    sink: &mut DiagnosticSink,
     used: &mut UsedInputs,
 ) -> (&'n str, Vec<DependencyEdge<'n>>) {
-    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
     let text = node.as_text().unwrap_or_default();
     let bare = checker.strip_delimiters(node, text);
     (bare, checker.edges)
@@ -146,10 +147,10 @@ pub(super) fn check_expression<'n>(
 /// Checks a text that is one expression about a document, with or without `${{ }}`. Returns the bare expression.
 ///
 /// The keys of the document are unknown, so any name is valid.
-pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, findings: &mut DiagnosticSink) -> &'n str {
+pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedInputs::default());
     let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
-    let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, findings, &mut used);
+    let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, sink, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
 
@@ -165,7 +166,7 @@ enum ReferenceContext<'c> {
 struct ReferenceChecker<'c, 'n> {
     names: &'c SymbolTable<'n>,
     context: ReferenceContext<'c>,
-    findings: &'c mut DiagnosticSink,
+    sink: &'c mut DiagnosticSink,
     used: &'c mut UsedInputs,
     /// True if the current text is a template, which may contain a literal `${{`.
     is_text: bool,
@@ -179,10 +180,10 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
     fn new(
         names: &'c SymbolTable<'n>,
         context: ReferenceContext<'c>,
-        findings: &'c mut DiagnosticSink,
+        sink: &'c mut DiagnosticSink,
         used: &'c mut UsedInputs,
     ) -> Self {
-        Self { names, context, findings, used, is_text: false, edges: Vec::new() }
+        Self { names, context, sink, used, is_text: false, edges: Vec::new() }
     }
 
     /// Checks a node recursively. The recursion is as deep as the file, whose depth the reader bounds.
@@ -191,9 +192,9 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             NodeValue::Text(text) => {
                 self.is_text = true;
                 match expression::split_template(text) {
-                    Ok(pieces) => {
-                        for piece in pieces {
-                            if let TemplatePart::Expression(expression, range) = piece {
+                    Ok(parts) => {
+                        for part in parts {
+                            if let TemplatePart::Expression(expression, range) = part {
                                 self.check_expression_at(node, expression, range.start);
                             }
                         }
@@ -222,7 +223,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             }
             Ok(_) => {
                 let message = "expected a single expression, not text with `${{ }}`";
-                self.findings.error("expression", node.span, message).help("remove the text around the expression");
+                self.sink.error("expression", node.span, message).help("remove the text around the expression");
                 trimmed
             }
             Err(error) => {
@@ -248,13 +249,13 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
 
     fn report(&mut self, node: &'n DocumentNode<'n>, error: ExpressionError, offset: usize) {
         let range = error.range.map(|range| range.start + offset..range.end + offset);
-        let at = NodeLocation { node, range }.span(self.findings);
+        let at = NodeLocation { node, range }.span(self.sink);
         let is_suggested = |help: &String| help.contains("did you mean") || help.contains("$${{");
         let help = match error.help {
             Some(help) if is_suggested(&help) => Some(help),
             help => self.with_literal_help(help),
         };
-        self.findings.error("expression", at, error.message).help_if_known(help);
+        self.sink.error("expression", at, error.message).help_if_known(help);
     }
 
     /// Adds to the help how to write a literal `${{`.
@@ -266,75 +267,70 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
         }
     }
 
-    fn check_reference(&mut self, reference: Reference<'_>, spot: NodeLocation<'n>) {
+    fn check_reference(&mut self, reference: Reference<'_>, location: NodeLocation<'n>) {
         let binding = match (self.context, &reference) {
             (ReferenceContext::Run { binding }, _) => binding,
             (ReferenceContext::Document, Reference::Name(_)) => return,
-            (ReferenceContext::Document, Reference::Input { .. } | Reference::Task { .. }) => {
-                let at = spot.span(self.findings);
-                let found =
-                    self.findings.error("unknown_name", at, "this expression refers to a resource, not to the run");
-                found.help("`resource` has all of its contents; `resource.tasks` is a key of that name");
+            (ReferenceContext::Document, Reference::Input(_) | Reference::Task { .. }) => {
+                let at = location.span(self.sink);
+                let error = self.sink.error("unknown_name", at, "this expression refers to a resource, not to the run");
+                error.help("`resource` has all of its contents; `resource.tasks` is a key of that name");
                 return;
             }
         };
         match reference {
-            Reference::Input { name, .. } => {
+            Reference::Input(name) => {
                 if !self.names.inputs.contains_key(&*name) {
-                    let at = spot.span(self.findings);
+                    let at = location.span(self.sink);
                     let names = || self.names.inputs.keys().map(String::as_str);
-                    let help = self.findings.did_you_mean(&name, names()).or_else(|| {
-                        self.with_literal_help(Some(match self.names.inputs.is_empty() {
-                            true => "the plan has no `inputs`".to_owned(),
-                            false => format!("the plan has {}", expression::format_names(names())),
-                        }))
+                    let help = self.sink.did_you_mean(&name, names()).or_else(|| {
+                        let names = expression::list_names(names(), ("the plan has", "the plan has no `inputs`"));
+                        self.with_literal_help(Some(names))
                     });
-                    self.findings
-                        .error("unknown_input", at, format!("the plan has no input `{name}`"))
-                        .help_if_known(help);
+                    self.sink.error("unknown_input", at, format!("the plan has no input `{name}`")).help_if_known(help);
                 }
                 if !self.used.inputs.contains(&*name) {
                     self.used.inputs.insert(name.into_owned());
                 }
             }
-            Reference::Task { id, path } => self.check_task_reference(&id, &path, spot),
+            Reference::Task { id, path } => self.check_task_reference(&id, &path, location),
             Reference::Name(name) => {
                 if binding != Some(name) && (binding.is_none() || name != LOOP_NAME) {
-                    let at = spot.span(self.findings);
+                    let at = location.span(self.sink);
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
-                    let text = spot.node.as_text().zip(spot.range.as_ref());
+                    let text = location.node.as_text().zip(location.range.as_ref());
                     let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
                     let help = hyphen_help.or_else(|| {
-                        let help = self.findings.did_you_mean(name, known.clone());
+                        let help = self.sink.did_you_mean(name, known.clone());
                         let help = help.unwrap_or_else(|| format!("available: {}", expression::format_names(known)));
                         self.with_literal_help(Some(help))
                     });
                     let message = format!("unknown name `{name}`");
-                    self.findings.error("unknown_name", at, message).help_if_known(help);
+                    self.sink.error("unknown_name", at, message).help_if_known(help);
                 }
             }
         }
     }
 
-    fn check_task_reference(&mut self, id: &str, path: &[Cow<'_, str>], spot: NodeLocation<'n>) {
-        let Some((index, repeats)) = self.names.find(id) else {
-            let at = spot.span(self.findings);
-            let (problem, help) = self.names.explain_unusable(id, self.findings);
+    fn check_task_reference(&mut self, id: &str, path: &[Cow<'_, str>], location: NodeLocation<'n>) {
+        let Some((index, is_foreach)) = self.names.find(id) else {
+            let at = location.span(self.sink);
+            let (problem, help) = self.names.explain_unusable(id, self.sink);
             let message = format!("`tasks.{id}` refers to a task that {problem}");
-            self.findings.error("unknown_task", at, message).help_if_known(help);
+            self.sink.error("unknown_task", at, message).help_if_known(help);
             return;
         };
-        self.edges.push(DependencyEdge { needs: index, location: spot.clone() });
+        self.edges.push(DependencyEdge { needs: index, location: location.clone() });
         let Some(field) = path.first().map(AsRef::as_ref) else { return };
         let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
         let (message, help) = if !fields().any(|known| known == field) {
-            let help = self.findings.did_you_mean(field, fields());
+            let help = self.sink.did_you_mean(field, fields());
             let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
             (format!("a task has no `{field}`"), help)
-        } else if !repeats && matches!(field, "outputs" | ITEMS_FIELD) {
+        } else if !is_foreach && matches!(field, "outputs" | ITEMS_FIELD) {
             let message = format!("`{id}` is not a `foreach` task and has no `{field}`");
             (message, "its output is `output`".to_owned())
-        } else if repeats && matches!(field, "text" | "content" | "resources") {
+        } else if is_foreach && matches!(field, "text" | "content" | "resources") {
             let message = format!("`{id}` is a `foreach` task and has no `{field}`");
             let help =
                 format!("`tasks.{id}.items[0].{field}` is that of an item; `tasks.{id}.outputs` has all outputs");
@@ -342,7 +338,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
         } else {
             return;
         };
-        let at = spot.span(self.findings);
-        self.findings.error("unknown_field", at, message).help(help);
+        let at = location.span(self.sink);
+        self.sink.error("unknown_field", at, message).help(help);
     }
 }

@@ -11,7 +11,7 @@ use crate::config::agents::agents_file::AgentsFile;
 use crate::config::agents::llm_section;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::FALLBACK;
+use crate::config::schema::keys::{FALLBACK, TASK};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher};
 use crate::model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route};
@@ -41,6 +41,21 @@ struct RouteSpec<'w> {
     tool_span: SourceSpan,
 }
 
+impl<'w> RouteSpec<'w> {
+    fn new(agent: &'w DocumentNode<'w>, tool: Option<&'w DocumentNode<'w>>, rank: u32) -> Self {
+        Self {
+            agent: agent.as_text().unwrap_or_default(),
+            tool: tool.and_then(DocumentNode::as_text),
+            rank,
+            agent_span: agent.span,
+            tool_span: tool.unwrap_or(agent).span,
+        }
+    }
+}
+
+/// The help for a plan that needs a language model.
+pub(super) const NO_MODEL_HELP: &str = "add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file";
+
 impl<'a> RouteResolver<'a> {
     pub(super) fn new(agents: &'a AgentsFile, catalog: Option<&'a AgentCatalog>) -> Self {
         Self {
@@ -55,7 +70,7 @@ impl<'a> RouteResolver<'a> {
 
     /// Returns the policy of each agent that a route uses, in the order of the agents file.
     pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
-        let named = self.used_agents.iter().filter_map(|&place| self.agents.agents.get_index(place));
+        let named = self.used_agents.iter().filter_map(|&index| self.agents.agents.get_index(index));
         named.map(|(id, agent)| (id.clone(), agent.policy.clone())).collect()
     }
 
@@ -70,26 +85,19 @@ impl<'a> RouteResolver<'a> {
     }
 
     /// Returns the routes of a task, best first.
-    pub(super) fn routes(&mut self, task: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> Vec<Route> {
-        let mut wanted = self.primary_routes(task, findings);
-        for (index, fallback) in task.tables("fallback", &FALLBACK).into_iter().enumerate() {
-            let Some(agent) = fallback.node("agent") else { continue };
-            let tool = fallback.node("tool").or_else(|| task.node("tool"));
-            wanted.push(RouteSpec {
-                agent: agent.as_text().unwrap_or_default(),
-                tool: tool.and_then(DocumentNode::as_text),
-                rank: u32::try_from(index + 1).unwrap_or(u32::MAX),
-                agent_span: agent.span,
-                tool_span: tool.map_or(agent.span, |tool| tool.span),
-            });
+    pub(super) fn routes(&mut self, task: CheckedTable<'_>, sink: &mut DiagnosticSink) -> Vec<Route> {
+        let mut specs = self.primary_routes(task, sink);
+        for (rank, fallback) in (1..).zip(task.tables(&TASK.fallback)) {
+            let Some(agent) = fallback.node(&FALLBACK.agent) else { continue };
+            let tool = fallback.node(&FALLBACK.tool).or_else(|| task.node(&TASK.tool));
+            specs.push(RouteSpec::new(agent, tool, rank));
         }
-        let mut routes: Vec<Route> = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            let at = wanted.agent_span;
-            let Some(route) = self.resolve_route(&wanted, task, findings) else { continue };
+        let mut routes: Vec<Route> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let Some(route) = self.resolve_route(&spec, task, sink) else { continue };
             if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
                 let message = format!("duplicate route: `{}` on `{}`", route.tool, route.agent);
-                findings.warning("duplicate_route", at, message).help("remove it");
+                sink.warning("duplicate_route", spec.agent_span, message).help("remove it");
                 continue;
             }
             routes.push(route);
@@ -98,32 +106,24 @@ impl<'a> RouteResolver<'a> {
     }
 
     /// Returns the routes of rank 0.
-    fn primary_routes<'w>(&self, task: &CheckedTable<'w>, findings: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
+    fn primary_routes<'w>(&self, task: CheckedTable<'w>, sink: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
     {
-        let tool = task.node("tool");
-        let key = task.key_span("id").unwrap_or(task.span);
-        match (task.node("agent"), task.node("capability")) {
-            (Some(agent), None) => vec![RouteSpec {
-                agent: agent.as_text().unwrap_or_default(),
-                tool: tool.and_then(DocumentNode::as_text),
-                rank: 0,
-                agent_span: agent.span,
-                tool_span: tool.map_or(agent.span, |tool| tool.span),
-            }],
-            (None, Some(capability)) => self.capability_routes(capability, tool, findings),
+        let tool = task.node(&TASK.tool);
+        let key = task.key_span(&TASK.id).unwrap_or(task.span());
+        match (task.node(&TASK.agent), task.node(&TASK.capability)) {
+            (Some(agent), None) => vec![RouteSpec::new(agent, tool, 0)],
+            (None, Some(capability)) => self.capability_routes(capability, tool, sink),
             (Some(_), Some(capability)) => {
-                let found =
-                    findings.error("two_routes", capability.span, "a task has `agent` or `capability`, not both");
-                found.help("`agent` names one agent; `capability` allows any agent that has it");
+                let error = sink.error("two_routes", capability.span, "a task has `agent` or `capability`, not both");
+                error.help("`agent` names one agent; `capability` allows any agent that has it");
                 Vec::new()
             }
             (None, None) => {
-                if !task.has("agent") && !task.has("capability") && !task.has("prompt") {
-                    let found =
-                        findings.error("no_route", key, "the task must have `agent`, `capability`, or `prompt`");
-                    found.help("set the agent that runs it");
+                if !task.has(&TASK.agent) && !task.has(&TASK.capability) && !task.has(&TASK.prompt) {
+                    let error = sink.error("no_route", key, "the task must have `agent`, `capability`, or `prompt`");
+                    error.help("set the agent that runs it");
                 }
                 Vec::new()
             }
@@ -135,60 +135,64 @@ impl<'a> RouteResolver<'a> {
         &self,
         capability: &'w DocumentNode<'w>,
         tool: Option<&'w DocumentNode<'w>>,
-        findings: &mut DiagnosticSink,
+        sink: &mut DiagnosticSink,
     ) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
     {
         let name = capability.as_text().unwrap_or_default();
         let agents = self.agents;
-        let members: Vec<_> = (agents.agents.values())
+        let specs: Vec<_> = (agents.agents.values())
             .filter_map(|agent| {
                 let mapped = agent.capabilities.get(name)?;
-                Some(RouteSpec {
-                    agent: agent.id.as_str(),
-                    tool: mapped.as_deref().or_else(|| tool?.as_text()),
-                    rank: 0,
-                    agent_span: capability.span,
-                    tool_span: if mapped.is_some() { capability.span } else { tool.unwrap_or(capability).span },
+                let spec = RouteSpec::new(capability, tool, 0);
+                let spec = RouteSpec { agent: agent.id.as_str(), ..spec };
+                Some(match mapped {
+                    Some(tool) => RouteSpec { tool: Some(tool), tool_span: capability.span, ..spec },
+                    None => spec,
                 })
             })
             .collect();
-        if members.is_empty() {
-            let known = || self.agents.agents.values().flat_map(|agent| agent.capabilities.keys().map(String::as_str));
-            let help = findings.did_you_mean(name, known()).unwrap_or_else(|| match known().next() {
-                None => "no agent has capabilities: add `capabilities` to the agents file".to_owned(),
-                Some(_) => format!("available: {}", crate::expression::format_names(known())),
-            });
+        if specs.is_empty() {
+            let known = agents.agents.values().flat_map(|agent| agent.capabilities.keys().map(String::as_str));
+            let empty = "no agent has capabilities: add `capabilities` to the agents file";
+            let help = sink.suggest(name, known, ("available:", empty));
             let message = format!("no agent has the capability `{name}`");
-            findings.error("unknown_capability", capability.span, message).help(help);
+            sink.error("unknown_capability", capability.span, message).help(help);
         }
-        members
+        specs
+    }
+
+    /// Returns the agent of a route, or reports that it does not exist or that its tool is not allowed.
+    fn resolve_agent(&mut self, spec: &RouteSpec<'_>, sink: &mut DiagnosticSink) -> Option<&'a AgentSpec> {
+        let Some((index, _, agent)) = self.agents.agents.get_full(spec.agent) else {
+            self.report_unknown_agent(spec, sink);
+            return None;
+        };
+        self.used_agents.insert(index);
+        match spec.tool.filter(|tool| !agent.is_tool_allowed(tool)) {
+            None => Some(agent),
+            Some(tool) => {
+                report_forbidden_tool(agent, tool, spec.tool_span, sink);
+                None
+            }
+        }
     }
 
     /// Returns the route, or reports that its agent or its tool does not exist or is not allowed.
     fn resolve_route(
         &mut self,
-        wanted: &RouteSpec<'_>,
-        task: &CheckedTable<'_>,
-        findings: &mut DiagnosticSink,
+        spec: &RouteSpec<'_>,
+        task: CheckedTable<'_>,
+        sink: &mut DiagnosticSink,
     ) -> Option<Route> {
-        let Some((place, id, agent)) = self.agents.agents.get_full(wanted.agent) else {
-            self.report_unknown_agent(wanted, findings);
+        let agent = &self.resolve_agent(spec, sink)?.id;
+        let Some(tool) = spec.tool else {
+            sink.error("no_tool", spec.agent_span, format!("no tool of `{agent}` is set")).help("set `tool`");
             return None;
         };
-        self.used_agents.insert(place);
-        let Some(tool) = wanted.tool else {
-            let found = findings.error("no_tool", wanted.agent_span, format!("no tool of `{id}` is set"));
-            found.help("set `tool`");
-            return None;
-        };
-        if !agent.is_tool_allowed(tool) {
-            self.report_forbidden_tool(agent, tool, wanted, findings);
-            return None;
-        }
-        self.check_tool(wanted, tool, Some(task), findings);
-        Some(Route { agent: id.clone(), tool: self.intern_tool_name(tool), rank: wanted.rank })
+        self.check_tool(spec, tool, Some(task), sink);
+        Some(Route { agent: agent.clone(), tool: self.intern_tool_name(tool), rank: spec.rank })
     }
 
     /// Returns whether any language model is configured.
@@ -197,8 +201,8 @@ impl<'a> RouteResolver<'a> {
     }
 
     /// Returns the model that a prompt refers to, or reports that it is unknown.
-    pub(super) fn resolve_model(&self, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
-        llm_section::resolve_model(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
+    pub(super) fn resolve_model(&self, node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Option<String> {
+        llm_section::resolve_model(node, self.agents.models.iter().map(|model| model.name.as_str()), sink)
     }
 
     /// Returns a tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
@@ -206,105 +210,76 @@ impl<'a> RouteResolver<'a> {
         &mut self,
         name: &str,
         node: &DocumentNode<'_>,
-        findings: &mut DiagnosticSink,
+        sink: &mut DiagnosticSink,
     ) -> Option<PromptTool> {
         let allowed = PromptTool::parse(name);
-        let wanted = RouteSpec {
-            agent: allowed.agent.as_str(),
-            tool: allowed.tool.as_deref(),
-            rank: 0,
-            agent_span: node.span,
-            tool_span: node.span,
-        };
-        let Some((place, _, agent)) = self.agents.agents.get_full(&allowed.agent) else {
-            self.report_unknown_agent(&wanted, findings);
-            return None;
-        };
-        self.used_agents.insert(place);
-        if let Some(tool) = &allowed.tool {
-            if !agent.is_tool_allowed(tool) {
-                self.report_forbidden_tool(agent, tool, &wanted, findings);
-                return None;
-            }
-            self.check_tool(&wanted, tool, None, findings);
+        let (agent, tool) = (allowed.agent.as_str(), allowed.tool.as_deref());
+        let spec = RouteSpec { agent, tool, ..RouteSpec::new(node, None, 0) };
+        self.resolve_agent(&spec, sink)?;
+        if let Some(tool) = tool {
+            self.check_tool(&spec, tool, None, sink);
         }
         Some(allowed)
     }
 
-    fn report_unknown_agent(&self, wanted: &RouteSpec<'_>, findings: &mut DiagnosticSink) {
-        let id = wanted.agent;
+    fn report_unknown_agent(&self, spec: &RouteSpec<'_>, sink: &mut DiagnosticSink) {
+        let id = spec.agent;
         if self.agents.disabled.iter().any(|disabled| disabled.as_str() == id) {
-            let found = findings.error("disabled_agent", wanted.agent_span, format!("the agent `{id}` is disabled"));
-            found.help("set `enabled = true` in its section of the agents file");
+            let error = sink.error("disabled_agent", spec.agent_span, format!("the agent `{id}` is disabled"));
+            error.help("set `enabled = true` in its section of the agents file");
             return;
         }
-        let known = || self.agents.agents.keys().map(AgentId::as_str);
-        let help = findings.did_you_mean(id, known()).unwrap_or_else(|| match self.agents.agents.is_empty() {
-            true => "the agents file has no agents".to_owned(),
-            false => format!("the agents file has {}", crate::expression::format_names(known())),
-        });
+        let known = self.agents.agents.keys().map(AgentId::as_str);
+        let help = sink.suggest(id, known, ("the agents file has", "the agents file has no agents"));
         let message = format!("the agent `{id}` is not in the agents file");
-        findings.error("unknown_agent", wanted.agent_span, message).help(help);
-    }
-
-    fn report_forbidden_tool(
-        &self,
-        agent: &AgentSpec,
-        tool: &str,
-        wanted: &RouteSpec<'_>,
-        findings: &mut DiagnosticSink,
-    ) {
-        let key = if agent.disabled_tools.iter().any(|name| name == tool) { "disabled_tools" } else { "enabled_tools" };
-        let help = match &agent.enabled_tools {
-            Some(enabled) if key == "enabled_tools" => findings.did_you_mean(tool, enabled.iter().map(String::as_str)),
-            _ => None,
-        };
-        let help = help.unwrap_or_else(|| format!("change `{key}` in the section `{}`", agent.id));
-        let message = format!("the agents file disables the tool `{tool}` of `{}`", agent.id);
-        findings.error("tool_not_allowed", wanted.tool_span, message).help(help);
+        sink.error("unknown_agent", spec.agent_span, message).help(help);
     }
 
     /// Checks the tool, and the arguments of `task` if it is given, against the catalog, if it contains the agent.
     fn check_tool(
         &mut self,
-        wanted: &RouteSpec<'_>,
+        spec: &RouteSpec<'_>,
         tool: &str,
-        task: Option<&CheckedTable<'_>>,
-        findings: &mut DiagnosticSink,
+        task: Option<CheckedTable<'_>>,
+        sink: &mut DiagnosticSink,
     ) {
-        let Some((id, offered)) = self.catalog.and_then(|catalog| catalog.get_key_value(wanted.agent)) else {
+        let Some((id, offered)) = self.catalog.and_then(|catalog| catalog.get_key_value(spec.agent)) else {
             return;
         };
-        match offered {
-            Err(_) if self.unreachable.contains(id) => {}
+        let info = match offered {
+            Ok(info) => info,
             Err(reason) => {
-                self.unreachable.insert(id.clone());
-                let message = format!("the tools of agent `{id}` are unknown: {reason}");
-                let found = findings.warning("unreachable_agent", wanted.agent_span, message);
-                found.help("its tools and arguments are not checked");
+                if self.unreachable.insert(id.clone()) {
+                    let message = format!("the tools of agent `{id}` are unknown: {reason}");
+                    let warning = sink.warning("unreachable_agent", spec.agent_span, message);
+                    warning.help("its tools and arguments are not checked");
+                }
+                return;
             }
-            Ok(info) => match info.tool(tool) {
-                Some(known) => {
-                    if let Some(task) = task {
-                        self.arguments.check(id, known, task, findings);
-                    }
-                }
-                None if info.unusable_tools.contains_key(tool) => {
-                    let reason = &info.unusable_tools[tool];
-                    let message = format!("tool `{tool}` of agent `{id}` is not usable: {reason}");
-                    let found = findings.error("unknown_tool", wanted.tool_span, message);
-                    found.help("the `tools/list` result of the server is wrong");
-                }
-                None => {
-                    let names = || info.tools.iter().map(|tool| tool.name.as_str());
-                    let help = findings.did_you_mean(tool, names()).unwrap_or_else(|| match info.tools.is_empty() {
-                        true => "it has no tools".to_owned(),
-                        false => format!("it has {}", crate::expression::format_names(names())),
-                    });
-                    let message = format!("the agent `{id}` has no tool `{tool}`");
-                    findings.error("unknown_tool", wanted.tool_span, message).help(help);
-                }
-            },
+        };
+        if let Some(known) = info.tool(tool) {
+            if let Some(task) = task {
+                self.arguments.check(id, known, task, sink);
+            }
+        } else if let Some(reason) = info.unusable_tools.get(tool) {
+            let message = format!("tool `{tool}` of agent `{id}` is not usable: {reason}");
+            let error = sink.error("unknown_tool", spec.tool_span, message);
+            error.help("the `tools/list` result of the server is wrong");
+        } else {
+            let names = info.tools.iter().map(|tool| tool.name.as_str());
+            let help = sink.suggest(tool, names, ("it has", "it has no tools"));
+            sink.error("unknown_tool", spec.tool_span, format!("the agent `{id}` has no tool `{tool}`")).help(help);
         }
     }
+}
+
+fn report_forbidden_tool(agent: &AgentSpec, tool: &str, at: SourceSpan, sink: &mut DiagnosticSink) {
+    let key = if agent.disabled_tools.iter().any(|name| name == tool) { "disabled_tools" } else { "enabled_tools" };
+    let help = match &agent.enabled_tools {
+        Some(enabled) if key == "enabled_tools" => sink.did_you_mean(tool, enabled.iter().map(String::as_str)),
+        _ => None,
+    };
+    let help = help.unwrap_or_else(|| format!("change `{key}` in the section `{}`", agent.id));
+    let message = format!("the agents file disables the tool `{tool}` of `{}`", agent.id);
+    sink.error("tool_not_allowed", at, message).help(help);
 }

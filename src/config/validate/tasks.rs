@@ -7,7 +7,7 @@ use super::references::{self, SymbolTable, TaskDeclaration, UsedInputs};
 use super::routes::RouteResolver;
 use super::{policy, prompts};
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{AWAIT, TASK_BUDGET};
+use crate::config::schema::keys::{AWAIT, TASK};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::RESERVED_NAMES;
@@ -19,7 +19,7 @@ const DEFAULT_BINDING: &str = "item";
 /// A reader of one task.
 pub(super) struct TaskReader<'r, 'n> {
     pub(super) task: &'r TaskDeclaration<'n>,
-    pub(super) defaults: Option<&'r CheckedTable<'n>>,
+    pub(super) defaults: Option<CheckedTable<'n>>,
     pub(super) names: &'r SymbolTable<'n>,
 }
 
@@ -29,69 +29,69 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         &self,
         router: &mut RouteResolver<'_>,
         used: &mut UsedInputs,
-        findings: &mut DiagnosticSink,
+        sink: &mut DiagnosticSink,
     ) -> (Task, Vec<DependencyEdge<'n>>) {
         let fields = self.fields();
-        let mut edges = self.read_needs(findings);
-        let foreach = self.read_foreach(&mut edges, findings, used);
+        let mut edges = self.read_needs(sink);
+        let foreach = self.read_foreach(&mut edges, sink, used);
         let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
-        let condition = fields.node("if").map(|node| match node.value {
+        let condition = fields.node(&TASK.condition).map(|node| match node.value {
             NodeValue::Bool(value) => Expression(value.to_string()),
             _ => {
-                let (bare, found) = references::check_expression(node, self.names, binding, findings, used);
+                let (bare, found) = references::check_expression(node, self.names, binding, sink, used);
                 edges.extend(found);
                 Expression(bare.to_owned())
             }
         });
-        for key in ["with", "prompt", "system", "approve"] {
+        for key in [&TASK.with, &TASK.prompt, &TASK.system, &TASK.approve] {
             if let Some(node) = fields.node(key) {
-                edges.extend(references::check_references(node, self.names, binding, findings, used));
+                edges.extend(references::check_references(node, self.names, binding, sink, used));
             }
         }
         edges.dedup_by_key(|edge| edge.needs);
-        let shared = |name| fields.node(name).map_or(self.defaults, |_| Some(fields));
+        let shared = |key| fields.node(key).map_or(self.defaults, |_| Some(fields));
         let task = Task {
             id: self.task.id.clone(),
-            title: fields.text("title").map(str::to_owned),
+            title: fields.text(&TASK.title).map(str::to_owned),
             needs: self.unique_ids(&edges),
             condition,
             foreach: foreach.map(Box::new),
-            approve: fields.node("approve").map(|node| Box::new(Template(node.to_json()))),
-            questions: shared("questions").and_then(policy::read_question_policy),
-            work: match prompts::read_prompt(fields, router, findings) {
+            approve: fields.node(&TASK.approve).map(|node| Box::new(Template(node.to_json()))),
+            questions: shared(&TASK.questions).and_then(policy::read_question_policy),
+            work: match prompts::read_prompt(fields, router, sink) {
                 Some(prompt) => Work::Prompt(Box::new(prompt)),
                 None => Work::Call(Call {
-                    routes: router.routes(fields, findings),
+                    routes: router.routes(fields, sink),
                     arguments: Template(
-                        fields.node("with").map_or_else(|| JsonObject::new().into(), DocumentNode::to_json),
+                        fields.node(&TASK.with).map_or_else(|| JsonObject::new().into(), DocumentNode::to_json),
                     ),
-                    awaits: self.read_await(findings).map(Box::new),
+                    awaits: self.read_await(sink).map(Box::new),
                 }),
             },
-            retry: policy::read_retry(fields, self.defaults, findings),
-            effect: shared("effect").and_then(|fields| fields.choice("effect")),
-            timeout: shared("timeout").and_then(|fields| fields.duration("timeout")),
-            deadline: shared("deadline").and_then(|fields| fields.duration("deadline")),
-            on_failure: shared("on_failure").and_then(|fields| fields.choice("on_failure")).unwrap_or_default(),
-            budget: policy::read_budget(fields, &TASK_BUDGET),
+            retry: policy::read_retry(fields, self.defaults, sink),
+            effect: shared(&TASK.effect).and_then(|fields| fields.choice(&TASK.effect)),
+            timeout: shared(&TASK.timeout).and_then(|fields| fields.duration(&TASK.timeout)),
+            deadline: shared(&TASK.deadline).and_then(|fields| fields.duration(&TASK.deadline)),
+            on_failure: shared(&TASK.on_failure).and_then(|fields| fields.choice(&TASK.on_failure)).unwrap_or_default(),
+            budget: policy::read_budget(fields.node(&TASK.budget)),
         };
         (task, edges)
     }
 
-    fn fields(&self) -> &'r CheckedTable<'n> {
-        &self.task.fields
+    fn fields(&self) -> CheckedTable<'n> {
+        self.task.fields
     }
 
     /// Returns the dependencies under `needs`.
-    fn read_needs(&self, findings: &mut DiagnosticSink) -> Vec<DependencyEdge<'n>> {
+    fn read_needs(&self, sink: &mut DiagnosticSink) -> Vec<DependencyEdge<'n>> {
         let mut edges = Vec::new();
-        for (id, node) in self.fields().text_list("needs") {
+        for (id, node) in self.fields().text_list(&TASK.needs) {
             match self.names.find(id) {
                 Some((needs, _)) => edges.push(DependencyEdge { needs, location: NodeLocation { node, range: None } }),
                 None => {
-                    let (problem, help) = self.names.explain_unusable(id, findings);
+                    let (problem, help) = self.names.explain_unusable(id, sink);
                     let message = format!("task `{}` needs `{id}`, which {problem}", self.task.id);
-                    findings.error("unknown_task", node.span, message).help_if_known(help);
+                    sink.error("unknown_task", node.span, message).help_if_known(help);
                 }
             }
         }
@@ -106,54 +106,54 @@ impl<'r, 'n> TaskReader<'r, 'n> {
     }
 
     /// Returns the condition that a call waits for after its tool has returned.
-    fn read_await(&self, findings: &mut DiagnosticSink) -> Option<Await> {
-        let fields = CheckedTable::new(self.fields().node("await")?, &AWAIT);
+    fn read_await(&self, sink: &mut DiagnosticSink) -> Option<Await> {
+        let fields = CheckedTable::new(self.fields().node(&TASK.awaits)?);
         let mut read = |key| {
             let node = fields.node(key)?;
-            Some(Expression(references::check_document_expression(node, findings).to_owned()))
+            Some(Expression(references::check_document_expression(node, sink).to_owned()))
         };
-        Some(Await { resource: read("resource")?, failed: read("failed") })
+        Some(Await { resource: read(&AWAIT.resource)?, failed: read(&AWAIT.failed) })
     }
 
     fn read_foreach(
         &self,
         edges: &mut Vec<DependencyEdge<'n>>,
-        findings: &mut DiagnosticSink,
+        sink: &mut DiagnosticSink,
         used: &mut UsedInputs,
     ) -> Option<Foreach> {
         let fields = self.fields();
-        let Some(node) = fields.node("foreach") else {
-            for key in ["as", "max_parallel"] {
-                if let Some(at) = fields.key_span(key).filter(|_| !fields.has("foreach")) {
-                    findings.error("useless_key", at, format!("`{key}` has no effect without `foreach`"));
+        let Some(node) = fields.node(&TASK.foreach) else {
+            for key in [&TASK.binding, &TASK.max_parallel] {
+                if let Some(at) = fields.key_span(key).filter(|_| !fields.has(&TASK.foreach)) {
+                    sink.error("useless_key", at, format!("`{}` has no effect without `foreach`", key.name));
                 }
             }
             return None;
         };
         let items = match &node.value {
             NodeValue::Text(_) => {
-                let (bare, found) = references::check_expression(node, self.names, None, findings, used);
+                let (bare, found) = references::check_expression(node, self.names, None, sink, used);
                 edges.extend(found);
                 format!("${{{{ {bare} }}}}").into()
             }
             _ => {
-                edges.extend(references::check_references(node, self.names, None, findings, used));
+                edges.extend(references::check_references(node, self.names, None, sink, used));
                 node.to_json()
             }
         };
-        let binding = fields.text("as").unwrap_or(DEFAULT_BINDING);
-        if let Some(node) = fields.node("as") {
+        let binding = fields.text(&TASK.binding).unwrap_or(DEFAULT_BINDING);
+        if let Some(node) = fields.node(&TASK.binding) {
             if RESERVED_NAMES.contains(&binding) {
-                findings.error("bad_name", node.span, format!("`{binding}` is a reserved name"));
+                sink.error("bad_name", node.span, format!("`{binding}` is a reserved name"));
             } else if binding.contains('-') {
                 let message = format!("`{binding}` contains a hyphen, which is a minus sign in expressions");
-                findings.error("bad_name", node.span, message).help("use `_`");
+                sink.error("bad_name", node.span, message).help("use `_`");
             }
         }
         Some(Foreach {
             items: Template(items),
             binding: binding.to_owned(),
-            max_parallel: fields.integer("max_parallel"),
+            max_parallel: fields.integer(&TASK.max_parallel),
         })
     }
 }

@@ -17,13 +17,13 @@ pub struct ValidatedPlan {
 }
 
 impl ValidatedPlan {
-    /// Returns the plan with at most `most` replans, regardless of its own limit. If `most` is not zero, failures of
+    /// Returns the plan with at most `max_replans` replans, regardless of its own limit. If it is not zero, failures of
     /// tasks without `on_failure` trigger a replan.
     #[must_use]
-    pub fn with_max_replans(mut self, most: u32) -> Self {
-        let policy = ReplanPolicy { max_replans: most, consent: Consent::Allow };
-        self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
-        let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
+    pub fn with_max_replans(mut self, max_replans: u32) -> Self {
+        let policy = ReplanPolicy { max_replans, consent: Consent::Allow };
+        self.plan.replan = Some(policy).filter(|_| max_replans > 0 && !self.replannable.is_empty());
+        let on_failure = if max_replans > 0 { OnFailure::Replan } else { OnFailure::Fail };
         for index in &self.replannable {
             Arc::make_mut(&mut self.plan.tasks[*index]).on_failure = on_failure;
         }

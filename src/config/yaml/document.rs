@@ -38,8 +38,8 @@ pub(crate) struct MapEntry<'s> {
 }
 
 impl<'s> DocumentNode<'s> {
-    pub(crate) fn new(tree: NodeValue<'s>, extent: SourceSpan) -> Self {
-        Self { span: extent, value: tree, is_secret: false }
+    pub(crate) fn new(value: NodeValue<'s>, span: SourceSpan) -> Self {
+        Self { span, value, is_secret: false }
     }
 
     /// Releases the unused capacity of a list or map.
@@ -150,13 +150,13 @@ pub(crate) struct Map<'s> {
 impl<'s> Map<'s> {
     fn index_of(&self, key: &str) -> Option<usize> {
         match &self.indices {
-            Some(places) => places.get(key).copied(),
+            Some(indices) => indices.get(key).copied(),
             None => self.entries.iter().position(|(known, _)| known == key),
         }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&MapEntry<'s>> {
-        self.index_of(key).map(|place| &self.entries[place].1)
+        self.index_of(key).map(|index| &self.entries[index].1)
     }
 
     pub(crate) fn contains_key(&self, key: &str) -> bool {
@@ -168,13 +168,13 @@ impl<'s> Map<'s> {
         if self.contains_key(&key) {
             return false;
         }
-        if let Some(places) = &mut self.indices {
-            places.insert(key.clone(), self.entries.len());
+        if let Some(indices) = &mut self.indices {
+            indices.insert(key.clone(), self.entries.len());
         }
         self.entries.push((key, entry));
         if self.indices.is_none() && self.entries.len() > MAX_LINEAR_KEYS {
-            let places = self.entries.iter().enumerate().map(|(place, (key, _))| (key.clone(), place));
-            self.indices = Some(Box::new(places.collect()));
+            let indices = self.entries.iter().enumerate().map(|(index, (key, _))| (key.clone(), index));
+            self.indices = Some(Box::new(indices.collect()));
         }
         true
     }
@@ -182,10 +182,6 @@ impl<'s> Map<'s> {
     /// Releases the unused capacity.
     pub(crate) fn shrink_to_fit(&mut self) {
         self.entries.shrink_to_fit();
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     pub(crate) fn first(&self) -> Option<&(Cow<'s, str>, MapEntry<'s>)> {
@@ -238,9 +234,9 @@ pub(crate) struct NodeLocation<'n> {
 }
 
 impl NodeLocation<'_> {
-    pub(crate) fn span(&self, findings: &DiagnosticSink) -> SourceSpan {
+    pub(crate) fn span(&self, sink: &DiagnosticSink) -> SourceSpan {
         match &self.range {
-            Some(range) if !findings.is_full() => self.node.span_within(range.clone(), &findings.source),
+            Some(range) if !sink.is_full() => self.node.span_within(range.clone(), &sink.source),
             _ => self.node.span,
         }
     }

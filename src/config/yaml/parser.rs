@@ -29,10 +29,10 @@ const MAX_ALIAS_GROWTH: usize = 1_000_000;
 /// Returns all diagnostics of the file.
 pub fn read_data(name: &str, text: &str) -> Result<serde_json::Value, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, normalize(text).into_owned()));
-    let mut findings = DiagnosticSink::new("yaml", Arc::clone(&source));
-    let root = read_tree(&source.text, &mut findings);
-    if findings.has_errors() {
-        return Err(findings.finish());
+    let mut sink = DiagnosticSink::new("yaml", Arc::clone(&source));
+    let root = read_tree(&source.text, &mut sink);
+    if sink.has_errors() {
+        return Err(sink.finish());
     }
     Ok(root.map_or(serde_json::Value::Null, |root| root.to_json()))
 }
@@ -87,15 +87,14 @@ pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Er
 
 /// Reads a file that [`normalize`] prepared. Stops at the first syntax error; other errors, such as duplicate keys, are
 /// all reported.
-pub(crate) fn read_tree<'s>(text: &'s str, findings: &mut DiagnosticSink) -> Option<DocumentNode<'s>> {
-    let places = CharOffsets::new(text);
-    let mut builder =
-        Builder { findings, open: Vec::new(), anchors: HashMap::new(), alias_growth: 0, root: None, offsets: places };
+pub(crate) fn read_tree<'s>(text: &'s str, sink: &mut DiagnosticSink) -> Option<DocumentNode<'s>> {
+    let offsets = CharOffsets::new(text);
+    let mut builder = Builder { sink, open: Vec::new(), anchors: HashMap::new(), alias_growth: 0, root: None, offsets };
     for event in Parser::new_from_str(text) {
         let next = match event {
             Ok((event, span)) => {
-                let extent = builder.offsets.span(span.start.index(), span.end.index());
-                builder.handle_event(event, extent)
+                let span = builder.offsets.span(span.start.index(), span.end.index());
+                builder.handle_event(event, span)
             }
             Err(error) => Err(builder.syntax_error(&error)),
         };
@@ -120,12 +119,8 @@ const OFFSET_STRIDE: usize = 64;
 
 impl<'s> CharOffsets<'s> {
     fn new(text: &'s str) -> Self {
-        let marks = if text.is_ascii() {
-            Vec::new()
-        } else {
-            text.char_indices().step_by(OFFSET_STRIDE).map(|(at, _)| at).collect()
-        };
-        Self { text, byte_offsets: marks }
+        let offsets = text.char_indices().step_by(OFFSET_STRIDE).map(|(at, _)| at);
+        Self { text, byte_offsets: if text.is_ascii() { Vec::new() } else { offsets.collect() } }
     }
 
     fn byte_offset(&self, character: usize) -> usize {
@@ -138,9 +133,9 @@ impl<'s> CharOffsets<'s> {
     }
 
     /// Borrows `text` from the file, if the file contains it unchanged at this position, with or without quotes.
-    fn borrow_from_source(&self, text: Cow<'s, str>, extent: SourceSpan) -> Cow<'s, str> {
+    fn borrow_from_source(&self, text: Cow<'s, str>, span: SourceSpan) -> Cow<'s, str> {
         let at = |start: usize| self.text.get(start..start + text.len()).filter(|part| *part == text);
-        match at(extent.start).or_else(|| at(extent.start + 1)) {
+        match at(span.start).or_else(|| at(span.start + 1)) {
             Some(part) => Cow::Borrowed(part),
             None => text,
         }
@@ -151,29 +146,27 @@ impl<'s> CharOffsets<'s> {
     }
 }
 
+/// A value with the size and the depth of its contents, for the limits of aliases.
+#[derive(Clone)]
+struct SizedNode<'s> {
+    node: DocumentNode<'s>,
+    total_size: usize,
+    max_depth: usize,
+}
+
 /// A list or map that is not closed yet.
 struct OpenCollection<'s> {
-    node: DocumentNode<'s>,
+    value: SizedNode<'s>,
     anchor: usize,
     /// The key of the next value.
     key: Option<(Cow<'s, str>, SourceSpan)>,
-    /// The size of its contents, for the limit of aliases.
-    total_size: usize,
-    /// The depth of its contents.
-    max_depth: usize,
-}
-
-/// A value that aliases can repeat.
-struct Anchor<'s> {
-    node: DocumentNode<'s>,
-    total_size: usize,
-    max_depth: usize,
 }
 
 struct Builder<'f, 's> {
-    findings: &'f mut DiagnosticSink,
+    sink: &'f mut DiagnosticSink,
     open: Vec<OpenCollection<'s>>,
-    anchors: HashMap<usize, Anchor<'s>>,
+    /// The values that aliases can repeat.
+    anchors: HashMap<usize, SizedNode<'s>>,
     alias_growth: usize,
     root: Option<DocumentNode<'s>>,
     offsets: CharOffsets<'s>,
@@ -186,42 +179,42 @@ impl<'s> Builder<'_, 's> {
         let line_start = self.offsets.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.offsets.text[line_start..].lines().next().unwrap_or_default();
         let unquoted = info.contains("flow") && line.contains("${{");
-        let found = self.findings.error("syntax", SourceSpan { start: at, end: at }, format!("invalid YAML: {info}"));
+        let error = self.sink.error("syntax", SourceSpan { start: at, end: at }, format!("invalid YAML: {info}"));
         if unquoted {
-            found.help("inside `{ }` and `[ ]`, a string with `${{ }}` must be in quotes");
+            error.help("inside `{ }` and `[ ]`, a string with `${{ }}` must be in quotes");
         } else if info.contains("mapping values are not allowed") {
-            found.help("a string that contains `: ` must be in quotes");
+            error.help("a string that contains `: ` must be in quotes");
         } else if info.contains("tab") {
-            found.help("indent with spaces");
+            error.help("indent with spaces");
         } else if info.contains("recursion limit") {
-            found.help(format!("at most {MAX_DEPTH} levels of lists and maps are supported"));
+            error.help(format!("at most {MAX_DEPTH} levels of lists and maps are supported"));
         }
         ParseAborted
     }
 
-    fn fail(&mut self, code: &str, at: SourceSpan, message: String) -> ParseAborted {
-        self.findings.error(code, at, message);
+    fn fail(&mut self, code: &str, at: SourceSpan, message: &str) -> ParseAborted {
+        self.sink.error(code, at, message);
         ParseAborted
     }
 
-    fn handle_event(&mut self, event: Event<'s>, extent: SourceSpan) -> Result<(), ParseAborted> {
+    fn handle_event(&mut self, event: Event<'s>, span: SourceSpan) -> Result<(), ParseAborted> {
         match event {
-            Event::DocumentStart(_) if self.root.is_some() => Err(self.fail(
-                "syntax",
-                extent,
-                "a second document starts here, but a file can contain only one".to_owned(),
-            )),
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(self.fail("syntax", span, "a second document starts here, but a file can contain only one"))
+            }
             Event::Scalar(text, style, anchor, tag) => {
-                self.add_scalar(self.offsets.borrow_from_source(text, extent), (style, tag.as_deref()), anchor, extent)
+                self.add_scalar(self.offsets.borrow_from_source(text, span), (style, tag.as_deref()), anchor, span)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.open_collection(NodeValue::List(Vec::new()), anchor, (extent, tag.as_deref()))
+                let node = DocumentNode::new(NodeValue::List(Vec::new()), span);
+                self.open_collection(node, anchor, tag.as_deref())
             }
             Event::MappingStart(anchor, tag) => {
-                self.open_collection(NodeValue::Map(Map::default()), anchor, (extent, tag.as_deref()))
+                let node = DocumentNode::new(NodeValue::Map(Map::default()), span);
+                self.open_collection(node, anchor, tag.as_deref())
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close_collection(extent),
-            Event::Alias(id) => self.add_alias(id, extent),
+            Event::SequenceEnd | Event::MappingEnd => self.close_collection(span),
+            Event::Alias(id) => self.add_alias(id, span),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
                 Ok(())
             }
@@ -230,69 +223,67 @@ impl<'s> Builder<'_, 's> {
 
     fn open_collection(
         &mut self,
-        tree: NodeValue<'s>,
+        node: DocumentNode<'s>,
         anchor: usize,
-        (extent, tag): (SourceSpan, Option<&Tag>),
+        tag: Option<&Tag>,
     ) -> Result<(), ParseAborted> {
         if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && matches!(&*tag.suffix, "seq" | "map"))) {
-            self.findings.error("tag", extent, format!("unknown tag `{tag}`")).help("remove it");
+            self.sink.error("tag", node.span, format!("unknown tag `{tag}`")).help("remove it");
         }
         if self.open.len() == MAX_DEPTH {
             let message = format!("lists and maps are nested more than {MAX_DEPTH} levels deep");
-            return Err(self.fail("too_deep", extent, message));
+            return Err(self.fail("too_deep", node.span, &message));
         }
-        self.key_must_be_text(extent)?;
-        self.open.push(OpenCollection {
-            node: DocumentNode::new(tree, extent),
-            anchor,
-            key: None,
-            total_size: 1,
-            max_depth: 1,
-        });
+        if self.expects_key() {
+            return Err(self.key_is_not_text(node.span));
+        }
+        let value = SizedNode { node, total_size: 1, max_depth: 1 };
+        self.open.push(OpenCollection { value, anchor, key: None });
         Ok(())
     }
 
-    /// Reports a list or map in the position of a key.
-    fn key_must_be_text(&mut self, extent: SourceSpan) -> Result<(), ParseAborted> {
-        match self.open.last() {
-            Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) => {
-                let error = self.findings.error("key", extent, "a key must be a string, not a list or a map");
-                error.help("a string that starts with `{` or `[` must be in quotes");
-                Err(ParseAborted)
-            }
-            _ => Ok(()),
-        }
+    /// Returns whether the next value is a key.
+    fn expects_key(&self) -> bool {
+        let is_map = |open: &OpenCollection<'_>| matches!(open.value.node.value, NodeValue::Map(_));
+        self.open.last().is_some_and(|open| is_map(open) && open.key.is_none())
     }
 
-    fn close_collection(&mut self, extent: SourceSpan) -> Result<(), ParseAborted> {
-        let Some(mut done) = self.open.pop() else { return Ok(()) };
-        done.node.shrink_to_fit();
-        done.node.span.end = done.node.span.end.max(end_of_content(&done.node)).max(
-            match self.offsets.text.as_bytes().get(extent.start) {
-                Some(b']' | b'}') => extent.end,
-                _ => 0,
-            },
-        );
-        self.add_value(done.node, done.anchor, (done.total_size, done.max_depth))
+    fn key_is_not_text(&mut self, span: SourceSpan) -> ParseAborted {
+        let error = self.sink.error("key", span, "a key must be a string, not a list or a map");
+        error.help("a string that starts with `{` or `[` must be in quotes");
+        ParseAborted
     }
 
-    fn add_alias(&mut self, id: usize, extent: SourceSpan) -> Result<(), ParseAborted> {
-        let Some(anchor) = self.anchors.get(&id) else {
-            return Err(self.fail("alias", extent, "this alias is inside the node that it repeats".to_owned()));
+    fn close_collection(&mut self, span: SourceSpan) -> Result<(), ParseAborted> {
+        let Some(OpenCollection { mut value, anchor, .. }) = self.open.pop() else { return Ok(()) };
+        value.node.shrink_to_fit();
+        let bracket_end = match self.offsets.text.as_bytes().get(span.start) {
+            Some(b']' | b'}') => span.end,
+            _ => 0,
         };
-        let (weight, height) = (anchor.total_size, anchor.max_depth);
-        self.alias_growth += weight;
-        if self.alias_growth > MAX_ALIAS_GROWTH || self.open.len() + height > MAX_DEPTH {
-            return Err(self.fail("alias", extent, "the aliases of this file expand to too many nodes".to_owned()));
+        value.node.span.end = value.node.span.end.max(end_of_content(&value.node)).max(bracket_end);
+        self.add_value(value, anchor)
+    }
+
+    fn add_alias(&mut self, id: usize, span: SourceSpan) -> Result<(), ParseAborted> {
+        let Some(value) = self.anchors.get(&id) else {
+            return Err(self.fail("alias", span, "this alias is inside the node that it repeats"));
+        };
+        self.alias_growth += value.total_size;
+        if self.alias_growth > MAX_ALIAS_GROWTH || self.open.len() + value.max_depth > MAX_DEPTH {
+            return Err(self.fail("alias", span, "the aliases of this file expand to too many nodes"));
         }
-        let node = anchor.node.clone();
-        if let Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) =
-            self.open.last()
-        {
-            let NodeValue::Text(text) = node.value else { return self.key_must_be_text(extent) };
-            return self.add_key(text, extent);
+        let value = value.clone();
+        if !self.expects_key() {
+            return self.add_value(value, 0);
         }
-        self.add_value(node, 0, (weight, height))
+        match value.node.value {
+            NodeValue::Text(text) => {
+                self.add_key(text, span);
+                Ok(())
+            }
+            _ => Err(self.key_is_not_text(span)),
+        }
     }
 
     fn add_scalar(
@@ -300,76 +291,67 @@ impl<'s> Builder<'_, 's> {
         text: Cow<'s, str>,
         (style, tag): (ScalarStyle, Option<&Tag>),
         anchor: usize,
-        extent: SourceSpan,
+        span: SourceSpan,
     ) -> Result<(), ParseAborted> {
-        if let Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) =
-            self.open.last()
-        {
+        let total_size = 1 + text.len();
+        if self.expects_key() {
             if style == ScalarStyle::Plain && text == "<<" {
-                self.findings.error("key", extent, "merge keys (`<<`) are not supported").help("copy the keys instead");
+                self.sink.error("key", span, "merge keys (`<<`) are not supported").help("copy the keys instead");
             } else if style == ScalarStyle::Plain && text.is_empty() {
-                self.findings.error("key", extent, "a key is missing");
+                self.sink.error("key", span, "a key is missing");
             }
             if anchor != 0 {
-                let node = DocumentNode::new(NodeValue::Text(text.clone()), extent);
-                self.anchors.insert(anchor, Anchor { node, total_size: 1 + text.len(), max_depth: 0 });
+                let node = DocumentNode::new(NodeValue::Text(text.clone()), span);
+                self.anchors.insert(anchor, SizedNode { node, total_size, max_depth: 0 });
             }
-            return self.add_key(text, extent);
+            self.add_key(text, span);
+            return Ok(());
         }
-        let weight = 1 + text.len();
-        let tree = match (tag, style) {
+        let value = match (tag, style) {
             (None, ScalarStyle::Plain) => plain_scalar(text),
             (None, _) => Ok(NodeValue::Text(text)),
             (Some(tag), _) if tag.is_yaml_core_schema() => tagged_scalar(text, &tag.suffix),
             (Some(tag), _) if tag.handle.is_empty() && tag.suffix == "!" => Ok(NodeValue::Text(text)),
             (Some(tag), _) => Err(format!("unknown tag `{tag}`")),
         };
-        let tree = tree.unwrap_or_else(|message| {
-            self.findings.error("scalar", extent, message);
+        let value = value.unwrap_or_else(|message| {
+            self.sink.error("scalar", span, message);
             NodeValue::Null
         });
-        self.add_value(DocumentNode::new(tree, extent), anchor, (weight, 0))
+        self.add_value(SizedNode { node: DocumentNode::new(value, span), total_size, max_depth: 0 }, anchor)
     }
 
-    fn add_key(&mut self, text: Cow<'s, str>, extent: SourceSpan) -> Result<(), ParseAborted> {
-        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key_span));
-        if let Some(first) = first {
-            let line = self.findings.source.line(first);
-            let found = self.findings.error("duplicate_key", extent, format!("duplicate key `{text}`"));
-            found.help(format!("it is first set in line {line}"));
+    fn add_key(&mut self, text: Cow<'s, str>, span: SourceSpan) {
+        let Some(open) = self.open.last_mut() else { return };
+        if let Some(first) = open.value.node.as_map().and_then(|map| map.get(&text)) {
+            let line = self.sink.source.line(first.key_span);
+            let error = self.sink.error("duplicate_key", span, format!("duplicate key `{text}`"));
+            error.help(format!("it is first set in line {line}"));
         }
-        if let Some(open) = self.open.last_mut() {
-            open.key = Some((text, extent));
-        }
-        Ok(())
+        open.key = Some((text, span));
     }
 
     /// Adds a finished value to the innermost open list or map.
-    fn add_value(
-        &mut self,
-        node: DocumentNode<'s>,
-        anchor: usize,
-        (weight, height): (usize, usize),
-    ) -> Result<(), ParseAborted> {
+    fn add_value(&mut self, value: SizedNode<'s>, anchor: usize) -> Result<(), ParseAborted> {
         if anchor != 0 {
             // An anchor keeps a copy, so it counts like an alias.
-            self.alias_growth += weight;
+            self.alias_growth += value.total_size;
             if self.alias_growth > MAX_ALIAS_GROWTH {
-                return Err(self.fail("alias", node.span, "the anchors of this file have too many nodes".to_owned()));
+                return Err(self.fail("alias", value.node.span, "the anchors of this file have too many nodes"));
             }
-            self.anchors.insert(anchor, Anchor { node: node.clone(), total_size: weight, max_depth: height });
+            self.anchors.insert(anchor, value.clone());
         }
         let Some(open) = self.open.last_mut() else {
-            self.root = Some(node);
+            self.root = Some(value.node);
             return Ok(());
         };
-        open.total_size += weight;
-        open.max_depth = open.max_depth.max(height + 1);
-        match &mut open.node.value {
-            NodeValue::List(nodes) => nodes.push(node),
+        open.value.total_size += value.total_size;
+        open.value.max_depth = open.value.max_depth.max(value.max_depth + 1);
+        match &mut open.value.node.value {
+            NodeValue::List(nodes) => nodes.push(value.node),
             NodeValue::Map(map) => {
-                if let Some((text, key)) = open.key.take() {
-                    map.insert(text, MapEntry { key_span: key, node });
+                if let Some((text, key_span)) = open.key.take() {
+                    map.insert(text, MapEntry { key_span, node: value.node });
                 }
             }
             NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) | NodeValue::Text(_) => {}
@@ -404,19 +386,19 @@ fn plain_scalar(text: Cow<'_, str>) -> Result<NodeValue<'_>, String> {
 
 /// Parses a scalar with one of YAML's own tags.
 fn tagged_scalar<'s>(text: Cow<'s, str>, kind: &str) -> Result<NodeValue<'s>, String> {
-    let tree = match parse_number(&text) {
+    let value = match parse_number(&text) {
         _ if kind == "str" => NodeValue::Text(text.clone()),
         // With a numeric tag, a leading zero has no meaning.
         Some(number) => NodeValue::Number(number?),
         None => plain_scalar(text.clone())?,
     };
-    let fits = match (&tree, kind) {
+    let fits = match (&value, kind) {
         (NodeValue::Text(_), "str") | (NodeValue::Null, "null") | (NodeValue::Bool(_), "bool") => true,
         (NodeValue::Number(number), "int") => !number.is_f64(),
         (NodeValue::Number(_), "float") => true,
         _ => false,
     };
-    if fits { Ok(tree) } else { Err(format!("`{text}` is not a valid `!!{kind}`")) }
+    if fits { Ok(value) } else { Err(format!("`{text}` is not a valid `!!{kind}`")) }
 }
 
 /// Parses the number of a plain scalar, if it is one.
@@ -426,29 +408,20 @@ fn parse_number(text: &str) -> Option<Result<Number, String>> {
     if let Some((digits, radix)) =
         text.strip_prefix("0x").map(|digits| (digits, 16)).or_else(|| Some((text.strip_prefix("0o")?, 8)))
     {
-        let spelled = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
-        return spelled.then(|| u64::from_str_radix(digits, radix).map(Number::from).map_err(|_| too_large()));
+        let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+        return is_number.then(|| u64::from_str_radix(digits, radix).map(Number::from).map_err(|_| too_large()));
     }
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
         return Some(Err(format!("`{text}` is not a valid JSON number")));
     }
-    if !unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        || !unsigned.contains(|c: char| c.is_ascii_digit())
-    {
+    if unsigned.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) {
         return None;
     }
     if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        let positive = text.strip_prefix('+').unwrap_or(text);
-        let whole = positive.parse::<u64>().map(Number::from).or_else(|_| positive.parse::<i64>().map(Number::from));
-        return Some(whole.map_err(|_| too_large()));
+        let integer = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
+        return Some(integer.map_err(|_| too_large()));
     }
-    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    let mantissa_fits = (before.is_empty() || digits(before)) && (after.is_empty() || digits(after)) && mantissa != ".";
-    if !mantissa_fits || !digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)) {
-        return None;
-    }
+    // Of texts with these characters, Rust accepts the same as YAML.
     let float = text.parse::<f64>().ok()?;
     Some(Number::from_f64(float).ok_or_else(|| format!("`{text}` is too large for a number")))
 }

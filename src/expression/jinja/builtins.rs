@@ -12,6 +12,7 @@ use super::budget::{
     MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
 };
 use super::json::to_json;
+use crate::expression::scan::InvocationKind;
 
 /// The cost of a filter, test, or function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,19 +144,14 @@ static FUNCTIONS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
 /// The function that [`super::operators`] inserts around results of operators.
 pub(super) const BOUNDED: &str = "bounded";
 
-/// Returns the names of the filters.
-pub(crate) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
-    FILTERS.iter().map(|filter| filter.name)
-}
-
-/// Returns the names of the tests, except operators.
-pub(crate) fn test_names() -> impl Iterator<Item = &'static str> + Clone {
-    TESTS.iter().map(|test| test.name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
-}
-
-/// Returns the names of the functions.
-pub(super) fn function_names() -> impl Iterator<Item = &'static str> + Clone {
-    FUNCTIONS.iter().map(|function| function.name)
+/// Returns the names that an invocation can have, except operators.
+pub(crate) fn names(kind: InvocationKind) -> impl Iterator<Item = &'static str> + Clone {
+    let builtins = match kind {
+        InvocationKind::Filter => &FILTERS,
+        InvocationKind::Test => &TESTS,
+        InvocationKind::Function => &FUNCTIONS,
+    };
+    builtins.iter().map(|builtin| builtin.name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 /// The environment of all expressions.
@@ -165,7 +161,7 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     FILTERS.iter().for_each(|filter| environment.add_filter(filter.name, filter.charged()));
     TESTS.iter().for_each(|test| environment.add_test(test.name, test.charged()));
     FUNCTIONS.iter().for_each(|function| environment.add_function(function.name, function.charged()));
-    environment.add_function(BOUNDED, |state: &mut State<'_, '_>, value: Computed| made(state, value));
+    environment.add_function(BOUNDED, |state: &mut State<'_, '_>, value: Computed| charge_result(state, value));
     environment
 });
 
@@ -187,13 +183,13 @@ impl Builtin {
                 Steps::of(state).charge(steps)?;
             }
             let value = function.call(state, &arguments)?;
-            made(state, value)
+            charge_result(state, value)
         }
     }
 }
 
 /// Charges a new value. A lazy value becomes a list, so that iterating over it never costs more than its charge.
-fn made(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
+fn charge_result(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
     let steps = size(&value)?;
     Steps::of(state).charge(steps)?;
     match value.kind() {
@@ -202,7 +198,7 @@ fn made(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
     }
 }
 
-fn only_map(value: &Computed, filter: &str) -> Result<(), Error> {
+fn require_map(value: &Computed, filter: &str) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Map => Ok(()),
         other => Err(invalid_operation(format!("`{filter}` expects an object, not {other}"))),
@@ -210,12 +206,12 @@ fn only_map(value: &Computed, filter: &str) -> Result<(), Error> {
 }
 
 fn keys(map: Computed) -> Result<Vec<Computed>, Error> {
-    only_map(&map, "keys")?;
+    require_map(&map, "keys")?;
     Ok(map.try_iter()?.collect())
 }
 
 fn values(map: Computed) -> Result<Vec<Computed>, Error> {
-    only_map(&map, "values")?;
+    require_map(&map, "values")?;
     map.try_iter()?.map(|key| map.get_item(&key)).collect()
 }
 
@@ -275,8 +271,8 @@ fn too_long(what: &str) -> Error {
 
 /// Replaces all occurrences of a part of a text.
 fn replace(text: String, from: String, to: String) -> Result<String, Error> {
-    let grown = text.matches(from.as_str()).count().saturating_mul(to.len()).saturating_add(text.len());
-    if grown > MAX_TEXT {
+    let length = text.matches(from.as_str()).count().saturating_mul(to.len()).saturating_add(text.len());
+    if length > MAX_TEXT {
         return Err(limit_exceeded(format!("the text would be larger than {MAX_TEXT} bytes")));
     }
     Ok(text.replace(&from, &to))
@@ -299,14 +295,14 @@ fn chain(first: Computed, others: Rest<Computed>) -> Result<Computed, Error> {
         }
         return Ok(Computed::from(items));
     }
-    let mut together = BTreeMap::new();
+    let mut merged = BTreeMap::new();
     for map in &all {
         for key in map.try_iter()? {
             let value = map.get_item(&key)?;
-            together.insert(key, value);
+            merged.insert(key, value);
         }
     }
-    Ok(Computed::from(together))
+    Ok(Computed::from(merged))
 }
 
 /// Adds numbers. If `start` is a list or a text, concatenates lists or texts, copying each once.

@@ -38,9 +38,9 @@ fn to_json_bounded(value: &Computed, count: &mut Count, level: usize) -> Result<
 
 fn json_number(value: &Computed) -> Result<Number, Error> {
     if value.is_integer() {
-        let whole =
+        let integer =
             i64::try_from(value.clone()).map(Number::from).or_else(|_| u64::try_from(value.clone()).map(Number::from));
-        return whole.map_err(|_| invalid_operation(format!("the integer {value} is too large")));
+        return integer.map_err(|_| invalid_operation(format!("the integer {value} is too large")));
     }
     let float = f64::try_from(value.clone())?;
     Number::from_f64(float)

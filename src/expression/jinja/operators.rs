@@ -37,31 +37,31 @@ impl Bounded {
             return Ok(Self::without_calls(text.to_owned()));
         }
         let expression = machinery::parse_expr(text)?;
-        let mut found = Found { has_product: text.contains('*'), ..Found::default() };
-        found.look(&expression, 0);
-        if found.slices > MAX_SLICES {
+        let mut operators = OperatorScan { has_product: text.contains('*'), ..OperatorScan::default() };
+        operators.visit(&expression, 0);
+        if operators.slices > MAX_SLICES {
             return Err(limit_exceeded(format!("the expression has more than {MAX_SLICES} slices")));
         }
         let mut text = text.to_owned();
-        for Range { start, end } in found.tuples {
+        for Range { start, end } in operators.tuples {
             text.replace_range(start..=start, "[");
             text.replace_range(end - 1..end, "]");
         }
         // At the same position, closing brackets come before opening ones.
-        let mut signs: Vec<_> =
-            found.grown.iter().flat_map(|range| [(range.start, true), (range.end, false)]).collect();
-        signs.sort_unstable();
+        let mut brackets: Vec<_> =
+            operators.results.iter().flat_map(|range| [(range.start, true), (range.end, false)]).collect();
+        brackets.sort_unstable();
         let mut bounded = Self { text: String::with_capacity(text.len() + 16), insertions: Vec::new() };
         let mut done = 0;
-        for (place, opens) in signs {
-            bounded.text.push_str(&text[done..place]);
-            done = place;
+        for (position, opens) in brackets {
+            bounded.text.push_str(&text[done..position]);
+            done = position;
             let before = bounded.text.len();
             if opens {
                 bounded.text.push_str(BOUNDED);
             }
             bounded.text.push(if opens { '(' } else { ')' });
-            bounded.insertions.push((place, bounded.text.len() - before));
+            bounded.insertions.push((position, bounded.text.len() - before));
         }
         bounded.text.push_str(&text[done..]);
         Ok(bounded)
@@ -70,11 +70,11 @@ impl Bounded {
     /// Converts an offset in the rewritten text to one in the original expression.
     pub(super) fn original(&self, at: usize) -> usize {
         let mut inserted = 0;
-        for (place, length) in &self.insertions {
-            if at <= place + inserted {
+        for (position, length) in &self.insertions {
+            if at <= position + inserted {
                 break;
             }
-            inserted += (*length).min(at - place - inserted);
+            inserted += (*length).min(at - position - inserted);
         }
         at - inserted
     }
@@ -85,27 +85,27 @@ const CHAIN: usize = 16;
 
 /// The parts of an expression that need a call.
 #[derive(Default)]
-struct Found {
+struct OperatorScan {
     has_product: bool,
     /// The ranges of values that may be larger than their operands.
-    grown: Vec<Range<usize>>,
+    results: Vec<Range<usize>>,
     /// Tuples, which become lists: JSON has no tuples, and repeating one copies it.
     tuples: Vec<Range<usize>>,
     slices: usize,
 }
 
-impl Found {
+impl OperatorScan {
     /// Visits an expression and its subexpressions. `link` is its position in a chain of operators, from the end.
-    fn look(&mut self, expression: &Expr<'_>, link: usize) {
+    fn visit(&mut self, expression: &Expr<'_>, link: usize) {
         let span = expression.span();
         let range = span.start_offset as usize..span.end_offset as usize;
         match expression {
             Expr::Var(_) => {}
             // Otherwise the compiler would evaluate the multiplication.
-            Expr::Const(constant) if self.has_product && constant.value.as_str().is_some() => self.grown.push(range),
+            Expr::Const(constant) if self.has_product && constant.value.as_str().is_some() => self.results.push(range),
             Expr::Const(_) => {}
             Expr::BinOp(operation) => {
-                let (grows, is_chain) = match (operation.op, &operation.left) {
+                let (can_grow, is_chain) = match (operation.op, &operation.left) {
                     // A product within a sum or a concatenation is charged separately, since it can be very long.
                     (BinOpKind::Mul, Expr::BinOp(left)) => (true, matches!(left.op, BinOpKind::Mul)),
                     (BinOpKind::Add | BinOpKind::Concat, Expr::BinOp(left)) => {
@@ -114,45 +114,45 @@ impl Found {
                     (BinOpKind::Add | BinOpKind::Mul | BinOpKind::Concat, _) => (true, false),
                     _ => (false, false),
                 };
-                if grows && link.is_multiple_of(CHAIN) {
-                    self.grown.push(range);
+                if can_grow && link.is_multiple_of(CHAIN) {
+                    self.results.push(range);
                 }
-                self.look(&operation.left, if is_chain { link + 1 } else { 0 });
-                self.look(&operation.right, 0);
+                self.visit(&operation.left, if is_chain { link + 1 } else { 0 });
+                self.visit(&operation.right, 0);
             }
             Expr::Slice(slice) => {
                 self.slices += 1;
                 let bounds = [&slice.start, &slice.stop, &slice.step].into_iter().flatten();
-                self.look_at_all(std::iter::once(&slice.expr).chain(bounds));
+                self.visit_all(std::iter::once(&slice.expr).chain(bounds));
             }
             Expr::Tuple(tuple) => {
                 self.tuples.push(range);
-                self.look_at_all(&tuple.items);
+                self.visit_all(&tuple.items);
             }
-            Expr::UnaryOp(operation) => self.look(&operation.expr, 0),
+            Expr::UnaryOp(operation) => self.visit(&operation.expr, 0),
             Expr::Compare(comparison) => {
-                self.look(&comparison.expr, 0);
-                self.look_at_all(comparison.ops.iter().map(|next| &next.expr));
+                self.visit(&comparison.expr, 0);
+                self.visit_all(comparison.ops.iter().map(|next| &next.expr));
             }
             Expr::IfExpr(choice) => {
-                self.look_at_all([&choice.test_expr, &choice.true_expr].into_iter().chain(&choice.false_expr));
+                self.visit_all([&choice.test_expr, &choice.true_expr].into_iter().chain(&choice.false_expr));
             }
-            Expr::Filter(filter) => self.look_at_all(filter.expr.iter().chain(filter.args.iter().map(argument))),
+            Expr::Filter(filter) => self.visit_all(filter.expr.iter().chain(filter.args.iter().map(argument))),
             Expr::Test(test) => {
-                self.look(&test.expr, 0);
-                self.look_at_all(test.args.iter().map(argument));
+                self.visit(&test.expr, 0);
+                self.visit_all(test.args.iter().map(argument));
             }
-            Expr::GetAttr(attribute) => self.look(&attribute.expr, 0),
-            Expr::GetItem(item) => self.look_at_all([&item.expr, &item.subscript_expr]),
+            Expr::GetAttr(attribute) => self.visit(&attribute.expr, 0),
+            Expr::GetItem(item) => self.visit_all([&item.expr, &item.subscript_expr]),
             // The name of a function is not a value.
-            Expr::Call(call) => self.look_at_all(call.args.iter().map(argument)),
-            Expr::List(list) => self.look_at_all(&list.items),
-            Expr::Map(map) => self.look_at_all(map.keys.iter().chain(&map.values)),
+            Expr::Call(call) => self.visit_all(call.args.iter().map(argument)),
+            Expr::List(list) => self.visit_all(&list.items),
+            Expr::Map(map) => self.visit_all(map.keys.iter().chain(&map.values)),
         }
     }
 
-    fn look_at_all<'a, 'e: 'a>(&mut self, expressions: impl IntoIterator<Item = &'a Expr<'e>>) {
-        expressions.into_iter().for_each(|expression| self.look(expression, 0));
+    fn visit_all<'a, 'e: 'a>(&mut self, expressions: impl IntoIterator<Item = &'a Expr<'e>>) {
+        expressions.into_iter().for_each(|expression| self.visit(expression, 0));
     }
 }
 

@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind};
 use serde_json::Value;
 
 use super::budget::{LimitExceeded, PathSteps, invalid_operation};
-use super::builtins::{ENVIRONMENT, filter_names, function_names, test_names};
+use super::builtins::{self, ENVIRONMENT};
 use super::json::to_json;
 use super::operators::Bounded;
 use crate::expression::error::{ExpressionError, ExpressionErrorKind};
@@ -23,30 +23,20 @@ pub(in crate::expression) fn check(scanned: &ScannedExpression<'_>) -> Result<()
     PreparedExpression::new(scanned).compile().map(drop)
 }
 
-fn check_call(call: &Invocation<'_>, text: &str) -> Result<(), ExpressionError> {
-    match call.kind {
-        InvocationKind::Filter => check_name("filter", call, text, filter_names()),
-        InvocationKind::Test => check_name("test", call, text, test_names()),
-        InvocationKind::Function => check_name("function", call, text, function_names()),
-    }
-}
-
-fn check_name(
-    kind: &str,
-    call: &Invocation<'_>,
-    text: &str,
-    mut known: impl Iterator<Item = &'static str> + Clone,
-) -> Result<(), ExpressionError> {
-    let all = known.clone();
-    if known.any(|name| name == call.name) {
+fn check_call(call: &Invocation<'_>) -> Result<(), ExpressionError> {
+    let known = builtins::names(call.kind);
+    if known.clone().any(|name| name == call.name) {
         return Ok(());
     }
-    let name = &text[call.range.clone()];
-    let message = format!("unknown {kind} `{name}`");
-    let error = ExpressionError::new(ExpressionErrorKind::UnknownFunction, message, call.range.clone());
-    let help = did_you_mean(name, all.clone())
-        .unwrap_or_else(|| format!("known {kind}s: {}", all.collect::<Vec<_>>().join(", ")));
-    Err(error.with_help(help))
+    let kind = match call.kind {
+        InvocationKind::Filter => "filter",
+        InvocationKind::Test => "test",
+        InvocationKind::Function => "function",
+    };
+    let message = format!("unknown {kind} `{}`", call.name);
+    let help = did_you_mean(call.name, known.clone())
+        .unwrap_or_else(|| format!("known {kind}s: {}", known.collect::<Vec<_>>().join(", ")));
+    Err(ExpressionError::new(ExpressionErrorKind::UnknownFunction, message, call.range.clone()).with_help(help))
 }
 
 /// Evaluates an expression.
@@ -130,7 +120,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
         self.bounded = Bounded::new(&self.bounded.text).map_err(|error| self.error(&error))?;
         let compiled = ENVIRONMENT.compile_expression_owned(self.bounded.text.clone());
         let compiled = compiled.map_err(|error| self.error(&error))?;
-        self.scanned.invocations.iter().try_for_each(|call| check_call(call, self.scanned.text))?;
+        self.scanned.invocations.iter().try_for_each(check_call)?;
         Ok(compiled)
     }
 
@@ -145,7 +135,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
     }
 
     fn error(&self, error: &Error) -> ExpressionError {
-        let whole = 0..self.scanned.text.len();
+        let full_range = 0..self.scanned.text.len();
         let bounded = |range: Range<usize>| self.bounded.original(range.start)..self.bounded.original(range.end);
         let range = match error.range().map(bounded) {
             Some(range) if range.start < range.end => {
@@ -153,10 +143,10 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
                 let named = self.placeholders.iter().position(|name| name.end == range.end);
                 self.original_offset(range.start)..named.map_or(last, |index| self.scanned.paths[index].range.end)
             }
-            _ => whole.clone(),
+            _ => full_range.clone(),
         };
         // A range within a character would be invalid.
-        let range = if self.scanned.text.get(range.clone()).is_some() { range } else { whole };
+        let range = if self.scanned.text.get(range.clone()).is_some() { range } else { full_range };
         let detail = error.detail().unwrap_or_default();
         match error.kind() {
             ErrorKind::UndefinedError => {
@@ -167,10 +157,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
             ErrorKind::SyntaxError => {
                 let message = format!("invalid expression: {detail}");
                 let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, range);
-                match operator_help(&self.bounded.text) {
-                    Some(help) => error.with_help(help),
-                    None => error,
-                }
+                operator_help(&self.bounded.text).into_iter().fold(error, ExpressionError::with_help)
             }
             kind => {
                 let is_limit = error.source().is_some_and(|source| source.is::<LimitExceeded>());

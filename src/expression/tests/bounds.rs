@@ -81,7 +81,7 @@ fn repetition_is_bounded_in_every_context() {
             format!("[{operand}]"),
         ]
         .into_iter()
-        .chain(jinja::filter_names().map(|filter| format!("{operand} | {filter}")))
+        .chain(jinja::names(scan::InvocationKind::Filter).map(|filter| format!("{operand} | {filter}")))
         {
             assert_eq!(error_message(&text, &json!({})), VALUES, "{text}");
         }

@@ -120,24 +120,28 @@ pub struct Dialect {
     pub audio: bool,
 }
 
+impl Dialect {
+    /// The dialect that most endpoints support: text only.
+    pub const TEXT_ONLY: Self = Self {
+        max_tokens_field: MaxTokensField::MaxTokens,
+        max_output_tokens: None,
+        temperature: true,
+        stop: true,
+        structured_output: StructuredOutput::JsonSchema,
+        schema_in_prompt: true,
+        tool_choice: ForcedToolChoice::Required,
+        system_role: SystemRole::System,
+        stream_usage: true,
+        echo_reasoning: false,
+        tools: false,
+        images: false,
+        audio: false,
+    };
+}
+
 impl Default for Dialect {
-    /// Returns the dialect that most endpoints support: text only.
     fn default() -> Self {
-        Self {
-            max_tokens_field: MaxTokensField::default(),
-            max_output_tokens: None,
-            temperature: true,
-            stop: true,
-            structured_output: StructuredOutput::default(),
-            schema_in_prompt: true,
-            tool_choice: ForcedToolChoice::default(),
-            system_role: SystemRole::default(),
-            stream_usage: true,
-            echo_reasoning: false,
-            tools: false,
-            images: false,
-            audio: false,
-        }
+        Self::TEXT_ONLY
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::super::samples::{agents, catalog, tool};
 use super::*;
+use crate::config::Diagnostics;
 use crate::llm::{Llm, OnDelta};
-use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, PlannerExchange, ToolInfo, Usage};
+use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, JsonObject, PlannerExchange, ToolInfo, Usage};
 
 /// A model that returns scripted replies in order and records the requests.
 struct ScriptedPlanLlm {
@@ -74,7 +75,7 @@ fn diagnostics(transcript: &PlanningTranscript) -> &Diagnostics {
 /// Returns the codes of the diagnostics of a reply. The endpoint fails at the repair.
 async fn rejection_codes(answer: Result<ChatReply, ChatError>, tools: Vec<ToolInfo>) -> Vec<String> {
     let transcript = run_planning(vec![answer, Err(endpoint_failure())], tools).await;
-    diagnostics(&transcript).list().iter().map(|found| found.code.clone()).collect()
+    diagnostics(&transcript).list().iter().map(|diagnostic| diagnostic.code.clone()).collect()
 }
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn validates_arguments_by_the_original_schema() {
     let Err(PlanError::Model { source, rejected: Some(rejected) }) = transcript.planning.result else {
         panic!("no error")
     };
-    let codes: Vec<_> = rejected.mistakes.list().iter().map(|found| found.code.as_str()).collect();
+    let codes: Vec<_> = rejected.mistakes.list().iter().map(|diagnostic| diagnostic.code.as_str()).collect();
     assert_eq!((source, codes), (endpoint_failure(), vec!["plan::bad_argument"]));
     assert_eq!(
         (transcript.planning.requests, transcript.planning.exchanges.len()),

@@ -42,7 +42,7 @@ impl Human for ConfirmBookings {
 async fn main() -> Result<(), Box<dyn Error>> {
     let agents = support::demo_agents()?;
     let plan = config::load_plan("trip.yaml", PLAN, &agents, None)?.plan;
-    let inputs = config::resolve_inputs(&plan, &[], None).map_err(config::Diagnostics::from)?;
+    let inputs = config::resolve_inputs(&plan, &[], None)?;
 
     let host = Host::builder().agents(agents).human(Arc::new(ConfirmBookings)).build()?;
     let result = host.run_plan(plan, inputs).await?;

@@ -50,7 +50,7 @@ impl Reporter for StopAfterTwo {
 async fn main() -> Result<(), Box<dyn Error>> {
     let agents = support::demo_agents()?;
     let plan = config::load_plan("reading.yaml", PLAN, &agents, None)?.plan;
-    let inputs = config::resolve_inputs(&plan, &[], None).map_err(config::Diagnostics::from)?;
+    let inputs = config::resolve_inputs(&plan, &[], None)?;
 
     let handle = RunHandle::new();
     let mut reporter = StopAfterTwo { handle: handle.clone(), started: 0, succeeded: 0 };

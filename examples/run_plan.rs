@@ -30,8 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let agents = support::demo_agents()?;
     // A plan that is not valid is an error with all of its diagnostics.
     let plan = config::load_plan("reading.yaml", PLAN, &agents, None)?.plan;
-    let inputs =
-        config::resolve_inputs(&plan, &["topic=Lisbon".to_owned()], None).map_err(config::Diagnostics::from)?;
+    let inputs = config::resolve_inputs(&plan, &["topic=Lisbon".to_owned()], None)?;
 
     // Without a journal, the events of the run are kept in memory.
     let host = Host::builder().agents(agents).build()?;

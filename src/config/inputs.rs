@@ -1,104 +1,88 @@
 //! Resolves a run's inputs from parameters, a file, and the plan's defaults.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::diagnostics::diagnostic::Diagnostics;
+use super::diagnostics::sink::DiagnosticSink;
+use super::diagnostics::source::SourceFile;
 use super::yaml::parser;
-use crate::expression::{did_you_mean, json_type_name, list_names};
+use crate::expression::json_type_name;
 use crate::model::{InputSpec, InputType, Plan, has_leading_zero};
-
-/// A problem with the inputs of a run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct InputError {
-    /// The kind of problem, such as `input::missing`.
-    pub code: &'static str,
-    /// The description of the problem: lowercase, without a final period.
-    pub message: String,
-    /// The suggested fix.
-    pub help: Option<String>,
-}
 
 /// Returns the inputs of a run. `parameters` (`name=value`, as on the command line) take precedence over the values of
 /// `file`, and these over the plan's defaults. An optional input without a value is `null`.
 ///
 /// # Errors
 /// Returns all inputs that are missing, unknown, or of the wrong type.
-pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) -> Result<Value, Vec<InputError>> {
-    let mut errors = Vec::new();
+pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) -> Result<Value, Diagnostics> {
+    let mut sink = DiagnosticSink::new("input", Arc::new(SourceFile::new("the inputs", String::new())));
     let mut assigned = Map::new();
     match file {
         None | Some(Value::Null) => {}
         Some(Value::Object(values)) => {
             for (name, value) in values {
-                if let Some(spec) = find_input(plan, name, &mut errors) {
-                    check_type(name, value, spec, &mut errors);
+                if let Some(spec) = find_input(plan, name, &mut sink) {
+                    check_type(name, value, spec, &mut sink);
                     assigned.insert(name.clone(), value.clone());
                 }
             }
         }
-        Some(other) => errors.push(InputError {
-            code: "input::wrong_type",
-            message: format!("the parameters file must be a map from names to values, not {}", json_type_name(other)),
-            help: None,
-        }),
+        Some(other) => {
+            let kind = json_type_name(other);
+            let message = format!("the parameters file must be a map from names to values, not {kind}");
+            sink.file_error("wrong_type", message);
+        }
     }
     for parameter in parameters {
         let Some((name, text)) = parameter.split_once('=') else {
-            let message = format!("the parameter `{parameter}` has no `=`");
-            let help = Some("write `--param name=value`".to_owned());
-            errors.push(InputError { code: "input::syntax", message, help });
+            let error = sink.file_error("syntax", format!("the parameter `{parameter}` has no `=`"));
+            error.help("write `--param name=value`");
             continue;
         };
-        if let Some(spec) = find_input(plan, name, &mut errors) {
-            match parse_parameter(text, spec.kind) {
-                Ok(value) => drop(assigned.insert(name.to_owned(), value)),
-                Err(help) => {
-                    let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
-                    let help = help.or_else(|| spec.description.clone());
-                    errors.push(InputError { code: "input::wrong_type", message, help });
-                    // Keeps the input from being reported as missing too.
-                    assigned.insert(name.to_owned(), Value::Null);
-                }
-            }
-        }
+        let Some(spec) = find_input(plan, name, &mut sink) else { continue };
+        // Null keeps an invalid input from being reported as missing too.
+        let value = parse_parameter(text, spec.kind).unwrap_or_else(|help| {
+            let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
+            sink.file_error("wrong_type", message).help_if_known(help.or_else(|| spec.description.clone()));
+            Value::Null
+        });
+        assigned.insert(name.to_owned(), value);
     }
     let mut inputs = Map::new();
     for (name, spec) in &plan.inputs {
         let value = assigned.remove(name).or_else(|| spec.default.clone());
         if value.is_none() && spec.required {
-            let message = format!("the input `{name}` is missing");
             let about = spec.description.as_ref().map(|about| format!(": {about}")).unwrap_or_default();
-            let help = Some(format!("set it with `--param {name}=…`{about}"));
-            errors.push(InputError { code: "input::missing", message, help });
+            let error = sink.file_error("missing", format!("the input `{name}` is missing"));
+            error.help(format!("set it with `--param {name}=…`{about}"));
         }
         inputs.insert(name.clone(), value.unwrap_or(Value::Null));
     }
-    if errors.is_empty() { Ok(Value::Object(inputs)) } else { Err(errors) }
+    if sink.has_errors() { Err(sink.finish()) } else { Ok(Value::Object(inputs)) }
 }
 
-fn find_input<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> Option<&'p InputSpec> {
+fn find_input<'p>(plan: &'p Plan, name: &str, sink: &mut DiagnosticSink) -> Option<&'p InputSpec> {
     let spec = plan.inputs.get(name);
     if spec.is_none() {
-        let names = || plan.inputs.keys().map(String::as_str);
-        let help = did_you_mean(name, names())
-            .unwrap_or_else(|| list_names(names(), ("the plan has", "the plan has no inputs")));
-        let message = format!("the plan has no input `{name}`");
-        errors.push(InputError { code: "input::unknown", message, help: Some(help) });
+        let known = plan.inputs.keys().map(String::as_str);
+        let help = sink.suggest(name, known, ("the plan has", "the plan has no inputs"));
+        sink.file_error("unknown", format!("the plan has no input `{name}`")).help(help);
     }
     spec
 }
 
-fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<InputError>) {
-    let unset = value.is_null() && !spec.required;
-    if !unset && !has_type(value, spec.kind) {
+fn check_type(name: &str, value: &Value, spec: &InputSpec, sink: &mut DiagnosticSink) {
+    let is_unset = value.is_null() && !spec.required;
+    if !is_unset && !has_type(value, spec.kind) {
         let actual = match value {
             Value::String(text) if has_leading_zero(text) => format!("the text `{text}`"),
             value => json_type_name(value).to_owned(),
         };
         let message = format!("the input `{name}` must be {}, not {actual}", type_name(spec.kind));
         let help = type_conversion_help(value, spec.kind).or_else(|| spec.description.clone());
-        errors.push(InputError { code: "input::wrong_type", message, help });
+        sink.file_error("wrong_type", message).help_if_known(help);
     }
 }
 
@@ -147,11 +131,5 @@ pub(super) fn type_name(kind: InputType) -> &'static str {
         InputType::Boolean => "`true` or `false`",
         InputType::Array => "a list",
         InputType::Object => "a map",
-    }
-}
-
-impl From<Vec<InputError>> for Diagnostics {
-    fn from(errors: Vec<InputError>) -> Self {
-        Self::for_input("the inputs", errors.into_iter().map(|error| (error.code, error.message, error.help)))
     }
 }

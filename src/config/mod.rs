@@ -20,7 +20,7 @@ pub use changes::{agent_changes, plan_changes};
 pub use diagnostics::diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS, Severity};
 pub use diagnostics::source::Position;
 pub use fingerprint::fingerprint_of;
-pub use inputs::{InputError, resolve_inputs};
+pub use inputs::resolve_inputs;
 pub use schema::export::{agents_schema, plan_schema};
 pub use validate::{AgentCatalog, PatchContext, ValidatedPlan, load_plan, load_plan_patch};
 pub use yaml::parser::{read_data, write_data};

@@ -43,25 +43,6 @@ pub enum ExpressionErrorKind {
     LimitExceeded,
 }
 
-impl ExpressionErrorKind {
-    /// Returns the stable code of the kind.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::InvalidSyntax => "expression::invalid_syntax",
-            Self::UnknownFunction => "expression::unknown_function",
-            Self::UnknownName => "expression::unknown_name",
-            Self::UnknownInput => "expression::unknown_input",
-            Self::UnknownTask => "expression::unknown_task",
-            Self::UnknownKey => "expression::unknown_key",
-            Self::IndexOutOfRange => "expression::index_out_of_range",
-            Self::NoOutput => "expression::no_output",
-            Self::Undefined => "expression::undefined",
-            Self::InvalidOperation => "expression::invalid_operation",
-            Self::LimitExceeded => "expression::limit_exceeded",
-        }
-    }
-}
-
 impl ExpressionError {
     pub(super) fn new(kind: ExpressionErrorKind, message: impl Into<String>, range: Range<usize>) -> Self {
         Self { kind, message: message.into(), help: None, range: Some(range) }

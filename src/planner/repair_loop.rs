@@ -41,6 +41,9 @@ pub(super) struct PlanningObserver<'a> {
     pub(super) log: &'a mut PlannerLog,
 }
 
+/// A valid reply and its warnings, or all of its diagnostics.
+type LoadResult<T> = Result<(T, Diagnostics), Diagnostics>;
+
 /// A validator of a model's replies, whose valid value is a `T`.
 pub(super) struct AnswerValidator<'a, T> {
     pub(super) goal: Goal<'a>,
@@ -51,8 +54,8 @@ pub(super) struct AnswerValidator<'a, T> {
     pub(super) allows_no_tasks: bool,
     /// Writes the reply as a file.
     pub(super) draft: &'a (dyn Fn(&JsonObject) -> PlanDraft + Sync),
-    /// Validates the text of the file. Returns the value and its warnings, or all diagnostics.
-    pub(super) load: &'a (dyn Fn(&str) -> Result<(T, Diagnostics), Diagnostics> + Sync),
+    /// Validates the text of the file.
+    pub(super) load: &'a (dyn Fn(&str) -> LoadResult<T> + Sync),
 }
 
 /// The first request to a model.

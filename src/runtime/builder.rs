@@ -38,8 +38,7 @@ type BeforeExit = Box<dyn FnOnce(RunStateAtExit) + Send>;
 ///
 /// let agents = config::load_agents(Path::new("agents.toml"), &config::ProcessEnvironment)?;
 /// let plan = config::load_plan("trip.yaml", &std::fs::read_to_string("trip.yaml")?, &agents, None)?.plan;
-/// let inputs = config::resolve_inputs(&plan, &["city=Lisbon".to_owned()], None)
-///     .map_err(config::Diagnostics::from)?;
+/// let inputs = config::resolve_inputs(&plan, &["city=Lisbon".to_owned()], None)?;
 ///
 /// let host = Host::builder().agents(agents).journal(Arc::new(MemoryJournal::default())).build()?;
 /// let result = host.run_plan(plan, inputs).await?;

@@ -13,7 +13,7 @@ use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile, Diagnostics};
+use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Rerun, Run};
 use crate::journal;
 use crate::model::{Plan, RunId, RunSource, TaskId};
@@ -135,7 +135,7 @@ fn corrected_start(
     let plan = config::load_plan(name, &text, agents, None)?.plan;
     let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
     given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
-    let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given))).map_err(Diagnostics::from)?;
+    let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given)))?;
     let plan_path = (name != "-").then(|| files::absolute(path));
     let params = earlier.source().and_then(|source| source.params.clone());
     let source = RunSource { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path, params };

@@ -17,7 +17,7 @@ use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan};
+use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
 use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
@@ -148,7 +148,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
         None => (None, None),
     };
-    let inputs = config::resolve_inputs(&validated.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
+    let inputs = config::resolve_inputs(&validated.plan, &args.params, given.as_ref())?;
     let plan = Arc::new(validated.plan);
     if args.dry_run {
         match target {

@@ -143,22 +143,9 @@ impl Diagnostics {
 
     /// Returns one error about a whole file, or about an input that is not a file.
     pub fn for_file(file: &str, code: &str, message: impl Into<String>) -> Self {
-        Self::empty(file).with_error(code, message)
-    }
-
-    /// Returns errors about an input that is not a file, from the code, message, and help of each.
-    pub(crate) fn for_input(
-        name: &str,
-        mistakes: impl IntoIterator<Item = (&'static str, String, Option<String>)>,
-    ) -> Self {
-        mistakes.into_iter().fold(Self::empty(name), |diagnostics, (code, message, help)| {
-            help.into_iter().fold(diagnostics.with_error(code, message), Self::with_help)
-        })
-    }
-
-    fn empty(file: &str) -> Self {
         let source = Arc::new(SourceFile::new(file, String::new()));
-        Self { source, list: Vec::new(), overflow: OverflowCounts::default() }
+        let empty = Self { source, list: Vec::new(), overflow: OverflowCounts::default() };
+        empty.with_error(code, message)
     }
 
     /// Sets the help of the last diagnostic.

@@ -27,14 +27,14 @@ fn parameters_override_the_file_and_defaults() {
     let file = json!({"topic": "hills", "limit": 9, "more": {"a": 1}});
     let parameters = strings(&["topic=sea=blue", "ratio=1.5", "deep=true", "tags=[\"x\", 1]"]);
     assert_eq!(
-        resolve_inputs(&plan(), &parameters, Some(&file)),
-        Ok(json!({
+        resolve_inputs(&plan(), &parameters, Some(&file)).ok(),
+        Some(json!({
             "topic": "sea=blue", "limit": 9, "ratio": 1.5, "deep": true, "tags": ["x", 1], "more": {"a": 1},
         }))
     );
     assert_eq!(
-        resolve_inputs(&plan(), &strings(&["topic=5"]), None),
-        Ok(json!({"topic": "5", "limit": 5, "ratio": null, "deep": false, "tags": null, "more": null}))
+        resolve_inputs(&plan(), &strings(&["topic=5"]), None).ok(),
+        Some(json!({"topic": "5", "limit": 5, "ratio": null, "deep": false, "tags": null, "more": null}))
     );
 }
 
@@ -42,8 +42,7 @@ fn parameters_override_the_file_and_defaults() {
 fn reports_all_input_errors() {
     let file = json!({"ratio": "x", "lmit": 3});
     let errors = resolve_inputs(&plan(), &strings(&["limit=many", "deep=1", "tags"]), Some(&file));
-    let errors = Diagnostics::from(errors.expect_err("there are mistakes"));
-    insta::assert_snapshot!(errors.to_string());
+    insta::assert_snapshot!(errors.expect_err("there are mistakes").to_string());
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn scalars_are_read_the_same_everywhere() {
         let plan = load_plan("x", &text, &agents(), None).unwrap_or_else(|errors| panic!("{errors}")).plan;
         assert_eq!(plan.inputs["tags"].default, Some(json!([value])), "{written}");
         let inputs = resolve_inputs(&plan, &[format!("tags=[{written}]")], None);
-        assert_eq!(inputs, Ok(json!({"tags": [value]})), "{written}");
+        assert_eq!(inputs.ok(), Some(json!({"tags": [value]})), "{written}");
     }
 }
 
@@ -149,19 +148,19 @@ fn digits_with_a_leading_zero_are_text() {
     let help = "a number with a leading zero is text; remove the zero";
     let file = json!({"topic": "007", "limit": "007"});
     let errors = resolve_inputs(&plan(), &[], Some(&file)).expect_err("`limit` is an integer");
-    assert_eq!(errors[0].message, "the input `limit` must be an integer, not the text `007`");
-    assert_eq!(errors[0].help.as_deref(), Some(help));
+    assert_eq!(errors.list()[0].message, "the input `limit` must be an integer, not the text `007`");
+    assert_eq!(errors.list()[0].help.as_deref(), Some(help));
 
     let errors = resolve_inputs(&plan(), &strings(&["topic=007", "limit=007"]), None).expect_err("the same");
-    assert_eq!(errors[0].message, "the input `limit` must be an integer, not `007`");
-    assert_eq!(errors[0].help.as_deref(), Some(help));
+    assert_eq!(errors.list()[0].message, "the input `limit` must be an integer, not `007`");
+    assert_eq!(errors.list()[0].help.as_deref(), Some(help));
     let inputs = resolve_inputs(&plan(), &strings(&["topic=007"]), None).expect("`topic` is text");
     assert_eq!(inputs["topic"], "007");
 
     let errors = resolve_inputs(&plan(), &[], Some(&json!({"topic": 8989}))).expect_err("`topic` is text");
-    assert_eq!(errors[0].help.as_deref(), Some("put it in quotes"));
+    assert_eq!(errors.list()[0].help.as_deref(), Some("put it in quotes"));
     let errors = resolve_inputs(&plan(), &strings(&["topic=x", "more={a: 1, a: 2}"]), None).expect_err("a key twice");
-    assert_eq!(errors[0].help.as_deref(), Some("duplicate key `a`"));
+    assert_eq!(errors.list()[0].help.as_deref(), Some("duplicate key `a`"));
 
     let text = "inputs: {n: {type: integer, default: 007}}\ntasks: [{id: a, agent: travel, tool: x, max_parallel: 01}]";
     let errors = load_plan("x", text, &agents(), None).expect_err("both are numbers");

@@ -43,10 +43,10 @@ fn schemas_have_the_same_keys_as_the_tables() {
 /// Adds the tables that a value can consist of, each once.
 fn add_tables(value_type: &'static ValueType, tables: &mut Vec<&'static TableSchema>) {
     match value_type {
-        ValueType::Table(table) | ValueType::TableList(table) | ValueType::TableMap(table) => {
-            if !tables.iter().any(|known| std::ptr::eq(*known, *table)) {
-                tables.push(table);
-            }
+        ValueType::Table(table) | ValueType::TableList(table) | ValueType::TableMap(table)
+            if !tables.iter().any(|known| std::ptr::eq(*known, *table)) =>
+        {
+            tables.push(table);
         }
         ValueType::OneOf(_, variants) => variants.iter().for_each(|variant| add_tables(variant, tables)),
         _ => {}

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_openai::error::{OpenAIError, StreamError};
 
-use super::transport::ResponseError;
 use super::wire::ApiError;
 use crate::model::text::root_cause;
 use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
@@ -18,7 +17,8 @@ pub(super) enum RetryHint {
 }
 
 /// A failed attempt to get a reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub(super) struct LlmError {
     /// The predicate of a sentence about the endpoint, such as `answered 404 Not Found: no such model`.
     pub(super) message: String,
@@ -58,6 +58,11 @@ impl LlmError {
         }
     }
 
+    /// Returns an error that a retry may fix.
+    pub(super) fn transient(message: impl Into<String>) -> Self {
+        Self { retry: RetryHint::Backoff, ..Self::new(message) }
+    }
+
     /// Returns the error for a response with `status`, which comes from HTTP or from the body of a success.
     pub(super) fn from_response(status: Option<u16>, api_error: ApiError) -> Self {
         let status_text = status.map(|status| {
@@ -86,10 +91,9 @@ impl LlmError {
     /// Returns the error for a reply that made no progress for `limit`.
     pub(super) fn idle_timeout(limit: Duration) -> Self {
         Self {
-            retry: RetryHint::Backoff,
             is_final: true,
             hint: Some(Hint::Configure("raise `timeout`")),
-            ..Self::new(format!("sent no data for {}", HumanDuration(limit)))
+            ..Self::transient(format!("sent no data for {}", HumanDuration(limit)))
         }
     }
 
@@ -187,66 +191,20 @@ fn suggested_change(api_error: &ApiError, spec: &LlmSpec) -> Option<String> {
 
 impl From<OpenAIError> for LlmError {
     fn from(error: OpenAIError) -> Self {
-        let error = match error {
-            OpenAIError::Boxed(boxed) => match boxed.downcast::<ResponseError>() {
-                Ok(response) => return (*response).into(),
-                Err(other) => OpenAIError::Boxed(other),
-            },
-            other => other,
-        };
         match error {
+            // The transport reports its own errors in this form.
+            OpenAIError::Boxed(error) => match error.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(other) => Self::new(format!("could not be called: {}", root_cause(&*other))),
+            },
             OpenAIError::JSONDeserialize(_, content) => {
-                let message = format!("sent invalid JSON: {}", ApiError::from_body(content.as_bytes()).message);
-                Self { retry: RetryHint::Backoff, ..Self::new(message) }
+                Self::transient(format!("sent invalid JSON: {}", ApiError::from_body(content.as_bytes()).message))
             }
-            OpenAIError::StreamError(stream) => {
-                let message = match *stream {
-                    StreamError::EventStream(message) => message,
-                    other => other.to_string(),
-                };
-                Self { retry: RetryHint::Backoff, ..Self::new(format!("interrupted its reply: {message}")) }
-            }
+            OpenAIError::StreamError(error) => Self::transient(match *error {
+                StreamError::EventStream(message) => format!("interrupted its reply: {message}"),
+                other => format!("interrupted its reply: {other}"),
+            }),
             other => Self::new(format!("could not be called: {}", root_cause(&other))),
-        }
-    }
-}
-
-impl From<ResponseError> for LlmError {
-    fn from(error: ResponseError) -> Self {
-        match error {
-            ResponseError::Status { status, location: Some(location), .. } if (300..400).contains(&status) => {
-                let message = format!("answered {status} with a redirect to `{location}`, which is not followed");
-                let advice = Some(Hint::Configure("correct `base_url`"));
-                Self { status: Some(status), hint: advice, ..Self::new(message) }
-            }
-            ResponseError::Status { status, error: api_error, retry_after: wait, .. } => {
-                let failed = Self::from_response(Some(status), api_error);
-                match (failed.retry, wait) {
-                    (RetryHint::Backoff | RetryHint::After(_), Some(wait)) => {
-                        let delay = HumanDuration(wait);
-                        let message = format!("{} (requested delay: {delay})", failed.message);
-                        let is_limit = failed.is_limit || status == 503;
-                        Self { message, retry: RetryHint::After(wait), is_limit, ..failed }
-                    }
-                    _ => failed,
-                }
-            }
-            ResponseError::WebPage { status, message } => Self {
-                status: Some(status),
-                hint: Some(Hint::Configure("check `base_url`")),
-                ..Self::new(format!("answered {status} with {message} instead of JSON"))
-            },
-            ResponseError::Unreachable { message } => Self {
-                retry: RetryHint::Backoff,
-                hint: Some(Hint::Configure("is it running? check `base_url`")),
-                ..Self::new(format!("cannot be reached: {message}"))
-            },
-            // Servers may close an idle connection just as it is reused. At worst, the retry pays for a reply that was
-            // lost.
-            ResponseError::ConnectionLost { message } => Self {
-                retry: RetryHint::Backoff,
-                ..Self::new(format!("closed the connection before it answered: {message}"))
-            },
         }
     }
 }
@@ -316,16 +274,6 @@ mod tests {
                 LlmError::from_response(Some(400), api_error).hint?.text(spec)
             };
             assert_eq!((hint(&with_settings).as_deref(), hint(&plain)), (Some(advice), None), "{message}");
-        }
-    }
-
-    #[test]
-    fn closed_connections_are_retried() {
-        let message = "connection reset".to_owned();
-        for error in
-            [ResponseError::ConnectionLost { message: message.clone() }, ResponseError::Unreachable { message }]
-        {
-            assert_eq!(LlmError::from(error).retry, RetryHint::Backoff);
         }
     }
 

@@ -95,49 +95,41 @@ impl OpenAi {
         &self,
         request: &ChatRequest,
         outgoing: OutgoingRequest<'_>,
-        permit: RequestPermit,
+        mut permit: RequestPermit,
     ) -> Result<Reply, LlmError> {
         let OutgoingRequest { body, on_delta } = outgoing;
         let timeout = request.timeout.map_or(self.spec.timeout, |HumanDuration(timeout)| timeout);
-        let chats = self.client.chat();
-        let begun = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
-        let chunks = match begun.map_err(|_| LlmError::idle_timeout(timeout))?.map_err(LlmError::from) {
-            Ok(chunks) => chunks,
-            Err(failed) => {
-                if failed.is_limit {
-                    permit.limited(failed.retry_after());
-                }
-                return Err(failed);
-            }
+        let exchange = async {
+            let chats = self.client.chat();
+            let response = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
+            let chunks = response.map_err(|_| LlmError::idle_timeout(timeout))??;
+            permit.mark_answered();
+            let reply = reply_accumulator::collect(chunks, on_delta, timeout).await?;
+            let tokens_read = reply.tokens_read();
+            Ok(Reply { chat: reply.reply(&self.spec, request, body)?, tokens_read })
         };
-        let begun = permit.answered();
-        let drafted = reply_accumulator::collect(chunks, on_delta, timeout).await;
-        if let Err(failed) = &drafted
-            && failed.is_limit
-        {
-            begun.limited(failed.retry_after());
-        }
-        let draft = drafted?;
-        let read = draft.tokens_read();
-        Ok(Reply { chat: draft.reply(&self.spec, request, body)?, read })
-    }
-
-    /// Requests a reply and returns the number of prompt tokens that were read, if the endpoint reports it.
-    pub(super) async fn measure(&self, request: &ChatRequest) -> Result<Option<u64>, Unmeasured> {
-        let asked = self.ask(request, &|_| {}).await;
-        asked.map(|reply| reply.read).map_err(|unanswered| match unanswered {
-            Unanswered::Failed(failed) if failed.is_too_long => Unmeasured::TooLong(self.to_chat_error(&failed)),
-            Unanswered::Failed(failed) => Unmeasured::Other(self.to_chat_error(&failed)),
-            Unanswered::Unsupported(error) => Unmeasured::Other(error),
+        exchange.await.inspect_err(|error: &LlmError| {
+            if error.is_limit {
+                permit.report_limit(error.retry_after());
+            }
         })
     }
 
-    async fn ask(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<Reply, Unanswered> {
-        let body = RequestBody::new(&self.spec, request).map_err(Unanswered::Unsupported)?;
+    /// Requests a reply, with retries.
+    pub(super) async fn request_reply(
+        &self,
+        request: &ChatRequest,
+        on_delta: OnDelta<'_>,
+    ) -> Result<Reply, RequestFailure> {
+        let body = RequestBody::new(&self.spec, request);
+        let body = body.map_err(|error| RequestFailure { error, is_too_long: false })?;
         let attempt = |permit| self.attempt(request, OutgoingRequest { body: &body, on_delta }, permit);
         let deadlines = request.deadline.map(|HumanDuration(deadline)| deadline).into_iter().chain(self.spec.deadline);
         let limits = RetryLimits { deadline: deadlines.min(), single_try: request.single_try };
-        retry(limits, &self.rate_limiter, attempt).await.map_err(Unanswered::Failed)
+        retry(limits, &self.rate_limiter, attempt).await.map_err(|error| {
+            let is_too_long = error.is_too_long;
+            RequestFailure { error: self.to_chat_error(error), is_too_long }
+        })
     }
 
     /// Returns a warning, once, if the endpoint read far fewer tokens of a prompt than were sent.
@@ -157,16 +149,16 @@ impl OpenAi {
         ))
     }
 
-    /// Converts a failure into an error that names the model, the endpoint, and the advice.
-    fn to_chat_error(&self, failed: &LlmError) -> ChatError {
-        let advice = failed.hint.as_ref().and_then(|advice| advice.text(&self.spec));
+    /// Adds the model, the endpoint, and the advice to an error.
+    fn to_chat_error(&self, error: LlmError) -> ChatError {
+        let advice = error.hint.as_ref().and_then(|hint| hint.text(&self.spec));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
-        let message = format!("model `{}` at `{}` {}{advice}", self.spec.model, self.base_url(), failed.message);
-        let (message, status) = (self.endpoint.redact(&message), failed.status);
-        match failed.retry {
+        let message = format!("model `{}` at `{}` {}{advice}", self.spec.model, self.base_url(), error.message);
+        let (message, status) = (self.endpoint.redact(&message), error.status);
+        match error.retry {
             RetryHint::No => ChatError::Endpoint { message, status },
             RetryHint::Backoff | RetryHint::After(_) => {
-                ChatError::Unavailable { message, status, retry_after: failed.retry_after().map(HumanDuration) }
+                ChatError::Unavailable { message, status, retry_after: error.retry_after().map(HumanDuration) }
             }
         }
     }
@@ -182,33 +174,23 @@ struct OutgoingRequest<'a> {
 #[async_trait::async_trait]
 impl Llm for OpenAi {
     async fn chat_stream(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError> {
-        match self.ask(request, on_delta).await {
-            Ok(Reply { chat, read }) => Ok(ChatReply { warning: self.warning(request, read), ..chat }),
-            Err(Unanswered::Unsupported(error)) => Err(error),
-            Err(Unanswered::Failed(failed)) => Err(self.to_chat_error(&failed)),
-        }
+        let reply = self.request_reply(request, on_delta).await.map_err(|failure| failure.error)?;
+        Ok(ChatReply { warning: self.warning(request, reply.tokens_read), ..reply.chat })
     }
 }
 
 /// A reply, and the number of prompt tokens that the endpoint read, if reported.
-struct Reply {
+pub(super) struct Reply {
     chat: ChatReply,
-    read: Option<u64>,
+    pub(super) tokens_read: Option<u64>,
 }
 
 /// The reason that a request has no reply.
-enum Unanswered {
-    /// The request was not sent.
-    Unsupported(ChatError),
-    Failed(LlmError),
-}
-
-/// The reason that the number of prompt tokens is unknown.
 #[derive(Debug)]
-pub(super) enum Unmeasured {
-    /// The endpoint rejected the request as too long.
-    TooLong(ChatError),
-    Other(ChatError),
+pub(super) struct RequestFailure {
+    pub(super) error: ChatError,
+    /// Set if the endpoint rejected the request as too long.
+    pub(super) is_too_long: bool,
 }
 
 /// Limits on the duration and the number of attempts.
@@ -219,44 +201,37 @@ struct RetryLimits {
 }
 
 /// Retries until a reply arrives, a permanent failure occurs, or no time remains.
-async fn retry<Tried, T>(
+async fn retry<T, Attempt: Future<Output = Result<T, LlmError>>>(
     limits: RetryLimits,
-    gate: &Arc<RateLimiter>,
-    mut attempt: impl FnMut(RequestPermit) -> Tried,
-) -> Result<T, LlmError>
-where
-    Tried: Future<Output = Result<T, LlmError>>,
-{
+    rate_limiter: &Arc<RateLimiter>,
+    mut attempt: impl FnMut(RequestPermit) -> Attempt,
+) -> Result<T, LlmError> {
     let ends_at = limits.deadline.map(|deadline| Instant::now() + deadline);
-    let limit = limits.deadline.unwrap_or_default();
-    let mut pauses = RETRY_BACKOFF.build();
+    let mut delays = RETRY_BACKOFF.build();
     let mut last: Option<LlmError> = None;
     loop {
-        let Some(permit) = before_deadline(ends_at, gate.acquire()).await else {
-            return Err(LlmError::deadline_exceeded(limit, last));
+        let attempted = async { attempt(rate_limiter.acquire().await).await };
+        let Some(result) = before_deadline(ends_at, attempted).await else {
+            return Err(LlmError::deadline_exceeded(limits.deadline.unwrap_or_default(), last));
         };
-        let Some(tried) = before_deadline(ends_at, attempt(permit)).await else {
-            return Err(LlmError::deadline_exceeded(limit, last));
-        };
-        let failed = match tried {
+        let error = match result {
             Ok(reply) => return Ok(reply),
-            Err(failed) if limits.single_try || failed.is_final => return Err(failed),
-            Err(failed) => failed,
+            Err(error) if limits.single_try || error.is_final => return Err(error),
+            Err(error) => error,
         };
-        let pause = match (failed.retry, pauses.next()) {
-            (RetryHint::No, _) | (_, None) => return Err(failed),
-            (RetryHint::Backoff, Some(pause)) => pause,
-            (RetryHint::After(pause), Some(_)) if pause > MAX_SHARED_WAIT => return Err(failed),
-            (RetryHint::After(pause), Some(_)) => pause,
+        let delay = match (error.retry, delays.next()) {
+            (RetryHint::Backoff, Some(delay)) => delay,
+            (RetryHint::After(delay), Some(_)) if delay <= MAX_SHARED_WAIT => delay,
+            _ => return Err(error),
         };
-        if ends_at.is_some_and(|ends_at| Instant::now() + pause >= ends_at) {
-            return Err(failed);
+        if ends_at.is_some_and(|ends_at| Instant::now() + delay >= ends_at) {
+            return Err(error);
         }
         // After a rate limit, the limiter itself delays the next request.
-        if !failed.is_limit {
-            tokio::time::sleep(pause).await;
+        if !error.is_limit {
+            tokio::time::sleep(delay).await;
         }
-        last = Some(failed);
+        last = Some(error);
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client::Llm;
-use super::openai::{MORE_CONTEXT, OpenAi, Unmeasured};
+use super::openai::{MORE_CONTEXT, OpenAi};
 use crate::model::{
     ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, HumanDuration,
     ReplySchema, StructuredOutput, ToolChoice, json_candidates,
@@ -144,24 +144,33 @@ async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
         single_try: true,
         ..ChatRequest::default()
     };
-    match model.measure(&request).await {
+    let tokens_read = match model.request_reply(&request, &|_| {}).await {
+        Ok(reply) => reply.tokens_read.unwrap_or_default(),
+        Err(failure) if failure.is_too_long => {
+            return ProbeOutcome::Fails(format!(
+                "a prompt of {PROBE_WORDS} words exceeds its context: {}",
+                failure.error
+            ));
+        }
+        Err(failure) => {
+            return ProbeOutcome::Absent(format!(
+                "not measured with a prompt of {PROBE_WORDS} words: {}",
+                failure.error
+            ));
+        }
+    };
+    match tokens_read {
+        0 => ProbeOutcome::Absent(format!(
+            "a prompt of {PROBE_WORDS} words was answered, but the endpoint does not report how much of it was read"
+        )),
         // The true count may be a little smaller, if some tokens span several words.
-        Ok(Some(read)) if read >= PROBE_WORDS as u64 / 4 * 3 => {
+        read if read >= PROBE_WORDS as u64 / 4 * 3 => {
             ProbeOutcome::Works(format!("a prompt of {PROBE_WORDS} words was read completely: {read} tokens"))
         }
-        Ok(Some(read)) if read > 0 => ProbeOutcome::Fails(format!(
+        read => ProbeOutcome::Fails(format!(
             "only {read} tokens of a prompt of {PROBE_WORDS} words were read: the endpoint truncated it without an \
              error; {MORE_CONTEXT}"
         )),
-        Ok(_) => ProbeOutcome::Absent(format!(
-            "a prompt of {PROBE_WORDS} words was answered, but the endpoint does not report how much of it was read"
-        )),
-        Err(Unmeasured::TooLong(error)) => {
-            ProbeOutcome::Fails(format!("a prompt of {PROBE_WORDS} words exceeds its context: {error}"))
-        }
-        Err(Unmeasured::Other(error)) => {
-            ProbeOutcome::Absent(format!("not measured with a prompt of {PROBE_WORDS} words: {error}"))
-        }
     }
 }
 

@@ -39,12 +39,13 @@ struct LimiterState {
     generation: u64,
 }
 
-/// A request whose response has not begun.
+/// A permit for one request. Until the response begins, it counts towards the concurrency limit.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
     limiter: Arc<RateLimiter>,
     /// The generation of the limiter when the permit was acquired.
     generation: u64,
+    is_answered: bool,
 }
 
 impl RateLimiter {
@@ -54,30 +55,31 @@ impl RateLimiter {
 
     /// Waits until the next request may start.
     pub(super) async fn acquire(self: &Arc<Self>) -> RequestPermit {
-        let _turn = self.queue.lock().await;
+        let _front = self.queue.lock().await;
         loop {
             let changed = self.changed.notified();
-            let opens_at = {
+            let blocked_until = {
                 let mut state = self.state();
-                let opens_at = state.blocked_until.filter(|opens_at| *opens_at > Instant::now());
-                if opens_at.is_none() && state.limit.is_none_or(|limit| state.in_flight < limit) {
+                let blocked_until = state.blocked_until.filter(|until| *until > Instant::now());
+                if blocked_until.is_none() && state.limit.is_none_or(|limit| state.in_flight < limit) {
                     state.in_flight += 1;
-                    return RequestPermit { limiter: Arc::clone(self), generation: state.generation };
+                    let (limiter, generation) = (Arc::clone(self), state.generation);
+                    return RequestPermit { limiter, generation, is_answered: false };
                 }
-                opens_at
+                blocked_until
             };
-            match opens_at {
-                Some(opens_at) => tokio::time::sleep_until(opens_at).await,
+            match blocked_until {
+                Some(blocked_until) => tokio::time::sleep_until(blocked_until).await,
                 None => changed.await,
             }
         }
     }
 
     /// Blocks further requests for the delay that the endpoint named, or else for an exponential pause.
-    fn block(&self, closings: u64, wait: Option<Duration>) {
+    fn block(&self, generation: u64, wait: Option<Duration>) {
         let mut state = self.state();
         // Rate limits of parallel requests count as one.
-        let is_first = closings == state.generation;
+        let is_first = generation == state.generation;
         let wait = match wait {
             Some(wait) => Some(wait),
             None if is_first => {
@@ -96,43 +98,33 @@ impl RateLimiter {
 }
 
 impl RequestPermit {
-    /// Lets the next request start, because the response has begun. The returned permit can still report a rate limit.
-    pub(super) fn answered(self) -> AnsweredPermit {
+    /// Lets the next request start, because the response has begun.
+    pub(super) fn mark_answered(&mut self) {
         let mut state = self.limiter.state();
         if self.generation == state.generation {
             state.pauses = 0;
             state.limit = state.limit.map(|limit| limit + 1).filter(|limit| *limit < MAX_LIMIT);
         }
         drop(state);
-        AnsweredPermit { limiter: Arc::clone(&self.limiter), generation: self.generation }
+        self.release();
     }
 
-    /// Reports a rate limit of the endpoint and blocks further requests.
-    pub(super) fn limited(self, wait: Option<Duration>) {
+    /// Reports a rate limit of the endpoint, even within the response, and blocks further requests.
+    pub(super) fn report_limit(&self, wait: Option<Duration>) {
         self.limiter.block(self.generation, wait);
+    }
+
+    fn release(&mut self) {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.limiter.state().in_flight -= 1;
+            self.limiter.changed.notify_one();
+        }
     }
 }
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        let mut state = self.limiter.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        drop(state);
-        self.limiter.changed.notify_one();
-    }
-}
-
-/// A request whose response has begun.
-#[derive(Debug)]
-pub(super) struct AnsweredPermit {
-    limiter: Arc<RateLimiter>,
-    generation: u64,
-}
-
-impl AnsweredPermit {
-    /// Reports a rate limit within the response and blocks further requests.
-    pub(super) fn limited(&self, wait: Option<Duration>) {
-        self.limiter.block(self.generation, wait);
+        self.release();
     }
 }
 
@@ -145,59 +137,59 @@ mod tests {
     }
 
     /// Returns the seconds until the next request may start, and completes that request.
-    async fn seconds_until_permit(gate: &Arc<RateLimiter>) -> u64 {
+    async fn seconds_until_permit(limiter: &Arc<RateLimiter>) -> u64 {
         let start = Instant::now();
-        drop(gate.acquire().await.answered());
+        limiter.acquire().await.mark_answered();
         start.elapsed().as_secs()
     }
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_applies_to_all_requests() {
-        let gate = Arc::new(RateLimiter::default());
-        assert_eq!(seconds_until_permit(&gate).await, 0);
-        gate.acquire().await.limited(Some(seconds(90)));
-        assert_eq!((seconds_until_permit(&gate).await, seconds_until_permit(&gate).await), (90, 0));
-        gate.acquire().await.limited(Some(MAX_SHARED_WAIT + seconds(1)));
-        assert_eq!(seconds_until_permit(&gate).await, 0, "a long wait delays only the request that received it");
+        let limiter = Arc::new(RateLimiter::default());
+        assert_eq!(seconds_until_permit(&limiter).await, 0);
+        limiter.acquire().await.report_limit(Some(seconds(90)));
+        assert_eq!((seconds_until_permit(&limiter).await, seconds_until_permit(&limiter).await), (90, 0));
+        limiter.acquire().await.report_limit(Some(MAX_SHARED_WAIT + seconds(1)));
+        assert_eq!(seconds_until_permit(&limiter).await, 0, "a long wait delays only the request that received it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_until_a_request_is_answered() {
-        let gate = Arc::new(RateLimiter::default());
+        let limiter = Arc::new(RateLimiter::default());
         let mut waits = Vec::new();
         for _ in 0..8 {
             let start = Instant::now();
-            gate.acquire().await.limited(None);
+            limiter.acquire().await.report_limit(None);
             waits.push(start.elapsed().as_secs());
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60]);
-        assert_eq!(seconds_until_permit(&gate).await, 60);
-        gate.acquire().await.limited(None);
-        assert_eq!(seconds_until_permit(&gate).await, 1);
+        assert_eq!(seconds_until_permit(&limiter).await, 60);
+        limiter.acquire().await.report_limit(None);
+        assert_eq!(seconds_until_permit(&limiter).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_limits_count_once() {
-        let gate = Arc::new(RateLimiter::default());
-        let permits = [gate.acquire().await, gate.acquire().await, gate.acquire().await];
+        let limiter = Arc::new(RateLimiter::default());
+        let permits = [limiter.acquire().await, limiter.acquire().await, limiter.acquire().await];
         for permit in permits {
-            permit.limited(None);
+            permit.report_limit(None);
         }
-        assert_eq!(seconds_until_permit(&gate).await, 1);
+        assert_eq!(seconds_until_permit(&limiter).await, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn concurrency_recovers_after_a_limit() {
-        let gate = Arc::new(RateLimiter::default());
-        gate.acquire().await.limited(Some(seconds(1)));
-        let first = gate.acquire().await;
-        let enters = || tokio::time::timeout(seconds(5), gate.acquire());
+        let limiter = Arc::new(RateLimiter::default());
+        limiter.acquire().await.report_limit(Some(seconds(1)));
+        let mut first = limiter.acquire().await;
+        let enters = || tokio::time::timeout(seconds(5), limiter.acquire());
         assert!(enters().await.is_err(), "the first request has no response yet");
-        let begun = first.answered();
+        first.mark_answered();
         let (second, third) = (enters().await.expect("room"), enters().await.expect("room"));
         assert!(enters().await.is_err(), "two requests are in flight");
         drop((second, third));
-        begun.limited(Some(seconds(7)));
-        assert_eq!(seconds_until_permit(&gate).await, 7);
+        first.report_limit(Some(seconds(7)));
+        assert_eq!(seconds_until_permit(&limiter).await, 7);
     }
 }

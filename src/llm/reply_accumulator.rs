@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::client::OnDelta;
-use super::error::{LlmError, RetryHint};
+use super::error::LlmError;
 use super::request_body::{RequestBody, stop_sequences};
 use super::wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta};
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
@@ -108,12 +108,10 @@ pub(super) async fn collect(
     match draft {
         draft if draft.finish_reason.is_some() || draft.is_complete_message => Ok(draft),
         draft if draft.is_done && draft.has_content() => Ok(draft),
-        draft if !draft.has_content() => {
-            Err(LlmError { retry: RetryHint::Backoff, ..LlmError::new("ended its response without a reply") })
-        }
+        draft if !draft.has_content() => Err(LlmError::transient("ended its response without a reply")),
         draft => {
             let message = format!("interrupted its reply after {} characters", draft.text.chars().count());
-            Err(draft.interrupted(LlmError { retry: RetryHint::Backoff, ..LlmError::new(message) }))
+            Err(draft.interrupted(LlmError::transient(message)))
         }
     }
 }
@@ -205,10 +203,7 @@ impl ReplyAccumulator {
     ) -> Result<ChatReply, LlmError> {
         let finish_reason = self.finish_reason.take().map(FinishReason::from_word);
         if let Some(FinishReason::EndpointFault(word)) = &finish_reason {
-            return Err(LlmError {
-                retry: RetryHint::Backoff,
-                ..LlmError::new(format!("ended its reply with the finish reason `{word}`"))
-            });
+            return Err(LlmError::transient(format!("ended its reply with the finish reason `{word}`")));
         }
         let (reasoning, answer) = split_reasoning(&self.text);
         if !reasoning.is_empty() {

@@ -14,9 +14,10 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, Url};
 use secrecy::SecretString;
 
+use super::error::{Hint, LlmError, RetryHint};
 use super::wire::ApiError;
-use crate::model::LlmSpec;
 use crate::model::text::root_cause;
+use crate::model::{HumanDuration, LlmSpec};
 use crate::system::clock;
 
 /// The idle time of a pooled connection: less than the five seconds after which common servers close it.
@@ -174,53 +175,37 @@ impl Config for LlmEndpoint {
     }
 }
 
-/// The reason that a request has no usable response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ResponseError {
-    /// The endpoint answered with a status other than success.
-    #[error("{}", .error.message)]
-    Status {
-        status: u16,
-        error: ApiError,
-        /// The delay that the endpoint requested.
-        retry_after: Option<Duration>,
-        /// The target of a redirect.
-        location: Option<String>,
-    },
-    /// A success with a web page: a login form or a wrong path.
-    #[error("{message}")]
-    WebPage { status: u16, message: String },
-    /// No connection was established.
-    #[error("{message}")]
-    Unreachable { message: String },
-    /// The connection was lost before the response began.
-    #[error("{message}")]
-    ConnectionLost { message: String },
-}
-
-/// Sends a request once.
+/// Sends a request once. Errors of the response are [`LlmError`]s in a box.
 pub(super) async fn send(client: reqwest::Client, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
     let request = request.build().await?;
-    let boxed = |error: ResponseError| OpenAIError::Boxed(Box::new(error));
-    let response = client.execute(request).await.map_err(|error| {
-        let message = root_cause(&error);
-        boxed(if error.is_connect() {
-            ResponseError::Unreachable { message }
-        } else {
-            ResponseError::ConnectionLost { message }
-        })
-    })?;
-    if response.status().is_success() {
-        into_event_stream(response).await.map_err(boxed)
-    } else {
-        Err(boxed(read_error_response(response).await))
-    }
+    let response = match client.execute(request).await {
+        Ok(response) if response.status().is_success() => into_event_stream(response).await,
+        Ok(response) => Err(read_error_response(response).await),
+        Err(error) if error.is_connect() => Err(LlmError {
+            hint: Some(Hint::Configure("is it running? check `base_url`")),
+            ..LlmError::transient(format!("cannot be reached: {}", root_cause(&error)))
+        }),
+        Err(error) => Err(connection_lost(&root_cause(&error))),
+    };
+    response.map_err(|error| OpenAIError::Boxed(Box::new(error)))
 }
 
-async fn read_error_response(response: Response) -> ResponseError {
+/// Returns the error for a connection that was lost before the response began.
+///
+/// Servers may close an idle connection just as it is reused. At worst, the retry pays for a reply that was lost.
+fn connection_lost(message: &str) -> LlmError {
+    LlmError::transient(format!("closed the connection before it answered: {message}"))
+}
+
+async fn read_error_response(response: Response) -> LlmError {
     let status = response.status().as_u16();
-    let wait = retry_after(response.headers());
-    let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let retry_after = retry_after(response.headers());
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    if let Some(location) = location.filter(|_| (300..400).contains(&status)) {
+        let message = format!("answered {status} with a redirect to `{location}`, which is not followed");
+        let hint = Some(Hint::Configure("correct `base_url`"));
+        return LlmError { status: Some(status), hint, ..LlmError::new(message) };
+    }
     let mut body = Vec::new();
     let mut parts = response.bytes_stream();
     // The bytes read before the connection broke are still the best explanation.
@@ -230,14 +215,23 @@ async fn read_error_response(response: Response) -> ResponseError {
             break;
         }
     }
-    ResponseError::Status { status, error: ApiError::from_body(&body), retry_after: wait, location }
+    let error = LlmError::from_response(Some(status), ApiError::from_body(&body));
+    match retry_after {
+        Some(delay) if error.retry != RetryHint::No => LlmError {
+            message: format!("{} (requested delay: {})", error.message, HumanDuration(delay)),
+            retry: RetryHint::After(delay),
+            is_limit: error.is_limit || status == 503,
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// Converts the response to a bounded event stream, even if the endpoint ignored `stream: true`.
 ///
 /// The first byte decides: no line of an event stream begins with a brace, a bracket, or an angle bracket. Headers are
 /// often wrong.
-pub(super) async fn into_event_stream(response: Response) -> Result<Response, ResponseError> {
+pub(super) async fn into_event_stream(response: Response) -> Result<Response, LlmError> {
     let status = response.status();
     let mut remaining = MAX_REPLY_BYTES;
     let too_large = || std::io::Error::other(format!("the reply is larger than {MAX_REPLY_BYTES} bytes"));
@@ -251,7 +245,7 @@ pub(super) async fn into_event_stream(response: Response) -> Result<Response, Re
     let first = loop {
         match parts.next().await {
             Some(Ok(part)) => head.extend_from_slice(&part),
-            Some(Err(error)) => return Err(ResponseError::ConnectionLost { message: error.to_string() }),
+            Some(Err(error)) => return Err(connection_lost(&error.to_string())),
             None => break None,
         }
         if let Some(first) = head.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -262,15 +256,18 @@ pub(super) async fn into_event_stream(response: Response) -> Result<Response, Re
     let head = stream::iter([Ok(first_bytes.clone())]);
     let body = match first {
         Some(b'<') => {
-            let message = ApiError::from_body(&first_bytes).message;
-            return Err(ResponseError::WebPage { status: status.as_u16(), message });
+            // A login form, or a wrong path.
+            let page = ApiError::from_body(&first_bytes).message;
+            let message = format!("answered {} with {page} instead of JSON", status.as_u16());
+            let hint = Some(Hint::Configure("check `base_url`"));
+            return Err(LlmError { status: Some(status.as_u16()), hint, ..LlmError::new(message) });
         }
         Some(b'{' | b'[') => reqwest::Body::wrap_stream(as_single_event(head.chain(parts))),
         _ => reqwest::Body::wrap_stream(with_done_marker(head.chain(parts))),
     };
-    let mut answer = http::Response::new(body);
-    *answer.status_mut() = status;
-    Ok(answer.into())
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    Ok(response.into())
 }
 
 /// Reports that a part of the body has arrived; see [`super::wire::StreamMarker`].

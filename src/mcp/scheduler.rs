@@ -10,39 +10,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The time for which the first call of an agent runs alone. Long enough for agents that send requests early, and short
 /// compared to calls that are worth running in parallel.
 const PROBE_WINDOW: Duration = Duration::from_millis(600);
 
-/// A flag that is set when an agent sends a request without naming its call. It stays set for the rest of the run and
-/// for all processes of the agent.
-#[derive(Debug, Default)]
-pub(super) struct InteractiveFlag(watch::Sender<bool>);
-
-impl InteractiveFlag {
-    /// Sets the flag.
-    pub(super) fn set(&self) {
-        self.0.send_if_modified(|known| !std::mem::replace(known, true));
-    }
-
-    fn is_interactive(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until the flag is set.
-    async fn wait_until_set(&self) {
-        // `wait_for` fails only without a sender, and `self` keeps the sender.
-        let _ = self.0.subscribe().wait_for(|known| *known).await;
-    }
-}
-
 /// The scheduler of one agent's calls.
 #[derive(Debug)]
 pub(super) struct ProcessScheduler {
-    pub(super) interactive: InteractiveFlag,
+    /// Cancelled when the agent sends a request without naming its call. It stays so for the rest of the run and for all
+    /// processes of the agent.
+    pub(super) is_interactive: CancellationToken,
     /// Held by the next call to get a permit; others queue in FIFO order. The run limits the length of the queue.
     queue: tokio::sync::Mutex<()>,
     /// Notifies the next call that a process may be free.
@@ -70,8 +51,8 @@ enum ProbeWindow {
 
 /// The permit to make one call on one process, released on drop.
 #[derive(Debug)]
-pub(super) struct ProcessPermit<'t> {
-    scheduler: &'t ProcessScheduler,
+pub(super) struct ProcessPermit<'a> {
+    scheduler: &'a ProcessScheduler,
     /// The number of the process.
     pub(super) process: usize,
     /// Whether other calls may use the same process.
@@ -87,19 +68,13 @@ pub(super) enum Sharing {
     Exclusive,
 }
 
-/// The reason why a permit is not available yet.
-struct PermitWait {
-    /// The end of the probe window, if it has to be waited for.
-    probe_ends: Option<Instant>,
-}
-
 impl ProcessScheduler {
     /// Creates a scheduler for up to `processes` processes, and at least one.
     pub(super) fn new(processes: usize) -> Self {
         let state =
             SchedulerState { idle: (0..processes.max(1)).collect(), shared_calls: 0, probe: ProbeWindow::NotStarted };
         Self {
-            interactive: InteractiveFlag::default(),
+            is_interactive: CancellationToken::new(),
             queue: tokio::sync::Mutex::default(),
             released: Notify::new(),
             state: Mutex::new(state),
@@ -113,27 +88,28 @@ impl ProcessScheduler {
             // Only the front of the queue waits here, so one stored notification is enough.
             let freed = self.released.notified();
             match self.try_acquire() {
-                Ok(turn) => return turn,
-                Err(PermitWait { probe_ends: None }) => freed.await,
-                Err(PermitWait { probe_ends: Some(ends) }) => tokio::select! {
+                Ok(permit) => return permit,
+                Err(None) => freed.await,
+                Err(Some(probe_end)) => tokio::select! {
                     () = freed => {}
-                    () = self.interactive.wait_until_set() => {}
-                    () = tokio::time::sleep_until(ends) => {}
+                    () = self.is_interactive.cancelled() => {}
+                    () = tokio::time::sleep_until(probe_end) => {}
                 },
             }
         }
     }
 
-    fn try_acquire(&self) -> Result<ProcessPermit<'_>, PermitWait> {
+    /// Returns a permit, or the end of the probe window if it has to be waited for.
+    fn try_acquire(&self) -> Result<ProcessPermit<'_>, Option<Instant>> {
         let mut state = self.state.lock();
-        if self.interactive.is_interactive() {
-            let process = state.idle.pop_first().ok_or(PermitWait { probe_ends: None })?;
+        if self.is_interactive.is_cancelled() {
+            let process = state.idle.pop_first().ok_or(None)?;
             return Ok(ProcessPermit { scheduler: self, process, sharing: Sharing::Exclusive });
         }
         let now = Instant::now();
         state.probe = match state.probe {
             ProbeWindow::NotStarted => ProbeWindow::OpenUntil(now + PROBE_WINDOW),
-            ProbeWindow::OpenUntil(ends) if now < ends => return Err(PermitWait { probe_ends: Some(ends) }),
+            ProbeWindow::OpenUntil(end) if now < end => return Err(Some(end)),
             ProbeWindow::OpenUntil(_) | ProbeWindow::Closed => ProbeWindow::Closed,
         };
         state.idle.remove(&0);
@@ -176,52 +152,53 @@ mod tests {
     use super::*;
 
     /// Returns the permit if it is available immediately.
-    async fn try_now<'t>(
-        turn: &mut std::pin::Pin<&mut impl Future<Output = ProcessPermit<'t>>>,
-    ) -> Option<ProcessPermit<'t>> {
-        futures::future::poll_fn(|context| match turn.as_mut().poll(context) {
-            Poll::Ready(turn) => Poll::Ready(Some(turn)),
+    async fn try_now<'a>(
+        permit: &mut std::pin::Pin<&mut impl Future<Output = ProcessPermit<'a>>>,
+    ) -> Option<ProcessPermit<'a>> {
+        futures::future::poll_fn(|context| match permit.as_mut().poll(context) {
+            Poll::Ready(permit) => Poll::Ready(Some(permit)),
             Poll::Pending => Poll::Ready(None),
         })
         .await
     }
 
-    fn assignment(turn: &ProcessPermit<'_>) -> (usize, Sharing) {
-        (turn.process, turn.sharing)
+    fn assignment(permit: &ProcessPermit<'_>) -> (usize, Sharing) {
+        (permit.process, permit.sharing)
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_share_a_process_after_the_probe_window() {
-        let turns = ProcessScheduler::new(4);
-        let first = turns.acquire().await;
+        let scheduler = ProcessScheduler::new(4);
+        let first = scheduler.acquire().await;
         let start = Instant::now();
-        let second = turns.acquire().await;
+        let second = scheduler.acquire().await;
         assert_eq!(start.elapsed(), PROBE_WINDOW);
-        let third = turns.acquire().await;
+        let third = scheduler.acquire().await;
         assert_eq!(start.elapsed(), PROBE_WINDOW);
         assert_eq!([assignment(&first), assignment(&second), assignment(&third)], [(0, Sharing::Shared); 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn probe_window_closes_with_the_first_call() {
-        let turns = ProcessScheduler::new(1);
-        let first = turns.acquire().await;
+        let scheduler = ProcessScheduler::new(1);
+        let first = scheduler.acquire().await;
         let start = Instant::now();
-        let mut second = pin!(turns.acquire());
+        let mut second = pin!(scheduler.acquire());
         assert!(try_now(&mut second).await.is_none());
         drop(first);
-        let (second, third) = (second.await, turns.acquire().await);
+        let (second, third) = (second.await, scheduler.acquire().await);
         assert_eq!([assignment(&second), assignment(&third)], [(0, Sharing::Shared); 2]);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn interactive_agents_get_one_call_per_process_in_order() {
-        let turns = ProcessScheduler::new(2);
-        let first = turns.acquire().await;
-        let (mut second, mut third, mut fourth) = (pin!(turns.acquire()), pin!(turns.acquire()), pin!(turns.acquire()));
+        let scheduler = ProcessScheduler::new(2);
+        let first = scheduler.acquire().await;
+        let (mut second, mut third, mut fourth) =
+            (pin!(scheduler.acquire()), pin!(scheduler.acquire()), pin!(scheduler.acquire()));
         assert!(try_now(&mut second).await.is_none());
-        turns.interactive.set();
+        scheduler.is_interactive.cancel();
         let second = try_now(&mut second).await.unwrap();
         assert_eq!(assignment(&second), (1, Sharing::Exclusive));
         assert!(try_now(&mut third).await.is_none() && try_now(&mut fourth).await.is_none());
@@ -235,24 +212,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn shared_processes_become_exclusive_when_idle() {
-        let turns = ProcessScheduler::new(1);
-        let sharing = [turns.acquire().await, turns.acquire().await, turns.acquire().await];
-        turns.interactive.set();
-        let mut next = pin!(turns.acquire());
-        for turn in sharing {
+        let scheduler = ProcessScheduler::new(1);
+        let sharing = [scheduler.acquire().await, scheduler.acquire().await, scheduler.acquire().await];
+        scheduler.is_interactive.cancel();
+        let mut next = pin!(scheduler.acquire());
+        for permit in sharing {
             assert!(try_now(&mut next).await.is_none());
-            drop(turn);
+            drop(permit);
         }
         assert_eq!(assignment(&next.await), (0, Sharing::Exclusive));
     }
 
     #[tokio::test(start_paused = true)]
     async fn disabled_processes_get_no_calls() {
-        let turns = ProcessScheduler::new(2);
-        turns.interactive.set();
-        let first = turns.acquire().await;
-        turns.acquire().await.disable_process();
-        let mut next = pin!(turns.acquire());
+        let scheduler = ProcessScheduler::new(2);
+        scheduler.is_interactive.cancel();
+        let first = scheduler.acquire().await;
+        scheduler.acquire().await.disable_process();
+        let mut next = pin!(scheduler.acquire());
         assert!(try_now(&mut next).await.is_none());
         drop(first);
         assert_eq!(assignment(&next.await), (0, Sharing::Exclusive));
@@ -260,20 +237,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn dropped_waiters_do_not_block_others() {
-        let turns = ProcessScheduler::new(1);
-        turns.interactive.set();
-        let busy = turns.acquire().await;
-        let mut patient = Box::pin(turns.acquire());
-        let mut impatient = Box::pin(turns.acquire());
-        let mut last = Box::pin(turns.acquire());
+        let scheduler = ProcessScheduler::new(1);
+        scheduler.is_interactive.cancel();
+        let busy = scheduler.acquire().await;
+        let mut patient = Box::pin(scheduler.acquire());
+        let mut impatient = Box::pin(scheduler.acquire());
+        let mut last = Box::pin(scheduler.acquire());
         assert!(try_now(&mut impatient.as_mut()).await.is_none());
         assert!(try_now(&mut patient.as_mut()).await.is_none());
         assert!(try_now(&mut last.as_mut()).await.is_none());
         drop(impatient);
         drop(busy);
-        let turn = patient.await;
+        let permit = patient.await;
         assert!(try_now(&mut last.as_mut()).await.is_none());
-        drop(turn);
+        drop(permit);
         assert_eq!(assignment(&last.await), (0, Sharing::Exclusive));
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rmcp::ServiceError;
 use rmcp::model::{ClientRequest, CustomRequest, ErrorData, ServerResult};
-use rmcp::service::PeerRequestOptions;
 use serde_json::Value;
 
 use super::guard::{CallGuard, CallStop};
@@ -61,10 +60,10 @@ impl<'p> ActiveCall<'p> {
     ///
     /// # Errors
     /// Returns why the request has no response.
-    pub(crate) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResponse, Failure> {
-        let mut pending = self.send(ask).await.map_err(|error| error.into_failure(&self.request.agent))?;
-        let answer = self.wait(pin!(pending.response())).await;
-        match answer {
+    pub(crate) async fn exchange(&mut self, kind: &CallKind) -> Result<CallResponse, Failure> {
+        let mut pending = self.send(kind).await.map_err(|error| error.into_failure(&self.request.agent))?;
+        let response = self.wait(pin!(pending.response())).await;
+        match response {
             Ok(Some(Ok(response))) => Ok(response),
             Ok(Some(Err(failure))) => Err(self.transport_failure(failure)),
             Ok(None) => Err(Box::pin(self.lost_failure()).await),
@@ -73,13 +72,13 @@ impl<'p> ActiveCall<'p> {
     }
 
     /// Sends a request of the call itself.
-    pub(crate) async fn send(&mut self, ask: &CallKind) -> Result<PendingCall, CallError> {
-        let (connection, left) = (self.connection.clone(), self.resume_from.take());
+    pub(crate) async fn send(&mut self, kind: &CallKind) -> Result<PendingCall, CallError> {
+        let (connection, resume_from) = (self.connection.clone(), self.resume_from.take());
         let catalog = connection.catalog();
         let schema = catalog.info.tool(&self.request.tool).map(|tool| &tool.input_schema);
-        let request = CallRequest { kind: ask, call: &self.request, meta: &self.meta, schema };
-        let flight = self.guard.call.clone();
-        let sending = connection.transport.send(request, &flight, left);
+        let request = CallRequest { kind, call: &self.request, meta: &self.meta, schema };
+        let call = self.guard.call.clone();
+        let sending = connection.transport.send(request, &call, resume_from);
         let sent = self.guard.wait(pin!(sending), connection.state.lost.cancelled()).await;
         match sent {
             Ok(Some(pending)) => Ok(pending),
@@ -99,8 +98,8 @@ impl<'p> ActiveCall<'p> {
                     pending.settle();
                 }
                 // A child that does not read must not delay the caller; the message stays queued.
-                let telling = self.connection.transport.cancel(pending, stop.reason());
-                let _ = tokio::time::timeout(CANCEL_TIMEOUT, telling).await;
+                let cancelling = self.connection.transport.cancel(pending, stop.reason());
+                let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await;
             }
         }
         self.stop_failure(stop).await
@@ -112,24 +111,16 @@ impl<'p> ActiveCall<'p> {
     /// Returns why the request has no response.
     pub(crate) async fn service_request(&mut self, request: ClientRequest) -> Result<ServerResult, CallError> {
         let peer = self.connection.peer.clone();
-        let work = Box::pin(async move {
-            let handle = peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
-            handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed))
-        });
-        match self.wait(work).await {
-            Ok(answer) => self.read_service_response(answer).await,
+        match self.wait(Box::pin(async move { peer.send_request(request).await })).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(ServiceError::McpError(error))) => Err(CallError::Rpc(error)),
+            Ok(Err(error)) => {
+                Err(CallError::Failed(match request_failure::from_service(&self.request.agent, &error) {
+                    Some(failure) => self.transport_failure(failure),
+                    None => Box::pin(self.lost_failure()).await,
+                }))
+            }
             Err(stop) => Err(Box::pin(self.stop_error(stop)).await),
-        }
-    }
-
-    async fn read_service_response(
-        &mut self,
-        answer: Result<ServerResult, ServiceError>,
-    ) -> Result<ServerResult, CallError> {
-        match answer {
-            Ok(answer) => Ok(answer),
-            Err(ServiceError::McpError(error)) => Err(CallError::Rpc(error)),
-            Err(error) => Err(CallError::Failed(Box::pin(self.service_failure(&error)).await)),
         }
     }
 
@@ -139,50 +130,57 @@ impl<'p> ActiveCall<'p> {
         self.guard.wait(work, connection.state.lost.cancelled()).await
     }
 
+    /// Waits for `work` until a timeout or a cancellation. The loss of the connection does not matter.
+    ///
+    /// # Errors
+    /// Returns a failure if the call has ended meanwhile.
+    pub(crate) async fn wait_unconnected<F: Future>(&mut self, work: F) -> Result<F::Output, Failure> {
+        match self.guard.wait(work, std::future::pending()).await {
+            Ok(output) => Ok(output),
+            Err(stop) => Err(self.stop_failure(stop).await),
+        }
+    }
+
     /// Waits for the next poll, or until `early` completes. A lost connection ends the delay.
     ///
     /// # Errors
     /// Returns a failure if the call has ended meanwhile.
     pub(crate) async fn pause_polling<T>(
         &mut self,
-        repeat: &PollBackoff,
+        backoff: &PollBackoff,
         early: impl Future<Output = T>,
     ) -> Result<Option<T>, Failure> {
-        if !repeat.is_failing() {
+        if !backoff.is_failing() {
             self.guard.pause_idle_timeout();
         }
-        let pause = repeat.delay();
-        let rest = async {
+        let pause = async {
             tokio::select! {
                 early = early => Some(early),
-                () = tokio::time::sleep(pause) => None,
+                () = tokio::time::sleep(backoff.delay()) => None,
             }
         };
         // Without a connection, its loss cannot end the delay.
-        let rested = match self.connection.is_usable() {
-            true => self.wait(rest).await,
-            false => self.guard.wait(rest, std::future::pending()).await,
+        let paused = match self.connection.is_usable() {
+            true => self.wait(pause).await,
+            false => self.guard.wait(pause, std::future::pending()).await,
         };
         self.guard.resume_idle_timeout();
-        match rested {
+        match paused {
             Ok(early) => Ok(early),
             Err(CallStop::ConnectionLost) => Ok(None),
             Err(stop) => {
                 let failure = self.stop_failure(stop).await;
-                Err(repeat.explain_failure(failure))
+                Err(backoff.explain_failure(failure))
             }
         }
     }
 
     /// Writes a durable checkpoint of the call.
-    pub(crate) async fn checkpoint(&mut self, note: CallCheckpoint) -> Result<(), Failure> {
-        let kept =
-            self.connection.state.host.checkpoint(CheckpointKey::Call(self.request.attempt.clone()), note.to_value());
+    pub(crate) async fn checkpoint(&mut self, checkpoint: CallCheckpoint) -> Result<(), Failure> {
+        let key = CheckpointKey::Call(self.request.attempt.clone());
+        let saved = self.connection.state.host.checkpoint(key, checkpoint.to_value());
         // Messages of the agent can wait, and a lost connection is detected later.
-        match self.guard.wait(kept, std::future::pending()).await {
-            Ok(()) => Ok(()),
-            Err(stop) => Err(self.stop_failure(stop).await),
-        }
+        self.wait_unconnected(saved).await
     }
 
     /// Connects again if the connection is no longer usable.
@@ -219,13 +217,13 @@ impl<'p> ActiveCall<'p> {
         connecting: impl Future<Output = Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure>>,
     ) -> Result<(), CallError> {
         let agent = self.agent;
-        let (connection, turn) = match self.guard.wait(connecting, std::future::pending()).await {
+        let (connection, permit) = match self.guard.wait(connecting, std::future::pending()).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(failure)) if agent.is_closed() => return Err(CallError::Stopped(failure)),
             Ok(Err(failure)) => return Err(CallError::Failed(failure)),
             Err(stop) => return Err(self.stop_error(stop).await),
         };
-        (self.connection, self.permit) = (connection, turn);
+        (self.connection, self.permit) = (connection, permit);
         Ok(())
     }
 
@@ -233,30 +231,23 @@ impl<'p> ActiveCall<'p> {
     pub(crate) async fn stop_failure(&mut self, stop: CallStop) -> Failure {
         match self.guard.stop_failure(stop) {
             Some(failure) => failure,
-            None => self.connection.lost_failure(self.guard.call.was_sent()).await,
-        }
-    }
-
-    pub(crate) async fn stop_error(&mut self, stop: CallStop) -> CallError {
-        match self.guard.stop_failure(stop) {
-            Some(failure) => CallError::Stopped(failure),
-            None => CallError::Failed(self.connection.lost_failure(self.guard.call.was_sent()).await),
-        }
-    }
-
-    /// Returns the failure for an error of rmcp's service.
-    async fn service_failure(&mut self, error: &ServiceError) -> Failure {
-        match request_failure::from_service(&self.request.agent, error) {
-            Some(failure) => self.transport_failure(failure),
             None => self.lost_failure().await,
+        }
+    }
+
+    /// Returns why a request about the call has no response.
+    pub(crate) async fn stop_error(&mut self, stop: CallStop) -> CallError {
+        match stop {
+            CallStop::ConnectionLost => CallError::Failed(self.lost_failure().await),
+            stop => CallError::Stopped(self.stop_failure(stop).await),
         }
     }
 
     /// Returns the failure that the transport recorded, or else `failure`. Marks the connection as stale if it cannot
     /// be used again.
     fn transport_failure(&self, failure: Failure) -> Failure {
-        if let Some(verdict) = self.guard.call.transport_failure() {
-            return verdict.clone();
+        if let Some(failure) = self.guard.call.transport_failure() {
+            return failure.clone();
         }
         if matches!(failure.kind, FailureKind::SessionLost | FailureKind::NotSent) {
             self.connection.state.mark_stale();
@@ -267,7 +258,7 @@ impl<'p> ActiveCall<'p> {
     /// Returns the failure that the transport recorded, or else that of a lost connection.
     async fn lost_failure(&self) -> Failure {
         match self.guard.call.transport_failure() {
-            Some(verdict) => verdict.clone(),
+            Some(failure) => failure.clone(),
             None => self.connection.lost_failure(self.guard.call.was_sent()).await,
         }
     }

@@ -48,14 +48,6 @@ pub(crate) enum CallStop {
     ConnectionLost,
 }
 
-/// The event that woke a waiting call.
-enum CallWakeup<T> {
-    Completed(T),
-    Canceled,
-    ConnectionLost,
-    Notified,
-}
-
 impl CallGuard {
     /// Creates a guard; both limits of `request` start now.
     pub(crate) fn new(request: &ToolCall, host: Arc<dyn ClientHost>, cancel: CancellationToken) -> Self {
@@ -81,23 +73,17 @@ impl CallGuard {
         let mut work = std::pin::pin!(work);
         let mut lost = std::pin::pin!(lost);
         loop {
-            let look_again = self.timeouts.next_deadline().into_iter().chain(self.progress.due()).min();
-            let woken = tokio::select! {
+            let next_check = self.timeouts.next_deadline().into_iter().chain(self.progress.due()).min();
+            tokio::select! {
                 biased;
-                done = work.as_mut() => CallWakeup::Completed(done),
-                () = self.cancel.cancelled() => CallWakeup::Canceled,
-                () = lost.as_mut() => CallWakeup::ConnectionLost,
-                () = self.call.notified() => CallWakeup::Notified,
-                () = sleep_until_or_forever(look_again) => CallWakeup::Notified,
-            };
-            match woken {
-                CallWakeup::Completed(done) => return Ok(done),
-                CallWakeup::Canceled => return Err(CallStop::Canceled),
-                CallWakeup::ConnectionLost => {
-                    let verdict = self.call.transport_failure().cloned();
-                    return Err(verdict.map_or(CallStop::ConnectionLost, CallStop::Failed));
+                output = work.as_mut() => return Ok(output),
+                () = self.cancel.cancelled() => return Err(CallStop::Canceled),
+                () = lost.as_mut() => {
+                    let failure = self.call.transport_failure().cloned();
+                    return Err(failure.map_or(CallStop::ConnectionLost, CallStop::Failed));
                 }
-                CallWakeup::Notified => {}
+                () = self.call.notified() => {}
+                () = sleep_until_or_forever(next_check) => {}
             }
             if let Some(failure) = self.call.transport_failure() {
                 return Err(CallStop::Failed(failure.clone()));
@@ -107,9 +93,9 @@ impl CallGuard {
                 self.timeouts.record_activity(now);
                 self.progress.pending = Some(progress);
             }
-            let mut asking = self.call.pending_answers();
-            asking.host += usize::from(self.idle_paused);
-            self.timeouts.update_waiting(asking, now);
+            let mut pending = self.call.pending_answers();
+            pending.host += usize::from(self.idle_paused);
+            self.timeouts.update_waiting(pending, now);
             if self.progress.due().is_some_and(|due| due <= now) {
                 self.report_progress(now);
             }
@@ -159,11 +145,11 @@ impl CallGuard {
     pub(crate) fn stop_failure(&self, stop: CallStop) -> Option<Failure> {
         let (agent, tool) = (&self.agent, &self.tool);
         let latest = self.progress.pending.as_ref().or(self.progress.latest.as_ref());
-        let seen = match latest {
-            Some(Progress { progress, total, message }) => {
+        let progress = match latest {
+            Some(Progress { progress: value, total, message }) => {
                 let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
                 let message = message.as_ref().map(|text| format!(" (`{text}`)")).unwrap_or_default();
-                format!("its last progress was {progress}{total}{message}")
+                format!("its last progress was {value}{total}{message}")
             }
             None => "it reported no progress".to_owned(),
         };
@@ -172,11 +158,11 @@ impl CallGuard {
             CallStop::Failed(failure) => failure,
             CallStop::ConnectionLost => return None,
             CallStop::TimedOut(TimeoutKind::Idle(limit)) => {
-                let message = format!("`{tool}` of agent `{agent}` was silent for {limit:?}; {seen}");
+                let message = format!("`{tool}` of agent `{agent}` was silent for {limit:?}; {progress}");
                 Failure::new(FailureKind::IdleTimeout, message).with_help("raise the task's `timeout`")
             }
             CallStop::TimedOut(TimeoutKind::Total(limit)) => {
-                let message = format!("`{tool}` of agent `{agent}` took longer than {limit:?}; {seen}");
+                let message = format!("`{tool}` of agent `{agent}` took longer than {limit:?}; {progress}");
                 let help = "raise the task's `deadline`";
                 Failure::new(FailureKind::DeadlineExceeded, message).with_help(help)
             }

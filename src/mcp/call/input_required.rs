@@ -11,7 +11,7 @@ use super::active_call::ActiveCall;
 use super::guard::PROGRESS_INTERVAL;
 use crate::mcp::checkpoint::{CallCheckpoint, InputRoundCheckpoint};
 use crate::mcp::message::call_request::CallKind;
-use crate::mcp::message::call_response::{CallResponse, InputRound};
+use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::message::failure;
 use crate::mcp::requests::elicitation;
 use crate::mcp::requests::open_calls::AnswerSource;
@@ -40,7 +40,7 @@ impl ActiveCall<'_> {
         let mut visited = false;
         for number in first..=MAX_ROUNDS {
             match self.exchange(&ask).await? {
-                CallResponse::InputRequired(InputRound { state, requests }) => {
+                CallResponse::InputRequired { state, requests } => {
                     ask = Box::pin(self.answer_round(InputRoundCheckpoint { number, state, requests })).await?;
                 }
                 CallResponse::RpcError(error) if error.code.0 == URL_ELICITATION_REQUIRED => {

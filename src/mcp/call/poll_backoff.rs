@@ -13,19 +13,14 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub(crate) struct PollBackoff {
     /// The delay while the agent responds.
     pub(crate) interval: Duration,
-    /// The backoff while it does not respond.
-    failure: Option<PollFailure>,
-}
-
-struct PollFailure {
-    delay: Duration,
-    latest: Failure,
+    /// The backoff while it does not respond, and the latest failure.
+    failure: Option<(Duration, Failure)>,
 }
 
 impl PollBackoff {
-    /// Creates a backoff that polls at the interval `pause`.
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self { interval: pause, failure: None }
+    /// Creates a backoff that polls at `interval`.
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self { interval, failure: None }
     }
 
     /// Records that the agent responded.
@@ -35,8 +30,8 @@ impl PollBackoff {
 
     /// Records a transient failure of a poll.
     pub(crate) fn record_failure(&mut self, latest: Failure) {
-        let next = self.failure.take().map_or(INITIAL_BACKOFF, |trouble| (trouble.delay * 2).min(MAX_BACKOFF));
-        self.failure = Some(PollFailure { delay: next, latest });
+        let delay = self.failure.as_ref().map_or(INITIAL_BACKOFF, |(delay, _)| (*delay * 2).min(MAX_BACKOFF));
+        self.failure = Some((delay, latest));
     }
 
     /// Returns whether the latest poll had no response.
@@ -46,12 +41,12 @@ impl PollBackoff {
 
     /// Returns the delay before the next poll.
     pub(crate) fn delay(&self) -> Duration {
-        self.failure.as_ref().map_or(self.interval, |trouble| trouble.delay)
+        self.failure.as_ref().map_or(self.interval, |(delay, _)| *delay)
     }
 
     /// Returns `failure` with the reason why the last poll had no response.
     pub(crate) fn explain_failure(&self, mut failure: Failure) -> Failure {
-        if let Some(PollFailure { latest, .. }) = &self.failure {
+        if let Some((_, latest)) = &self.failure {
             failure.message = format!("{}; polling then failed: {latest}", failure.message);
         }
         failure

@@ -35,56 +35,51 @@ const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// The reason why a task is no longer watched.
-enum WatchEnd {
-    /// It has ended, or is unknown to the agent.
-    Ended(Failure),
-    /// The host abandons it and cancels it at the agent.
-    Abandoned(Failure),
-}
-
-/// The reason why a poll returned no status.
-enum PollError {
-    /// A later poll may succeed.
+/// The reason why a task has no result.
+enum TaskError {
+    /// A poll failed, and a later one may succeed.
     Transient(Failure),
-    Final(WatchEnd),
+    /// The task has ended, or is unknown to the agent.
+    Ended(Failure),
+    /// The host abandons the task and cancels it at the agent.
+    Abandoned(Failure),
 }
 
 impl ActiveCall<'_> {
     /// Watches a task that the agent has just created.
     pub(crate) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResponse, Failure> {
-        let gone = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
+        let lost_failure = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
         if let Err(failure) = self.checkpoint(CallCheckpoint::RemoteTask(task.clone())).await {
             self.cancel_task(&task.id).await;
             return Err(failure);
         }
-        self.watch_task(task, gone).await
+        self.watch_task(task, lost_failure).await
     }
 
     /// Watches a task that an earlier process started.
     pub(crate) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResponse, Failure> {
-        let gone = checkpoint::interrupted_failure(&self.request);
-        self.watch_task(task, gone).await
+        let lost_failure = checkpoint::interrupted_failure(&self.request);
+        self.watch_task(task, lost_failure).await
     }
 
-    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, gone: Failure) -> Result<CallResponse, Failure> {
+    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, lost_failure: Failure) -> Result<CallResponse, Failure> {
         let id = task.id.clone();
-        let dialect = task.dialect;
+        let protocol = task.dialect;
         let _ = self.guard.call.remote_task.set(task.clone());
-        let mut watch = TaskWatcher {
+        let mut watcher = TaskWatcher {
             call: self,
             backoff: PollBackoff::new(poll_interval(task.poll_interval_ms)),
             task,
-            gone_failure: gone,
+            lost_failure,
         };
-        let end = match dialect {
-            TaskProtocol::Extension => watch.watch_extension().await,
-            TaskProtocol::Experimental => watch.watch_experimental().await,
+        let result = match protocol {
+            TaskProtocol::Extension => watcher.watch_extension().await,
+            TaskProtocol::Experimental => watcher.watch_experimental().await,
         };
-        match end {
-            Ok(answered) => Ok(answered),
-            Err(WatchEnd::Ended(failure)) => Err(failure),
-            Err(WatchEnd::Abandoned(failure)) => {
+        match result {
+            Ok(response) => Ok(response),
+            Err(TaskError::Ended(failure) | TaskError::Transient(failure)) => Err(failure),
+            Err(TaskError::Abandoned(failure)) => {
                 self.cancel_task(&id).await;
                 Err(failure)
             }
@@ -99,7 +94,7 @@ impl ActiveCall<'_> {
         let peer = self.connection.peer.clone();
         let cancel = peer.send_request(custom_request("tasks/cancel", json!({"taskId": id})));
         if let Ok(Err(error)) = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await {
-            tracing::debug!(agent = %self.request.agent, %error, "the agent did not take the end of a task");
+            tracing::debug!(agent = %self.request.agent, %error, "the agent did not accept the cancellation of a task");
         }
     }
 }
@@ -109,59 +104,61 @@ struct TaskWatcher<'c, 'p> {
     call: &'c mut ActiveCall<'p>,
     task: RemoteTaskCheckpoint,
     /// The failure to return if the agent does not know the task.
-    gone_failure: Failure,
+    lost_failure: Failure,
     backoff: PollBackoff,
 }
 
 impl TaskWatcher<'_, '_> {
     /// Watches a task of the extension of MCP 2026-07-28.
-    async fn watch_extension(&mut self) -> Result<CallResponse, WatchEnd> {
+    async fn watch_extension(&mut self) -> Result<CallResponse, TaskError> {
         let mut questions = TaskQuestions::default();
         loop {
-            let looked = match self.send_answers(&mut questions).await {
+            let polled = match self.send_answers(&mut questions).await {
                 Ok(()) => self.poll().await,
-                Err(trouble) => Err(trouble),
+                Err(error) => Err(error),
             };
-            match looked {
-                Ok(state) => match state.status {
-                    RemoteTaskStatus::Working => {
-                        questions.update(&JsonObject::new(), &self.call.connection.state, &self.call.guard.call)
-                    }
-                    RemoteTaskStatus::InputRequired(requests) => {
-                        questions.update(&requests, &self.call.connection.state, &self.call.guard.call)
-                    }
-                    RemoteTaskStatus::Completed(Some(result)) => return Ok(call_response::from_json(result)),
-                    RemoteTaskStatus::Completed(None) => {
-                        return Ok(CallResponse::Unrecognized("a task without a result".to_owned()));
-                    }
-                    RemoteTaskStatus::Failed(error) => {
-                        return Err(WatchEnd::Ended(self.task_failure(error.as_ref(), state.message)));
-                    }
-                    RemoteTaskStatus::Canceled => return Err(WatchEnd::Ended(self.canceled_failure(state.message))),
-                },
-                Err(trouble) => self.record_transient(trouble)?,
+            match polled {
+                Ok(state) => {
+                    let requests = match state.status {
+                        RemoteTaskStatus::Working => JsonObject::new(),
+                        RemoteTaskStatus::InputRequired(requests) => requests,
+                        RemoteTaskStatus::Completed(Some(result)) => return Ok(call_response::from_json(result)),
+                        RemoteTaskStatus::Completed(None) => {
+                            return Ok(CallResponse::Unrecognized("a task without a result".to_owned()));
+                        }
+                        RemoteTaskStatus::Failed(error) => {
+                            return Err(TaskError::Ended(self.task_failure(error.as_ref(), state.message)));
+                        }
+                        RemoteTaskStatus::Canceled => {
+                            let failure = self.server_failure("was cancelled by the agent", state.message);
+                            return Err(TaskError::Ended(failure));
+                        }
+                    };
+                    questions.update(&requests, &self.call.connection.state, &self.call.guard.call);
+                }
+                Err(error) => self.record_transient(error)?,
             }
             if let Some((key, answer)) = self.pause(questions.next_answer()).await? {
                 let answer = answer.map_err(|error| missing_input_failure(&self.call.request.agent, &key, &error));
-                questions.store(key, answer).map_err(WatchEnd::Abandoned)?;
+                questions.store(key, answer).map_err(TaskError::Abandoned)?;
             }
         }
     }
 
     /// Watches an experimental task of MCP 2025-11-25.
-    async fn watch_experimental(&mut self) -> Result<CallResponse, WatchEnd> {
+    async fn watch_experimental(&mut self) -> Result<CallResponse, TaskError> {
         let mut result: Option<PendingCall> = None;
-        let mut said = None;
+        let mut status_message = None;
         loop {
             if result.is_none() {
                 match self.request_result().await {
                     Ok(pending) => result = Some(pending),
-                    Err(trouble) => self.record_transient(trouble)?,
+                    Err(error) => self.record_transient(error)?,
                 }
             }
             match self.poll().await {
-                Ok(state) => said = state.message,
-                Err(trouble) => self.record_transient(trouble)?,
+                Ok(state) => status_message = state.message,
+                Err(error) => self.record_transient(error)?,
             }
             if !self.call.connection.is_usable() {
                 result = None;
@@ -176,13 +173,13 @@ impl TaskWatcher<'_, '_> {
             result = None;
             match answer {
                 Some(Ok(CallResponse::RpcError(error))) => {
-                    return Err(WatchEnd::Ended(match is_unknown_task(&error) {
-                        true => self.gone_failure.clone(),
-                        false => self.task_failure(serde_json::to_value(&error).ok().as_ref(), said),
+                    return Err(TaskError::Ended(match is_unknown_task(&error) {
+                        true => self.lost_failure.clone(),
+                        false => self.task_failure(serde_json::to_value(&error).ok().as_ref(), status_message),
                     }));
                 }
                 Some(Err(failure)) if failure.kind == FailureKind::InvalidResult => {
-                    return Err(WatchEnd::Abandoned(failure));
+                    return Err(TaskError::Abandoned(failure));
                 }
                 Some(Ok(response)) => return Ok(response),
                 // The result is requested again.
@@ -191,19 +188,19 @@ impl TaskWatcher<'_, '_> {
         }
     }
 
-    async fn request_result(&mut self) -> Result<PendingCall, PollError> {
-        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
-        let ask = CallKind::TaskResult(self.task.id.clone());
-        self.call.send(&ask).await.map_err(|unanswered| self.poll_error(unanswered))
+    async fn request_result(&mut self) -> Result<PendingCall, TaskError> {
+        self.call.reconnect().await.map_err(|error| self.poll_error(error))?;
+        let kind = CallKind::TaskResult(self.task.id.clone());
+        self.call.send(&kind).await.map_err(|error| self.poll_error(error))
     }
 
     /// Polls the status of the task. A response counts as activity unless the task has ended.
-    async fn poll(&mut self) -> Result<RemoteTaskState, PollError> {
+    async fn poll(&mut self) -> Result<RemoteTaskState, TaskError> {
         let state = self.request("tasks/get", json!({"taskId": self.task.id})).await?;
         let state = RemoteTaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
             let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
             let message = format!("agent `{agent}` sent an invalid status of the task of `{tool}`: {what}");
-            PollError::Final(WatchEnd::Abandoned(Failure::new(FailureKind::InvalidResult, message)))
+            TaskError::Abandoned(Failure::new(FailureKind::InvalidResult, message))
         })?;
         self.backoff.reset();
         if state.poll_interval_ms.is_some() {
@@ -219,7 +216,7 @@ impl TaskWatcher<'_, '_> {
     }
 
     /// Sends the available answers to the agent.
-    async fn send_answers(&mut self, questions: &mut TaskQuestions) -> Result<(), PollError> {
+    async fn send_answers(&mut self, questions: &mut TaskQuestions) -> Result<(), TaskError> {
         if questions.unsent.is_empty() {
             return Ok(());
         }
@@ -228,44 +225,37 @@ impl TaskWatcher<'_, '_> {
         Ok(())
     }
 
-    async fn request(&mut self, method: &str, params: Value) -> Result<ServerResult, PollError> {
-        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
-        self.call
-            .service_request(custom_request(method, params))
-            .await
-            .map_err(|unanswered| self.poll_error(unanswered))
+    async fn request(&mut self, method: &str, params: Value) -> Result<ServerResult, TaskError> {
+        self.call.reconnect().await.map_err(|error| self.poll_error(error))?;
+        self.call.service_request(custom_request(method, params)).await.map_err(|error| self.poll_error(error))
     }
 
     /// Waits for the next poll, or until `early` completes.
-    async fn pause<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, WatchEnd> {
-        self.call.pause_polling(&self.backoff, early).await.map_err(WatchEnd::Abandoned)
+    async fn pause<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, TaskError> {
+        self.call.pause_polling(&self.backoff, early).await.map_err(TaskError::Abandoned)
     }
 
-    fn poll_error(&self, unanswered: CallError) -> PollError {
-        match unanswered {
-            CallError::Stopped(failure) => PollError::Final(WatchEnd::Abandoned(failure)),
+    fn poll_error(&self, error: CallError) -> TaskError {
+        match error {
+            CallError::Stopped(failure) => TaskError::Abandoned(failure),
             CallError::Rpc(error) if error.code == UNREADABLE => {
-                PollError::Final(WatchEnd::Abandoned(failure::from_rpc(&self.call.request.agent, &error)))
+                TaskError::Abandoned(failure::from_rpc(&self.call.request.agent, &error))
             }
-            CallError::Failed(failure) if failure.kind == FailureKind::InvalidResult => {
-                PollError::Final(WatchEnd::Abandoned(failure))
-            }
-            CallError::Rpc(error) if is_unknown_task(&error) => {
-                PollError::Final(WatchEnd::Ended(self.gone_failure.clone()))
-            }
-            CallError::Rpc(error) => PollError::Transient(failure::from_rpc(&self.call.request.agent, &error)),
-            CallError::Failed(failure) => PollError::Transient(failure),
+            CallError::Failed(failure) if failure.kind == FailureKind::InvalidResult => TaskError::Abandoned(failure),
+            CallError::Rpc(error) if is_unknown_task(&error) => TaskError::Ended(self.lost_failure.clone()),
+            CallError::Rpc(error) => TaskError::Transient(failure::from_rpc(&self.call.request.agent, &error)),
+            CallError::Failed(failure) => TaskError::Transient(failure),
         }
     }
 
     /// Records a transient failure for the backoff, and returns a final one as an error.
-    fn record_transient(&mut self, trouble: PollError) -> Result<(), WatchEnd> {
-        match trouble {
-            PollError::Final(end) => Err(end),
-            PollError::Transient(latest) => {
+    fn record_transient(&mut self, error: TaskError) -> Result<(), TaskError> {
+        match error {
+            TaskError::Transient(latest) => {
                 self.backoff.record_failure(latest);
                 Ok(())
             }
+            error => Err(error),
         }
     }
 
@@ -275,14 +265,10 @@ impl TaskWatcher<'_, '_> {
         self.server_failure("failed", text.or(message))
     }
 
-    fn canceled_failure(&self, message: Option<String>) -> Failure {
-        self.server_failure("was cancelled by the agent", message)
-    }
-
-    fn server_failure(&self, fate: &str, message: Option<String>) -> Failure {
+    fn server_failure(&self, outcome: &str, message: Option<String>) -> Failure {
         let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
-        let said = message.map(|said| format!(": {}", failure::agent_message(&said))).unwrap_or_default();
-        Failure::new(FailureKind::ServerError, format!("the task of `{tool}` of agent `{agent}` {fate}{said}"))
+        let reason = message.map(|message| format!(": {}", failure::agent_message(&message))).unwrap_or_default();
+        Failure::new(FailureKind::ServerError, format!("the task of `{tool}` of agent `{agent}` {outcome}{reason}"))
     }
 }
 
@@ -298,14 +284,14 @@ struct TaskQuestions {
 
 impl TaskQuestions {
     /// Updates the set of open requests to `requests`. Each request is passed to the host once.
-    fn update(&mut self, requests: &JsonObject, link: &Arc<ConnectionState>, flight: &Arc<CallState>) {
+    fn update(&mut self, requests: &JsonObject, state: &Arc<ConnectionState>, call: &Arc<CallState>) {
         self.open.retain(|key, withdrawn| {
-            let waits = requests.contains_key(key);
-            if !waits {
+            let is_open = requests.contains_key(key);
+            if !is_open {
                 withdrawn.cancel();
                 self.unsent.remove(key);
             }
-            waits
+            is_open
         });
         for (key, request) in requests {
             if self.open.contains_key(key) {
@@ -313,9 +299,9 @@ impl TaskQuestions {
             }
             let withdrawn = CancellationToken::new();
             self.open.insert(key.clone(), withdrawn.clone());
-            let asker = link.scope_of_call(flight, Some(format!("task/{key}"))).with_withdrawal(withdrawn);
-            let (link, key, request) = (link.clone(), key.clone(), request.clone());
-            self.answers.push(Box::pin(async move { (key, link.answer_input_request(&asker, &request).await) }));
+            let scope = state.scope_of_call(call, Some(format!("task/{key}"))).with_withdrawal(withdrawn);
+            let (state, key, request) = (state.clone(), key.clone(), request.clone());
+            self.answers.push(Box::pin(async move { (key, state.answer_input_request(&scope, &request).await) }));
         }
     }
 

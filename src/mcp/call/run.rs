@@ -57,21 +57,21 @@ async fn connect_with_retry<'a>(
     cancel: &CancellationToken,
 ) -> Result<(Arc<Connection>, Option<ProcessPermit<'a>>), Failure> {
     let mut guard = CallGuard::new(request, agent.host(), cancel.clone());
-    let mut repeat = PollBackoff::new(Duration::ZERO);
+    let mut backoff = PollBackoff::new(Duration::ZERO);
     loop {
         let stop = match guard.wait(agent.acquire(), std::future::pending()).await {
             Ok(Ok(ready)) => return Ok(ready),
             Ok(Err(failure)) if agent.is_closed() => return Err(failure),
             Ok(Err(failure)) => {
-                repeat.record_failure(failure);
-                match guard.wait(tokio::time::sleep(repeat.delay()), std::future::pending()).await {
+                backoff.record_failure(failure);
+                match guard.wait(tokio::time::sleep(backoff.delay()), std::future::pending()).await {
                     Ok(()) => continue,
                     Err(stop) => stop,
                 }
             }
             Err(stop) => stop,
         };
-        return Err(repeat.explain_failure(guard.stop_failure(stop).unwrap_or_else(|| interrupted_failure(request))));
+        return Err(backoff.explain_failure(guard.stop_failure(stop).unwrap_or_else(|| interrupted_failure(request))));
     }
 }
 
@@ -85,9 +85,9 @@ impl ActiveCall<'_> {
             }
             (checkpoint, _) => checkpoint,
         };
-        let answered = self.request_result(checkpoint).await?;
+        let response = self.request_result(checkpoint).await?;
         let (agent, name) = (&self.request.agent, &self.request.tool);
-        let mut output = call_response::into_output(agent, name, answered)?;
+        let mut output = call_response::into_output(agent, name, response)?;
         Box::pin(self.check_result(&mut output)).await?;
         match awaits {
             Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,
@@ -97,7 +97,7 @@ impl ActiveCall<'_> {
 
     /// Returns the final result of the call, including input rounds and remote tasks.
     async fn request_result(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<CallResponse, Failure> {
-        let answered = match checkpoint {
+        let response = match checkpoint {
             None => {
                 self.check_request().await?;
                 match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
@@ -113,9 +113,9 @@ impl ActiveCall<'_> {
                 return Err(interrupted_failure(&self.request));
             }
         };
-        match answered {
+        match response {
             CallResponse::Task(task) => Box::pin(self.watch_new_task(task)).await,
-            answered => Ok(answered),
+            response => Ok(response),
         }
     }
 
@@ -159,9 +159,8 @@ impl ActiveCall<'_> {
         let (connection, name) = (self.connection.clone(), self.request.tool.clone());
         let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown_tool(&connection.spec, &name))?;
         let checking = catalog.check_arguments(&connection.spec.id, tool, arguments);
-        match self.guard.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
-            Err(stop) => return Err(self.stop_failure(stop).await),
+        if let Some(warning) = self.wait_unconnected(checking).await?? {
+            connection.state.warn(warning);
         }
         Ok(())
     }
@@ -199,9 +198,8 @@ impl ActiveCall<'_> {
         let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
         let connection = self.connection.clone();
         let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
-        match self.guard.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
-            Err(stop) => return Err(self.stop_failure(stop).await),
+        if let Some(warning) = self.wait_unconnected(checking).await?? {
+            connection.state.warn(warning);
         }
         Ok(())
     }
@@ -209,10 +207,7 @@ impl ActiveCall<'_> {
     /// Returns the catalog, listed again unless it has changed since `known`.
     async fn refresh_catalog(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let connection = self.connection.clone();
-        match self.guard.wait(connection.refresh_catalog(known), std::future::pending()).await {
-            Ok(catalog) => catalog,
-            Err(stop) => Err(self.stop_failure(stop).await),
-        }
+        self.wait_unconnected(connection.refresh_catalog(known)).await?
     }
 }
 

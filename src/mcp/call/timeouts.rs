@@ -29,16 +29,14 @@ pub(crate) enum TimeoutKind {
     Total(Duration),
 }
 
+/// The remaining time of a limit, which can be paused.
 #[derive(Debug)]
 struct Stopwatch {
     limit: Duration,
-    state: StopwatchState,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum StopwatchState {
-    Running { deadline: Instant },
-    Paused { remaining: Duration },
+    /// The time that remained when the stopwatch was last started or paused.
+    remaining: Duration,
+    /// The last start, unless the stopwatch is paused.
+    running_since: Option<Instant>,
 }
 
 impl CallTimeouts {
@@ -53,15 +51,15 @@ impl CallTimeouts {
     }
 
     /// Pauses or resumes the limits for the answers that the agent waits for. A question counts as activity, too.
-    pub(crate) fn update_waiting(&mut self, asking: PendingAnswers, now: Instant) {
-        if asking.people > 0 || asking.host > 0 {
+    pub(crate) fn update_waiting(&mut self, pending: PendingAnswers, now: Instant) {
+        if pending.people > 0 || pending.host > 0 {
             self.idle.restart(now);
             self.idle.pause(now);
         } else {
             self.idle.resume(now);
         }
-        if let Some(whole) = &mut self.total {
-            if asking.people > 0 { whole.pause(now) } else { whole.resume(now) }
+        if let Some(total) = &mut self.total {
+            if pending.people > 0 { total.pause(now) } else { total.resume(now) }
         }
     }
 
@@ -70,69 +68,59 @@ impl CallTimeouts {
     /// A limit that is detected late means that the host itself was stopped by a signal or starved. Messages of the
     /// agent may then be unread, so both limits end no sooner than [`DRAIN_GRACE`] from now.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<TimeoutKind> {
-        if self.next_deadline().is_some_and(|ends| now.saturating_duration_since(ends) > MAX_TIMER_SLIP) {
+        if self.next_deadline().is_some_and(|deadline| now.saturating_duration_since(deadline) > MAX_TIMER_SLIP) {
             self.idle.extend_to(now + DRAIN_GRACE);
-            if let Some(whole) = &mut self.total {
-                whole.extend_to(now + DRAIN_GRACE);
+            if let Some(total) = &mut self.total {
+                total.extend_to(now + DRAIN_GRACE);
             }
         }
-        let over = |watch: &Stopwatch| watch.deadline().is_some_and(|ends| ends <= now);
+        let is_over = |watch: &Stopwatch| watch.deadline().is_some_and(|deadline| deadline <= now);
         match &self.total {
-            Some(whole) if over(whole) => Some(TimeoutKind::Total(whole.limit)),
-            _ => over(&self.idle).then_some(TimeoutKind::Idle(self.idle.limit)),
+            Some(total) if is_over(total) => Some(TimeoutKind::Total(total.limit)),
+            _ => is_over(&self.idle).then_some(TimeoutKind::Idle(self.idle.limit)),
         }
     }
 
     /// Returns the time of the next check, if no event comes first.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let whole = self.total.as_ref().and_then(Stopwatch::deadline);
-        self.idle.deadline().into_iter().chain(whole).min()
+        let total = self.total.as_ref().and_then(Stopwatch::deadline);
+        self.idle.deadline().into_iter().chain(total).min()
     }
 }
 
 impl Stopwatch {
     fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, state: StopwatchState::Running { deadline: saturating_add(now, limit) } }
+        Self { limit, remaining: limit, running_since: Some(now) }
     }
 
     fn restart(&mut self, now: Instant) {
-        self.state = match self.state {
-            StopwatchState::Running { .. } => StopwatchState::Running { deadline: saturating_add(now, self.limit) },
-            StopwatchState::Paused { .. } => StopwatchState::Paused { remaining: self.limit },
-        };
+        self.remaining = self.limit;
+        self.running_since = self.running_since.map(|_| now);
     }
 
     fn pause(&mut self, now: Instant) {
-        if let StopwatchState::Running { deadline: ends } = self.state {
-            self.state = StopwatchState::Paused { remaining: ends.saturating_duration_since(now) };
+        if let Some(deadline) = self.deadline() {
+            self.remaining = deadline.saturating_duration_since(now);
+            self.running_since = None;
         }
     }
 
     fn resume(&mut self, now: Instant) {
-        if let StopwatchState::Paused { remaining: left } = self.state {
-            self.state = StopwatchState::Running { deadline: saturating_add(now, left) };
-        }
+        self.running_since.get_or_insert(now);
     }
 
-    /// Moves the end to `moment`, unless it is later already or the stopwatch is paused.
+    /// Moves the deadline to `moment`, unless it is later already or the stopwatch is paused.
     fn extend_to(&mut self, moment: Instant) {
-        if let StopwatchState::Running { deadline: ends } = &mut self.state {
-            *ends = moment.max(*ends);
+        if let Some(since) = self.running_since {
+            self.remaining = self.remaining.max(moment.saturating_duration_since(since));
         }
     }
 
+    /// Returns the end of the running time, at most a year ahead to avoid an overflow.
     fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            StopwatchState::Running { deadline: ends } => Some(ends),
-            StopwatchState::Paused { .. } => None,
-        }
+        const MAX_DELAY: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+        self.running_since.map(|since| since + self.remaining.min(MAX_DELAY))
     }
-}
-
-/// Returns `now + delay`, capped at a year to avoid an overflow.
-fn saturating_add(now: Instant, delay: Duration) -> Instant {
-    const MAX_DELAY: Duration = Duration::from_secs(60 * 60 * 24 * 365);
-    now + delay.min(MAX_DELAY)
 }
 
 #[cfg(test)]
@@ -150,48 +138,48 @@ mod tests {
     #[test]
     fn progress_resets_the_idle_timeout_but_not_the_deadline() {
         let start = Instant::now();
-        let mut patience = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
-        assert_eq!(patience.next_deadline(), Some(start + seconds(10)));
-        patience.record_activity(start + seconds(9));
-        assert_eq!(patience.expired(start + seconds(18)), None);
-        assert_eq!(patience.expired(start + seconds(19)), Some(TimeoutKind::Idle(seconds(10))));
-        patience.record_activity(start + seconds(18));
-        assert_eq!(patience.expired(start + seconds(25)), Some(TimeoutKind::Total(seconds(25))));
+        let mut timeouts = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
+        assert_eq!(timeouts.next_deadline(), Some(start + seconds(10)));
+        timeouts.record_activity(start + seconds(9));
+        assert_eq!(timeouts.expired(start + seconds(18)), None);
+        assert_eq!(timeouts.expired(start + seconds(19)), Some(TimeoutKind::Idle(seconds(10))));
+        timeouts.record_activity(start + seconds(18));
+        assert_eq!(timeouts.expired(start + seconds(25)), Some(TimeoutKind::Total(seconds(25))));
     }
 
     #[test]
     fn both_timeouts_pause_during_a_question() {
         let start = Instant::now();
-        let mut patience = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
-        patience.update_waiting(PERSON, start + seconds(5));
-        assert_eq!((patience.next_deadline(), patience.expired(start + seconds(9_999))), (None, None));
-        patience.update_waiting(NO_ANSWERS, start + seconds(1_000));
-        assert_eq!(patience.next_deadline(), Some(start + seconds(1_010)));
-        patience.record_activity(start + seconds(1_010));
-        patience.record_activity(start + seconds(1_020));
-        assert_eq!(patience.expired(start + seconds(1_020)), Some(TimeoutKind::Total(seconds(25))));
+        let mut timeouts = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
+        timeouts.update_waiting(PERSON, start + seconds(5));
+        assert_eq!((timeouts.next_deadline(), timeouts.expired(start + seconds(9_999))), (None, None));
+        timeouts.update_waiting(NO_ANSWERS, start + seconds(1_000));
+        assert_eq!(timeouts.next_deadline(), Some(start + seconds(1_010)));
+        timeouts.record_activity(start + seconds(1_010));
+        timeouts.record_activity(start + seconds(1_020));
+        assert_eq!(timeouts.expired(start + seconds(1_020)), Some(TimeoutKind::Total(seconds(25))));
     }
 
     #[test]
     fn idle_timeout_pauses_during_sampling() {
         let start = Instant::now();
-        let mut patience = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
-        patience.update_waiting(MODEL, start + seconds(5));
-        assert_eq!(patience.next_deadline(), Some(start + seconds(25)));
-        assert_eq!(patience.expired(start + seconds(25)), Some(TimeoutKind::Total(seconds(25))));
+        let mut timeouts = CallTimeouts::new(seconds(10), Some(seconds(25)), start);
+        timeouts.update_waiting(MODEL, start + seconds(5));
+        assert_eq!(timeouts.next_deadline(), Some(start + seconds(25)));
+        assert_eq!(timeouts.expired(start + seconds(25)), Some(TimeoutKind::Total(seconds(25))));
     }
 
     #[test]
     fn timeouts_wait_for_unread_messages_after_a_stall() {
         let start = Instant::now();
-        let mut patience = CallTimeouts::new(seconds(10), Some(seconds(15)), start);
-        assert_eq!(patience.expired(start + seconds(600)), None);
-        assert_eq!(patience.next_deadline(), Some(start + seconds(601)));
+        let mut timeouts = CallTimeouts::new(seconds(10), Some(seconds(15)), start);
+        assert_eq!(timeouts.expired(start + seconds(600)), None);
+        assert_eq!(timeouts.next_deadline(), Some(start + seconds(601)));
         let mut silent = CallTimeouts::new(seconds(10), None, start);
         assert_eq!(silent.expired(start + seconds(600)), None);
         assert_eq!(silent.expired(start + seconds(601)), Some(TimeoutKind::Idle(seconds(10))));
-        patience.record_activity(start + seconds(601));
-        assert_eq!(patience.expired(start + seconds(601)), Some(TimeoutKind::Total(seconds(15))));
+        timeouts.record_activity(start + seconds(601));
+        assert_eq!(timeouts.expired(start + seconds(601)), Some(TimeoutKind::Total(seconds(15))));
     }
 
     #[test]

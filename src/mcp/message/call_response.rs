@@ -19,23 +19,19 @@ pub(crate) enum CallResponse {
     Output(ToolOutput),
     /// A result with `isError`.
     ToolError(ToolOutput),
-    /// The server wants input first.
-    InputRequired(InputRound),
+    /// The server requires input first.
+    InputRequired {
+        /// The opaque state of the server, to be returned unchanged.
+        state: Option<String>,
+        /// The requests, by the keys of the server, each with `method` and `params`.
+        requests: JsonObject,
+    },
     /// A task that continues at the agent.
     Task(RemoteTaskCheckpoint),
     /// A JSON-RPC error.
     RpcError(ErrorData),
     /// Not a result of a tool; the reason is for people.
     Unrecognized(String),
-}
-
-/// A round of input requests.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct InputRound {
-    /// The opaque state of the server, to be returned unchanged.
-    pub(crate) state: Option<String>,
-    /// The requests, by the keys of the server, each with `method` and `params`.
-    pub(crate) requests: JsonObject,
 }
 
 /// The state of a task at the agent.
@@ -152,19 +148,14 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
         !["content", "structuredContent"].iter().any(|key| members.get(*key).is_some_and(|it| !it.is_null()));
     match result.get("resultType").and_then(Value::as_str) {
         Some("input_required") => {
-            let requests = result.get_mut("inputRequests").map(Value::take);
-            return match requests.unwrap_or(Value::Null) {
-                Value::Array(requests) if requests.is_empty() && request_state(&result).is_some() => {
-                    CallResponse::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
-                }
-                Value::Object(requests) => {
-                    CallResponse::InputRequired(InputRound { state: request_state(&result), requests })
-                }
-                Value::Null if request_state(&result).is_some() => {
-                    CallResponse::InputRequired(InputRound { state: request_state(&result), ..InputRound::default() })
-                }
-                _ => CallResponse::Unrecognized("it requests input without `inputRequests`".to_owned()),
+            let state = result.get("requestState").and_then(Value::as_str).map(str::to_owned);
+            let requests = match result.get_mut("inputRequests").map(Value::take).unwrap_or_default() {
+                Value::Object(requests) => requests,
+                Value::Array(requests) if requests.is_empty() && state.is_some() => JsonObject::new(),
+                Value::Null if state.is_some() => JsonObject::new(),
+                _ => return CallResponse::Unrecognized("it requests input without `inputRequests`".to_owned()),
             };
+            return CallResponse::InputRequired { state, requests };
         }
         Some("task") => return read_task(&result, TaskProtocol::Extension),
         _ => {}
@@ -251,14 +242,10 @@ pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -
             Err(Failure::new(FailureKind::ToolError, said))
         }
         CallResponse::RpcError(error) => Err(failure::from_rpc(agent, &error)),
-        CallResponse::InputRequired(_) => invalid("requested input once more"),
+        CallResponse::InputRequired { .. } => invalid("requested input once more"),
         CallResponse::Task(_) => invalid("answered with another task instead of its result"),
         CallResponse::Unrecognized(what) => invalid(&format!("sent an invalid result: {what}")),
     }
-}
-
-fn request_state(result: &Value) -> Option<String> {
-    result.get("requestState").and_then(Value::as_str).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -307,15 +294,16 @@ mod tests {
         let requests = json!({"who": {"method": "elicitation/create", "params": {"message": "name?",
             "requestedSchema": {"type": "object", "properties": {"n": {"type": "string"}}}}},
             "odd": {"method": "elicitation/create", "params": {"requestedSchema": {"x-odd": 1}}}});
-        let round = InputRound { state: Some("s".to_owned()), requests: requests.as_object().cloned().unwrap() };
+        let state = Some("s".to_owned());
+        let round =
+            CallResponse::InputRequired { state: state.clone(), requests: requests.as_object().cloned().unwrap() };
         assert_eq!(
             read_both_ways(json!({"resultType": "input_required", "inputRequests": requests, "requestState": "s"})),
-            CallResponse::InputRequired(round)
+            round
         );
-        let wait = InputRound { state: Some("s".to_owned()), ..InputRound::default() };
         assert_eq!(
             read_both_ways(json!({"resultType": "input_required", "requestState": "s"})),
-            CallResponse::InputRequired(wait)
+            CallResponse::InputRequired { state, requests: JsonObject::new() }
         );
     }
 

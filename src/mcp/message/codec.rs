@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use rmcp::model::{
     CustomRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerRequest, ServerResult,
 };
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -79,35 +79,9 @@ impl PendingRequests for SingleRequest {
     }
 }
 
-/// The unparsed members of a message. `null` is absent; the last of several members with the same key counts.
-#[derive(Default)]
-struct RawMessage<'a> {
-    is_json_rpc: bool,
-    id: Option<&'a RawValue>,
-    method: Option<&'a RawValue>,
-    params: Option<&'a RawValue>,
-    result: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
-}
-
-impl<'de> Deserialize<'de> for RawMessage<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut envelope = Self::default();
-        for (key, value) in RawMembers::deserialize(deserializer)?.0 {
-            let value = Some(value).filter(|value| value.get() != "null");
-            match &*key {
-                "jsonrpc" => envelope.is_json_rpc = true,
-                "id" => envelope.id = value,
-                "method" => envelope.method = value,
-                "params" => envelope.params = value,
-                "result" => envelope.result = value,
-                "error" => envelope.error = value,
-                _ => {}
-            }
-        }
-        Ok(envelope)
-    }
-}
+/// The unparsed members of a message.
+#[derive(Deserialize)]
+struct RawMessage<'a>(#[serde(borrow)] RawMembers<'a>);
 
 /// A successful response to a call, the most common message.
 #[derive(Deserialize)]
@@ -187,14 +161,14 @@ fn read_plain_response(text: &str, requests: &impl PendingRequests) -> Option<In
 
 impl RawMessage<'_> {
     fn read(self, requests: &impl PendingRequests, place: MessageFraming) -> Result<Incoming, String> {
-        let id = self.id.map(|id| lenient_json::parse_value(id.get()).and_then(serde_json::from_value::<RequestId>));
+        let id = self.0.get("id").map(|id| lenient_json::parse_value(id).and_then(serde_json::from_value::<RequestId>));
         let id = id.transpose().map_err(|_| "its `id` is neither a number nor a string".to_owned())?;
-        let method = self.method.and_then(|method| lenient_json::parse_value(method.get()).ok());
+        let method = self.0.get("method").and_then(|method| lenient_json::parse_value(method).ok());
         match (method, id) {
             (Some(Value::String(method)), id) => self.into_request(&method, id, place),
             (Some(_), _) => Err("its `method` is not a string".to_owned()),
             (None, Some(id)) => self.into_response(id, requests),
-            (None, None) if !self.is_json_rpc || (self.result.is_none() && self.error.is_none()) => {
+            (None, None) if !self.is_json_rpc() || !self.has_outcome() => {
                 Err("it is not a JSON-RPC message".to_owned())
             }
             (None, None) => match requests.single_open() {
@@ -204,30 +178,34 @@ impl RawMessage<'_> {
         }
     }
 
+    fn is_json_rpc(&self) -> bool {
+        self.0.0.contains_key("jsonrpc")
+    }
+
+    fn has_outcome(&self) -> bool {
+        self.0.get("result").or(self.0.get("error")).is_some()
+    }
+
     fn into_response(self, id: RequestId, requests: &impl PendingRequests) -> Result<Incoming, String> {
-        if self.result.is_none() && self.error.is_none() && !self.is_json_rpc {
+        if !self.has_outcome() && !self.is_json_rpc() {
             return Err("it is not a JSON-RPC message".to_owned());
         }
         let Some((request, expected)) = id_number(&id).and_then(|id| Some((id, requests.expected_result(id)?))) else {
             return Ok(Incoming::UnknownResponse(id));
         };
-        Ok(match (self.result, self.error, expected) {
+        Ok(match (self.0.get("result"), self.0.get("error"), expected) {
             (None, Some(error), ExpectedResult::Call) => {
-                Incoming::CallResponse(request, CallResponse::RpcError(read_error(error.get())))
+                Incoming::CallResponse(request, CallResponse::RpcError(read_error(error)))
             }
-            (None, Some(error), _) => message(ServerJsonRpcMessage::error(read_error(error.get()), Some(id))),
-            (Some(result), None, ExpectedResult::Call) => {
-                Incoming::CallResponse(request, call_response::parse(result.get()))
-            }
-            (Some(result), None, _) => match service_result(result.get(), expected) {
+            (None, Some(error), _) => message(ServerJsonRpcMessage::error(read_error(error), Some(id))),
+            (Some(result), None, ExpectedResult::Call) => Incoming::CallResponse(request, call_response::parse(result)),
+            (Some(result), None, _) => match service_result(result, expected) {
                 Ok(result) => message(ServerJsonRpcMessage::response(result, id)),
-                Err(reason) => {
-                    Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result.get()))
-                }
+                Err(reason) => Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result)),
             },
             (Some(result), Some(_), _) => {
                 let reason = "it has both a `result` and an `error`";
-                Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result.get()))
+                Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result))
             }
             (None, None, _) => Incoming::UnreadableResponse(id, "it has neither a `result` nor an `error`".to_owned()),
         })
@@ -237,8 +215,9 @@ impl RawMessage<'_> {
         if place == MessageFraming::WithinText && !is_from_server(method) {
             return Err(format!("a server does not send `{method}`"));
         }
-        let params = self.params.map(RawValue::get).filter(|_| method != "notifications/message");
-        let params = match (params, method) {
+        let text = self.0.get("params");
+        let params = match (text, method) {
+            (_, "notifications/message") => None,
             (Some(text), "elicitation/create") if text.len() > MAX_PARAMS_BYTES => {
                 // The size stands for parameters that are too large to be parsed.
                 Some(text.len().into())
@@ -270,7 +249,7 @@ impl RawMessage<'_> {
                 Some((token, progress)) => Ok(Incoming::Progress(token, progress)),
                 None => Err("its progress has no token or no number".to_owned()),
             },
-            ("notifications/message", None) => match self.params.map(|params| read_log(params.get())) {
+            ("notifications/message", None) => match text.map(read_log) {
                 Some(message) => Ok(Incoming::Log(message)),
                 None => Err("its log message is empty".to_owned()),
             },
@@ -359,28 +338,12 @@ fn read_progress(params: &Value) -> Option<(RequestId, Progress)> {
 
 /// Parses a log message of the agent. Its data is for people, so long data is truncated.
 fn read_log(params: &str) -> LogMessage {
-    #[derive(Default)]
-    struct LogParams<'a> {
-        level: Option<&'a RawValue>,
-        logger: Option<&'a RawValue>,
-        data: Option<&'a RawValue>,
-    }
-
-    let members = serde_json::from_str::<RawMembers<'_>>(params).map(|members| members.0).unwrap_or_default();
-    let mut read = LogParams::default();
-    for (key, value) in members {
-        match &*key {
-            "level" => read.level = Some(value),
-            "logger" => read.logger = Some(value),
-            "data" => read.data = Some(value),
-            _ => {}
-        }
-    }
-    let text = |value: Option<&RawValue>| match lenient_json::parse_value(value?.get()) {
+    let members = serde_json::from_str::<RawMembers<'_>>(params).unwrap_or_default();
+    let text = |key: &str| match lenient_json::parse_value(members.get(key)?) {
         Ok(Value::String(text)) => Some(text),
         _ => None,
     };
-    let data = match read.data.map(RawValue::get) {
+    let data = match members.get("data") {
         None => Value::Null,
         Some(data) if data.len() > MAX_LOG_BYTES && !data.starts_with('"') => {
             // Only the start of long data is kept, so it need not be parsed.
@@ -388,7 +351,7 @@ fn read_log(params: &str) -> LogMessage {
         }
         Some(data) => lenient_json::parse_value(data).unwrap_or(Value::Null),
     };
-    LogMessage { level: log_level(text(read.level).as_deref()), logger: text(read.logger), data }
+    LogMessage { level: log_level(text("level").as_deref()), logger: text("logger"), data }
 }
 
 /// Returns the log level as MCP spells it.

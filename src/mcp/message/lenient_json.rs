@@ -2,11 +2,11 @@
 //! control characters, and text around a message on its line.
 //! Never guesses: all other malformed JSON is an error.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 
+use indexmap::IndexMap;
 use rmcp::model::RequestId;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -258,35 +258,24 @@ pub(crate) fn list_elements(list: Value) -> Option<Vec<Value>> {
     }
 }
 
-/// The members of an object, in their order and unparsed.
-#[derive(Default)]
-pub(crate) struct RawMembers<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+/// The members of an object, in their order and unparsed. The last of several members with the same key counts.
+#[derive(Default, Deserialize)]
+pub(crate) struct RawMembers<'a>(#[serde(borrow)] pub(crate) IndexMap<MemberKey<'a>, &'a RawValue>);
 
-impl<'de> Deserialize<'de> for RawMembers<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
+/// The key of a member, borrowed if it has no escapes.
+#[derive(PartialEq, Eq, Hash, Deserialize)]
+pub(crate) struct MemberKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = RawMembers<'de>;
+impl Borrow<str> for MemberKey<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMembers<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some((MemberKey(key), value)) = map.next_entry()? {
-                    members.push((key, value));
-                }
-                Ok(RawMembers(members))
-            }
-        }
-
-        /// A key, borrowed if it has no escapes.
-        #[derive(Deserialize)]
-        struct MemberKey<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        deserializer.deserialize_map(MembersVisitor)
+impl<'a> RawMembers<'a> {
+    /// Returns the JSON of a member. `null` is absent.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).map(|value| value.get()).filter(|value| *value != "null")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parses the pages of `tools/list` tool by tool, so that a defect affects one tool only. Limits tools, bytes, and
 //! pages.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,12 +107,8 @@ impl ToolListing {
     fn read_page(&mut self, page: &str, allows: &dyn Fn(&str) -> bool) -> Option<Option<String>> {
         self.pages += 1;
         self.listed_bytes += page.len();
-        let members = serde_json::from_str::<RawMembers<'_>>(page).ok()?.0;
-        let member = |key: &str| {
-            let found = members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.get());
-            found.filter(|value| *value != "null")
-        };
-        match member("tools").map(parse_tools) {
+        let members = serde_json::from_str::<RawMembers<'_>>(page).ok()?;
+        match members.get("tools").map(parse_tools) {
             None => self.warn("`tools/list` has a result without `tools`".to_owned()),
             Some(None) => self.warn("`tools` in the result of `tools/list` is not a list".to_owned()),
             Some(Some(tools)) => {
@@ -125,7 +121,7 @@ impl ToolListing {
                 }
             }
         }
-        let ttl = member("ttlMs").and_then(|ttl| ttl.parse::<f64>().ok()).unwrap_or(0.0);
+        let ttl = members.get("ttlMs").and_then(|ttl| ttl.parse::<f64>().ok()).unwrap_or(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         let ttl = ttl as u64;
         self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |shortest| shortest.min(ttl)));
@@ -134,7 +130,7 @@ impl ToolListing {
         } else if self.listed_bytes > MAX_LISTED_BYTES {
             self.set_reached_limit(format!("{} MiB", MAX_LISTED_BYTES / (1024 * 1024)));
         }
-        let cursor = member("nextCursor").and_then(|cursor| lenient_json::parse_value(cursor).ok());
+        let cursor = members.get("nextCursor").and_then(|cursor| lenient_json::parse_value(cursor).ok());
         if cursor.is_none() && self.tools_beyond_limit == 0 {
             // The limit was not exceeded.
             self.reached_limit = None;
@@ -149,16 +145,15 @@ impl ToolListing {
     fn add_tool(&mut self, tool: &RawValue, allows: &dyn Fn(&str) -> bool) {
         let tool = tool.get();
         let nth = self.names.len() + 1;
-        let Ok(RawMembers(members)) = serde_json::from_str(tool) else {
+        let Ok(members) = serde_json::from_str::<RawMembers<'_>>(tool) else {
             return self.warn(format!(
                 "tool {nth} is ignored: {}",
                 lenient_json::describe_unreadable("it is not an object", tool)
             ));
         };
-        let members: HashMap<&str, &str> = members.iter().map(|(key, value)| (&**key, value.get())).collect();
         let name = match members.get("name").and_then(|name| lenient_json::parse_value(name).ok()) {
             Some(Value::String(name)) if is_valid_name(&name) => name,
-            None | Some(Value::Null) => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
+            None => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
             Some(name) => {
                 let shown = lenient_json::describe_unreadable("its `name` is not usable", &name.to_string());
                 return self.warn(format!("tool {nth} is ignored: {shown}"));
@@ -182,14 +177,13 @@ impl ToolListing {
         let mut room = MAX_TOOL_BYTES;
         let mut read = |key: &str| {
             let json = members.get(key)?;
-            let Some(left) = room.checked_sub(json.len()) else {
+            let Some(rest) = room.checked_sub(json.len()) else {
                 let size = format!("its definition is larger than {} KiB", MAX_TOOL_BYTES / 1024);
                 self.warn(format!("tool `{name}`: {size}, and its `{key}` is not used"));
                 return None;
             };
-            room = left;
+            room = rest;
             match lenient_json::parse_value(json) {
-                Ok(Value::Null) => None,
                 Ok(value) => Some(value),
                 Err(_) => {
                     let depth = format!("is nested deeper than {MAX_DEPTH} levels, and is not used");
@@ -267,9 +261,7 @@ impl ToolListing {
 fn parse_tools(list: &str) -> Option<Vec<&RawValue>> {
     match serde_json::from_str::<Vec<&RawValue>>(list) {
         Ok(tools) => Some(tools),
-        Err(_) => {
-            Some(serde_json::from_str::<RawMembers<'_>>(list).ok()?.0.into_iter().map(|(_, tool)| tool).collect())
-        }
+        Err(_) => Some(serde_json::from_str::<RawMembers<'_>>(list).ok()?.0.into_values().collect()),
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum PipePurpose {
 pub(crate) struct Child {
     command: String,
     pid: u32,
+    /// The purpose of its input and output.
+    pub(crate) pipes: PipePurpose,
     status: watch::Receiver<Option<ExitStatus>>,
     /// Cancelled at the end of the child's standard error.
     stderr_closed: CancellationToken,
@@ -86,11 +88,11 @@ impl Child {
             PipePurpose::Protocol => Stdio::piped(),
             PipePurpose::Log => Stdio::null(),
         });
-        let enlisted = guard::register(&mut command)?;
+        let registration = guard::register(&mut command)?;
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                enlisted.cancel(command);
+                registration.cancel(command);
                 return Err(error);
             }
         };
@@ -98,9 +100,9 @@ impl Child {
         let own = OwnChild::new(pid);
         log.begin_process(&process.command, pid);
 
-        let silent = CancellationToken::new();
+        let stderr_closed = CancellationToken::new();
         if let Some(errors) = child.stderr.take() {
-            tokio::spawn(log.clone().copy_output(errors, silent.clone()));
+            tokio::spawn(log.clone().copy_output(errors, stderr_closed.clone()));
         }
         let protocol = match (pipes, child.stdin.take(), child.stdout.take()) {
             (PipePurpose::Protocol, Some(input), Some(output)) => Some((input, output)),
@@ -112,7 +114,7 @@ impl Child {
             }
         };
         let (ended, status) = watch::channel(None);
-        let keeper = tokio::spawn(async move {
+        let supervisor = tokio::spawn(async move {
             let group = ProcessGroup(pid);
             let status = child.wait().await;
             drop(own);
@@ -128,11 +130,9 @@ impl Child {
             }
             drop(group);
         });
-        let keeper = tokio_util::task::AbortOnDropHandle::new(keeper);
-        Ok((
-            Self { command: process.command.clone(), pid, status, stderr_closed: silent, log, _supervisor: keeper },
-            protocol,
-        ))
+        let _supervisor = tokio_util::task::AbortOnDropHandle::new(supervisor);
+        let command = process.command.clone();
+        Ok((Self { command, pid, pipes, status, stderr_closed, log, _supervisor }, protocol))
     }
 
     /// Returns whether the child has exited.
@@ -148,9 +148,9 @@ impl Child {
     }
 
     /// Ends the child and everything in its group. The caller must have closed its input, if it has one.
-    pub(crate) async fn shut_down(&self, pipes: PipePurpose) {
+    pub(crate) async fn shut_down(&self) {
         let graces = [(None, INPUT_CLOSED_TIMEOUT), (Some(Signal::Terminate), TERMINATE_TIMEOUT)];
-        let graces = graces.into_iter().skip(usize::from(pipes == PipePurpose::Log));
+        let graces = graces.into_iter().skip(usize::from(self.pipes == PipePurpose::Log));
         for (signal, grace) in graces.chain([(Some(Signal::Kill), KILL_TIMEOUT)]) {
             if let Some(signal) = signal
                 && !self.has_exited()
@@ -168,14 +168,14 @@ impl Child {
     pub(crate) async fn exit_report(&self) -> String {
         let _ = tokio::time::timeout(EXIT_STATUS_TIMEOUT, self.wait_for_exit()).await;
         let status = *self.status.borrow();
-        let fate = match status {
+        let status = match status {
             Some(status) => format!("`{}` ended with {status}", self.command),
             None => format!("`{}` is still running", self.command),
         };
         let tail = self.log.tail(&self.stderr_closed).await;
-        let words =
+        let stderr =
             if tail.is_empty() { "stderr is empty".to_owned() } else { format!("stderr: {}", tail.join(" | ")) };
-        format!("{fate}; {words}; log: `{}`", self.log.path().display())
+        format!("{status}; {stderr}; log: `{}`", self.log.path().display())
     }
 }
 

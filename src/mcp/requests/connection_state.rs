@@ -147,7 +147,7 @@ pub(crate) struct RequestScope {
 
 impl ConnectionState {
     /// Creates the state of a connection before anything is sent over it.
-    pub(crate) fn new(session: Session, common: Arc<AgentShared>) -> Arc<Self> {
+    pub(crate) fn new(session: Session, shared: Arc<AgentShared>) -> Arc<Self> {
         Arc::new(Self {
             agent: session.agent.clone(),
             host: session.host.clone(),
@@ -155,7 +155,7 @@ impl ConnectionState {
             lost: CancellationToken::new(),
             session,
             requests: OpenRequests::default(),
-            shared: common,
+            shared,
             resources_changed: watch::Sender::new(()),
             tools_changed: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
@@ -187,7 +187,7 @@ impl ConnectionState {
     /// processing any later message, since that may be the response of one of the calls.
     pub(crate) fn candidates_for(&self, stream: Option<&RequestId>) -> CandidateCalls {
         if stream.is_none() {
-            self.shared.scheduler.interactive.set();
+            self.shared.scheduler.is_interactive.cancel();
         }
         self.calls.candidates(stream)
     }
@@ -231,25 +231,25 @@ impl ConnectionState {
     ///
     /// # Errors
     /// Returns the same errors as [`ConnectionState::answer`].
-    pub(crate) async fn answer_input_request(&self, asker: &RequestScope, request: &Value) -> Result<Value, ErrorData> {
+    pub(crate) async fn answer_input_request(&self, scope: &RequestScope, request: &Value) -> Result<Value, ErrorData> {
         let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
-        self.answer(asker, method, request.get("params").unwrap_or(&Value::Null)).await
+        self.answer(scope, method, request.get("params").unwrap_or(&Value::Null)).await
     }
 
     /// Answers a request of the agent. Its parameters and its result are JSON.
     ///
     /// # Errors
     /// Returns a JSON-RPC error for the agent.
-    pub(crate) async fn answer(&self, asker: &RequestScope, method: &str, params: &Value) -> Result<Value, ErrorData> {
+    pub(crate) async fn answer(&self, scope: &RequestScope, method: &str, params: &Value) -> Result<Value, ErrorData> {
         let json = |value: serde_json::Result<Value>| value.map_err(|e| ErrorData::internal_error(e.to_string(), None));
         match method {
             "elicitation/create" => {
                 let question = elicitation::read(params)?;
-                self.count_question(asker)?;
-                let answer = self.elicit(asker, question).await;
+                self.count_question(scope)?;
+                let answer = self.elicit(scope, question).await;
                 json(serde_json::to_value(elicitation::write(answer)))
             }
-            "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(asker, params).await?)?)),
+            "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(scope, params).await?)?)),
             "roots/list" => Ok(serde_json::json!({"roots": []})),
             other => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.to_owned(), None)),
         }
@@ -259,9 +259,9 @@ impl ConnectionState {
     ///
     /// # Errors
     /// Returns a JSON-RPC error for the agent if there were too many.
-    fn count_question(&self, asker: &RequestScope) -> Result<(), ErrorData> {
+    fn count_question(&self, scope: &RequestScope) -> Result<(), ErrorData> {
         let mut questions = self.questions.lock();
-        let count = questions.entry(asker.origin.attempt.clone()).or_default();
+        let count = questions.entry(scope.origin.attempt.clone()).or_default();
         *count = count.saturating_add(1);
         if *count <= elicitation::MAX_QUESTIONS {
             return Ok(());
@@ -271,15 +271,15 @@ impl ConnectionState {
     }
 
     /// Asks a person. The question is withdrawn when its answer is no longer needed.
-    pub(crate) async fn elicit(&self, asker: &RequestScope, elicitation: Elicitation) -> Answer {
-        self.ask_person(asker, asker.origin.clone(), elicitation).await
+    pub(crate) async fn elicit(&self, scope: &RequestScope, elicitation: Elicitation) -> Answer {
+        self.ask_person(scope, scope.origin.clone(), elicitation).await
     }
 
-    async fn ask_person(&self, asker: &RequestScope, origin: Origin, elicitation: Elicitation) -> Answer {
-        let _waiting = asker.begin_wait(AnswerSource::Person);
+    async fn ask_person(&self, scope: &RequestScope, origin: Origin, elicitation: Elicitation) -> Answer {
+        let _waiting = scope.begin_wait(AnswerSource::Person);
         tokio::select! {
             answer = self.host.elicit(origin, elicitation) => answer,
-            () = self.wait_until_moot(asker) => Answer::Cancel,
+            () = self.wait_until_moot(scope) => Answer::Cancel,
         }
     }
 
@@ -287,57 +287,56 @@ impl ConnectionState {
     ///
     /// # Errors
     /// Returns a JSON-RPC error for the agent.
-    pub(crate) async fn sample(&self, asker: &RequestScope, params: &Value) -> Result<ChatReply, ErrorData> {
+    pub(crate) async fn sample(&self, scope: &RequestScope, params: &Value) -> Result<ChatReply, ErrorData> {
         if self.sampling() == SamplingSupport::Off {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
         let chat = sampling::read(params, self.sampling())?;
         for hint in sampling::ignored_hints(params, &chat) {
-            let (level, logger) = ("notice".to_owned(), Some("kapell".to_owned()));
-            self.host.on_log(asker.origin.clone(), LogMessage { level, logger, data: Value::String(hint) });
+            self.host.on_log(scope.origin.clone(), host_log("notice", hint));
         }
-        let mut charge = self.shared.sampling_quota.reserve(&chat)?;
+        let mut reservation = self.shared.sampling_quota.reserve(&chat)?;
         if self.shared.sampling_quota.requires_consent() {
             let question = Elicitation { message: consent_message(&chat), form: Form::Approval };
             // The consent question is the host's own, so its key differs from that of the agent's request.
-            let origin = asker.origin.clone();
+            let origin = scope.origin.clone();
             let origin = Origin { key: origin.key.map(|key| format!("consent/{key}")), ..origin };
-            if !matches!(self.ask_person(asker, origin, question).await, Answer::Accept { .. }) {
+            if !matches!(self.ask_person(scope, origin, question).await, Answer::Accept { .. }) {
                 return Err(ErrorData::new(USER_REJECTED, "the request to the language model was not approved", None));
             }
         }
-        let _waiting = asker.begin_wait(AnswerSource::Host);
-        charge.mark_sent();
+        let _waiting = scope.begin_wait(AnswerSource::Host);
+        reservation.mark_sent();
         tokio::select! {
-            result = self.host.sample(asker.origin.clone(), chat) => {
-                charge.settle(&result);
+            result = self.host.sample(scope.origin.clone(), chat) => {
+                reservation.settle(&result);
                 result.map_err(sampling::reply_error)
             }
-            () = self.wait_until_moot(asker) => Err(ErrorData::internal_error("the call that requested the reply has \
+            () = self.wait_until_moot(scope) => Err(ErrorData::internal_error("the call that requested the reply has \
                                                                                ended", None)),
         }
     }
 
-    /// Waits until the answer for `asker` is no longer needed.
-    async fn wait_until_moot(&self, asker: &RequestScope) {
+    /// Waits until the answer for `scope` is no longer needed.
+    async fn wait_until_moot(&self, scope: &RequestScope) {
         let calls_ended = async {
-            if asker.candidates.calls.is_empty() {
+            if scope.candidates.calls.is_empty() {
                 std::future::pending::<()>().await;
             }
-            for call in &asker.candidates.calls {
+            for call in &scope.candidates.calls {
                 call.ended.cancelled().await;
             }
         };
-        let nobody_there = async {
+        let is_lost = async {
             // A request whose key outlives the connection can be answered over another one.
-            if asker.origin.key.is_some() {
+            if scope.origin.key.is_some() {
                 std::future::pending::<()>().await;
             }
             self.lost.cancelled().await;
         };
         tokio::select! {
-            () = asker.withdrawn.cancelled() => {}
-            () = nobody_there => {}
+            () = scope.withdrawn.cancelled() => {}
+            () = is_lost => {}
             () = calls_ended => {}
         }
     }
@@ -357,42 +356,41 @@ impl ConnectionState {
             truncate_bytes(text, MAX_LOG_BYTES);
         }
         let now = Instant::now();
-        let mut gate = self.logs.lock();
-        if now.duration_since(gate.window_start) >= Duration::from_secs(1) && gate.dropped == 0 {
-            (gate.window_start, gate.passed) = (now, 0);
+        let mut limiter = self.logs.lock();
+        if now.duration_since(limiter.window_start) >= Duration::from_secs(1) && limiter.dropped == 0 {
+            (limiter.window_start, limiter.passed) = (now, 0);
         }
-        if gate.passed < MAX_LOGS_PER_SECOND {
-            gate.passed += 1;
-            drop(gate);
+        if limiter.passed < MAX_LOGS_PER_SECOND {
+            limiter.passed += 1;
+            drop(limiter);
             return self.forward_log(message);
         }
-        gate.dropped += 1;
-        let (first, ends) = (gate.dropped == 1, gate.window_start + Duration::from_secs(1));
-        drop(gate);
+        limiter.dropped += 1;
+        let (first, ends) = (limiter.dropped == 1, limiter.window_start + Duration::from_secs(1));
+        drop(limiter);
         if first {
-            let link = self.clone();
+            let state = self.clone();
             tokio::spawn(async move {
                 tokio::select! {
                     () = tokio::time::sleep_until(ends) => {}
-                    () = link.lost.cancelled() => {}
+                    () = state.lost.cancelled() => {}
                 }
-                link.report_dropped_logs();
+                state.report_dropped_logs();
             });
         }
     }
 
     fn report_dropped_logs(&self) {
-        let mut gate = self.logs.lock();
-        let dropped = std::mem::take(&mut gate.dropped);
-        (gate.window_start, gate.passed) = (Instant::now(), 0);
-        drop(gate);
+        let mut limiter = self.logs.lock();
+        let dropped = std::mem::take(&mut limiter.dropped);
+        (limiter.window_start, limiter.passed) = (Instant::now(), 0);
+        drop(limiter);
         self.warn(format!("{dropped} log messages dropped: more than {MAX_LOGS_PER_SECOND} a second"));
     }
 
     /// Reports a warning of the host about the agent, in addition to the agent's own log messages.
     pub(crate) fn warn(&self, warning: String) {
-        let data = Value::String(warning);
-        self.forward_log(LogMessage { level: "warning".to_owned(), logger: Some("kapell".to_owned()), data });
+        self.forward_log(host_log("warning", warning));
     }
 
     fn forward_log(&self, message: LogMessage) {
@@ -401,8 +399,7 @@ impl ConnectionState {
 
     /// Reports a warning about the agent, within the rate limit of its log messages.
     pub(crate) fn warn_rate_limited(self: &Arc<Self>, text: &str) {
-        let (level, logger) = ("warning".to_owned(), Some("kapell".to_owned()));
-        self.log(LogMessage { level, logger, data: Value::String(text.to_owned()) });
+        self.log(host_log("warning", text.to_owned()));
     }
 
     /// Marks the connection as unusable for other calls.
@@ -417,9 +414,14 @@ impl RequestScope {
         Self { withdrawn, ..self }
     }
 
-    fn begin_wait(&self, whom: AnswerSource) -> Vec<WaitGuard> {
-        self.candidates.calls.iter().map(|call| call.begin_wait(whom)).collect()
+    fn begin_wait(&self, source: AnswerSource) -> Vec<WaitGuard> {
+        self.candidates.calls.iter().map(|call| call.begin_wait(source)).collect()
     }
+}
+
+/// Returns a log message of this host about the agent.
+fn host_log(level: &str, text: String) -> LogMessage {
+    LogMessage { level: level.to_owned(), logger: Some("kapell".to_owned()), data: Value::String(text) }
 }
 
 /// Returns the consent question for a request to the model. The prompt comes from the agent, so it is untrusted data.

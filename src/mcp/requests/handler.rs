@@ -7,20 +7,19 @@ use std::sync::atomic::Ordering;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
     ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
-    FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, LoggingMessageNotificationParam,
-    ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerJsonRpcMessage,
-    ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
+    FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, ProtocolVersion, RequestId,
+    SamplingCapability, ServerJsonRpcMessage, ServerNotification, ServerRequest, TASKS_EXTENSION_ID,
+    UrlElicitationCapability,
 };
-use rmcp::service::{NotificationContext, RequestContext};
+use rmcp::service::RequestContext;
 use rmcp::{ClientHandler, RoleClient};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::connection_state::ConnectionState;
 use super::open_calls::CandidateCalls;
 use crate::mcp::options::{Options, SamplingSupport};
-use crate::model::{JsonObject, LogMessage, Progress};
+use crate::model::JsonObject;
 
 /// The handler for the requests and notifications of one agent.
 pub(crate) struct AgentRequestHandler {
@@ -30,18 +29,18 @@ pub(crate) struct AgentRequestHandler {
 
 impl AgentRequestHandler {
     /// Creates a handler that declares the capabilities of this host, and no others.
-    pub(crate) fn new(link: Arc<ConnectionState>, options: &Options) -> Self {
+    pub(crate) fn new(state: Arc<ConnectionState>, options: &Options) -> Self {
         let mut capabilities = ClientCapabilities::default();
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
-        capabilities.sampling = sampling_capability(link.sampling());
+        capabilities.sampling = sampling_capability(state.sampling());
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
         let client = Implementation::new(&options.client_name, &options.client_version);
         // rmcp's default is a version without the handshake, which carries the capabilities.
         let config = ClientConfig::new(capabilities, client);
-        Self { state: link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
+        Self { state, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
     }
 
     async fn answer<P: Serialize, R: DeserializeOwned>(
@@ -50,8 +49,8 @@ impl AgentRequestHandler {
         params: P,
         context: RequestContext<RoleClient>,
     ) -> Result<R, ErrorData> {
-        let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
-        let params = serde_json::to_value(params).map_err(wrong)?;
+        let internal = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+        let params = serde_json::to_value(params).map_err(internal)?;
         let candidates = context.extensions.get::<CandidateCalls>().cloned();
         let candidates = candidates.unwrap_or_else(|| self.state.calls.candidates(None));
         let modern = context.peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize());
@@ -59,25 +58,25 @@ impl AgentRequestHandler {
             let message = format!("since 2026-07-28, `{method}` is answered only during a call");
             return Err(ErrorData::invalid_params(message, None));
         }
-        let asker = self.state.request_scope(candidates, &context.id, context.ct);
-        let result = self.state.answer(&asker, method, &params).await?;
-        serde_json::from_value(result).map_err(wrong)
+        let scope = self.state.request_scope(candidates, &context.id, context.ct);
+        let result = self.state.answer(&scope, method, &params).await?;
+        serde_json::from_value(result).map_err(internal)
     }
 }
 
 /// Processes a message as it arrives, on the response stream of request `stream` if given. Handlers run in tasks of
 /// their own, so the response to a call can overtake them.
-pub(crate) fn handle_incoming(link: &ConnectionState, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
+pub(crate) fn handle_incoming(state: &ConnectionState, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
     match message {
-        JsonRpcMessage::Request(request) => attach_candidates(link, &mut request.request, stream),
-        JsonRpcMessage::Notification(news) => handle_notification(link, &news.notification),
+        JsonRpcMessage::Request(request) => attach_candidates(state, &mut request.request, stream),
+        JsonRpcMessage::Notification(message) => handle_notification(state, &message.notification),
         JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
     }
 }
 
 /// Attaches to a request of the agent the calls that it can be for.
-fn attach_candidates(link: &ConnectionState, request: &mut ServerRequest, stream: Option<&RequestId>) {
-    let asks = match request {
+fn attach_candidates(state: &ConnectionState, request: &mut ServerRequest, stream: Option<&RequestId>) {
+    let needs_candidates = match request {
         ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
         // Known requests arrive as custom ones if their parameters were not parsed.
         ServerRequest::CustomRequest(custom) => {
@@ -85,33 +84,20 @@ fn attach_candidates(link: &ConnectionState, request: &mut ServerRequest, stream
         }
         _ => false,
     };
-    if asks {
-        let candidates = link.candidates_for(stream);
+    if needs_candidates {
+        let candidates = state.candidates_for(stream);
         request.extensions_mut().insert(candidates);
     }
 }
 
-fn handle_notification(link: &ConnectionState, news: &ServerNotification) {
-    match news {
-        ServerNotification::ProgressNotification(news) => {
-            let ProgressNotificationParam { progress_token, progress, total, message, .. } = &news.params;
-            let progress = Progress { progress: *progress, total: *total, message: message.clone() };
-            link.report_progress(&progress_token.0, progress);
-        }
+/// Processes a notification. Progress and log messages never arrive as rmcp's types.
+fn handle_notification(state: &ConnectionState, notification: &ServerNotification) {
+    match notification {
         // Waiters for other resources read once more than necessary.
-        ServerNotification::ResourceUpdatedNotification(_) => link.resources_changed.send_replace(()),
-        ServerNotification::ToolListChangedNotification(_) => link.tools_changed.store(true, Ordering::Relaxed),
+        ServerNotification::ResourceUpdatedNotification(_) => state.resources_changed.send_replace(()),
+        ServerNotification::ToolListChangedNotification(_) => state.tools_changed.store(true, Ordering::Relaxed),
         _ => {}
     }
-}
-
-/// Converts a log notification of the agent.
-pub(crate) fn log_message(params: LoggingMessageNotificationParam) -> LogMessage {
-    let level = match serde_json::to_value(params.level) {
-        Ok(Value::String(level)) => level,
-        _ => "info".to_owned(),
-    };
-    LogMessage { level, logger: params.logger, data: params.data }
 }
 
 fn sampling_capability(sampling: SamplingSupport) -> Option<SamplingCapability> {
@@ -152,9 +138,5 @@ impl ClientHandler for AgentRequestHandler {
         context: RequestContext<RoleClient>,
     ) -> Result<CustomResult, ErrorData> {
         self.answer(&request.method, request.params, context).await
-    }
-
-    async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
-        self.state.log(log_message(params));
     }
 }

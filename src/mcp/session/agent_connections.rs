@@ -72,12 +72,12 @@ impl AgentConnections {
     /// Creates an agent of a pool without connections.
     pub(crate) fn new(spec: AgentSpec, pool: Arc<PoolShared>) -> Self {
         // Over HTTP, each call has its own stream. In the modern era, requests arrive in the call's own result.
-        let (tells_who_asks, slots) = match (&spec.transport, spec.protocol) {
+        let (identifies_calls, slots) = match (&spec.transport, spec.protocol) {
             (Transport::Http { .. }, _) => (OnceLock::from(true), 1),
             (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
             (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
         };
-        let common = AgentShared {
+        let shared = AgentShared {
             sampling: if spec.sampling.consent == Consent::Deny { SamplingSupport::Off } else { pool.options.sampling },
             sampling_quota: SamplingQuota::new(spec.sampling),
             scheduler: ProcessScheduler::new(slots),
@@ -85,9 +85,9 @@ impl AgentConnections {
         };
         Self {
             pool,
-            shared: Arc::new(common),
+            shared: Arc::new(shared),
             era: Mutex::default(),
-            identifies_calls: tells_who_asks,
+            identifies_calls,
             slots: std::iter::repeat_with(ConnectionSlot::default).take(slots).collect(),
             spec: Arc::new(spec),
         }
@@ -118,7 +118,7 @@ impl AgentConnections {
                 connection.close().await;
             }
             if let Some(server) = state.server.take() {
-                server.shut_down(PipePurpose::Log).await;
+                server.shut_down().await;
             }
         }))
         .await;
@@ -136,20 +136,20 @@ impl AgentConnections {
             return Ok((self.connection().await?, None));
         }
         loop {
-            let turn = tokio::select! {
-                turn = self.shared.scheduler.acquire() => turn,
+            let permit = tokio::select! {
+                permit = self.shared.scheduler.acquire() => permit,
                 () = self.pool.closed.cancelled() => return Err(self.run_over_failure()),
             };
-            if turn.sharing == Sharing::Exclusive {
-                self.slots[turn.process].mark_stale_if_abandoned().await;
+            if permit.sharing == Sharing::Exclusive {
+                self.slots[permit.process].mark_stale_if_abandoned().await;
             }
-            match self.slot_connection(turn.process).await {
-                Ok(connection) => return Ok((connection, Some(turn))),
-                Err(failure) if turn.process > 0 && !self.pool.closed.is_cancelled() => {
+            match self.slot_connection(permit.process).await {
+                Ok(connection) => return Ok((connection, Some(permit))),
+                Err(failure) if permit.process > 0 && !self.pool.closed.is_cancelled() => {
                     let agent = &self.spec.id;
                     tracing::warn!(%agent, %failure, "another process of the agent did not start; the run continues \
                                                       without it");
-                    turn.disable_process();
+                    permit.disable_process();
                 }
                 Err(failure) => return Err(failure),
             }
@@ -166,7 +166,7 @@ impl AgentConnections {
 
     async fn slot_connection(&self, number: usize) -> Result<Arc<Connection>, Failure> {
         let slot = &self.slots[number];
-        let tries = slot.attempts.load(Ordering::Relaxed);
+        let attempts = slot.attempts.load(Ordering::Relaxed);
         let mut state = slot.state.lock().await;
         if self.pool.closed.is_cancelled() {
             return Err(self.run_over_failure());
@@ -177,7 +177,7 @@ impl AgentConnections {
             return Ok(connection.clone());
         }
         if let Some(failure) = &state.failure
-            && slot.attempts.load(Ordering::Relaxed) != tries
+            && slot.attempts.load(Ordering::Relaxed) != attempts
         {
             return Err(failure.clone());
         }
@@ -227,7 +227,7 @@ impl AgentConnections {
         let old = state.connection.take();
         let log = state.log.get_or_insert_with(|| AgentLog::new(&self.pool.options.log_dir, &spec.id, slot));
         let (id, host) = (&spec.id, &self.pool.host);
-        let opening = |session| ConnectRequest {
+        let request = |session| ConnectRequest {
             spec,
             state: ConnectionState::new(session, self.shared.clone()),
             options: &self.pool.options,
@@ -238,13 +238,14 @@ impl AgentConnections {
                 if let Some(old) = old {
                     old.close().await;
                 }
-                let begun = || opening(Session::without_id(id.clone(), host.clone()));
-                connect::connect_stdio(begun, process, log).await
+                let fresh = || request(Session::without_id(id.clone(), host.clone()));
+                connect::connect_stdio(fresh, process, log).await
             }
             Transport::Http { url, headers, bearer_token, server } => {
-                if state.endpoint.is_none() {
-                    state.endpoint = Some(HttpEndpoint::new(spec, url, headers, bearer_token.as_deref())?);
-                }
+                let endpoint = match &mut state.endpoint {
+                    Some(endpoint) => endpoint,
+                    empty => empty.insert(HttpEndpoint::new(spec, url, headers, bearer_token.as_deref())?),
+                };
                 if let Some(process) = server
                     && state.server.as_ref().is_none_or(|server| server.has_exited())
                 {
@@ -252,13 +253,12 @@ impl AgentConnections {
                 }
                 // Calls that still use the old connection keep it until they are done.
                 drop(old);
-                let endpoint = state.endpoint.as_ref().ok_or_else(|| {
-                    Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` has no endpoint", spec.id))
-                })?;
                 // A server that the host started ends with the host, and its sessions end with it.
-                let kept_at = server.is_none().then(|| endpoint.display_url.clone());
-                if let Some(note) = state.saved_session.clone().filter(|note| note.is_for_url(kept_at.as_deref())) {
-                    let resumed = || opening(Session::resumed(id.clone(), host.clone(), note.clone()));
+                let saved_at = server.is_none().then(|| endpoint.display_url.clone());
+                if let Some(checkpoint) =
+                    state.saved_session.clone().filter(|checkpoint| checkpoint.is_for_url(saved_at.as_deref()))
+                {
+                    let resumed = || request(Session::resumed(id.clone(), host.clone(), checkpoint.clone()));
                     match connect::connect_http(resumed, endpoint, None).await {
                         Err(ConnectError { kind: ConnectErrorKind::SessionLost, .. }) => state.saved_session = None,
                         Err(ConnectError { failure, .. }) => return Err(failure),
@@ -268,8 +268,8 @@ impl AgentConnections {
                         }
                     }
                 }
-                let begun = || opening(Session::over_http(id.clone(), host.clone(), kept_at.clone()));
-                let opened = connect::connect_http(begun, endpoint, state.server.clone()).await;
+                let fresh = || request(Session::over_http(id.clone(), host.clone(), saved_at.clone()));
+                let opened = connect::connect_http(fresh, endpoint, state.server.clone()).await;
                 opened.map_err(|error| error.failure)
             }
         }

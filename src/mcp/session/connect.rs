@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rmcp::model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams};
 use rmcp::service::ClientInitializeError;
-use rmcp::transport::Transport as Carrier;
+use rmcp::transport::Transport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
 use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -30,7 +30,7 @@ use crate::mcp::transport::http::HttpClient;
 use crate::mcp::transport::http_channel::HttpChannel;
 use crate::mcp::transport::request_failure::from_service;
 use crate::mcp::transport::service_transport::{IdMappingTransport, MergedTransport};
-use crate::mcp::transport::stdio::StdioTransport;
+use crate::mcp::transport::stdio::{ChildPipes, StdioTransport};
 use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol};
 
 /// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
@@ -56,9 +56,9 @@ pub(crate) fn start_child(
     spec: &AgentSpec,
     process: &ChildProcess,
     log: &Arc<AgentLog>,
-    pipes: PipePurpose,
-) -> Result<(Arc<Child>, Option<crate::mcp::transport::stdio::ChildPipes>), Failure> {
-    let (child, ends) = Child::spawn(process, log.clone(), pipes).map_err(|error| {
+    purpose: PipePurpose,
+) -> Result<(Arc<Child>, Option<ChildPipes>), Failure> {
+    let (child, pipes) = Child::spawn(process, log.clone(), purpose).map_err(|error| {
         let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
         let help = match error.kind() {
             std::io::ErrorKind::NotFound => match split_command(&process.command) {
@@ -70,7 +70,7 @@ pub(crate) fn start_child(
         };
         Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
     })?;
-    Ok((Arc::new(child), ends))
+    Ok((Arc::new(child), pipes))
 }
 
 /// Suggests how to split a `command` that contains its arguments.
@@ -86,72 +86,66 @@ fn split_command(command: &str) -> Option<String> {
 /// Restarts a child that exits or stalls during the handshake: first in the other era, since the probe crashes some
 /// legacy servers, and then a few times for transient failures.
 pub(crate) async fn connect_stdio<'a>(
-    opening: impl Fn() -> ConnectRequest<'a>,
+    request: impl Fn() -> ConnectRequest<'a>,
     process: &ChildProcess,
     log: &Arc<AgentLog>,
 ) -> Result<Connection, Failure> {
-    let first = opening();
-    let deadline = Instant::now() + first.spec.startup_timeout;
-    let mut handshakes = HandshakeSequence::new(first.spec.protocol, first.era);
-    let mut next = first;
+    let mut next = request();
+    let deadline = Instant::now() + next.spec.startup_timeout;
+    let mut handshakes = HandshakeSequence::new(next.spec.protocol, next.era);
     loop {
-        let ConnectError { failure, kind: reason } =
-            match try_connect_stdio(next, &handshakes, (process, log), deadline).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => error,
-            };
-        match handshakes.next_delay(reason, None) {
-            Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+        let ConnectError { failure, kind } = match try_connect_stdio(next, &handshakes, (process, log), deadline).await
+        {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match handshakes.next_delay(kind, None) {
+            Some(delay) if Instant::now() + delay < deadline => tokio::time::sleep(delay).await,
             Some(_) | None => return Err(failure),
         }
-        next = opening();
+        next = request();
         tracing::debug!(agent = %next.spec.id, %failure, handshake = ?handshakes.current(), "the agent is restarted");
     }
 }
 
 /// Starts a child and connects to it with the current handshake of `handshakes`.
 async fn try_connect_stdio(
-    opening: ConnectRequest<'_>,
+    request: ConnectRequest<'_>,
     handshakes: &HandshakeSequence,
     (process, log): (&ChildProcess, &Arc<AgentLog>),
     deadline: Instant,
 ) -> Result<Connection, ConnectError> {
-    let spec = opening.spec.clone();
-    let (child, ends) = start_child(&spec, process, log, PipePurpose::Protocol)?;
+    let spec = request.spec.clone();
+    let (child, pipes) = start_child(&spec, process, log, PipePurpose::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
-    let ends = ends.ok_or_else(no_pipes)?;
-    let unread = UnreadInput::of(&ends.0);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let carrier = StdioTransport::new(ends, opening.state.clone(), log.clone(), probe_timeout(left));
-    let lines = carrier.input();
-    let way = |_: &ProtocolVersion| Channel::Pipe(lines);
-    let opened = {
-        let mut opened = pin!(handshake_and_list_tools(
-            opening,
-            handshakes.current(),
-            carrier,
-            way,
-            Some((child.clone(), PipePurpose::Protocol))
-        ));
+    let pipes = pipes.ok_or_else(no_pipes)?;
+    let unread = UnreadInput::of(&pipes.0);
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let transport = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
+    let input = transport.input();
+    let channel = |_: &ProtocolVersion| Channel::Pipe(input);
+    let timed_out = || startup_timeout_failure(&spec, "did not finish the handshake");
+    let connected = {
+        let handshake = handshakes.current();
+        let mut connecting =
+            pin!(handshake_and_list_tools(request, handshake, transport, channel, Some(child.clone())));
         // While an alternative handshake remains, a third of the time is reserved for it.
-        match timeout(if handshakes.has_alternative() { left / 3 * 2 } else { left }, &mut opened).await {
-            Ok(opened) => opened,
+        let limit = if handshakes.has_alternative() { remaining / 3 * 2 } else { remaining };
+        match timeout(limit, &mut connecting).await {
+            Ok(connected) => connected,
             // A child that has not read its input is still starting; a restart would take as long.
-            Err(_) if handshakes.has_alternative() && !unread.has_unread() => Err(ConnectError {
-                failure: startup_timeout_failure(&spec, "did not finish the handshake"),
-                kind: ConnectErrorKind::Handshake,
-            }),
-            Err(_) => timeout_at(deadline, opened)
-                .await
-                .unwrap_or_else(|_| Err(startup_timeout_failure(&spec, "did not finish the handshake").into())),
+            Err(_) if handshakes.has_alternative() && !unread.has_unread() => {
+                Err(ConnectError { failure: timed_out(), kind: ConnectErrorKind::Handshake })
+            }
+            Err(_) => timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(timed_out().into())),
         }
     };
     drop(unread);
-    match opened {
+    match connected {
         Ok(connection) => Ok(connection),
         Err(mut error) => {
             error.failure.message = format!("{}; {}", error.failure.message, child.exit_report().await);
-            child.shut_down(PipePurpose::Protocol).await;
+            child.shut_down().await;
             Err(error)
         }
     }
@@ -170,10 +164,8 @@ fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
 }
 
 /// A duplicate of a child's input pipe that shows whether the child has read everything.
-#[cfg(unix)]
 struct UnreadInput(Option<std::os::fd::OwnedFd>);
 
-#[cfg(unix)]
 impl UnreadInput {
     fn of(input: &tokio::process::ChildStdin) -> Self {
         Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
@@ -185,30 +177,16 @@ impl UnreadInput {
     }
 }
 
-#[cfg(not(unix))]
-struct Unread;
-
-#[cfg(not(unix))]
-impl UnreadInput {
-    fn of(_: &tokio::process::ChildStdin) -> Self {
-        Self
-    }
-
-    fn is_any(&self) -> bool {
-        false
-    }
-}
-
 /// Connects over Streamable HTTP.
 ///
 /// Retries a server that does not listen or is not ready, after the delay that it requests, until the startup timeout.
 /// A `server` that the host started must also still be running.
 pub(crate) async fn connect_http<'a>(
-    opening: impl Fn() -> ConnectRequest<'a>,
+    request: impl Fn() -> ConnectRequest<'a>,
     endpoint: &HttpEndpoint,
     server: Option<Arc<Child>>,
 ) -> Result<Connection, ConnectError> {
-    let first = opening();
+    let first = request();
     let spec = first.spec.clone();
     let fails_at_once = server.is_none() && first.options.unreachable == UnreachablePolicy::Fail;
     let deadline = Instant::now() + endpoint.startup_timeout;
@@ -217,7 +195,7 @@ pub(crate) async fn connect_http<'a>(
     let attempts = async {
         let mut latest: Option<ConnectError> = None;
         loop {
-            let attempt = try_connect_http(opening(), handshakes.current(), endpoint, &server);
+            let attempt = try_connect_http(request(), handshakes.current(), endpoint, &server);
             let error = match timeout_at(deadline, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
@@ -227,10 +205,10 @@ pub(crate) async fn connect_http<'a>(
                 return Err(error);
             }
             match handshakes.next_delay(error.kind, error.failure.retry_after.map(|span| span.0)) {
-                Some(pause) if Instant::now() + pause < deadline => {
-                    tracing::debug!(agent = %spec.id, failure = %error.failure, ?pause, "the server is asked again");
+                Some(delay) if Instant::now() + delay < deadline => {
+                    tracing::debug!(agent = %spec.id, failure = %error.failure, ?delay, "the connection is retried");
                     latest = Some(error);
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(delay).await;
                 }
                 Some(_) if matches!(error.kind, ConnectErrorKind::NotListening | ConnectErrorKind::NotReady) => {
                     return Err(startup_timeout_error(&spec, endpoint, Some(error)));
@@ -239,7 +217,7 @@ pub(crate) async fn connect_http<'a>(
             }
         }
     };
-    let gone = async {
+    let server_exit = async {
         match &server {
             Some(server) => server.wait_for_exit().await,
             None => std::future::pending().await,
@@ -248,11 +226,11 @@ pub(crate) async fn connect_http<'a>(
     let unavailable = |what: String| {
         ConnectError::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` {what}", spec.id)))
     };
-    let opened = tokio::select! {
-        opened = attempts => opened,
-        () = gone => Err(unavailable("could not be reached: its server ended".to_owned())),
+    let connected = tokio::select! {
+        connected = attempts => connected,
+        () = server_exit => Err(unavailable("could not be reached: its server ended".to_owned())),
     };
-    match (opened, server) {
+    match (connected, server) {
         (Err(mut error), Some(server)) => {
             error.failure.message = format!("{}; {}", error.failure.message, server.exit_report().await);
             Err(error)
@@ -262,30 +240,29 @@ pub(crate) async fn connect_http<'a>(
             connection.close().await;
             Err(unavailable(format!("could not be reached; {}", server.exit_report().await)))
         }
-        (opened, _) => opened,
+        (connected, _) => connected,
     }
 }
 
 async fn try_connect_http(
-    opening: ConnectRequest<'_>,
+    request: ConnectRequest<'_>,
     handshake: Protocol,
     endpoint: &HttpEndpoint,
     server: &Option<Arc<Child>>,
 ) -> Result<Connection, ConnectError> {
-    let link = opening.state.clone();
-    let client = HttpClient::new(endpoint.client.clone(), link.clone(), probe_timeout(endpoint.startup_timeout));
-    let (calls, aside) = HttpChannel::new(client.clone(), link.clone(), endpoint);
-    let carrier = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
-    let carrier = MergedTransport { inner: carrier, side_messages: aside, state: link };
-    let way = |version: &ProtocolVersion| Channel::Http(calls.with_version(version));
-    handshake_and_list_tools(opening, handshake, carrier, way, server.clone().map(|server| (server, PipePurpose::Log)))
-        .await
+    let state = request.state.clone();
+    let client = HttpClient::new(endpoint.client.clone(), state.clone(), probe_timeout(endpoint.startup_timeout));
+    let (channel, side_messages) = HttpChannel::new(client.clone(), state.clone(), endpoint);
+    let inner = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
+    let transport = MergedTransport { inner, side_messages, state };
+    let channel = |version: &ProtocolVersion| Channel::Http(channel.with_version(version));
+    handshake_and_list_tools(request, handshake, transport, channel, server.clone()).await
 }
 
 /// Returns the error for an agent whose startup timeout ends before the next attempt may start.
 fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
     let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
-    let Some(ConnectError { failure, kind: reason }) = latest else { return late.into() };
+    let Some(ConnectError { failure, kind }) = latest else { return late.into() };
     // The agent is already named in the outer message.
     let own = format!("agent `{}`: ", spec.id);
     let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
@@ -293,28 +270,28 @@ fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Opti
     if let (Some(help), Some(more)) = (&failure.help, late.help.take()) {
         late.help = Some(format!("{help}; {more}"));
     }
-    ConnectError { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, kind: reason }
+    ConnectError { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, kind }
 }
 
-/// Does the handshake and lists the tools. `way` returns the channel for calls in the negotiated version.
+/// Does the handshake and lists the tools. `channel` returns the channel for calls in the negotiated version.
 async fn handshake_and_list_tools<T>(
-    opening: ConnectRequest<'_>,
+    request: ConnectRequest<'_>,
     handshake: Protocol,
-    carrier: T,
-    way: impl FnOnce(&ProtocolVersion) -> Channel,
-    child: Option<(Arc<Child>, PipePurpose)>,
+    transport: T,
+    channel: impl FnOnce(&ProtocolVersion) -> Channel,
+    child: Option<Arc<Child>>,
 ) -> Result<Connection, ConnectError>
 where
-    T: Carrier<RoleClient> + 'static,
+    T: Transport<RoleClient> + 'static,
 {
-    let ConnectRequest { spec, state: link, options, .. } = opening;
+    let ConnectRequest { spec, state, options, .. } = request;
     validation::warm_up();
-    let handler = AgentRequestHandler::new(link.clone(), options);
-    let is_resumed = link.session.resumed_handshake().is_some();
-    let carrier = IdMappingTransport::new(carrier, link.clone());
+    let handler = AgentRequestHandler::new(state.clone(), options);
+    let is_resumed = state.session.resumed_handshake().is_some();
+    let transport = IdMappingTransport::new(transport, state.clone());
     // The transport answers the handshake of a resumed session itself.
     let protocol = if is_resumed { Protocol::Legacy } else { handshake };
-    let handshaking = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
+    let handshaking = Box::pin(handler.serve_with_lifecycle(transport, lifecycle(protocol)));
     let service = handshaking.await.map_err(|error| handshake_error(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
@@ -329,10 +306,11 @@ where
             }
         });
     }
-    let announces = peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
-    if modern && announces {
+    let announces_changes =
+        peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
+    if modern && announces_changes {
         // Subscribes before listing, so that no change is missed between the two.
-        tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
+        tokio::spawn(subscription::watch_tools(peer.clone(), state.clone()));
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
         let failure = from_service(&spec.id, &error);
@@ -342,19 +320,20 @@ where
             && failure.as_ref().is_some_and(|failure| {
                 matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
             });
-        let reason =
+        let kind =
             if is_session_lost { ConnectErrorKind::SessionLost } else { connect_error::service_error_kind(&error) };
         let lost = || Failure::new(FailureKind::ConnectionLost, "the connection was lost");
         let mut failure = failure.unwrap_or_else(lost);
         failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
-        ConnectError { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, kind: reason }
+        ConnectError { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, kind }
     })?;
-    let wire = CallTransport::new(link.clone(), &service.service().get_info(), &version, way(&version));
+    let client = service.service().get_info();
+    let transport = CallTransport::new(state.clone(), &client, &version, channel(&version));
     Ok(Connection {
         spec: spec.clone(),
-        state: link,
+        state,
         peer,
-        transport: wire,
+        transport,
         modern,
         catalog: Mutex::new(Arc::new(catalog)),
         service: tokio::sync::Mutex::new(service),

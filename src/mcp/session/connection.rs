@@ -31,8 +31,8 @@ pub(crate) struct Connection {
     /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
     pub(super) catalog: Mutex<Arc<Catalog>>,
     pub(super) service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
-    /// The process at the other end, and the purpose of its pipes.
-    pub(super) child: Option<(Arc<Child>, PipePurpose)>,
+    /// The process at the other end.
+    pub(super) child: Option<Arc<Child>>,
 }
 
 impl Connection {
@@ -48,9 +48,9 @@ impl Connection {
 
     /// Returns whether another call can use the connection.
     pub(crate) fn is_usable(&self) -> bool {
-        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
-        let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
-        !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
+        let has_exited = self.child.as_ref().is_some_and(|child| child.has_exited());
+        let is_lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
+        !is_lost && !has_exited && !self.state.is_stale.load(Ordering::Relaxed)
     }
 
     /// Returns the tools as last listed.
@@ -111,7 +111,7 @@ impl Connection {
         };
         let message = format!("the connection to agent `{id}` was lost {when}");
         match &self.child {
-            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
+            Some(child) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
             None => Failure::new(kind, message),
         }
     }
@@ -125,8 +125,8 @@ impl Connection {
         if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {
             tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
         }
-        if let Some((child, pipes @ PipePurpose::Protocol)) = &self.child {
-            child.shut_down(*pipes).await;
+        if let Some(child) = self.child.as_ref().filter(|child| child.pipes == PipePurpose::Protocol) {
+            child.shut_down().await;
         }
     }
 }

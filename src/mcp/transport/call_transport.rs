@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rmcp::model::{ClientConfig, LoggingLevel, ProtocolVersion, RequestMetaObject};
-use serde::Serialize;
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -41,29 +41,15 @@ pub(crate) struct PendingCall {
     exchange: Option<AbortOnDropHandle<()>>,
 }
 
-#[derive(Serialize)]
-struct CancelNotification<'a> {
-    jsonrpc: &'static str,
-    method: &'static str,
-    params: CancelParams<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CancelParams<'a> {
-    request_id: i64,
-    reason: &'a str,
-}
-
 impl CallTransport {
     /// Creates the transport for a connection of `client` whose handshake agreed on `version`.
     pub(crate) fn new(
-        link: Arc<ConnectionState>,
+        state: Arc<ConnectionState>,
         client: &ClientConfig,
         version: &ProtocolVersion,
-        way: Channel,
+        channel: Channel,
     ) -> Self {
-        let preamble = match version.has_initialize() {
+        let client_meta = match version.has_initialize() {
             true => ClientMeta::default(),
             // Without a handshake, every request carries the client information and the log level.
             false => {
@@ -73,7 +59,7 @@ impl CallTransport {
                 ClientMeta::new(&meta)
             }
         };
-        Self { state: link, client_meta: preamble, channel: way }
+        Self { state, client_meta, channel }
     }
 
     /// Sends a request of `call`, or reattaches to the response that an earlier process was reading. Returns once the
@@ -84,21 +70,23 @@ impl CallTransport {
         call: &Arc<CallState>,
         resume_from: Option<StreamCheckpoint>,
     ) -> Option<PendingCall> {
-        let link = self.state.clone();
-        let id = resume_from.as_ref().map_or_else(|| link.session.next_id(), |left| left.request);
-        let answer = link.calls.open(id, call);
-        let mut pending = PendingCall { state: link, request_id: id, receiver: answer, exchange: None };
+        let state = self.state.clone();
+        let id = resume_from.as_ref().map_or_else(|| state.session.next_id(), |stream| stream.request);
+        let receiver = state.calls.open(id, call);
+        let mut pending = PendingCall { state, request_id: id, receiver, exchange: None };
         call.prepare();
         match (&self.channel, resume_from) {
-            (Channel::Pipe(lines), _) => {
+            (Channel::Pipe(stdin), _) => {
                 let text = request.write(id, &self.client_meta);
-                lines.send_call(text, call.clone(), id).await.ok()?;
+                stdin.send_call(text, call.clone(), id).await.ok()?;
             }
-            (Channel::Http(calls), None) => {
+            (Channel::Http(channel), None) => {
                 let text = request.write(id, &self.client_meta);
-                pending.exchange = Some(calls.send(id, text, &request, call.clone()));
+                pending.exchange = Some(channel.send(id, text, &request, call.clone()));
             }
-            (Channel::Http(calls), Some(note)) => pending.exchange = Some(calls.reattach(note, call.clone())),
+            (Channel::Http(channel), Some(stream)) => {
+                pending.exchange = Some(channel.reattach(stream, call.clone()));
+            }
         }
         Some(pending)
     }
@@ -107,26 +95,26 @@ impl CallTransport {
     pub(crate) async fn cancel(&self, pending: PendingCall, reason: &str) {
         let request_id = pending.request_id;
         self.state.calls.abandon(request_id);
-        let cancelled = CancelNotification {
-            jsonrpc: "2.0",
-            method: "notifications/cancelled",
-            params: CancelParams { request_id, reason },
-        };
-        let text = serde_json::to_vec(&cancelled).expect("numbers and text do not refuse");
+        let notification = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": request_id, "reason": reason},
+        });
+        let text = notification.to_string().into_bytes();
         match &self.channel {
             // A child that has closed its input is not notified.
-            Channel::Pipe(lines) => {
-                let _ = lines.send_detached(text).await;
+            Channel::Pipe(stdin) => {
+                let _ = stdin.send_detached(text).await;
             }
-            Channel::Http(calls) => {
-                let calls = calls.clone();
+            Channel::Http(channel) => {
+                let channel = channel.clone();
                 // The response stays open meanwhile, since some legacy servers send the outcome over it. The task also
                 // completes if the caller stops waiting.
-                let telling = tokio::spawn(async move {
-                    calls.cancel(text).await;
+                let cancelling = tokio::spawn(async move {
+                    channel.cancel(text).await;
                     drop(pending);
                 });
-                let _ = telling.await;
+                let _ = cancelling.await;
             }
         }
     }
@@ -135,12 +123,12 @@ impl CallTransport {
 impl PendingCall {
     /// Waits for the response. `None` means that none can arrive any more, for an unknown reason.
     pub(crate) async fn response(&mut self) -> Option<Result<CallResponse, Failure>> {
-        let answer = (&mut self.receiver).await.ok()?;
+        let response = (&mut self.receiver).await.ok()?;
         if let Some(exchange) = self.exchange.take() {
             // Reading the rest of the response makes its connection reusable.
             exchange.detach();
         }
-        Some(answer)
+        Some(response)
     }
 
     /// Marks the request as one that cannot get a response any more.

@@ -19,7 +19,7 @@ use rmcp::transport::streamable_http_client::{StreamableHttpClient, StreamableHt
 use sse_stream::SseStream;
 
 use super::http_response::{
-    self, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, ResponseBody, error_from_response, header, read_body,
+    self, BodyType, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, error_from_response, header, read_body,
     read_service_response,
 };
 use super::request_failure::is_transient;
@@ -141,12 +141,12 @@ impl HttpClient {
         }
         let session = header(&response, HEADER_SESSION_ID);
         match http_response::sniff_body(response).await? {
-            ResponseBody::Events(response) => {
+            (BodyType::Events, response) => {
                 let events = sse::events(response, MAX_MESSAGE_BYTES, None, self.overflow_handler(None));
                 let events = sse::service_messages(events, self.state.clone(), Some(request.0));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
-            ResponseBody::Json(response) => {
+            (BodyType::Json, response) => {
                 let body = read_body(response, MAX_MESSAGE_BYTES).await?;
                 let answer = read_service_response(body, request).await?;
                 Ok(StreamableHttpPostResponse::Json(answer, session))
@@ -313,15 +313,11 @@ pub(crate) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Op
 fn service_headers(
     custom: HashMap<HeaderName, HeaderValue>,
     token: Option<String>,
-    own: [(&'static str, Option<&str>); 2],
+    session_id: Option<&str>,
 ) -> HeaderMap {
     let mut headers = common_headers(custom, token.as_deref());
-    for (name, value) in own {
-        if let Some(Ok(value)) = value.map(HeaderValue::from_str)
-            && let Ok(name) = HeaderName::try_from(name)
-        {
-            headers.insert(name, value);
-        }
+    if let Some(Ok(session_id)) = session_id.map(HeaderValue::from_str) {
+        headers.insert(HEADER_SESSION_ID, session_id);
     }
     headers
 }
@@ -337,8 +333,7 @@ impl StreamableHttpClient for HttpClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> PostResult {
-        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
-        let headers = service_headers(custom_headers, auth_header, own);
+        let headers = service_headers(custom_headers, auth_header, session_id.as_deref());
         match &message {
             JsonRpcMessage::Request(request) => match &request.request {
                 ClientRequest::DiscoverRequest(_) => {
@@ -370,8 +365,8 @@ impl StreamableHttpClient for HttpClient {
         if self.state.is_suspended() {
             return Ok(());
         }
-        let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
-        let request = self.client.delete(&*uri).headers(service_headers(custom_headers, auth_header, own));
+        let headers = service_headers(custom_headers, auth_header, Some(&session_id));
+        let request = self.client.delete(&*uri).headers(headers);
         // Servers may refuse the request; the session is abandoned anyway.
         request
             .timeout(DELETE_TIMEOUT)
@@ -389,8 +384,10 @@ impl StreamableHttpClient for HttpClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<EventStream, StreamableHttpError<HttpError>> {
-        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, last_event_id.as_deref())];
-        let headers = service_headers(custom_headers, auth_header, own);
+        let mut headers = service_headers(custom_headers, auth_header, session_id.as_deref());
+        if let Some(Ok(last_event_id)) = last_event_id.as_deref().map(HeaderValue::from_str) {
+            headers.insert(HEADER_LAST_EVENT_ID, last_event_id);
+        }
         self.open_common_stream(&uri, last_event_id, headers).await
     }
 }

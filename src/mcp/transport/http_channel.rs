@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::HttpEndpoint;
 use super::http::HttpClient;
-use super::http_response::{self, HttpError, ResponseBody, error_from_response};
+use super::http_response::{self, BodyType, HttpError, error_from_response};
 use super::mcp_headers;
 use super::request_failure::from_http;
 use super::resumable_stream::{ResumableStream, StreamSource};
@@ -67,21 +67,21 @@ impl HttpChannel {
     /// Creates the channel to `endpoint` before the handshake, and the queue of messages that come with the responses.
     pub(crate) fn new(
         client: HttpClient,
-        link: Arc<ConnectionState>,
+        state: Arc<ConnectionState>,
         endpoint: &HttpEndpoint,
     ) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
-        let (aside, messages) = mpsc::channel(QUEUE_CAPACITY);
+        let (side_messages, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let (url, headers) = (endpoint.url.clone(), endpoint.headers());
-        (Self { client, state: link, url, headers, modern: false, side_messages: aside }, messages)
+        (Self { client, state, url, headers, modern: false, side_messages }, receiver)
     }
 
     /// Returns the channel for the negotiated `version`, and for the session if the handshake created one.
     pub(crate) fn with_version(mut self, version: &ProtocolVersion) -> Arc<Self> {
         self.modern = !version.has_initialize();
         let session = self.state.session.id().map(|id| (HEADER_SESSION_ID, id));
-        let own = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
+        let headers = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
         let valid = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?));
-        self.headers.extend(own.filter_map(valid));
+        self.headers.extend(headers.filter_map(valid));
         Arc::new(self)
     }
 
@@ -97,21 +97,25 @@ impl HttpChannel {
         if self.modern {
             mcp_headers::insert_mcp_headers(request, &mut headers);
         }
-        let calls = self.clone();
+        let channel = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            calls.finish(id, calls.exchange(id, text, headers, call)).await;
+            channel.finish(id, channel.exchange(id, text, headers, call)).await;
         }))
     }
 
     /// Reattaches to a call of an earlier process: sends no new call, and resumes the response stream.
-    pub(crate) fn reattach(self: &Arc<Self>, note: StreamCheckpoint, call: Arc<CallState>) -> AbortOnDropHandle<()> {
-        let calls = self.clone();
+    pub(crate) fn reattach(
+        self: &Arc<Self>,
+        checkpoint: StreamCheckpoint,
+        call: Arc<CallState>,
+    ) -> AbortOnDropHandle<()> {
+        let channel = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             call.mark_sent();
-            let id = note.request;
-            let source = calls.stream_source(calls.headers.clone(), call);
-            let mut events = ResumableStream::resume(note, source, calls.state.clone()).events(None);
-            calls.finish(id, calls.read_response(&mut events, id)).await;
+            let id = checkpoint.request;
+            let source = channel.stream_source(channel.headers.clone(), call);
+            let mut events = ResumableStream::resume(checkpoint, source).events(None);
+            channel.finish(id, channel.read_response(&mut events, id)).await;
         }))
     }
 
@@ -122,8 +126,8 @@ impl HttpChannel {
         if self.modern || self.state.is_suspended() {
             return;
         }
-        let telling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
-        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, telling).await, Ok(Ok(_))) {
+        let cancelling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
+        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(_))) {
             tracing::debug!(agent = %self.state.agent, "an agent could not be notified of a cancelled call");
         }
     }
@@ -132,7 +136,7 @@ impl HttpChannel {
     async fn finish(&self, id: i64, exchange: impl Future<Output = Result<ExchangeOutcome, HttpError>>) {
         let agent = &self.state.agent;
         match AssertUnwindSafe(exchange).catch_unwind().await {
-            Ok(Ok(ExchangeOutcome::Response(answer))) => self.state.calls.deliver(id, answer),
+            Ok(Ok(ExchangeOutcome::Response(response))) => self.state.calls.deliver(id, response),
             Ok(Ok(ExchangeOutcome::Deferred)) => {}
             Ok(Ok(ExchangeOutcome::NoResponse)) => self.state.calls.settle(id),
             Ok(Err(error)) => self.state.calls.deliver(id, Err(from_http(agent, &error))),
@@ -164,25 +168,24 @@ impl HttpChannel {
             return Ok(ExchangeOutcome::Deferred);
         }
         match http_response::sniff_body(response).await? {
-            ResponseBody::Events(response) => {
+            (BodyType::Events, response) => {
                 let events =
                     sse::events(response, MAX_MESSAGE_BYTES, None, self.client.overflow_handler(Some(call.clone())));
                 let mut events = match self.modern {
                     true => events,
-                    false => ResumableStream::new(self.stream_source(headers, call), self.state.clone(), id)
-                        .events(Some(events)),
+                    false => ResumableStream::new(self.stream_source(headers, call), id).events(Some(events)),
                 };
                 self.read_response(&mut events, id).await
             }
-            ResponseBody::Json(response) => {
+            (BodyType::Json, response) => {
                 let body = http_response::read_body(response, MAX_MESSAGE_BYTES).await?;
                 let mut failure = http_response::no_response_error();
                 for message in http_response::messages(body, SingleRequest(id, ExpectedResult::Call)).await? {
                     if let Incoming::UnknownResponse(other) = &message {
                         failure = http_response::other_request_error(other);
                     }
-                    if let Some(answer) = self.handle_message(message, id).await {
-                        return Ok(ExchangeOutcome::Response(answer));
+                    if let Some(response) = self.handle_message(message, id).await {
+                        return Ok(ExchangeOutcome::Response(response));
                     }
                 }
                 Err(failure)
@@ -191,7 +194,8 @@ impl HttpChannel {
     }
 
     fn stream_source(&self, headers: HeaderMap, call: Arc<CallState>) -> StreamSource {
-        StreamSource { client: self.client.clone(), url: self.url.clone(), headers, call }
+        let (client, state, url) = (self.client.clone(), self.state.clone(), self.url.clone());
+        StreamSource { client, state, url, headers, call }
     }
 
     /// Reads a stream up to the response to request `id`.
@@ -199,20 +203,20 @@ impl HttpChannel {
         let mut unreadable = None;
         while let Some(Ok(event)) = events.next().await {
             let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else { continue };
-            let is_answer = data.contains("\"result\"") || data.contains("\"error\"");
+            let is_response = data.contains("\"result\"") || data.contains("\"error\"");
             let messages =
                 match http_response::messages(data.into_bytes(), SingleRequest(id, ExpectedResult::Call)).await {
                     Ok(messages) => messages,
                     Err(error) => {
                         tracing::debug!(agent = %self.state.agent, %error, "an event holds no message");
-                        unreadable = Some(error).filter(|_| is_answer).or(unreadable);
+                        unreadable = Some(error).filter(|_| is_response).or(unreadable);
                         continue;
                     }
                 };
             for message in messages {
-                if let Some(answer) = self.handle_message(message, id).await {
+                if let Some(response) = self.handle_message(message, id).await {
                     // The call continues at once; whatever follows on the stream is ignored.
-                    self.state.calls.deliver(id, answer);
+                    self.state.calls.deliver(id, response);
                     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while events.next().await.is_some() {} }).await;
                     return Ok(ExchangeOutcome::Deferred);
                 }
@@ -228,7 +232,7 @@ impl HttpChannel {
     /// Processes a message that came with the response to request `id`. Returns the response if the message is that.
     async fn handle_message(&self, message: Incoming, id: i64) -> Option<Result<CallResponse, Failure>> {
         match message {
-            Incoming::CallResponse(_, answer) => return Some(Ok(answer)),
+            Incoming::CallResponse(_, response) => return Some(Ok(response)),
             Incoming::UnreadableResponse(_, reason) => {
                 return Some(Err(failure::unreadable_response(&self.state.agent, &reason)));
             }

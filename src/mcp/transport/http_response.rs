@@ -113,10 +113,10 @@ impl HttpError {
 
 /// Returns whether connecting failed in TLS. Neither reqwest nor hyper has a type for that.
 fn is_tls(error: &reqwest::Error) -> bool {
-    let said = root_cause(error);
+    let cause = root_cause(error);
     ["certificate", "TLS", "UnknownIssuer", "CorruptMessage", "InvalidContentType", "fatal alert"]
         .iter()
-        .any(|sign| said.contains(sign))
+        .any(|sign| cause.contains(sign))
 }
 
 fn body_excerpt(body: &str) -> String {
@@ -133,8 +133,9 @@ pub(crate) fn header(response: &reqwest::Response, name: &str) -> Option<String>
 /// Reads a response with an error status.
 pub(crate) async fn error_from_response(response: reqwest::Response, in_session: bool) -> HttpError {
     let status = response.status();
-    let asked = header(&response, RETRY_AFTER.as_str());
-    let retry_after = asked.and_then(|asked| clock::retry_after(&asked, header(&response, DATE.as_str()).as_deref()));
+    let retry_after = header(&response, RETRY_AFTER.as_str());
+    let retry_after =
+        retry_after.and_then(|delay| clock::retry_after(&delay, header(&response, DATE.as_str()).as_deref()));
     let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
     let body = lenient_json::decode(&body).into_owned();
     let error = lenient_json::parse_value(&body).ok().and_then(|mut body| {
@@ -162,50 +163,43 @@ pub(crate) async fn read_body(response: reqwest::Response, limit: usize) -> Resu
 }
 
 /// The type of a response body.
-pub(crate) enum ResponseBody {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyType {
     /// A JSON text.
-    Json(reqwest::Response),
+    Json,
     /// An event stream.
-    Events(reqwest::Response),
+    Events,
 }
 
 /// Detects the type of a response body by its media type, or by its first bytes if the media type is missing or
-/// unknown.
+/// unknown. Returns it with the complete response.
 ///
 /// # Errors
 /// Returns an error if the body is neither JSON nor an event stream.
-pub(crate) async fn sniff_body(response: reqwest::Response) -> Result<ResponseBody, HttpError> {
+pub(crate) async fn sniff_body(response: reqwest::Response) -> Result<(BodyType, reqwest::Response), HttpError> {
     let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
     match media_type(&given).as_str() {
-        EVENT_STREAM_TYPE => return Ok(ResponseBody::Events(response)),
-        kind if is_json(kind) => return Ok(ResponseBody::Json(response)),
+        EVENT_STREAM_TYPE => return Ok((BodyType::Events, response)),
+        media_type if is_json(media_type) => return Ok((BodyType::Json, response)),
         _ => {}
     }
-    let parts = http::Response::from(response);
-    let (head, body) = parts.into_parts();
+    let (parts, body) = http::Response::from(response).into_parts();
     let mut chunks = reqwest::Response::from(http::Response::new(body)).bytes_stream();
     let mut begun = Vec::new();
     let sniffed = loop {
         if let Some(sniffed) = sniff(&begun) {
             break sniffed;
         }
-        match chunks.next().await {
-            Some(chunk) => {
-                begun.extend_from_slice(&chunk.map_err(|error| HttpError::Disconnected(error.without_url()))?)
-            }
-            None => break SniffedType::Nothing,
-        }
+        let chunk = chunks.next().await.ok_or_else(|| HttpError::NotMcp("its body is empty".to_owned()))?;
+        begun.extend_from_slice(&chunk.map_err(|error| HttpError::Disconnected(error.without_url()))?);
     };
+    let body_type = sniffed.ok_or_else(|| match given.as_str() {
+        "" => HttpError::NotMcp("it is neither JSON nor a stream of events".to_owned()),
+        given => HttpError::NotMcp(format!("its content type is `{given}`")),
+    })?;
     let begun = futures::stream::iter([Ok::<_, reqwest::Error>(bytes::Bytes::from(begun))]);
     let body = reqwest::Body::wrap_stream(begun.chain(chunks));
-    let response = reqwest::Response::from(http::Response::from_parts(head, body));
-    match (sniffed, given.as_str()) {
-        (SniffedType::Json, _) => Ok(ResponseBody::Json(response)),
-        (SniffedType::Events, _) => Ok(ResponseBody::Events(response)),
-        (SniffedType::Nothing, _) => Err(HttpError::NotMcp("its body is empty".to_owned())),
-        (SniffedType::Other, "") => Err(HttpError::NotMcp("it is neither JSON nor a stream of events".to_owned())),
-        (SniffedType::Other, given) => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
-    }
+    Ok((body_type, http::Response::from_parts(parts, body).into()))
 }
 
 /// Returns the media type of a `Content-Type` header, without parameters and in lower case.
@@ -217,32 +211,23 @@ fn is_json(media_type: &str) -> bool {
     matches!(media_type, JSON_TYPE | "text/json" | "application/x-json") || media_type.ends_with("+json")
 }
 
-/// The detected type of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SniffedType {
-    Json,
-    Events,
-    Other,
-    /// The body ended before its type was clear.
-    Nothing,
-}
-
-/// Detects the type of a body that starts with `begun`. Returns `None` while more bytes are needed.
-fn sniff(begun: &[u8]) -> Option<SniffedType> {
+/// Detects the type of a body that starts with `begun`, which is `Some(None)` if it is neither. Returns `None` while
+/// more bytes are needed.
+fn sniff(begun: &[u8]) -> Option<Option<BodyType>> {
     const BOM: &[u8] = b"\xEF\xBB\xBF";
     let begun = begun.strip_prefix(BOM).unwrap_or(begun).trim_ascii_start();
     match begun.first()? {
-        b'{' | b'[' => return Some(SniffedType::Json),
-        b':' => return Some(SniffedType::Events),
+        b'{' | b'[' => return Some(Some(BodyType::Json)),
+        b':' => return Some(Some(BodyType::Events)),
         _ if begun.len() < BOM.len() && BOM.starts_with(begun) => return None,
         _ => {}
     }
     let fields: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
     if fields.iter().any(|field| begun.starts_with(field)) {
-        return Some(SniffedType::Events);
+        return Some(Some(BodyType::Events));
     }
     let undecided = fields.iter().any(|field| field.starts_with(begun));
-    (!undecided).then_some(SniffedType::Other)
+    (!undecided).then_some(None)
 }
 
 /// Parses the messages in a body.
@@ -310,8 +295,8 @@ mod tests {
             response.headers_mut().insert(CONTENT_TYPE, content_type.parse().unwrap());
         }
         let (kind, response) = match sniff_body(response.into()).await.map_err(|error| error.to_string())? {
-            ResponseBody::Json(response) => ("json", response),
-            ResponseBody::Events(response) => ("events", response),
+            (BodyType::Json, response) => ("json", response),
+            (BodyType::Events, response) => ("events", response),
         };
         let body = read_body(response, 1_000).await.unwrap();
         Ok((kind, String::from_utf8(body).unwrap()))

@@ -14,22 +14,21 @@ use crate::model::{AgentId, Failure, FailureKind, HumanDuration};
 pub(crate) fn from_service(agent: &AgentId, error: &ServiceError) -> Option<Failure> {
     match error {
         ServiceError::McpError(error) => Some(from_rpc(agent, error)),
-        ServiceError::TransportSend(error) => from_send_error(agent, error),
+        ServiceError::TransportSend(error) => match as_http_error(error) {
+            Some(error) => Some(from_http(agent, error)),
+            None => {
+                // A child has not read a line that was written only in part.
+                let cause = error.error.downcast_ref::<std::io::Error>()?;
+                let message = format!("the call could not be written to agent `{agent}`: {cause}");
+                Some(Failure::new(FailureKind::NotSent, message))
+            }
+        },
         ServiceError::UnexpectedResponse => {
             let message = format!("agent `{agent}` sent a response that is not a tool result");
             Some(Failure::new(FailureKind::InvalidResult, message))
         }
         _ => None,
     }
-}
-
-fn from_send_error(agent: &AgentId, error: &DynamicTransportError) -> Option<Failure> {
-    if let Some(error) = as_http_error(error) {
-        return Some(from_http(agent, error));
-    }
-    // A child has not read a line that was written only in part.
-    let cause = error.error.downcast_ref::<std::io::Error>()?;
-    Some(Failure::new(FailureKind::NotSent, format!("the call could not be written to agent `{agent}`: {cause}")))
 }
 
 /// Returns the HTTP error in a transport error, if it is one.

@@ -46,11 +46,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The reader of the response stream of one call.
 pub(crate) struct ResumableStream {
-    client: HttpClient,
-    state: Arc<ConnectionState>,
-    url: Url,
-    headers: HeaderMap,
-    call: Arc<CallState>,
+    source: StreamSource,
     /// The ID of the call's request on the wire.
     request: i64,
     /// The failure kind of the call if its stream cannot be resumed.
@@ -67,6 +63,7 @@ pub(crate) struct ResumableStream {
 /// The call of a stream and the request that opens the stream.
 pub(crate) struct StreamSource {
     pub(crate) client: HttpClient,
+    pub(crate) state: Arc<ConnectionState>,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) call: Arc<CallState>,
@@ -99,14 +96,9 @@ struct MessageHeader {
 
 impl ResumableStream {
     /// Creates a stream of a call that this process made.
-    pub(crate) fn new(source: StreamSource, link: Arc<ConnectionState>, request: i64) -> Self {
-        let StreamSource { client, url, headers, call } = source;
+    pub(crate) fn new(source: StreamSource, request: i64) -> Self {
         Self {
-            client,
-            state: link,
-            url,
-            headers,
-            call,
+            source,
             request,
             lost_kind: FailureKind::ConnectionLost,
             cursor: StreamCursor::default(),
@@ -118,11 +110,11 @@ impl ResumableStream {
     }
 
     /// Creates a stream of a call that an earlier process made.
-    pub(crate) fn resume(note: StreamCheckpoint, source: StreamSource, link: Arc<ConnectionState>) -> Self {
+    pub(crate) fn resume(checkpoint: StreamCheckpoint, source: StreamSource) -> Self {
         Self {
             lost_kind: FailureKind::Interrupted,
-            cursor: StreamCursor::starting_at(note.last_event),
-            ..Self::new(source, link, note.request)
+            cursor: StreamCursor { latest: Some(checkpoint.last_event), ..StreamCursor::default() },
+            ..Self::new(source, checkpoint.request)
         }
     }
 
@@ -130,7 +122,7 @@ impl ResumableStream {
     /// open. The events have no IDs, so that rmcp does not reopen the stream itself.
     pub(crate) fn events(mut self, opened: Option<EventStream>) -> EventStream {
         async_stream::stream! {
-            let mut patient = opened.is_some();
+            let mut is_patient = opened.is_some();
             let mut opened = opened;
             loop {
                 let mut events = match opened.take() {
@@ -138,13 +130,13 @@ impl ResumableStream {
                     None => match self.reopen().await {
                         Ok(events) => events,
                         Err(failure) => {
-                            self.call.fail(failure);
+                            self.source.call.fail(failure);
                             return;
                         }
                     },
                 };
                 let ended = loop {
-                    let event = match self.next_event(&mut events, patient).await {
+                    let event = match self.next_event(&mut events, is_patient).await {
                         Ok(event) => event,
                         Err(ended) => break ended,
                     };
@@ -164,10 +156,10 @@ impl ResumableStream {
                     return;
                 }
                 if let Err(failure) = self.pause_before_reopen(&ended).await {
-                    self.call.fail(failure);
+                    self.source.call.fail(failure);
                     return;
                 }
-                patient = false;
+                is_patient = false;
             }
         }
         .boxed()
@@ -175,10 +167,10 @@ impl ResumableStream {
 
     /// Returns the next event. The silence timeout applies to reopened streams only, unless the agent waits for an
     /// answer.
-    async fn next_event(&self, events: &mut EventStream, patient: bool) -> Result<Sse, StreamEnd> {
+    async fn next_event(&self, events: &mut EventStream, is_patient: bool) -> Result<Sse, StreamEnd> {
         let since = Instant::now();
         loop {
-            let next = match patient {
+            let next = match is_patient {
                 true => Ok(events.next().await),
                 false => tokio::time::timeout(self.silence_timeout, events.next()).await,
             };
@@ -186,7 +178,7 @@ impl ResumableStream {
                 Ok(Some(Ok(event))) => return Ok(event),
                 Ok(Some(Err(_)) | None) if since.elapsed() < INITIAL_SILENCE_TIMEOUT => return Err(StreamEnd::Early),
                 Ok(Some(Err(_)) | None) => return Err(StreamEnd::Late),
-                Err(_) if self.call.pending_answers() != PendingAnswers::default() => {}
+                Err(_) if self.source.call.pending_answers() != PendingAnswers::default() => {}
                 Err(_) => return Err(StreamEnd::Silent),
             }
         }
@@ -205,8 +197,8 @@ impl ResumableStream {
                 self.silence_timeout = INITIAL_SILENCE_TIMEOUT;
             }
         }
-        let envelope = event.data.as_deref().and_then(|data| serde_json::from_str::<MessageHeader>(data).ok());
-        let (read, asked) = match envelope {
+        let header = event.data.as_deref().and_then(|data| serde_json::from_str::<MessageHeader>(data).ok());
+        let (kind, request) = match header {
             Some(MessageHeader { id: Some(answered), method: None }) => {
                 if normalized_id(&answered) == RequestId::Number(self.request) {
                     // The response is not recorded: a host that ends before it is durable has to read it again.
@@ -214,43 +206,45 @@ impl ResumableStream {
                 }
                 (EventKind::Foreign, None)
             }
-            Some(MessageHeader { id: Some(asked), method: Some(_) }) => {
-                match self.state.session.register_request(&asked) {
-                    true => (EventKind::Message(event), Some(asked)),
-                    false => (EventKind::Foreign, Some(asked)),
+            Some(MessageHeader { id: Some(request), method: Some(_) }) => {
+                match self.source.state.session.register_request(&request) {
+                    true => (EventKind::Message(event), Some(request)),
+                    false => (EventKind::Foreign, Some(request)),
                 }
             }
             _ => (EventKind::Message(event), None),
         };
         if let Some(id) = id {
-            self.cursor.advance(id, asked);
+            self.cursor.advance(id, request);
             self.checkpoint().await;
         }
-        read
+        kind
     }
 
     /// Saves the cursor from which a later process resumes the stream.
     async fn checkpoint(&mut self) {
-        let session = &self.state.session;
-        let moved = self.cursor.commit(|request| session.is_answered(request));
-        let (Some(session), Some(last_event)) = (session.resumable_id(), moved) else { return };
-        if self.checkpointed_at.is_some_and(|noted| noted.elapsed() < CHECKPOINT_INTERVAL) {
+        let session = &self.source.state.session;
+        let committed = self.cursor.commit(|request| session.is_answered(request));
+        let (Some(session), Some(last_event)) = (session.resumable_id(), committed) else { return };
+        if self.checkpointed_at.is_some_and(|saved| saved.elapsed() < CHECKPOINT_INTERVAL) {
             return;
         }
-        let task = self.call.remote_task.get().cloned();
-        let note = StreamCheckpoint { session: session.to_owned(), request: self.request, last_event, task };
-        let key = CheckpointKey::Call(self.call.attempt.clone());
-        let kept = self.state.host.checkpoint(key, CallCheckpoint::Stream(note).to_value());
+        let task = self.source.call.remote_task.get().cloned();
+        let checkpoint = StreamCheckpoint { session: session.to_owned(), request: self.request, last_event, task };
+        let key = CheckpointKey::Call(self.source.call.attempt.clone());
+        let saved = self.source.state.host.checkpoint(key, CallCheckpoint::Stream(checkpoint).to_value());
         // Questions must wait until the call can be resumed. Later checkpoints only save reading.
         if self.checkpointed_at.is_none() {
-            kept.await;
+            saved.await;
         }
         self.checkpointed_at = Some(Instant::now());
     }
 
     /// Returns whether the call no longer needs the stream.
     fn is_moot(&self) -> bool {
-        self.call.ended.is_cancelled() || self.call.transport_failure().is_some() || self.state.lost.is_cancelled()
+        self.source.call.ended.is_cancelled()
+            || self.source.call.transport_failure().is_some()
+            || self.source.state.lost.is_cancelled()
     }
 
     /// Waits until the stream may be reopened.
@@ -288,19 +282,19 @@ impl ResumableStream {
     /// Reopens the stream after the latest event.
     async fn reopen(&mut self) -> Result<EventStream, Failure> {
         loop {
-            let mut headers = self.headers.clone();
+            let mut headers = self.source.headers.clone();
             if let Some(Ok(last_event)) = self.cursor.latest.as_deref().map(HeaderValue::from_str) {
                 headers.insert(HEADER_LAST_EVENT_ID, last_event);
             }
-            let error = match self.client.open_stream(self.url.clone(), headers).await {
+            let error = match self.source.client.open_stream(self.source.url.clone(), headers).await {
                 Ok(response) => {
-                    let overflow = self.client.overflow_handler(Some(self.call.clone()));
+                    let overflow = self.source.client.overflow_handler(Some(self.source.call.clone()));
                     return Ok(sse::events(response, MAX_MESSAGE_BYTES, None, overflow));
                 }
                 Err(error) => error,
             };
             if error.is_session_expired() {
-                self.state.mark_stale();
+                self.source.state.mark_stale();
             }
             if !is_transient(&error) {
                 return Err(self.lost_failure(&error.to_string()));
@@ -310,7 +304,7 @@ impl ResumableStream {
     }
 
     fn lost_failure(&self, why: &str) -> Failure {
-        let agent = &self.state.agent;
+        let agent = &self.source.state.agent;
         let message = match self.lost_kind {
             FailureKind::Interrupted => format!("agent `{agent}` no longer has the call of the earlier process: {why}"),
             _ => format!("the response of agent `{agent}` was interrupted and could not be resumed: {why}"),
@@ -346,21 +340,18 @@ struct StreamCursor {
 }
 
 impl StreamCursor {
-    fn starting_at(event: String) -> Self {
-        Self { latest: Some(event), unsettled: VecDeque::new() }
-    }
-
-    fn advance(&mut self, event: String, asked: Option<RequestId>) {
+    fn advance(&mut self, event: String, request: Option<RequestId>) {
         self.latest = Some(event.clone());
         match self.unsettled.back_mut() {
-            Some((last, None)) if asked.is_none() => *last = event,
-            _ => self.unsettled.push_back((event, asked)),
+            Some((last, None)) if request.is_none() => *last = event,
+            _ => self.unsettled.push_back((event, request)),
         }
     }
 
     /// Advances past the settled events, and returns the ID of the last one if there was any.
     fn commit(&mut self, is_answered: impl Fn(&RequestId) -> bool) -> Option<String> {
-        let settled = self.unsettled.iter().take_while(|(_, asked)| asked.as_ref().is_none_or(&is_answered)).count();
+        let settled =
+            self.unsettled.iter().take_while(|(_, request)| request.as_ref().is_none_or(&is_answered)).count();
         let (last, _) = self.unsettled.drain(..settled).next_back()?;
         Some(last)
     }
@@ -370,20 +361,20 @@ impl StreamCursor {
 mod tests {
     use super::*;
 
-    fn advance(bookmark: &mut StreamCursor, event: &str, asked: Option<i64>) {
-        bookmark.advance(event.to_owned(), asked.map(RequestId::Number));
+    fn advance(cursor: &mut StreamCursor, event: &str, asked: Option<i64>) {
+        cursor.advance(event.to_owned(), asked.map(RequestId::Number));
     }
 
     #[test]
     fn cursor_stops_before_the_first_unanswered_request() {
-        let mut bookmark = StreamCursor::default();
+        let mut cursor = StreamCursor::default();
         for (event, asked) in [("e0", None), ("e1", None), ("e2", Some(7)), ("e3", None), ("e4", Some(8)), ("e5", None)]
         {
-            advance(&mut bookmark, event, asked);
+            advance(&mut cursor, event, asked);
         }
         let mut settle = |answered: &[i64]| {
             let is_answered = |id: &RequestId| answered.iter().any(|answered| *id == RequestId::Number(*answered));
-            bookmark.commit(is_answered)
+            cursor.commit(is_answered)
         };
         assert_eq!(settle(&[]), Some("e1".to_owned()));
         assert_eq!(settle(&[8]), None);
@@ -394,12 +385,12 @@ mod tests {
 
     #[test]
     fn cursor_stays_small_while_a_request_is_open() {
-        let mut bookmark = StreamCursor::starting_at("e0".to_owned());
-        advance(&mut bookmark, "e1", Some(7));
+        let mut cursor = StreamCursor { latest: Some("e0".to_owned()), ..StreamCursor::default() };
+        advance(&mut cursor, "e1", Some(7));
         for n in 2..1_000 {
-            advance(&mut bookmark, &format!("e{n}"), None);
+            advance(&mut cursor, &format!("e{n}"), None);
         }
-        assert_eq!((bookmark.unsettled.len(), bookmark.latest.as_deref()), (2, Some("e999")));
-        assert_eq!(bookmark.commit(|_| true), Some("e999".to_owned()));
+        assert_eq!((cursor.unsettled.len(), cursor.latest.as_deref()), (2, Some("e999")));
+        assert_eq!(cursor.commit(|_| true), Some("e999".to_owned()));
     }
 }

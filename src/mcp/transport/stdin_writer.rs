@@ -50,46 +50,41 @@ pub(crate) struct StdinWriter<W> {
     ended: DropGuard,
 }
 
-/// The error of writing to a closed standard input.
-#[derive(Debug)]
-pub(crate) struct StdinClosed;
-
 impl StdinSender {
     /// Queues the request of a call. Waits for space in the queue.
-    pub(crate) async fn send_call(
-        &self,
-        message: Vec<u8>,
-        call: Arc<CallState>,
-        request: i64,
-    ) -> Result<(), StdinClosed> {
+    pub(crate) async fn send_call(&self, message: Vec<u8>, call: Arc<CallState>, request: i64) -> io::Result<()> {
         self.enqueue(message, LineOwner::Call(call, request)).await
     }
 
     /// Queues a message without reporting the outcome.
-    pub(crate) async fn send_detached(&self, message: Vec<u8>) -> Result<(), StdinClosed> {
+    pub(crate) async fn send_detached(&self, message: Vec<u8>) -> io::Result<()> {
         self.enqueue(message, LineOwner::Unowned).await
     }
 
     /// Writes a message, and waits until it is written.
     pub(crate) async fn write(&self, message: Vec<u8>) -> io::Result<()> {
-        let closed = || io::Error::from(io::ErrorKind::NotConnected);
         let (written, outcome) = oneshot::channel();
-        self.enqueue(message, LineOwner::Service(written)).await.map_err(|StdinClosed| closed())?;
-        outcome.await.unwrap_or_else(|_| Err(closed()))
+        self.enqueue(message, LineOwner::Service(written)).await?;
+        outcome.await.unwrap_or_else(|_| Err(closed_error()))
     }
 
-    async fn enqueue(&self, mut text: Vec<u8>, whose: LineOwner) -> Result<(), StdinClosed> {
+    async fn enqueue(&self, mut text: Vec<u8>, owner: LineOwner) -> io::Result<()> {
         text.push(b'\n');
-        self.0.send(QueuedLine { text, owner: whose }).await.map_err(|_| StdinClosed)
+        self.0.send(QueuedLine { text, owner }).await.map_err(|_| closed_error())
     }
+}
+
+/// Returns the error of writing to a closed standard input.
+fn closed_error() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }
 
 impl<W: AsyncWrite + Unpin> StdinWriter<W> {
     /// Creates a writer to `input` and its sender.
-    pub(crate) fn new(input: W, link: Arc<ConnectionState>, closing: CancellationToken) -> (Self, StdinSender) {
+    pub(crate) fn new(input: W, state: Arc<ConnectionState>, closing: CancellationToken) -> (Self, StdinSender) {
         let (sender, lines) = mpsc::channel(QUEUE_CAPACITY);
         let ended = CancellationToken::new().drop_guard();
-        (Self { state: link, input, lines, closing, ended }, StdinSender(sender))
+        (Self { state, input, lines, closing, ended }, StdinSender(sender))
     }
 
     /// Returns a token that is cancelled when the writer has ended for any reason.
@@ -100,12 +95,12 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
     pub(crate) async fn run(mut self) {
         let mut lines = Vec::with_capacity(MAX_BATCH_LINES);
         loop {
-            let taken = tokio::select! {
+            let count = tokio::select! {
                 biased;
-                taken = self.lines.recv_many(&mut lines, MAX_BATCH_LINES) => taken,
+                count = self.lines.recv_many(&mut lines, MAX_BATCH_LINES) => count,
                 () = self.closing.cancelled() => 0,
             };
-            if taken == 0 {
+            if count == 0 {
                 return;
             }
             self.write(&mut lines).await;
@@ -150,8 +145,8 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
         }
     }
 
-    fn report_outcome(&self, whose: LineOwner, outcome: Result<(), &io::Error>) {
-        match (whose, outcome) {
+    fn report_outcome(&self, owner: LineOwner, outcome: Result<(), &io::Error>) {
+        match (owner, outcome) {
             (LineOwner::Unowned | LineOwner::Call(..), Ok(())) | (LineOwner::Unowned, Err(_)) => {}
             // The child cannot have read a line that was not written completely.
             (LineOwner::Call(_, request), Err(cause)) => {

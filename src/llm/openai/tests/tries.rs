@@ -99,17 +99,17 @@ struct Limiter {
 }
 
 impl Limiter {
-    fn respond(&mut self, permit: RequestPermit) -> Result<(), LlmError> {
+    fn respond(&mut self, mut permit: RequestPermit) -> Result<(), LlmError> {
         if self.began.elapsed() >= self.window {
             (self.began, self.used) = (Instant::now(), 0);
         }
         self.used += 1;
         if self.used <= self.max_requests {
-            permit.answered();
+            permit.mark_answered();
             return Ok(());
         }
         let wait = Some(self.window.saturating_sub(self.began.elapsed())).filter(|_| self.names_wait);
-        permit.limited(wait);
+        permit.report_limit(wait);
         Err(LlmError { is_limit: true, ..busy(wait.map_or(RetryHint::Backoff, RetryHint::After)) })
     }
 }

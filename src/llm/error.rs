@@ -114,8 +114,8 @@ impl Hint {
     pub(super) fn text(&self, spec: &LlmSpec) -> Option<String> {
         let section = spec.section_name();
         match self {
-            Self::General(words) => Some((*words).to_owned()),
-            Self::Configure(words) => Some(format!("{words} in {section}")),
+            Self::General(advice) => Some((*advice).to_owned()),
+            Self::Configure(advice) => Some(format!("{advice} in {section}")),
             Self::ChangeDialect(api_error) => Some(format!("{} in {section}", suggested_change(api_error, spec)?)),
         }
     }
@@ -147,45 +147,47 @@ fn suggested_change(api_error: &ApiError, spec: &LlmSpec) -> Option<String> {
         api_error.param.as_deref() == Some(name)
             || ["`", "'", "\""].iter().any(|quote| api_error.message.contains(&format!("{quote}{name}{quote}")))
     };
-    let says = |word: &str| names(word) || api_error.message.contains(word);
-    let (dialect, given) = (&spec.dialect, &spec.settings);
+    let mentions = |word: &str| names(word) || api_error.message.contains(word);
+    let (dialect, settings) = (&spec.dialect, &spec.settings);
     let Dialect { max_tokens_field, structured_output, tool_choice, system_role, .. } = dialect;
-    let settings = [
+    let suggestions = [
         (
-            *max_tokens_field == MaxTokensField::MaxTokens && says("max_completion_tokens"),
+            *max_tokens_field == MaxTokensField::MaxTokens && mentions("max_completion_tokens"),
             "max_tokens_field = \"max_completion_tokens\"",
         ),
         (
-            *max_tokens_field == MaxTokensField::MaxCompletionTokens && says("max_completion_tokens"),
+            *max_tokens_field == MaxTokensField::MaxCompletionTokens && mentions("max_completion_tokens"),
             "max_tokens_field = \"max_tokens\"",
         ),
-        (dialect.stream_usage && says("stream_options"), "stream_usage = false"),
-        (*tool_choice == ForcedToolChoice::Required && says("tool_choice"), "tool_choice = \"auto\""),
-        (*tool_choice == ForcedToolChoice::Any && says("tool_choice"), "tool_choice = \"required\""),
+        (dialect.stream_usage && mentions("stream_options"), "stream_usage = false"),
+        (*tool_choice == ForcedToolChoice::Required && mentions("tool_choice"), "tool_choice = \"auto\""),
+        (*tool_choice == ForcedToolChoice::Any && mentions("tool_choice"), "tool_choice = \"required\""),
         (
-            *structured_output == StructuredOutput::JsonSchema && (says("response_format") || says("json_schema")),
+            *structured_output == StructuredOutput::JsonSchema
+                && (mentions("response_format") || mentions("json_schema")),
             "structured_output = \"json_object\"",
         ),
         (
-            *structured_output == StructuredOutput::JsonObject && (says("response_format") || says("json_object")),
+            *structured_output == StructuredOutput::JsonObject
+                && (mentions("response_format") || mentions("json_object")),
             "structured_output = \"text\"",
         ),
-        (dialect.temperature && says("temperature"), "temperature = false"),
+        (dialect.temperature && mentions("temperature"), "temperature = false"),
         (dialect.stop && names("stop"), "stop = false"),
-        (*system_role == SystemRole::Developer && says("developer"), "system_role = \"system\""),
-        (dialect.images && says("image input"), "images = false"),
-        (dialect.audio && says("audio input"), "audio = false"),
+        (*system_role == SystemRole::Developer && mentions("developer"), "system_role = \"system\""),
+        (dialect.images && mentions("image input"), "images = false"),
+        (dialect.audio && mentions("audio input"), "audio = false"),
     ];
-    if let Some((_, setting)) = settings.into_iter().find(|(fits, _)| *fits) {
+    if let Some((_, setting)) = suggestions.into_iter().find(|(fits, _)| *fits) {
         return Some(format!("set `{setting}`"));
     }
-    if says("reasoning_effort") && given.reasoning_effort.is_some() {
+    if mentions("reasoning_effort") && settings.reasoning_effort.is_some() {
         return Some("change or remove `reasoning_effort`".to_owned());
     }
-    if names("seed") && given.seed.is_some() {
+    if names("seed") && settings.seed.is_some() {
         return Some("remove `seed`".to_owned());
     }
-    let extra = given.extra_body.keys().find(|key| names(key))?;
+    let extra = settings.extra_body.keys().find(|key| names(key))?;
     Some(format!("check `{extra}` of `extra_body`"))
 }
 
@@ -279,13 +281,13 @@ mod tests {
 
     #[test]
     fn permanent_errors_are_not_retried() {
-        let answered = |message: &str, code: Option<&str>| {
+        let hint_after = |message: &str, code: Option<&str>| {
             let code = code.map(str::to_owned);
             LlmError::from_response(Some(500), ApiError { message: message.to_owned(), code, ..ApiError::default() })
                 .retry
         };
-        assert_eq!(answered("image input is not supported", None), RetryHint::No);
-        assert_eq!(answered("pay first", Some("insufficient_quota")), RetryHint::No);
-        assert_eq!(answered("out of luck", None), RetryHint::Backoff);
+        assert_eq!(hint_after("image input is not supported", None), RetryHint::No);
+        assert_eq!(hint_after("pay first", Some("insufficient_quota")), RetryHint::No);
+        assert_eq!(hint_after("out of luck", None), RetryHint::Backoff);
     }
 }

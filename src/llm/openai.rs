@@ -104,9 +104,9 @@ impl OpenAi {
             let response = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
             let chunks = response.map_err(|_| LlmError::idle_timeout(timeout))??;
             permit.mark_answered();
-            let reply = reply_accumulator::collect(chunks, on_delta, timeout).await?;
-            let tokens_read = reply.tokens_read();
-            Ok(Reply { chat: reply.reply(&self.spec, request, body)?, tokens_read })
+            let accumulated = reply_accumulator::collect(chunks, on_delta, timeout).await?;
+            let tokens_read = accumulated.tokens_read();
+            Ok(Reply { chat: accumulated.reply(&self.spec, request, body)?, tokens_read })
         };
         exchange.await.inspect_err(|error: &LlmError| {
             if error.is_limit {

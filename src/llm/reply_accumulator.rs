@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::client::OnDelta;
 use super::error::LlmError;
 use super::request_body::{RequestBody, stop_sequences};
-use super::wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta};
+use super::wire::{ApiError, ChatChunk, FunctionDelta, StreamMarker, ToolCallDelta};
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
 /// A partial reply.
@@ -25,7 +25,7 @@ pub(super) struct ReplyAccumulator {
     stop_reason: Value,
     usage: Option<Usage>,
     /// The number of prompt tokens that the endpoint read, if reported.
-    read: Option<u64>,
+    tokens_read: Option<u64>,
     /// Set if the endpoint sent a complete message instead of deltas.
     is_complete_message: bool,
     /// Set once the endpoint marked the end of the stream.
@@ -64,7 +64,7 @@ fn arguments_text(arguments: &Value) -> Option<String> {
     match arguments {
         Value::Null => None,
         Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-        whole => Some(whole.to_string()),
+        value => Some(value.to_string()),
     }
 }
 
@@ -76,42 +76,42 @@ pub(super) async fn collect(
     on_delta: OnDelta<'_>,
     timeout: Duration,
 ) -> Result<ReplyAccumulator, LlmError> {
-    let mut draft = ReplyAccumulator::default();
+    let mut accumulator = ReplyAccumulator::default();
     let mut filter = ReasoningFilter::default();
-    let hand_over = |text: String| {
+    let emit = |text: String| {
         if !text.is_empty() {
             on_delta(&text);
         }
     };
-    let mut silent_at = Instant::now() + timeout;
+    let mut idle_deadline = Instant::now() + timeout;
     loop {
-        let next = tokio::time::timeout_at(silent_at, chunks.next()).await;
-        let Some(chunk) = next.map_err(|_| draft.interrupted(LlmError::idle_timeout(timeout)))? else { break };
-        let chunk = ChatChunk::from_value(chunk.map_err(|error| draft.interrupted(error.into()))?);
-        let (mark, before) = (chunk.marker, draft.progress());
+        let next = tokio::time::timeout_at(idle_deadline, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| accumulator.interrupted(LlmError::idle_timeout(timeout)))? else { break };
+        let chunk = ChatChunk::from_value(chunk.map_err(|error| accumulator.interrupted(error.into()))?);
+        let (marker, before) = (chunk.marker.0, accumulator.progress());
         if let Some(error) = &chunk.error {
-            let trouble = ApiError::from_value(error);
-            return Err(draft.interrupted(LlmError::from_response(trouble.status, trouble)));
+            let api_error = ApiError::from_value(error);
+            return Err(accumulator.interrupted(LlmError::from_response(api_error.status, api_error)));
         }
-        let known = draft.text.len();
-        draft.add(chunk);
+        let previous_length = accumulator.text.len();
+        accumulator.add(chunk);
         // Keep-alive chunks do not reset the idle timeout.
-        if mark == Some(StreamMarker::Progress) || draft.progress() != before {
-            silent_at = Instant::now() + timeout;
+        if marker == Some(StreamMarker::Progress) || accumulator.progress() != before {
+            idle_deadline = Instant::now() + timeout;
         }
-        draft.is_done |= mark == Some(StreamMarker::Done);
-        if draft.text.len() > known {
-            hand_over(filter.push(&draft.text[known..]));
+        accumulator.is_done |= marker == Some(StreamMarker::Done);
+        if accumulator.text.len() > previous_length {
+            emit(filter.push(&accumulator.text[previous_length..]));
         }
     }
-    hand_over(filter.finish());
-    match draft {
-        draft if draft.finish_reason.is_some() || draft.is_complete_message => Ok(draft),
-        draft if draft.is_done && draft.has_content() => Ok(draft),
-        draft if !draft.has_content() => Err(LlmError::transient("ended its response without a reply")),
-        draft => {
-            let message = format!("interrupted its reply after {} characters", draft.text.chars().count());
-            Err(draft.interrupted(LlmError::transient(message)))
+    emit(filter.finish());
+    match accumulator {
+        accumulator if accumulator.finish_reason.is_some() || accumulator.is_complete_message => Ok(accumulator),
+        accumulator if accumulator.is_done && accumulator.has_content() => Ok(accumulator),
+        accumulator if !accumulator.has_content() => Err(LlmError::transient("ended its response without a reply")),
+        accumulator => {
+            let message = format!("interrupted its reply after {} characters", accumulator.text.chars().count());
+            Err(accumulator.interrupted(LlmError::transient(message)))
         }
     }
 }
@@ -119,7 +119,7 @@ pub(super) async fn collect(
 impl ReplyAccumulator {
     /// Returns the number of prompt tokens that the endpoint read, if reported.
     pub(super) fn tokens_read(&self) -> Option<u64> {
-        self.read
+        self.tokens_read
     }
 
     fn has_content(&self) -> bool {
@@ -139,18 +139,19 @@ impl ReplyAccumulator {
     }
 
     fn add(&mut self, chunk: ChatChunk) {
-        self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
-        self.read = chunk.usage.as_ref().and_then(TokenCounts::tokens_read).or(self.read);
-        self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
-        for choice in chunk.choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
-            self.is_complete_message |= choice.message.is_some();
-            if let Some(part) = choice.delta.or(choice.message) {
+        self.model = chunk.model.0.filter(|model| !model.is_empty()).or(self.model.take());
+        let tokens = chunk.usage.0.unwrap_or_default();
+        self.tokens_read = tokens.tokens_read().or(self.tokens_read);
+        self.usage = tokens.usage().or(self.usage);
+        for choice in chunk.choices.0.into_iter().filter(|choice| choice.index.0.unwrap_or(0) == 0) {
+            self.is_complete_message |= choice.message.0.is_some();
+            if let Some(part) = choice.delta.0.or(choice.message.0) {
                 self.text.push_str(&part.text());
                 self.reasoning.push_str(part.reasoning());
-                self.refusal.push_str(part.refusal.as_deref().unwrap_or_default());
-                part.tool_calls.into_iter().for_each(|call| self.add_call(call));
+                self.refusal.push_str(part.refusal.0.as_deref().unwrap_or_default());
+                part.tool_calls.0.into_iter().for_each(|call| self.add_call(call));
             }
-            self.finish_reason = choice.finish_reason.filter(|word| !word.is_empty()).or(self.finish_reason.take());
+            self.finish_reason = choice.finish_reason.0.filter(|word| !word.is_empty()).or(self.finish_reason.take());
             if !choice.stop_reason.is_null() {
                 self.stop_reason = choice.stop_reason;
             }
@@ -158,21 +159,22 @@ impl ReplyAccumulator {
     }
 
     fn add_call(&mut self, part: ToolCallDelta) {
-        let id = part.id.unwrap_or_default();
-        let name = part.function.name.unwrap_or_default();
-        let at = self.calls.iter().rposition(|call| match part.index {
+        let (index, id) = (part.index.0, part.id.0.unwrap_or_default());
+        let FunctionDelta { name, arguments } = part.function.0;
+        let name = name.0.unwrap_or_default();
+        let at = self.calls.iter().rposition(|call| match index {
             // Some endpoints give all calls the same index, and only the IDs differ.
-            Some(_) => call.index == part.index && (id.is_empty() || call.id.is_empty() || call.id == id),
+            Some(_) => call.index == index && (id.is_empty() || call.id.is_empty() || call.id == id),
             None if !id.is_empty() => call.id == id,
             // Without an index and an ID, a delta with a name starts a call, and any other delta continues the last
             // call.
             None => name.is_empty() || call.name.is_empty(),
         });
-        let at = match at.filter(|at| !self.calls[*at].is_new_call(&name, &part.function.arguments)) {
-            Some(at) if self.calls[at].is_duplicate(&name, &part.function.arguments) => return,
+        let at = match at.filter(|at| !self.calls[*at].is_new_call(&name, &arguments)) {
+            Some(at) if self.calls[at].is_duplicate(&name, &arguments) => return,
             Some(at) => at,
             None => {
-                self.calls.push(PartialToolCall { index: part.index, ..PartialToolCall::default() });
+                self.calls.push(PartialToolCall { index, ..PartialToolCall::default() });
                 self.calls.len() - 1
             }
         };
@@ -183,10 +185,10 @@ impl ReplyAccumulator {
         if !name.is_empty() {
             call.name = name;
         }
-        match part.function.arguments {
+        match arguments {
             Value::Null => {}
             Value::String(text) => call.arguments.push_str(&text),
-            whole => call.arguments = whole.to_string(),
+            value => call.arguments = value.to_string(),
         }
     }
 

@@ -28,48 +28,37 @@ impl RequestBody {
     pub(super) fn new(spec: &LlmSpec, request: &ChatRequest) -> Result<Self, ChatError> {
         check_support(spec, request)?;
         let dialect = &spec.dialect;
-        let mut names = ToolNames::default();
-        let tools = tools_json(dialect, request, &mut names);
-        let mut body = Map::new();
-        body.insert("model".to_owned(), json!(spec.model));
-        body.insert("messages".to_owned(), messages_json(spec, request, &mut names)?.into());
-        body.insert("stream".to_owned(), json!(true));
-        if dialect.stream_usage {
-            body.insert("stream_options".to_owned(), json!({"include_usage": true}));
-        }
-        let limit = match dialect.max_tokens_field {
+        let settings = &spec.settings;
+        let mut tool_names = ToolNames::default();
+        let tools = tools_json(dialect, request, &mut tool_names);
+        let tool_choice = tool_choice(dialect, request).filter(|_| !tools.is_empty());
+        let max_tokens_field = match dialect.max_tokens_field {
             MaxTokensField::MaxTokens => "max_tokens",
             MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
         };
-        let max_tokens = dialect.max_output_tokens.unwrap_or(u32::MAX);
-        body.insert(limit.to_owned(), json!(request.max_tokens.min(max_tokens)));
-        let settings = &spec.settings;
+        let max_tokens = request.max_tokens.min(dialect.max_output_tokens.unwrap_or(u32::MAX));
         // Converted through its text, so that 0.7 does not become 0.699999988.
-        let asked = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
-        if let Some(temperature) = asked.or(settings.temperature).filter(|_| dialect.temperature) {
-            body.insert("temperature".to_owned(), json!(temperature));
-        }
-        if let Some(seed) = settings.seed {
-            body.insert("seed".to_owned(), json!(seed));
-        }
-        if let Some(effort) = request.reasoning_effort.as_ref().or(settings.reasoning_effort.as_ref()) {
-            body.insert("reasoning_effort".to_owned(), json!(effort));
-        }
+        let requested = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
+        let temperature = requested.or(settings.temperature).filter(|_| dialect.temperature);
+        let reasoning_effort = request.reasoning_effort.as_ref().or(settings.reasoning_effort.as_ref());
         let stops: Vec<&str> = stop_sequences(request).collect();
-        if dialect.stop && !stops.is_empty() {
-            body.insert("stop".to_owned(), json!(stops));
-        }
-        if !tools.is_empty() {
-            body.insert("tools".to_owned(), tools.into());
-            if let Some(choice) = tool_choice(dialect, request) {
-                body.insert("tool_choice".to_owned(), choice.into());
-            }
-        }
-        if let Some(format) = request.output.as_ref().and_then(|output| response_format(dialect, output)) {
-            body.insert("response_format".to_owned(), format);
-        }
-        body.extend(settings.extra_body.clone());
-        Ok(Self { json: body.into(), tool_names: names })
+        let members = [
+            ("model", Some(json!(spec.model))),
+            ("messages", Some(messages_json(spec, request, &mut tool_names)?.into())),
+            ("stream", Some(json!(true))),
+            ("stream_options", dialect.stream_usage.then(|| json!({"include_usage": true}))),
+            (max_tokens_field, Some(json!(max_tokens))),
+            ("temperature", temperature.map(Value::from)),
+            ("seed", settings.seed.map(Value::from)),
+            ("reasoning_effort", reasoning_effort.cloned().map(Value::from)),
+            ("stop", (dialect.stop && !stops.is_empty()).then(|| json!(stops))),
+            ("tools", (!tools.is_empty()).then(|| tools.into())),
+            ("tool_choice", tool_choice.map(Value::from)),
+            ("response_format", request.output.as_ref().and_then(|output| response_format(dialect, output))),
+        ];
+        let members = members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let json: Map<_, _> = members.chain(settings.extra_body.clone()).collect();
+        Ok(Self { json: json.into(), tool_names })
     }
 }
 
@@ -79,7 +68,8 @@ impl RequestBody {
 /// [`ChatError::Unsupported`] with what the model does not support, and the key that declares it.
 pub(super) fn check_support(spec: &LlmSpec, request: &ChatRequest) -> Result<(), ChatError> {
     let dialect = &spec.dialect;
-    let has = |wanted: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(wanted);
+    let has =
+        |predicate: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(predicate);
     let uses_tools =
         !request.tools.is_empty() || has(|part| part.is_tool_use() || matches!(part, ChatPart::ToolResult { .. }));
     for (what, key, is_used, is_supported) in [
@@ -303,15 +293,15 @@ fn assistant_message(spec: &LlmSpec, message: &ChatMessage, names: &mut ToolName
         }
     }
     let text = joined_text(message);
-    let mut written = match (calls.is_empty(), text.is_empty()) {
+    let mut body = match (calls.is_empty(), text.is_empty()) {
         (true, _) => json!({"role": "assistant", "content": text}),
         (false, true) => json!({"role": "assistant", "content": null, "tool_calls": calls}),
         (false, false) => json!({"role": "assistant", "content": text, "tool_calls": calls}),
     };
     if let Some(reasoning) = reasoning {
-        written["reasoning_content"] = json!(reasoning);
+        body["reasoning_content"] = json!(reasoning);
     }
-    Ok(written)
+    Ok(body)
 }
 
 fn tool_call_json(id: &str, name: String, arguments: &str) -> Value {

@@ -15,8 +15,8 @@ pub(super) struct ToolNames {
 impl ToolNames {
     /// Returns the wire name for `name`, which matches `[A-Za-z0-9_-]{1,64}`.
     pub(super) fn wire_name(&mut self, name: &str) -> String {
-        if let Some(given) = self.wire_names.get(name) {
-            return given.clone();
+        if let Some(wire_name) = self.wire_names.get(name) {
+            return wire_name.clone();
         }
         let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let base: String = name.chars().map(|c| if fits(&c) { c } else { '_' }).take(MAX_TOOL_NAME_CHARS).collect();
@@ -25,18 +25,18 @@ impl ToolNames {
             let ending = format!("_{number}");
             format!("{}{ending}", &base[..base.len().min(MAX_TOOL_NAME_CHARS - ending.len())])
         });
-        let free = std::iter::once(base.clone())
+        let unused = std::iter::once(base.clone())
             .chain(numbered)
             .find(|one| self.wire_names.values().all(|other| other != one));
-        let free = free.expect("there are more numbers than tools");
-        self.wire_names.insert(name.to_owned(), free.clone());
-        free
+        let unused = unused.expect("there are more numbers than tools");
+        self.wire_names.insert(name.to_owned(), unused.clone());
+        unused
     }
 
     /// Returns the original name for a wire name; an unknown name maps to itself.
-    pub(super) fn original_name(&self, given: &str) -> String {
-        let found = self.wire_names.iter().find(|(_, other)| *other == given);
-        found.map_or(given, |(original, _)| original).to_owned()
+    pub(super) fn original_name(&self, wire_name: &str) -> String {
+        let entry = self.wire_names.iter().find(|(_, other)| *other == wire_name);
+        entry.map_or(wire_name, |(original, _)| original).to_owned()
     }
 }
 
@@ -51,14 +51,17 @@ mod tests {
         let longer = "x".repeat(101);
         let originals =
             ["search", "files.read", "files/read", "files_read", "größe", "", "a b", &long, &longer, "files.read"];
-        let given: Vec<String> = originals.iter().map(|name| names.wire_name(name)).collect();
+        let wire_name: Vec<String> = originals.iter().map(|name| names.wire_name(name)).collect();
         let expected =
             ["search", "files_read", "files_read_2", "files_read_3", "gr__e", "tool", "a_b"].map(str::to_owned);
-        assert_eq!(given[..7], expected);
-        assert_eq!((given[7].as_str(), given[8].as_str()), (&*"x".repeat(64), &*format!("{}_2", "x".repeat(62))));
-        assert_eq!(given[9], given[1]);
-        for (original, given) in originals.iter().zip(&given) {
-            assert_eq!(names.original_name(given), *original);
+        assert_eq!(wire_name[..7], expected);
+        assert_eq!(
+            (wire_name[7].as_str(), wire_name[8].as_str()),
+            (&*"x".repeat(64), &*format!("{}_2", "x".repeat(62)))
+        );
+        assert_eq!(wire_name[9], wire_name[1]);
+        for (original, wire_name) in originals.iter().zip(&wire_name) {
+            assert_eq!(names.original_name(wire_name), *original);
         }
         assert_eq!(names.original_name("unknown"), "unknown");
     }

@@ -336,11 +336,11 @@ mod tests {
 
     #[tokio::test]
     async fn marks_the_end_at_any_chunk_boundary() {
-        let whole = b"data: {}\n\n: [DONE]\nevent: keepalive\ndata: 1\ndata: 2\n\ndata:  [DONE]\r\n\r\ndata: late";
+        let body = b"data: {}\n\n: [DONE]\nevent: keepalive\ndata: 1\ndata: 2\n\ndata:  [DONE]\r\n\r\ndata: late";
         let expected = "event: message\ndata: {}\n\nevent: keepalive\ndata: 1\ndata: 2\n\n\
                         data: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\nevent: message\ndata: late\n\n";
-        for at in 0..=whole.len() {
-            let parts = [&whole[..at], &whole[at..]].map(|part| Ok(Bytes::from_static(part)));
+        for at in 0..=body.len() {
+            let parts = [&body[..at], &body[at..]].map(|part| Ok(Bytes::from_static(part)));
             let marked: Vec<Bytes> = with_done_marker(stream::iter(parts)).try_collect().await.expect("no error");
             assert_eq!(String::from_utf8_lossy(&marked.concat()), expected, "cut at {at}");
         }

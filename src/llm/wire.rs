@@ -14,17 +14,14 @@ use crate::model::text::truncate_chars;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChatChunk {
-    #[serde(deserialize_with = "lenient")]
-    pub(super) model: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) choices: Vec<ChatChoice>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) usage: Option<TokenCounts>,
+    pub(super) model: Lenient<Option<String>>,
+    pub(super) choices: Lenient<Vec<ChatChoice>>,
+    pub(super) usage: Lenient<Option<TokenCounts>>,
     /// An error instead of a response; see [`ApiError::from_value`].
     pub(super) error: Option<Value>,
     /// A marker that the transport inserted.
-    #[serde(rename = "kapell", deserialize_with = "lenient")]
-    pub(super) marker: Option<StreamMarker>,
+    #[serde(rename = "kapell")]
+    pub(super) marker: Lenient<Option<StreamMarker>>,
 }
 
 impl ChatChunk {
@@ -54,16 +51,12 @@ pub(super) enum StreamMarker {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChatChoice {
-    #[serde(deserialize_with = "lenient")]
-    pub(super) index: Option<u64>,
+    pub(super) index: Lenient<Option<u64>>,
     /// A part of the message, in a stream.
-    #[serde(deserialize_with = "lenient")]
-    pub(super) delta: Option<MessagePart>,
+    pub(super) delta: Lenient<Option<MessagePart>>,
     /// The complete message.
-    #[serde(deserialize_with = "lenient")]
-    pub(super) message: Option<MessagePart>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) finish_reason: Option<String>,
+    pub(super) message: Lenient<Option<MessagePart>>,
+    pub(super) finish_reason: Lenient<Option<String>>,
     /// The stop sequence that ended the reply, if the endpoint reports it. Some endpoints send a token number.
     pub(super) stop_reason: Value,
 }
@@ -74,15 +67,11 @@ pub(super) struct ChatChoice {
 pub(super) struct MessagePart {
     content: Value,
     /// The reasoning of the model, if the endpoint sends it.
-    #[serde(deserialize_with = "lenient")]
-    reasoning_content: Option<String>,
+    reasoning_content: Lenient<Option<String>>,
     /// The same field under the name that other endpoints use.
-    #[serde(deserialize_with = "lenient")]
-    reasoning: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) refusal: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) tool_calls: Vec<ToolCallDelta>,
+    reasoning: Lenient<Option<String>>,
+    pub(super) refusal: Lenient<Option<String>>,
+    pub(super) tool_calls: Lenient<Vec<ToolCallDelta>>,
 }
 
 impl MessagePart {
@@ -97,7 +86,7 @@ impl MessagePart {
 
     /// Returns the reasoning of the model.
     pub(super) fn reasoning(&self) -> &str {
-        self.reasoning_content.as_deref().or(self.reasoning.as_deref()).unwrap_or_default()
+        self.reasoning_content.0.as_deref().or(self.reasoning.0.as_deref()).unwrap_or_default()
     }
 }
 
@@ -106,13 +95,10 @@ impl MessagePart {
 #[serde(default)]
 pub(super) struct ToolCallDelta {
     /// The index of the call within the reply; some endpoints omit it.
-    #[serde(deserialize_with = "lenient")]
-    pub(super) index: Option<u64>,
+    pub(super) index: Lenient<Option<u64>>,
     /// Only in the first part; some endpoints omit it or leave it empty.
-    #[serde(deserialize_with = "lenient")]
-    pub(super) id: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub(super) function: FunctionDelta,
+    pub(super) id: Lenient<Option<String>>,
+    pub(super) function: Lenient<FunctionDelta>,
 }
 
 /// The function that a [`ToolCallDelta`] calls.
@@ -120,8 +106,7 @@ pub(super) struct ToolCallDelta {
 #[serde(default)]
 pub(super) struct FunctionDelta {
     /// Only in the first part.
-    #[serde(deserialize_with = "lenient")]
-    pub(super) name: Option<String>,
+    pub(super) name: Lenient<Option<String>>,
     /// A piece of JSON text or, from some endpoints, the arguments themselves.
     pub(super) arguments: Value,
 }
@@ -194,7 +179,7 @@ impl ApiError {
             error => {
                 ["message", "detail"].iter().find_map(|key| error.get(key).or_else(|| value.get(key))).map_or_else(
                     || error.to_string(),
-                    |found| found.as_str().map_or_else(|| found.to_string(), str::to_owned),
+                    |text| text.as_str().map_or_else(|| text.to_string(), str::to_owned),
                 )
             }
         };
@@ -212,18 +197,19 @@ impl ApiError {
     /// support.
     pub(super) fn is_permanent(&self) -> bool {
         let message = self.message.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        let mentions = |phrases: &[&str]| phrases.iter().any(|word| message.contains(word));
         self.is_out_of_credit()
             || matches!(self.code.as_deref(), Some(code) if PERMANENT_CODES.contains(&code))
-            || says(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
+            || mentions(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
             || self.is_too_long()
     }
 
     /// Returns whether the request exceeds the context of the model.
     pub(super) fn is_too_long(&self) -> bool {
         let message = self.message.to_lowercase();
-        let words = ["context length", "context window", "context size", "maximum context", "prompt is too long"];
-        self.code.as_deref() == Some("context_length_exceeded") || words.iter().any(|words| message.contains(words))
+        let phrases = ["context length", "context window", "context size", "maximum context", "prompt is too long"];
+        self.code.as_deref() == Some("context_length_exceeded")
+            || phrases.iter().any(|phrases| message.contains(phrases))
     }
 
     /// Returns whether the error is a rate limit.
@@ -232,7 +218,7 @@ impl ApiError {
         let code = self.code.as_deref().unwrap_or_default();
         matches!(status.or(self.status), Some(429 | 529))
             || ["rate_limit", "overloaded", "too_many_requests"].iter().any(|word| code.contains(word))
-            || ["rate limit", "overloaded", "too many requests"].iter().any(|words| message.contains(words))
+            || ["rate limit", "overloaded", "too many requests"].iter().any(|phrases| message.contains(phrases))
     }
 
     /// Returns the delay that the message names, as in `try again in 1m30.5s`.
@@ -240,7 +226,7 @@ impl ApiError {
         let message = self.message.to_lowercase();
         let (_, rest) = ["again in ", "retry in ", "retry after ", "wait for "]
             .iter()
-            .find_map(|words| message.split_once(words))?;
+            .find_map(|phrases| message.split_once(phrases))?;
         parse_wait(rest)
     }
 
@@ -297,9 +283,14 @@ fn plain_text(body: &[u8]) -> String {
     }
 }
 
-/// Deserializes a value of the expected type, or its default if it is null or of another type.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+/// A value of the expected type, or its default if it is null or of another type.
+#[derive(Debug, Default)]
+pub(super) struct Lenient<T>(pub(super) T);
+
+impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default()))
+    }
 }
 
 #[cfg(test)]
@@ -311,7 +302,7 @@ mod tests {
     #[test]
     fn reads_errors_of_all_providers() {
         let read = |body: &str| ApiError::from_body(body.as_bytes());
-        let trouble = |message: &str, code: Option<&str>, status| ApiError {
+        let error = |message: &str, code: Option<&str>, status| ApiError {
             message: message.to_owned(),
             code: code.map(str::to_owned),
             param: None,
@@ -319,25 +310,25 @@ mod tests {
         };
         assert_eq!(
             read(r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}"#),
-            trouble("no", Some("invalid_request_error"), None)
+            error("no", Some("invalid_request_error"), None)
         );
         assert_eq!(
             read(r#"{"error":{"message":"slow down","code":429,"metadata":{}}}"#),
-            trouble("slow down", None, Some(429))
+            error("slow down", None, Some(429))
         );
         assert_eq!(
             read(r#"[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]"#),
-            trouble("bad", Some("INVALID_ARGUMENT"), Some(400))
+            error("bad", Some("INVALID_ARGUMENT"), Some(400))
         );
-        assert_eq!(read(r#"{"error":"model not found"}"#), trouble("model not found", None, None));
-        assert_eq!(read(r#"{"detail":[{"msg":"extra"}]}"#), trouble(r#"[{"msg":"extra"}]"#, None, None));
-        assert_eq!(read(r#"{"message":{"detail":"x"}}"#), trouble(r#"{"detail":"x"}"#, None, None));
+        assert_eq!(read(r#"{"error":"model not found"}"#), error("model not found", None, None));
+        assert_eq!(read(r#"{"detail":[{"msg":"extra"}]}"#), error(r#"[{"msg":"extra"}]"#, None, None));
+        assert_eq!(read(r#"{"message":{"detail":"x"}}"#), error(r#"{"detail":"x"}"#, None, None));
         assert_eq!(
             read("<html><head><title>502 Bad Gateway</title></head>"),
-            trouble("a web page titled `502 Bad Gateway`", None, None)
+            error("a web page titled `502 Bad Gateway`", None, None)
         );
-        assert_eq!(read(" upstream gone\n"), trouble("upstream gone", None, None));
-        assert_eq!(read(""), trouble("", None, None));
+        assert_eq!(read(" upstream gone\n"), error("upstream gone", None, None));
+        assert_eq!(read(""), error("", None, None));
     }
 
     #[test]
@@ -369,21 +360,22 @@ mod tests {
             json!({"choices": "none", "model": 5, "usage": "many", "error": ""}),
         ] {
             let chunk = ChatChunk::from_value(odd);
-            assert!(chunk.choices.is_empty() && chunk.error.is_none() && chunk.model.is_none());
+            assert!(chunk.choices.0.is_empty() && chunk.error.is_none() && chunk.model.0.is_none());
         }
         let chunk = ChatChunk::from_value(json!({
             "created": 1.5, "service_tier": "on_demand",
             "choices": [{"index": null, "delta": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}],
             "usage": {"prompt_tokens": 3.0, "completion_tokens": 4},
         }));
-        assert_eq!(chunk.choices[0].delta.as_ref().map(MessagePart::text).as_deref(), Some("ab"));
-        assert_eq!(chunk.usage.and_then(|tokens| tokens.usage()), Some(Usage { input_tokens: 3, output_tokens: 4 }));
+        assert_eq!(chunk.choices.0[0].delta.0.as_ref().map(MessagePart::text).as_deref(), Some("ab"));
+        assert_eq!(chunk.usage.0.and_then(|tokens| tokens.usage()), Some(Usage { input_tokens: 3, output_tokens: 4 }));
     }
 
     #[test]
     fn tokens_that_were_cached_count_as_read() {
-        let read =
-            |usage: Value| ChatChunk::from_value(json!({"usage": usage})).usage.and_then(|tokens| tokens.tokens_read());
+        let read = |usage: Value| {
+            ChatChunk::from_value(json!({"usage": usage})).usage.0.and_then(|tokens| tokens.tokens_read())
+        };
         assert_eq!(read(json!({"prompt_tokens": 3.0, "prompt_tokens_details": {"cached_tokens": 90}})), Some(90));
         assert_eq!(read(json!({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 90}})), Some(100));
         assert_eq!(read(json!({"prompt_tokens": 3, "cache_read_input_tokens": 7})), Some(7));

@@ -89,8 +89,8 @@ impl CallCheckpoint {
     ///
     /// # Errors
     /// Returns [`FailureKind::Interrupted`] for a checkpoint that this version does not know.
-    pub(crate) fn from_value(note: Value, call: &ToolCall) -> Result<Self, Failure> {
-        serde_json::from_value(note).map_err(|error| {
+    pub(crate) fn from_value(json: Value, call: &ToolCall) -> Result<Self, Failure> {
+        serde_json::from_value(json).map_err(|error| {
             tracing::warn!(agent = %call.agent, %error, "the checkpoint of a call cannot be read");
             interrupted_failure(call)
         })
@@ -117,8 +117,8 @@ pub(crate) struct SessionCheckpoint {
 
 impl SessionCheckpoint {
     /// Parses the session checkpoint of an earlier process. Returns `None` if this version cannot read it.
-    pub(crate) fn from_value(note: Value, agent: &AgentId) -> Option<Self> {
-        let read = serde_json::from_value(note);
+    pub(crate) fn from_value(json: Value, agent: &AgentId) -> Option<Self> {
+        let read = serde_json::from_value(json);
         read.inspect_err(|error| tracing::warn!(%agent, %error, "the checkpoint of a session cannot be read")).ok()
     }
 
@@ -181,15 +181,15 @@ mod tests {
             CallCheckpoint::InputGiven,
             CallCheckpoint::Resource(ResourceCheckpoint { uri: "job://1".into(), link: json!({"uri": "job://1"}) }),
         ];
-        for note in notes {
-            assert_eq!(CallCheckpoint::from_value(note.to_value(), &call()), Ok(note));
+        for json in notes {
+            assert_eq!(CallCheckpoint::from_value(json.to_value(), &call()), Ok(json));
         }
     }
 
     #[test]
     fn unknown_checkpoints_interrupt_the_call() {
-        for note in [json!(null), json!({"kind": "dream"}), json!({"kind": "remote_task"})] {
-            assert_eq!(CallCheckpoint::from_value(note, &call()), Err(interrupted_failure(&call())));
+        for json in [json!(null), json!({"kind": "dream"}), json!({"kind": "remote_task"})] {
+            assert_eq!(CallCheckpoint::from_value(json, &call()), Err(interrupted_failure(&call())));
         }
     }
 }

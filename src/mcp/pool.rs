@@ -36,9 +36,9 @@ impl Pool {
 
     /// Restores the sessions that an earlier process saved. Sessions that the servers no longer know are replaced.
     pub fn with_sessions(mut self, sessions: HashMap<AgentId, Value>) -> Self {
-        for (id, note) in sessions {
+        for (id, checkpoint) in sessions {
             if let Some(agent) = self.agents.get_mut(&id) {
-                agent.restore_session(SessionCheckpoint::from_value(note, &id));
+                agent.restore_session(SessionCheckpoint::from_value(checkpoint, &id));
             }
         }
         self

@@ -14,13 +14,13 @@ use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks
 
 /// Returns the state of a connection to agent `a`. Its next request has the ID 0.
 pub(super) fn connection_state() -> Arc<ConnectionState> {
-    let common = AgentShared {
+    let shared = AgentShared {
         sampling: SamplingSupport::Off,
         sampling_quota: SamplingQuota::new(SamplingPolicy::default()),
         scheduler: ProcessScheduler::new(1),
         is_suspended: AtomicBool::new(false),
     };
-    ConnectionState::new(Session::without_id("a".into(), Arc::new(NoopHost)), Arc::new(common))
+    ConnectionState::new(Session::without_id("a".into(), Arc::new(NoopHost)), Arc::new(shared))
 }
 
 /// Returns a minimal agent `a`.

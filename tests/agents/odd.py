@@ -64,10 +64,12 @@ def prompt(marker):
 
 def asks(arguments):
     """Asks the model with the call's own marker, and says how many calls were there at once. A call without a marker
-    asks nothing."""
+    asks nothing. With `together`, it waits for that many calls."""
     with LOCK:
         TOGETHER[0] += 1
         TOGETHER[1] = max(TOGETHER)
+    while TOGETHER[1] < arguments.get("together", 1):
+        time.sleep(0.01)
     time.sleep(arguments.get("after", 0))
     if arguments.get("dies"):
         os._exit(7)
@@ -193,7 +195,9 @@ def call(request):
         return text("logged")
     if MODE == "slow":
         for n in range(1, 7):
-            time.sleep(0.15)
+            # The file grows by a byte for each step.
+            while os.path.getsize(sys.argv[2]) < n:
+                time.sleep(0.01)
             progress(n, 6, "step %d" % n)
         return text("slow but steady")
     if MODE == "elicits-later":

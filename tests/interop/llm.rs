@@ -94,7 +94,7 @@ pub(crate) fn doctor_check() -> Result<(), Failed> {
     let message = report[2]["checks"][4]["message"].as_str().ok_or("no message")?;
     assert!(message.contains("exceeds the available context size"), "{message}");
     let message = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
-    assert!(message.contains("401") && message.contains("`api_key_env_var`"), "{message}");
+    assert!(message.contains("answered 401") && message.contains("`api_key_env_var`"), "{message}");
     Ok(())
 }
 

@@ -208,16 +208,16 @@ async fn reads_all_reply_forms() {
 async fn reply_does_not_depend_on_chunk_boundaries() {
     let body = "data: {\"choices\":[{\"delta\":{\"content\":\"Grüße, 世界 🦀\"}}]}\r\n\r\n: still here\n\n\
                 data: {\"choices\":[{\"delta\":{\"content\":\"é\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let whole = Bytes::from_static(body.as_bytes());
+    let body = Bytes::from_static(body.as_bytes());
     let expected = Ok(reply("Grüße, 世界 🦀é", "small", "endTurn", None));
-    for at in 0..=whole.len() {
+    for at in 0..=body.len() {
         assert_eq!(
-            model_replying(vec![whole.slice(..at), whole.slice(at..)]).chat(&question()).await,
+            model_replying(vec![body.slice(..at), body.slice(at..)]).chat(&question()).await,
             expected,
             "cut at {at}"
         );
     }
-    let bytes = (0..whole.len()).map(|at| whole.slice(at..=at)).collect();
+    let bytes = (0..body.len()).map(|at| body.slice(at..=at)).collect();
     assert_eq!(model_replying(bytes).chat(&question()).await, expected);
 
     let plain = Bytes::from_static(
@@ -333,8 +333,8 @@ async fn streams_only_text() {
         (pieces, result),
         (vec!["He".to_owned(), "llo".to_owned()], Ok(reply("Hello", "small", "endTurn", None)))
     );
-    let whole = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).to_string();
-    assert_eq!(streamed_reply(model_replying(vec![Bytes::from(whole)])).await.0, ["Hello"]);
+    let body = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).to_string();
+    assert_eq!(streamed_reply(model_replying(vec![Bytes::from(body)])).await.0, ["Hello"]);
 }
 
 #[tokio::test]
@@ -425,9 +425,9 @@ async fn dropping_a_request_closes_its_connection() {
         socket.read(&mut [0; 16]).await.unwrap_or(0)
     });
     let model = OpenAi::new(spec(&base_url)).expect("a client");
-    let asking = tokio::spawn(async move { model.chat(&question()).await });
+    let chatting = tokio::spawn(async move { model.chat(&question()).await });
     has_begun.await.expect("a beginning");
-    asking.abort();
+    chatting.abort();
     assert_eq!(server.await.expect("a server"), 0);
 }
 

@@ -117,11 +117,11 @@ fn every_dialect_option_changes_the_request() {
         ..question()
     };
     let shown = Dialect { schema_in_prompt: false, ..full_dialect() };
-    let usual = request_json(shown, &request).expect("a body");
+    let default_body = request_json(shown, &request).expect("a body");
     let with = |dialect: Dialect, pointers: &[(&str, Value)]| {
         let body = request_json(dialect, &request).expect("a body");
         for (pointer, expected) in pointers {
-            let before = usual.pointer(pointer).cloned().unwrap_or_default();
+            let before = default_body.pointer(pointer).cloned().unwrap_or_default();
             assert_ne!(before, *expected, "{pointer}");
             assert_eq!(body.pointer(pointer).cloned().unwrap_or_default(), *expected, "{pointer} of {body}");
         }
@@ -179,10 +179,10 @@ fn model_settings_are_sent() {
         "chat_template_kwargs": {"enable_thinking": false},
     });
     assert_eq!(body(full_dialect(), &question()), expected);
-    let own = ChatRequest { temperature: Some(1.0), reasoning_effort: Some("high".to_owned()), ..question() };
-    let sent = body(full_dialect(), &own);
+    let explicit = ChatRequest { temperature: Some(1.0), reasoning_effort: Some("high".to_owned()), ..question() };
+    let sent = body(full_dialect(), &explicit);
     assert_eq!((&sent["temperature"], &sent["reasoning_effort"]), (&json!(1.0), &json!("high")));
-    assert_eq!(body(Dialect { temperature: false, ..full_dialect() }, &own).get("temperature"), None);
+    assert_eq!(body(Dialect { temperature: false, ..full_dialect() }, &explicit).get("temperature"), None);
 }
 
 #[test]
@@ -204,9 +204,9 @@ fn extra_body_cannot_override_written_keys() {
     }
     keys.sort();
     keys.dedup();
-    let mut own: Vec<_> = OWN_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
-    own.sort();
-    assert_eq!(keys, own);
+    let mut explicit: Vec<_> = OWN_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    explicit.sort();
+    assert_eq!(keys, explicit);
 }
 
 #[test]
@@ -239,14 +239,14 @@ fn strict_only_for_strict_schemas() {
         },
         "$defs": {"c": {"type": "object", "additionalProperties": false, "required": [], "properties": {}}},
     });
-    let asked = |schema: &Value| {
+    let format_of = |schema: &Value| {
         let output = Some(ReplySchema { name: "plan".to_owned(), schema: schema.clone() });
         let body = request_json(full_dialect(), &ChatRequest { output, ..question() }).expect("a body");
         body["response_format"]["json_schema"].clone()
     };
     let mut sent = strict.clone();
     sent.as_object_mut().expect("an object").shift_remove("$schema");
-    assert_eq!(asked(&strict), json!({"name": "plan", "schema": sent, "strict": true}));
+    assert_eq!(format_of(&strict), json!({"name": "plan", "schema": sent, "strict": true}));
     for (path, value) in [
         ("/additionalProperties", json!(true)),
         ("/required", json!(["a"])),
@@ -258,7 +258,7 @@ fn strict_only_for_strict_schemas() {
     ] {
         let mut loose = strict.clone();
         *loose.pointer_mut(path).expect("a place") = value;
-        assert_eq!(asked(&loose)["strict"], false, "{path}");
+        assert_eq!(format_of(&loose)["strict"], false, "{path}");
     }
 }
 
@@ -267,7 +267,7 @@ fn unsupported_content_names_the_missing_key() {
     let with = |parts: Vec<ChatPart>| ChatRequest { messages: vec![message(ChatRole::User, parts)], ..question() };
     let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "iVBO".to_owned() };
     let offering = |tool_choice| ChatRequest { tools: vec![tool("find")], tool_choice, ..question() };
-    let answered = ChatPart::ToolResult { id: "a".to_owned(), text: String::new(), is_error: false };
+    let tool_result = ChatPart::ToolResult { id: "a".to_owned(), text: String::new(), is_error: false };
     let auto = Dialect { tool_choice: ForcedToolChoice::Auto, ..full_dialect() };
     let of_model = ChatRequest { messages: vec![message(ChatRole::Assistant, vec![image.clone()])], ..question() };
     let call = ChatPart::ToolUse { id: "a".to_owned(), name: "b".to_owned(), input: JsonObject::new() };
@@ -277,7 +277,7 @@ fn unsupported_content_names_the_missing_key() {
         (Dialect::default(), with(vec![image])),
         (Dialect::default(), with(vec![audio("audio/wav")])),
         (Dialect::default(), offering(ToolChoice::Auto)),
-        (Dialect::default(), with(vec![answered])),
+        (Dialect::default(), with(vec![tool_result])),
         (auto, offering(ToolChoice::Required)),
         (full_dialect(), ChatRequest { tool_choice: ToolChoice::Required, ..question() }),
         (full_dialect(), with(vec![audio("audio/ogg")])),

@@ -33,15 +33,15 @@ impl ActiveCall<'_> {
         open: Option<InputRoundCheckpoint>,
     ) -> Result<CallResponse, Failure> {
         let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
-        let mut ask = match open {
+        let mut kind = match open {
             Some(round) => Box::pin(self.answer_round(round)).await?,
             None => CallKind::Tool,
         };
         let mut visited = false;
         for number in first..=MAX_ROUNDS {
-            match self.exchange(&ask).await? {
+            match self.exchange(&kind).await? {
                 CallResponse::InputRequired { state, requests } => {
-                    ask = Box::pin(self.answer_round(InputRoundCheckpoint { number, state, requests })).await?;
+                    kind = Box::pin(self.answer_round(InputRoundCheckpoint { number, state, requests })).await?;
                 }
                 CallResponse::RpcError(error) if error.code.0 == URL_ELICITATION_REQUIRED => {
                     if visited {
@@ -50,7 +50,7 @@ impl ActiveCall<'_> {
                     }
                     Box::pin(self.visit_urls(&error)).await?;
                     visited = true;
-                    ask = CallKind::Tool;
+                    kind = CallKind::Tool;
                 }
                 response => return Ok(response),
             }
@@ -70,31 +70,30 @@ impl ActiveCall<'_> {
 
     /// Answers the requests of a round concurrently. The host stores the round durably before an answer is sent.
     async fn collect_answers(&mut self, round: InputRoundCheckpoint) -> Result<InputResponses, Failure> {
-        let link = self.connection.state.clone();
-        let flight = self.guard.call.clone();
+        let connection_state = self.connection.state.clone();
+        let call = self.guard.call.clone();
         let work = async move {
             // The idle timeout pauses: the agent waits for the host.
-            let _waiting = flight.begin_wait(AnswerSource::Host);
-            let noted = link.host.checkpoint(
-                CheckpointKey::Call(flight.attempt.clone()),
-                CallCheckpoint::Round(round.clone()).to_value(),
-            );
+            let _waiting = call.begin_wait(AnswerSource::Host);
+            let saved = connection_state
+                .host
+                .checkpoint(CheckpointKey::Call(call.attempt.clone()), CallCheckpoint::Round(round.clone()).to_value());
             let InputRoundCheckpoint { number, state, requests } = round;
             let answered = async {
                 let requests_json = Value::Object(requests.clone());
-                link.host.on_input_required(flight.attempt.clone(), number, state, requests_json).await;
+                connection_state.host.on_input_required(call.attempt.clone(), number, state, requests_json).await;
                 if requests.is_empty() {
                     let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
                     tokio::time::sleep(pause.min(MAX_ROUND_DELAY)).await;
                 }
                 join_all(requests.iter().map(async |(key, request)| {
                     // A server may use a key again in a later round.
-                    let asker = link.scope_of_call(&flight, Some(format!("round/{number}/{key}")));
-                    (key.clone(), link.answer_input_request(&asker, request).await)
+                    let scope = connection_state.scope_of_call(&call, Some(format!("round/{number}/{key}")));
+                    (key.clone(), connection_state.answer_input_request(&scope, request).await)
                 }))
                 .await
             };
-            tokio::join!(noted, answered).1
+            tokio::join!(saved, answered).1
         };
         let answers = match self.wait(work).await {
             Ok(answers) => answers,
@@ -115,9 +114,9 @@ impl ActiveCall<'_> {
             return Err(failure::from_rpc(&self.request.agent, error));
         }
         for page in pages {
-            let link = self.connection.state.clone();
-            let asker = link.scope_of_call(&self.guard.call, None);
-            match self.wait(async move { link.elicit(&asker, page).await }).await {
+            let connection_state = self.connection.state.clone();
+            let scope = connection_state.scope_of_call(&self.guard.call, None);
+            match self.wait(async move { connection_state.elicit(&scope, page).await }).await {
                 Ok(Answer::Accept { .. }) => {}
                 Ok(Answer::Decline | Answer::Cancel) => {
                     let agent = &self.request.agent;
@@ -133,10 +132,10 @@ impl ActiveCall<'_> {
 
 /// Returns the failure of a call whose requested input is not available. Such a request accepts nothing but input.
 pub(crate) fn missing_input_failure(agent: &AgentId, key: &str, error: &ErrorData) -> Failure {
-    let said = failure::agent_message(&error.message);
-    let (kind, fate) = match error.code {
+    let message = failure::agent_message(&error.message);
+    let (kind, outcome) = match error.code {
         USER_REJECTED => (FailureKind::Denied, "was not allowed"),
         _ => (FailureKind::ServerError, "failed"),
     };
-    Failure::new(kind, format!("agent `{agent}` requested `{key}`, which {fate}: {said}"))
+    Failure::new(kind, format!("agent `{agent}` requested `{key}`, which {outcome}: {message}"))
 }

@@ -66,9 +66,9 @@ impl ActiveCall<'_> {
             let message = format!("the result of `{tool}` of agent `{agent}` has no link to a resource to wait for");
             return Err(Failure::new(FailureKind::InvalidResult, message).with_help("remove the task's `await`"));
         };
-        let note = ResourceCheckpoint { uri: uri.to_owned(), link: link.clone() };
-        self.checkpoint(CallCheckpoint::Resource(note.clone())).await?;
-        self.wait_for_resource(awaits, note).await
+        let checkpoint = ResourceCheckpoint { uri: uri.to_owned(), link: link.clone() };
+        self.checkpoint(CallCheckpoint::Resource(checkpoint.clone())).await?;
+        self.wait_for_resource(awaits, checkpoint).await
     }
 
     /// Waits for a resource until it fulfills the condition of the plan.
@@ -89,26 +89,26 @@ impl ActiveCall<'_> {
         checkpoint: &ResourceCheckpoint,
         subscription: &mut ResourceSubscription,
     ) -> Result<ToolOutput, Failure> {
-        let mut repeat = PollBackoff::new(MIN_READ_DELAY);
-        let mut seen = None;
+        let mut backoff = PollBackoff::new(MIN_READ_DELAY);
+        let mut previous = None;
         loop {
             match self.read_contents(&checkpoint.uri, subscription).await {
                 Ok(None) => {
                     let agent = &self.request.agent;
                     let message = format!("agent `{agent}` answered `resources/read` without any contents");
-                    repeat.record_failure(Failure::new(FailureKind::InvalidResult, message));
+                    backoff.record_failure(Failure::new(FailureKind::InvalidResult, message));
                 }
                 Ok(Some(contents)) => {
-                    repeat.reset();
+                    backoff.reset();
                     self.guard.record_activity();
-                    if seen.as_ref() == Some(&contents) {
-                        repeat.interval = (repeat.interval * 2).min(MAX_READ_DELAY);
+                    if previous.as_ref() == Some(&contents) {
+                        backoff.interval = (backoff.interval * 2).min(MAX_READ_DELAY);
                     } else {
                         if self.is_final(awaits, &contents, &checkpoint.uri)? {
                             return Ok(contents.into_output(checkpoint));
                         }
-                        repeat.interval = MIN_READ_DELAY;
-                        seen = Some(contents);
+                        backoff.interval = MIN_READ_DELAY;
+                        previous = Some(contents);
                     }
                 }
                 Err(CallError::Stopped(failure)) => return Err(failure),
@@ -123,9 +123,9 @@ impl ActiveCall<'_> {
                 }
                 Err(CallError::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
                 // All other errors are transient, even a missing resource: the agent may be restarting.
-                Err(unanswered) => repeat.record_failure(unanswered.into_failure(&self.request.agent)),
+                Err(error) => backoff.record_failure(error.into_failure(&self.request.agent)),
             }
-            self.pause_polling(&repeat, subscription.changed()).await?;
+            self.pause_polling(&backoff, subscription.changed()).await?;
         }
     }
 
@@ -154,19 +154,19 @@ impl ActiveCall<'_> {
             return Ok(ChangeSource::None);
         }
         let peer = self.connection.peer.clone();
-        let news = self.connection.state.resources_changed.subscribe();
+        let changes = self.connection.state.resources_changed.subscribe();
         let modern = self.connection.modern;
         let uri = uri.to_owned();
-        let asking = tokio::time::timeout(SUBSCRIBE_TIMEOUT, async move {
+        let subscribing = tokio::time::timeout(SUBSCRIBE_TIMEOUT, async move {
             if modern {
                 let filter = SubscriptionFilter::builder().resource_subscription(uri).build();
                 return Ok(ChangeSource::Modern(Box::new(peer.listen(filter).await?)));
             }
             peer.send_request(custom_request("resources/subscribe", json!({"uri": uri}))).await?;
-            Ok::<_, ServiceError>(ChangeSource::Legacy(news))
+            Ok::<_, ServiceError>(ChangeSource::Legacy(changes))
         });
-        match self.wait(asking).await {
-            Ok(Ok(Ok(news))) => Ok(news),
+        match self.wait(subscribing).await {
+            Ok(Ok(Ok(changes))) => Ok(changes),
             Ok(Ok(Err(error))) => {
                 tracing::debug!(agent = %self.request.agent, %error, "an agent rejected a subscription");
                 Ok(ChangeSource::None)
@@ -176,10 +176,10 @@ impl ActiveCall<'_> {
         }
     }
 
-    async fn unsubscribe(&mut self, news: ChangeSource, uri: &str) {
+    async fn unsubscribe(&mut self, changes: ChangeSource, uri: &str) {
         let peer = self.connection.peer.clone();
-        let ending = async move {
-            match news {
+        let unsubscribing = async move {
+            match changes {
                 ChangeSource::None => {}
                 ChangeSource::Legacy(_) => {
                     let _ = peer.send_request(custom_request("resources/unsubscribe", json!({"uri": uri}))).await;
@@ -190,7 +190,7 @@ impl ActiveCall<'_> {
             }
         };
         // Best effort: later notifications are ignored anyway.
-        let _ = tokio::time::timeout(CANCEL_TIMEOUT, ending).await;
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, unsubscribing).await;
     }
 
     /// Returns whether the contents are final. Reports other contents as progress.
@@ -199,8 +199,8 @@ impl ActiveCall<'_> {
         let agent = &self.request.agent;
         let ended = awaits.failed.as_ref().map(holds);
         if matches!(ended, Some(Ok(true))) {
-            let said = failure::agent_message(&contents.text);
-            let message = format!("the resource `{uri}` of agent `{agent}` reports a failure: {said}");
+            let text = failure::agent_message(&contents.text);
+            let message = format!("the resource `{uri}` of agent `{agent}` reports a failure: {text}");
             return Err(Failure::new(FailureKind::ToolError, message));
         }
         let finished = holds(&awaits.resource);
@@ -218,12 +218,12 @@ impl ActiveCall<'_> {
 impl ResourceSubscription {
     /// Waits for a change notification. Never completes without a subscription.
     async fn changed(&mut self) {
-        let more = match &mut self.source {
+        let is_active = match &mut self.source {
             ChangeSource::None => false,
-            ChangeSource::Legacy(news) => news.changed().await.is_ok(),
+            ChangeSource::Legacy(changes) => changes.changed().await.is_ok(),
             ChangeSource::Modern(listening) => matches!(Box::pin(listening.next()).await, Ok(Some(_))),
         };
-        if !more {
+        if !is_active {
             self.source = ChangeSource::None;
             std::future::pending::<()>().await;
         }
@@ -287,8 +287,9 @@ mod tests {
     #[test]
     fn json_contents_become_structured_output() {
         let link = json!({"type": "resource_link", "uri": "job://1", "name": "job"});
-        let note = ResourceCheckpoint { uri: "job://1".to_owned(), link: link.clone() };
-        let output = |text: &str, json: Value| ResourceSnapshot { text: text.to_owned(), json }.into_output(&note);
+        let checkpoint = ResourceCheckpoint { uri: "job://1".to_owned(), link: link.clone() };
+        let output =
+            |text: &str, json: Value| ResourceSnapshot { text: text.to_owned(), json }.into_output(&checkpoint);
         let text = |text: &str| json!({"type": "text", "text": text});
         assert_eq!(output("[1]", json!([1])), ToolOutput::new([link.clone(), text("[1]")], Some(json!([1]))));
         assert_eq!(output("done", json!("done")), ToolOutput::new([link, text("done")], None));

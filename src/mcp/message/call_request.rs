@@ -66,8 +66,8 @@ impl CallRequest<'_> {
     }
 
     /// Serializes the message, with `id` as its ID and its progress token.
-    pub(crate) fn write(&self, id: i64, preamble: &ClientMeta) -> Vec<u8> {
-        let meta = RequestMeta { client: preamble, call: self.meta, token: id };
+    pub(crate) fn write(&self, id: i64, client_meta: &ClientMeta) -> Vec<u8> {
+        let meta = RequestMeta { client: client_meta, call: self.meta, token: id };
         let tool = || RequestParams {
             name: Some(&self.call.tool),
             arguments: Some(&self.call.arguments),
@@ -126,8 +126,9 @@ struct RequestMeta<'a> {
 impl Serialize for RequestMeta<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let is_said = |key: &String| key == PROGRESS_TOKEN || self.client.0.iter().any(|(said, _)| said == key);
-        for (key, value) in self.call.iter().filter(|(key, _)| !is_said(key)) {
+        let is_overridden =
+            |key: &String| key == PROGRESS_TOKEN || self.client.0.iter().any(|(shared, _)| shared == key);
+        for (key, value) in self.call.iter().filter(|(key, _)| !is_overridden(key)) {
             map.serialize_entry(key, value)?;
         }
         map.serialize_entry(PROGRESS_TOKEN, &self.token)?;
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
     use crate::model::AttemptId;
 
-    fn write_request(ask: &CallKind, meta: &Value) -> Value {
+    fn write_request(kind: &CallKind, meta: &Value) -> Value {
         let call = ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
@@ -157,10 +158,11 @@ mod tests {
             deadline: None,
             awaits: None,
         };
-        let said: RequestMetaObject = serde_json::from_value(json!({"version": "v", "client": {"name": "c"}})).unwrap();
+        let shared: RequestMetaObject =
+            serde_json::from_value(json!({"version": "v", "client": {"name": "c"}})).unwrap();
         let meta = meta.as_object().cloned().unwrap();
-        let request = CallRequest { kind: ask, call: &call, meta: &meta, schema: None };
-        serde_json::from_slice(&request.write(7, &ClientMeta::new(&said))).unwrap()
+        let request = CallRequest { kind, call: &call, meta: &meta, schema: None };
+        serde_json::from_slice(&request.write(7, &ClientMeta::new(&shared))).unwrap()
     }
 
     #[test]
@@ -176,14 +178,14 @@ mod tests {
             params.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
             params
         };
-        for (ask, method, params) in [
+        for (kind, method, params) in [
             (CallKind::Tool, "tools/call", tool.clone()),
             (input, "tools/call", with(json!({"inputResponses": {"who": "me"}, "requestState": "s"}))),
             (CallKind::ToolAsTask, "tools/call", with(json!({"task": {}}))),
             (CallKind::TaskResult("r".to_owned()), "tasks/result", json!({"taskId": "r", "_meta": meta})),
         ] {
             let expected = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
-            assert_eq!(write_request(&ask, &json!({"key": "k"})), expected);
+            assert_eq!(write_request(&kind, &json!({"key": "k"})), expected);
         }
     }
 

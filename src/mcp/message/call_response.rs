@@ -139,10 +139,10 @@ fn tool_result<B: Into<ContentBlock>>(content: Vec<B>, structured: Option<Value>
 
 /// Parses a result from its JSON value. `null` counts as absent.
 pub(crate) fn from_json(mut result: Value) -> CallResponse {
-    let shown = |result: &Value| {
+    let describe = |result: &Value| {
         lenient_json::describe_unreadable("it has neither `content` nor `structuredContent`", &result.to_string())
     };
-    let Some(members) = result.as_object() else { return CallResponse::Unrecognized(shown(&result)) };
+    let Some(members) = result.as_object() else { return CallResponse::Unrecognized(describe(&result)) };
     let is_error = members.get("isError").is_some_and(is_true);
     let is_empty =
         !["content", "structuredContent"].iter().any(|key| members.get(*key).is_some_and(|it| !it.is_null()));
@@ -164,7 +164,7 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
         return read_task(experimental, TaskProtocol::Experimental);
     }
     if is_empty && !is_error {
-        return CallResponse::Unrecognized(shown(&result));
+        return CallResponse::Unrecognized(describe(&result));
     }
     let content = result.get_mut("content").map(Value::take).unwrap_or_default();
     let structured = result.get_mut("structuredContent").map(Value::take);
@@ -234,12 +234,12 @@ pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -
         CallResponse::Output(output) => Ok(output),
         CallResponse::ToolError(output) => {
             let text = output.text();
-            let said = match (text.trim(), &output.structured) {
+            let message = match (text.trim(), &output.structured) {
                 ("", Some(structured)) => failure::agent_message(&structured.to_string()),
                 ("", None) => format!("`{tool}` of agent `{agent}` failed without a message"),
                 (text, _) => failure::agent_message(text),
             };
-            Err(Failure::new(FailureKind::ToolError, said))
+            Err(Failure::new(FailureKind::ToolError, message))
         }
         CallResponse::RpcError(error) => Err(failure::from_rpc(agent, &error)),
         CallResponse::InputRequired { .. } => invalid("requested input once more"),
@@ -257,9 +257,9 @@ mod tests {
 
     /// Parses the result from the wire and through rmcp, and compares the two.
     fn read_both_ways(result: Value) -> CallResponse {
-        let answered = parse(&result.to_string());
-        assert_eq!(answered, read_service_result(wrap_text(&result.to_string())));
-        answered
+        let response = parse(&result.to_string());
+        assert_eq!(response, read_service_result(wrap_text(&result.to_string())));
+        response
     }
 
     #[test]

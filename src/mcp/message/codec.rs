@@ -228,22 +228,6 @@ impl RawMessage<'_> {
             }
             _ => None,
         };
-        let unread = |params: Option<Value>| {
-            // The parameters are optional members. Anything but an object counts as absent.
-            let mut message = json!({"jsonrpc": "2.0", "method": method});
-            if let Some(id) = &id {
-                message["id"] = json!(id);
-            }
-            if let Some(mut params) = params {
-                if let Some(params) = params.as_object_mut() {
-                    params.retain(|_, value| !value.is_null());
-                }
-                message["params"] = params;
-            }
-            let read = serde_json::from_value::<ServerJsonRpcMessage>(message);
-            read.map(|message| Incoming::Message(Box::new(message)))
-                .map_err(|_| format!("the parameters of `{method}` are invalid"))
-        };
         match (method, &id) {
             ("notifications/progress", None) => match params.as_ref().and_then(read_progress) {
                 Some((token, progress)) => Ok(Incoming::Progress(token, progress)),
@@ -258,7 +242,21 @@ impl RawMessage<'_> {
                 let request = ServerRequest::CustomRequest(CustomRequest::new(method, params));
                 Ok(message(JsonRpcMessage::request(request, id.clone())))
             }
-            _ => unread(params),
+            _ => {
+                // The parameters are optional members. Anything but an object counts as absent.
+                let mut message = json!({"jsonrpc": "2.0", "method": method});
+                if let Some(id) = &id {
+                    message["id"] = json!(id);
+                }
+                if let Some(Value::Object(mut params)) = params {
+                    params.retain(|_, value| !value.is_null());
+                    message["params"] = params.into();
+                }
+                let message = serde_json::from_value::<ServerJsonRpcMessage>(message);
+                message
+                    .map(|message| Incoming::Message(Box::new(message)))
+                    .map_err(|_| format!("the parameters of `{method}` are invalid"))
+            }
         }
     }
 }
@@ -319,11 +317,11 @@ pub(crate) fn error_from_json(mut error: Value) -> ErrorData {
     let code = if code == UNREADABLE { ErrorCode::INTERNAL_ERROR } else { code };
     let data = error.get_mut("data").map(Value::take).filter(|data| !data.is_null());
     let text = |value: &Value| value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
-    let said = text(&error).or_else(|| text(error.get("message")?)).or_else(|| text(error.get("error")?));
-    let said = said.or_else(|| data.as_ref().and_then(text));
-    let said =
-        said.unwrap_or_else(|| lenient_json::describe_unreadable("an error without a `message`", &error.to_string()));
-    ErrorData::new(code, said, data)
+    let message_text = text(&error).or_else(|| text(error.get("message")?)).or_else(|| text(error.get("error")?));
+    let message_text = message_text.or_else(|| data.as_ref().and_then(text));
+    let message_text = message_text
+        .unwrap_or_else(|| lenient_json::describe_unreadable("an error without a `message`", &error.to_string()));
+    ErrorData::new(code, message_text, data)
 }
 
 fn read_progress(params: &Value) -> Option<(RequestId, Progress)> {
@@ -355,10 +353,10 @@ fn read_log(params: &str) -> LogMessage {
 }
 
 /// Returns the log level as MCP spells it.
-fn log_level(given: Option<&str>) -> String {
-    let given = given.unwrap_or_default().trim().to_ascii_lowercase();
-    match given.as_str() {
-        "debug" | "info" | "notice" | "warning" | "error" | "critical" | "alert" | "emergency" => given,
+fn log_level(level: Option<&str>) -> String {
+    let level = level.unwrap_or_default().trim().to_ascii_lowercase();
+    match level.as_str() {
+        "debug" | "info" | "notice" | "warning" | "error" | "critical" | "alert" | "emergency" => level,
         "trace" | "verbose" => "debug".to_owned(),
         "warn" => "warning".to_owned(),
         "err" => "error".to_owned(),
@@ -473,13 +471,13 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let said = |code: i32, message: &str| (code, message.to_owned());
-        assert_eq!(error(json!({"code": -1, "message": "disk full", "data": null})), said(-1, "disk full"));
-        assert_eq!(error(json!({"code": "-1", "message": "disk full"})), said(-1, "disk full"));
-        assert_eq!(error(json!({"code": null, "message": "disk full"})), said(-32603, "disk full"));
-        assert_eq!(error(json!("disk full")), said(-32603, "disk full"));
-        assert_eq!(error(json!({"code": -2, "message": null, "data": "disk full"})), said(-2, "disk full"));
-        assert_eq!(error(json!({"code": i32::MIN, "message": "m"})), said(-32603, "m"));
+        let message_text = |code: i32, message: &str| (code, message.to_owned());
+        assert_eq!(error(json!({"code": -1, "message": "disk full", "data": null})), message_text(-1, "disk full"));
+        assert_eq!(error(json!({"code": "-1", "message": "disk full"})), message_text(-1, "disk full"));
+        assert_eq!(error(json!({"code": null, "message": "disk full"})), message_text(-32603, "disk full"));
+        assert_eq!(error(json!("disk full")), message_text(-32603, "disk full"));
+        assert_eq!(error(json!({"code": -2, "message": null, "data": "disk full"})), message_text(-2, "disk full"));
+        assert_eq!(error(json!({"code": i32::MIN, "message": "m"})), message_text(-32603, "m"));
         assert!(error(json!({"code": -2})).1.contains("an error without a `message`"));
     }
 

@@ -36,12 +36,12 @@ pub(crate) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
     if error.code == UNREADABLE {
         return unreadable_response(agent, &error.message);
     }
-    let (kind, did) = match error.code.0 {
+    let (kind, outcome) = match error.code.0 {
         -32600 | -32601 | -32602 | -32700 => (FailureKind::Refused, "refused the call"),
         _ => (FailureKind::ServerError, "failed"),
     };
-    let said = agent_message(&error.message);
-    Failure::new(kind, format!("agent `{agent}` {did}: {said} (JSON-RPC {})", error.code.0))
+    let reason = agent_message(&error.message);
+    Failure::new(kind, format!("agent `{agent}` {outcome}: {reason} (JSON-RPC {})", error.code.0))
 }
 
 #[cfg(test)]

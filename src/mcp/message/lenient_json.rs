@@ -44,7 +44,7 @@ pub(crate) fn parse_value(text: &str) -> Result<Value, serde_json::Error> {
 /// Returns the JSON objects and arrays in a text, and drops the text between them. The elements of an array are
 /// returned one by one.
 pub(crate) fn json_values(text: &str) -> Vec<&RawValue> {
-    let mut found = Vec::new();
+    let mut documents = Vec::new();
     let mut rest = text;
     for _ in 0..MAX_MESSAGE_STARTS {
         let Some(start) = rest.find(['{', '[']) else { break };
@@ -53,15 +53,15 @@ pub(crate) fn json_values(text: &str) -> Vec<&RawValue> {
         match values.next() {
             Some(Ok(value)) => {
                 match serde_json::from_str::<Vec<&RawValue>>(value.get()) {
-                    Ok(elements) => found.extend(elements),
-                    Err(_) => found.push(value),
+                    Ok(elements) => documents.extend(elements),
+                    Err(_) => documents.push(value),
                 }
                 rest = &candidate[values.byte_offset()..];
             }
             _ => rest = &candidate[1..],
         }
     }
-    found
+    documents
 }
 
 /// Repairs unambiguous defects of `text`. Numbers that JSON cannot represent become `null`, raw control characters in
@@ -235,9 +235,9 @@ impl<'a> JsonScanner<'a> {
 
 /// Describes unreadable text: the reason and the start of the text.
 pub(crate) fn describe_unreadable(why: impl std::fmt::Display, text: &str) -> String {
-    let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    truncate_bytes(&mut shown, MAX_EXCERPT_BYTES);
-    if shown.is_empty() { why.to_string() } else { format!("{why}; it starts with `{shown}`") }
+    let mut excerpt = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    truncate_bytes(&mut excerpt, MAX_EXCERPT_BYTES);
+    if excerpt.is_empty() { why.to_string() } else { format!("{why}; it starts with `{excerpt}`") }
 }
 
 /// Describes why a text is not valid JSON.
@@ -316,12 +316,12 @@ mod tests {
 
     #[test]
     fn json_is_found_in_other_text() {
-        let found = |text: &str| json_values(text).iter().map(|value| value.get().to_owned()).collect::<Vec<_>>();
-        assert_eq!(found("\u{1b}[32m{\"a\": 1}\u{1b}[0m"), ["{\"a\": 1}"]);
-        assert_eq!(found("[####] 50% {\"a\": [1]} done {\"b\": 2}"), ["{\"a\": [1]}", "{\"b\": 2}"]);
-        assert_eq!(found("[{\"a\": 1}, {\"b\": 2}]"), ["{\"a\": 1}", "{\"b\": 2}"]);
-        assert_eq!(found("{\"a\": {\"b\": 1}"), ["{\"b\": 1}"]);
-        assert_eq!(found(&"{".repeat(100_000)), Vec::<String>::new());
+        let documents = |text: &str| json_values(text).iter().map(|value| value.get().to_owned()).collect::<Vec<_>>();
+        assert_eq!(documents("\u{1b}[32m{\"a\": 1}\u{1b}[0m"), ["{\"a\": 1}"]);
+        assert_eq!(documents("[####] 50% {\"a\": [1]} done {\"b\": 2}"), ["{\"a\": [1]}", "{\"b\": 2}"]);
+        assert_eq!(documents("[{\"a\": 1}, {\"b\": 2}]"), ["{\"a\": 1}", "{\"b\": 2}"]);
+        assert_eq!(documents("{\"a\": {\"b\": 1}"), ["{\"b\": 1}"]);
+        assert_eq!(documents(&"{".repeat(100_000)), Vec::<String>::new());
     }
 
     #[test]

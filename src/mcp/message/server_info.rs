@@ -85,14 +85,14 @@ pub(crate) fn as_object(value: Value) -> Option<JsonObject> {
 }
 
 /// Returns the capabilities of a server. A capability is present unless it is `null` or `false`.
-fn capabilities(given: Option<&Value>) -> Value {
+fn capabilities(member: Option<&Value>) -> Value {
     let empty = Value::Object(Map::new());
     let mut read = Map::new();
     for (name, flags) in CAPABILITIES {
-        let capability = match given {
-            Some(Value::Array(names)) => names.iter().any(|given| given == name).then_some(&empty),
-            given => {
-                given.and_then(|given| given.get(name)).filter(|it| !matches!(it, Value::Null | Value::Bool(false)))
+        let capability = match member {
+            Some(Value::Array(names)) => names.iter().any(|member| member == name).then_some(&empty),
+            member => {
+                member.and_then(|member| member.get(name)).filter(|it| !matches!(it, Value::Null | Value::Bool(false)))
             }
         };
         if let Some(capability) = capability {
@@ -101,7 +101,7 @@ fn capabilities(given: Option<&Value>) -> Value {
             read.insert((*name).to_owned(), Value::Object(flags.collect()));
         }
     }
-    if let Some(Value::Object(extensions)) = given.and_then(|given| given.get("extensions")) {
+    if let Some(Value::Object(extensions)) = member.and_then(|member| member.get("extensions")) {
         let settings = |value: &Value| as_object(value.clone()).map(Value::Object);
         let extensions = extensions.iter().filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
         let extensions =
@@ -112,13 +112,13 @@ fn capabilities(given: Option<&Value>) -> Value {
 }
 
 /// Returns the name and the version of a server. Missing members are empty.
-fn implementation(given: Option<&Value>) -> Value {
-    let text = |key: &str| match given.and_then(|given| given.get(key)) {
+fn implementation(member: Option<&Value>) -> Value {
+    let text = |key: &str| match member.and_then(|member| member.get(key)) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     };
-    match given {
+    match member {
         Some(Value::String(name)) => json!({"name": name, "version": ""}),
         _ => json!({"name": text("name"), "version": text("version")}),
     }
@@ -139,7 +139,7 @@ mod tests {
             result.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
             serde_json::to_value(read_initialize_result(result).unwrap()).unwrap()
         };
-        for (given, capabilities) in [
+        for (member, capabilities) in [
             (json!({"tools": []}), json!({"tools": {}})),
             (json!({"tools": [{"name": "t"}], "logging": []}), json!({"logging": {}, "tools": {}})),
             (json!({"tools": true, "prompts": false, "resources": null}), json!({"tools": {}})),
@@ -150,7 +150,7 @@ mod tests {
             (json!(null), json!({})),
             (json!("all"), json!({})),
         ] {
-            assert_eq!(read(given, json!({})), expected(capabilities));
+            assert_eq!(read(member, json!({})), expected(capabilities));
         }
         let odd = json!({"instructions": 7, "_meta": null, "x": []});
         assert_eq!(read(json!({}), odd), expected(json!({})));

@@ -124,7 +124,7 @@ impl ToolListing {
         let ttl = members.get("ttlMs").and_then(|ttl| ttl.parse::<f64>().ok()).unwrap_or(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         let ttl = ttl as u64;
-        self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |shortest| shortest.min(ttl)));
+        self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |earlier| earlier.min(ttl)));
         if self.pages >= MAX_PAGES {
             self.set_reached_limit(format!("{MAX_PAGES} pages"));
         } else if self.listed_bytes > MAX_LISTED_BYTES {
@@ -155,8 +155,8 @@ impl ToolListing {
             Some(Value::String(name)) if is_valid_name(&name) => name,
             None => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
             Some(name) => {
-                let shown = lenient_json::describe_unreadable("its `name` is not usable", &name.to_string());
-                return self.warn(format!("tool {nth} is ignored: {shown}"));
+                let problem = lenient_json::describe_unreadable("its `name` is not usable", &name.to_string());
+                return self.warn(format!("tool {nth} is ignored: {problem}"));
             }
         };
         if !allows(&name) {
@@ -194,10 +194,10 @@ impl ToolListing {
         };
         // The members that decide how the tool is called are read first, so that large schemas cannot displace them.
         let (annotations, execution) = (read("annotations"), read("execution"));
-        let given = read("inputSchema");
+        let input = read("inputSchema");
         let output = read("outputSchema");
         let (title, description) = (read("title"), read("description"));
-        let input_schema = match given {
+        let input_schema = match input {
             None | Some(Value::Bool(true)) => JsonObject::new(),
             Some(schema) => match server_info::as_object(schema) {
                 Some(schema) => clean_schema(schema),
@@ -432,7 +432,7 @@ pub(crate) mod tests {
 
     #[test]
     fn schemas_are_cleaned_of_null_members() {
-        let given = json!({
+        let input = json!({
             "type": "object", "title": null, "properties": {
                 "a": {"type": "string", "default": null, "enum": null, "const": null, "required": true},
                 "b": [], "c": null, "required": {"anyOf": [{"type": "integer"}, null], "items": []},
@@ -448,7 +448,7 @@ pub(crate) mod tests {
             },
             "required": ["a"], "$defs": {}, "additionalProperties": false,
         });
-        assert_eq!(clean_schema(object(&given)), object(&expected));
+        assert_eq!(clean_schema(object(&input)), object(&expected));
     }
 
     #[test]

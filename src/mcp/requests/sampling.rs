@@ -189,13 +189,15 @@ fn result_text(block: &Value) -> Result<String, String> {
     let mut texts = Vec::new();
     for item in list(block, "content")? {
         let kind = item.get("type").and_then(Value::as_str).unwrap_or("unknown");
-        let found = match kind {
+        let item_text = match kind {
             "text" => text(item, "text"),
             "resource" => item.get("resource").and_then(|resource| text(resource, "text")),
             "resource_link" => text(item, "uri"),
             _ => None,
         };
-        texts.push(found.ok_or_else(|| format!("content of type `{kind}` is not supported in the result of a tool"))?);
+        texts.push(
+            item_text.ok_or_else(|| format!("content of type `{kind}` is not supported in the result of a tool"))?,
+        );
     }
     let structured = block.get("structuredContent").filter(|content| !content.is_null());
     Ok(match structured {

@@ -39,9 +39,9 @@ impl SamplingQuota {
 
     /// Adds the usage of earlier processes of the run.
     pub(crate) fn restore_usage(&self, requests: u64, tokens: u64) {
-        let mut spent = self.usage.lock();
-        spent.requests = spent.requests.saturating_add(requests);
-        spent.tokens = spent.tokens.saturating_add(tokens);
+        let mut usage = self.usage.lock();
+        usage.requests = usage.requests.saturating_add(requests);
+        usage.tokens = usage.tokens.saturating_add(tokens);
     }
 
     /// Returns whether a person must approve each request.
@@ -55,22 +55,22 @@ impl SamplingQuota {
     /// Returns the JSON-RPC error that names the exceeded limit.
     pub(crate) fn reserve(&self, chat: &ChatRequest) -> Result<Reservation<'_>, ErrorData> {
         let tokens = chat.estimate_tokens();
-        let mut spent = self.usage.lock();
-        if let Some(cap) = self.policy.max_requests.filter(|cap| spent.requests >= *cap) {
-            let message = format!("the request quota of this run is exhausted: `sampling.max_requests` is {cap}");
+        let mut usage = self.usage.lock();
+        if let Some(limit) = self.policy.max_requests.filter(|limit| usage.requests >= *limit) {
+            let message = format!("the request quota of this run is exhausted: `sampling.max_requests` is {limit}");
             return Err(ErrorData::new(USER_REJECTED, message, None));
         }
-        if let Some(cap) = self.policy.max_tokens.filter(|cap| spent.tokens.saturating_add(tokens) > *cap) {
-            let used = spent.tokens;
+        if let Some(limit) = self.policy.max_tokens.filter(|limit| usage.tokens.saturating_add(tokens) > *limit) {
+            let used = usage.tokens;
             let message = format!(
-                "the request can use {tokens} tokens, but `sampling.max_tokens` is {cap}, and {used} are spent or \
+                "the request can use {tokens} tokens, but `sampling.max_tokens` is {limit}, and {used} are spent or \
                  reserved in this run"
             );
             return Err(ErrorData::new(USER_REJECTED, message, None));
         }
-        spent.tokens = spent.tokens.saturating_add(tokens);
-        spent.requests += 1;
-        drop(spent);
+        usage.tokens = usage.tokens.saturating_add(tokens);
+        usage.requests += 1;
+        drop(usage);
         Ok(Reservation { quota: self, tokens, sent: false })
     }
 }
@@ -88,8 +88,8 @@ impl Reservation<'_> {
             Err(_) => Some(0),
         };
         if let Some(used) = used {
-            let mut spent = self.quota.usage.lock();
-            spent.tokens = spent.tokens.saturating_sub(self.tokens).saturating_add(used);
+            let mut usage = self.quota.usage.lock();
+            usage.tokens = usage.tokens.saturating_sub(self.tokens).saturating_add(used);
         }
     }
 }
@@ -97,9 +97,9 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.sent {
-            let mut spent = self.quota.usage.lock();
-            spent.tokens = spent.tokens.saturating_sub(self.tokens);
-            spent.requests = spent.requests.saturating_sub(1);
+            let mut usage = self.quota.usage.lock();
+            usage.tokens = usage.tokens.saturating_sub(self.tokens);
+            usage.requests = usage.requests.saturating_sub(1);
         }
     }
 }
@@ -154,8 +154,8 @@ mod tests {
         let allowance = quota(Some(1_000), Some(2));
         drop(allowance.reserve(&chat(98)).unwrap());
         drop(sent(allowance.reserve(&chat(98)).unwrap()));
-        let spent = allowance.usage.lock();
-        assert_eq!((spent.tokens, spent.requests), (100, 1));
+        let usage = allowance.usage.lock();
+        assert_eq!((usage.tokens, usage.requests), (100, 1));
     }
 
     #[test]

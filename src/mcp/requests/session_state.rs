@@ -53,12 +53,12 @@ impl Session {
 
     /// Creates a session over Streamable HTTP, whose ID the handshake may set. The session is saved if `kept_at` is the
     /// URL of a server that outlives the host.
-    pub(crate) fn over_http(agent: AgentId, host: Arc<dyn ClientHost>, kept_at: Option<String>) -> Self {
+    pub(crate) fn over_http(agent: AgentId, host: Arc<dyn ClientHost>, saved_at: Option<String>) -> Self {
         // Some servers repeat the events of one session in another, so the IDs must differ between sessions. They stay
         // below 2^30 because some servers only support 32 bits.
         let random = clock::new_id().into_bytes();
         let first = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
-        Self { endpoint_url: kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::without_id(agent, host) }
+        Self { endpoint_url: saved_at, next_request: AtomicI64::new(i64::from(first)), ..Self::without_id(agent, host) }
     }
 
     /// Creates a session from the checkpoint of an earlier process.
@@ -85,7 +85,7 @@ impl Session {
 
     /// Returns the session ID and the handshake result of an earlier process.
     pub(crate) fn resumed_handshake(&self) -> Option<(String, InitializeResult)> {
-        self.resumed.as_ref().map(|note| (note.session.clone(), note.initialized.clone()))
+        self.resumed.as_ref().map(|saved| (saved.session.clone(), saved.initialized.clone()))
     }
 
     /// Returns the session ID if a later process can resume the session.
@@ -96,13 +96,13 @@ impl Session {
     /// Records the session that the handshake created. Completes when the checkpoint is durable, if the session is
     /// saved.
     pub(crate) async fn begin(&self, id: String, initialized: InitializeResult) {
-        let mut note = self.checkpoint.lock().await;
+        let mut saved = self.checkpoint.lock().await;
         if let Some(url) = &self.endpoint_url {
             let (session, url) = (id.clone(), url.clone());
             let next_request = self.next_request.load(Ordering::Relaxed) + ID_BLOCK_SIZE;
-            let begun = SessionCheckpoint { session, url, initialized, next_request };
-            self.save(&begun).await;
-            *note = Some(begun);
+            let checkpoint = SessionCheckpoint { session, url, initialized, next_request };
+            self.save(&checkpoint).await;
+            *saved = Some(checkpoint);
         }
         // The ID is set only once: rmcp is configured not to repeat the handshake.
         let _ = self.id.set(id);
@@ -110,30 +110,30 @@ impl Session {
 
     /// Reserves a request ID. Completes when it is durable that later processes must not use the ID.
     pub(crate) async fn reserve(&self, id: i64) {
-        let mut note = self.checkpoint.lock().await;
-        if let Some(note) = note.as_mut()
-            && id >= note.next_request
+        let mut saved = self.checkpoint.lock().await;
+        if let Some(saved) = saved.as_mut()
+            && id >= saved.next_request
         {
-            note.next_request = id + ID_BLOCK_SIZE;
-            self.save(note).await;
+            saved.next_request = id + ID_BLOCK_SIZE;
+            self.save(saved).await;
         }
     }
 
     async fn save(&self, checkpoint: &SessionCheckpoint) {
         match serde_json::to_value(checkpoint) {
-            Ok(note) => self.host.checkpoint(CheckpointKey::Session(self.agent.clone()), note).await,
+            Ok(saved) => self.host.checkpoint(CheckpointKey::Session(self.agent.clone()), saved).await,
             Err(error) => tracing::warn!(agent = %self.agent, %error, "the checkpoint of a session cannot be written"),
         }
     }
 
     /// Records a request of the agent on the stream of a call. Returns whether it is new, since servers repeat events.
     pub(crate) fn register_request(&self, request: &RequestId) -> bool {
-        let mut asked = self.agent_requests.lock();
-        let known = asked.contains_key(request);
-        if !known {
-            asked.insert(request.clone(), false);
+        let mut requests = self.agent_requests.lock();
+        let is_known = requests.contains_key(request);
+        if !is_known {
+            requests.insert(request.clone(), false);
         }
-        !known
+        !is_known
     }
 
     /// Records that the agent received the answer to its request.
@@ -176,11 +176,11 @@ mod tests {
 
         async fn on_input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
 
-        fn checkpoint(&self, key: CheckpointKey, note: Value) -> futures::future::BoxFuture<'static, ()> {
-            let notes = self.0.clone();
+        fn checkpoint(&self, key: CheckpointKey, saved: Value) -> futures::future::BoxFuture<'static, ()> {
+            let checkpoints = self.0.clone();
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                notes.lock().insert(key, note);
+                checkpoints.lock().insert(key, saved);
             })
         }
 
@@ -189,8 +189,8 @@ mod tests {
         fn on_log(&self, _: Origin, _: LogMessage) {}
     }
 
-    fn saved_checkpoint(notes: &Mutex<Checkpoints>) -> SessionCheckpoint {
-        SessionCheckpoint::from_value(notes.lock().sessions["a"].clone(), &"a".into()).unwrap()
+    fn saved_checkpoint(checkpoints: &Mutex<Checkpoints>) -> SessionCheckpoint {
+        SessionCheckpoint::from_value(checkpoints.lock().sessions["a"].clone(), &"a".into()).unwrap()
     }
 
     fn initialize_result() -> InitializeResult {
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn resumed_sessions_do_not_reuse_ids() {
         let host = Arc::new(SlowHost::default());
-        let notes = host.0.clone();
+        let checkpoints = host.0.clone();
         let first = Session::over_http("a".into(), host.clone(), Some("http://x/mcp".to_owned()));
         assert_eq!(first.id(), None);
         first.begin("s".to_owned(), initialize_result()).await;
@@ -210,35 +210,37 @@ mod tests {
         let offset = first.next_id();
         for local in [1, ID_BLOCK_SIZE - 1] {
             first.reserve(offset + local).await;
-            assert_eq!(saved_checkpoint(&notes).next_request, offset + ID_BLOCK_SIZE);
+            assert_eq!(saved_checkpoint(&checkpoints).next_request, offset + ID_BLOCK_SIZE);
         }
         first.reserve(offset + ID_BLOCK_SIZE).await;
-        let note = saved_checkpoint(&notes);
-        assert_eq!(note.next_request, offset + 2 * ID_BLOCK_SIZE);
+        let saved = saved_checkpoint(&checkpoints);
+        assert_eq!(saved.next_request, offset + 2 * ID_BLOCK_SIZE);
         assert!(
-            note.is_for_url(Some("http://x/mcp")) && !note.is_for_url(Some("http://y/mcp")) && !note.is_for_url(None)
+            saved.is_for_url(Some("http://x/mcp"))
+                && !saved.is_for_url(Some("http://y/mcp"))
+                && !saved.is_for_url(None)
         );
-        let second = Session::resumed("a".into(), host, note.clone());
+        let second = Session::resumed("a".into(), host, saved.clone());
         let offset = second.next_id();
         assert_eq!(
             (offset, second.resumed_handshake()),
-            (note.next_request, Some(("s".to_owned(), initialize_result())))
+            (saved.next_request, Some(("s".to_owned(), initialize_result())))
         );
         second.reserve(offset + 1).await;
-        assert!(saved_checkpoint(&notes).next_request > offset + 1);
+        assert!(saved_checkpoint(&checkpoints).next_request > offset + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_wait_for_their_id_block_to_be_durable() {
         let host = Arc::new(SlowHost::default());
-        let notes = host.0.clone();
+        let checkpoints = host.0.clone();
         let session = Session::over_http("a".into(), host, Some("http://x/mcp".to_owned()));
         session.begin("s".to_owned(), initialize_result()).await;
         let offset = session.next_id();
         let ids = [0, 1, 2].map(|more| offset + ID_BLOCK_SIZE + more);
         futures::future::join_all(ids.map(async |id| {
             session.reserve(id).await;
-            assert_eq!(saved_checkpoint(&notes).next_request, offset + 2 * ID_BLOCK_SIZE);
+            assert_eq!(saved_checkpoint(&checkpoints).next_request, offset + 2 * ID_BLOCK_SIZE);
         }))
         .await;
     }
@@ -246,11 +248,11 @@ mod tests {
     #[test]
     fn answered_requests_are_remembered() {
         let session = Session::without_id("a".into(), Arc::new(SlowHost::default()));
-        let [asked, other] = [7, 8].map(RequestId::Number);
-        assert_eq!([session.register_request(&asked), session.register_request(&asked)], [true, false]);
+        let [requests, other] = [7, 8].map(RequestId::Number);
+        assert_eq!([session.register_request(&requests), session.register_request(&requests)], [true, false]);
         session.mark_answered(&other);
-        assert_eq!([&asked, &other].map(|id| session.is_answered(id)), [false, false]);
-        session.mark_answered(&asked);
-        assert!(session.is_answered(&asked) && session.register_request(&other));
+        assert_eq!([&requests, &other].map(|id| session.is_answered(id)), [false, false]);
+        session.mark_answered(&requests);
+        assert!(session.is_answered(&requests) && session.register_request(&other));
     }
 }

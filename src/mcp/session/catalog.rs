@@ -9,7 +9,7 @@ use rmcp::{Peer, RoleClient, ServiceError};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::validation::{CheckOutcome, ToolSchema};
+use super::validation::ToolSchema;
 use crate::mcp::message::failure;
 use crate::mcp::message::service_result::{UNREADABLE, unwrap_text};
 use crate::mcp::message::tool_listing::ToolListing;
@@ -106,17 +106,11 @@ impl Catalog {
     ) -> Result<Option<String>, Failure> {
         let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(None) };
         let name = &tool.name;
-        match schemas.input.check(&tool.input_schema, arguments).await {
-            CheckOutcome::Valid => Ok(None),
-            CheckOutcome::Unchecked(reason) => {
-                Ok(reason.map(|reason| format!("the arguments of `{name}` are not checked: {reason}")))
-            }
-            CheckOutcome::Invalid(violations) => {
-                let message =
-                    format!("the arguments of `{name}` of agent `{agent}` do not match its schema: {violations}");
-                Err(Failure::new(FailureKind::InvalidArguments, message).with_help("fix the task's `with`"))
-            }
-        }
+        let unchecked = schemas.input.check(&tool.input_schema, arguments).await.map_err(|violations| {
+            let message = format!("the arguments of `{name}` of agent `{agent}` do not match its schema: {violations}");
+            Failure::new(FailureKind::InvalidArguments, message).with_help("fix the task's `with`")
+        })?;
+        Ok(unchecked.map(|reason| format!("the arguments of `{name}` are not checked: {reason}")))
     }
 
     /// Checks structured content against the tool's `outputSchema`, if it has one. Returns the reason if it cannot be
@@ -134,20 +128,16 @@ impl Catalog {
             return Ok(None);
         };
         let name = &tool.name;
-        let invalid = |what: String| {
+        let invalid = |what: &str| {
             let message = format!("the result of `{name}` of agent `{agent}` {what}");
-            Err(Failure::new(FailureKind::InvalidResult, message))
+            Failure::new(FailureKind::InvalidResult, message)
         };
-        let Some(structured) = structured else {
-            return invalid("has no structured content, although the tool has an output schema".to_owned());
-        };
-        match schemas.output.check(schema, structured).await {
-            CheckOutcome::Valid => Ok(None),
-            CheckOutcome::Unchecked(reason) => {
-                Ok(reason.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
-            }
-            CheckOutcome::Invalid(violations) => invalid(format!("does not match its output schema: {violations}")),
-        }
+        let structured =
+            structured.ok_or_else(|| invalid("has no structured content, although the tool has an output schema"))?;
+        let unchecked = schemas.output.check(schema, structured).await;
+        let unchecked =
+            unchecked.map_err(|violations| invalid(&format!("does not match its output schema: {violations}")))?;
+        Ok(unchecked.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
     }
 
     /// Returns the failure of a call whose tool is not in the catalog.
@@ -165,8 +155,8 @@ impl Catalog {
         }
         let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
         let names = self.info.tools.iter().map(|tool| tool.name.as_str());
-        let near = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
-        match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        let candidates = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
+        match candidates.max_by(|a, b| a.0.total_cmp(&b.0)) {
             Some((likeness, name)) if likeness >= 0.6 => failure.with_help(format!("did you mean `{name}`?")),
             Some(_) => {
                 let names: Vec<_> = names.map(|name| format!("`{name}`")).take(20).collect();
@@ -196,32 +186,14 @@ mod tests {
 
     use super::*;
     use crate::mcp::message::tool_listing;
-    use crate::model::{AgentPolicy, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
+    use crate::mcp::samples;
 
     fn catalog(tools: &[Value]) -> Catalog {
         Catalog::new(agent_info(None, tool_listing::tests::tools(tools)))
     }
 
     fn spec() -> AgentSpec {
-        AgentSpec {
-            id: "a".into(),
-            transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
-            protocol: Protocol::Auto,
-            startup_timeout: std::time::Duration::ZERO,
-            max_processes: 1,
-            sampling: SamplingPolicy::default(),
-            policy: AgentPolicy {
-                required: false,
-                max_concurrency: 1,
-                tool_timeout: HumanDuration(std::time::Duration::ZERO),
-                effect: None,
-                fingerprint: String::new(),
-            },
-            check_results: ResultChecks::default(),
-            enabled_tools: None,
-            disabled_tools: vec!["drop".to_owned()],
-            capabilities: indexmap::IndexMap::new(),
-        }
+        AgentSpec { disabled_tools: vec!["drop".to_owned()], ..samples::agent_spec() }
     }
 
     #[tokio::test]

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rmcp::model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams};
-use rmcp::service::ClientInitializeError;
 use rmcp::transport::Transport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
 use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
@@ -189,7 +188,7 @@ pub(crate) async fn connect_http<'a>(
     let first = request();
     let spec = first.spec.clone();
     let fails_at_once = server.is_none() && first.options.unreachable == UnreachablePolicy::Fail;
-    let deadline = Instant::now() + endpoint.startup_timeout;
+    let deadline = Instant::now() + spec.startup_timeout;
     let mut handshakes = HandshakeSequence::new(spec.protocol, first.era).with_local_server(server.is_some());
     drop(first);
     let attempts = async {
@@ -251,7 +250,7 @@ async fn try_connect_http(
     server: &Option<Arc<Child>>,
 ) -> Result<Connection, ConnectError> {
     let state = request.state.clone();
-    let client = HttpClient::new(endpoint.client.clone(), state.clone(), probe_timeout(endpoint.startup_timeout));
+    let client = HttpClient::new(endpoint.client.clone(), state.clone(), probe_timeout(request.spec.startup_timeout));
     let (channel, side_messages) = HttpChannel::new(client.clone(), state.clone(), endpoint);
     let inner = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
     let transport = MergedTransport { inner, side_messages, state };
@@ -292,7 +291,7 @@ where
     // The transport answers the handshake of a resumed session itself.
     let protocol = if is_resumed { Protocol::Legacy } else { handshake };
     let handshaking = Box::pin(handler.serve_with_lifecycle(transport, lifecycle(protocol)));
-    let service = handshaking.await.map_err(|error| handshake_error(spec, &error))?;
+    let service = handshaking.await.map_err(|error| ConnectError::from_handshake(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
     let version = info.as_ref().map(|info| info.protocol_version.clone()).unwrap_or_default();
@@ -339,14 +338,6 @@ where
         service: tokio::sync::Mutex::new(service),
         child,
     })
-}
-
-fn handshake_error(spec: &AgentSpec, error: &ClientInitializeError) -> ConnectError {
-    let failure = connect_error::from_handshake(spec, error).unwrap_or_else(|| {
-        let message = format!("agent `{}` closed the connection during the handshake", spec.id);
-        Failure::new(FailureKind::AgentUnavailable, message)
-    });
-    ConnectError { failure, kind: connect_error::handshake_error_kind(error) }
 }
 
 /// Returns the timeout for `server/discover`; the rest of `remaining` is for `initialize`.

@@ -2,6 +2,7 @@
 
 use rmcp::model::ProtocolVersion;
 use rmcp::service::{ClientInitializeError, ServiceError};
+use rmcp::transport::DynamicTransportError;
 
 use crate::mcp::message::failure::agent_message;
 use crate::mcp::message::service_result::UNREADABLE;
@@ -38,14 +39,16 @@ impl From<Failure> for ConnectError {
     }
 }
 
-/// Classifies an error of the handshake.
-pub(crate) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErrorKind {
+impl ConnectError {
+    /// Converts an error of the handshake.
+    pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Self {
+        Self { failure: handshake_failure(spec, error), kind: handshake_error_kind(error) }
+    }
+}
+
+fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErrorKind {
     match error {
-        ClientInitializeError::TransportError { error, .. } => match as_http_error(error) {
-            Some(error) => http_error_kind(error),
-            // The child no longer reads.
-            None => ConnectErrorKind::Exited,
-        },
+        ClientInitializeError::TransportError { error, .. } => transport_error_kind(error),
         ClientInitializeError::ConnectionClosed(_) => ConnectErrorKind::Exited,
         ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_error_kind(fallback),
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. }
@@ -60,13 +63,15 @@ pub(crate) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErro
 /// Classifies an error after the handshake, before the connection is used.
 pub(crate) fn service_error_kind(error: &ServiceError) -> ConnectErrorKind {
     match error {
-        ServiceError::TransportSend(error) => match as_http_error(error) {
-            Some(error) => http_error_kind(error),
-            None => ConnectErrorKind::Exited,
-        },
+        ServiceError::TransportSend(error) => transport_error_kind(error),
         ServiceError::TransportClosed => ConnectErrorKind::Exited,
         _ => ConnectErrorKind::Final,
     }
+}
+
+fn transport_error_kind(error: &DynamicTransportError) -> ConnectErrorKind {
+    // Without an HTTP error, a child no longer reads.
+    as_http_error(error).map_or(ConnectErrorKind::Exited, http_error_kind)
 }
 
 fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
@@ -85,13 +90,13 @@ fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
     }
 }
 
-/// Converts an error of the handshake. `None` means that the connection was closed; the caller knows the details.
-pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
+fn handshake_failure(spec: &AgentSpec, error: &ClientInitializeError) -> Failure {
     let agent = &spec.id;
     let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{agent}` {what}"));
+    let closed = || unavailable("closed the connection during the handshake".to_owned());
     match error {
         ClientInitializeError::TransportError { error, .. } => {
-            let error = as_http_error(error)?;
+            let Some(error) = as_http_error(error) else { return closed() };
             let failure = from_http(agent, error);
             let kind = match failure.kind {
                 kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
@@ -102,32 +107,32 @@ pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) ->
                 FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
                 _ => failure.message.clone(),
             };
-            Some(Failure { kind, message, ..failure })
+            Failure { kind, message, ..failure }
         }
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => from_handshake(spec, fallback),
-        ClientInitializeError::ConnectionClosed(_) => None,
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_failure(spec, fallback),
+        ClientInitializeError::ConnectionClosed(_) => closed(),
         ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => {
-            Some(unavailable(format!("sent an invalid response to the handshake: {}", agent_message(&error.message))))
+            unavailable(format!("sent an invalid response to the handshake: {}", agent_message(&error.message)))
         }
         ClientInitializeError::JsonRpcError(error) => {
-            let said = agent_message(&error.message);
-            let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
-            Some(with_era_help(spec, failure))
+            let message = agent_message(&error.message);
+            let failure = unavailable(format!("refused the handshake: {message} (JSON-RPC {})", error.code.0));
+            with_era_help(spec, failure)
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let versions: Vec<_> = server_supported.iter().map(|version| version.as_str()).collect();
             let failure =
                 unavailable(format!("supports no protocol version of this host, only {}", versions.join(", ")));
-            Some(with_era_help(spec, failure))
+            with_era_help(spec, failure)
         }
         ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
-            Some(unavailable("sent a response to the handshake that is not its result".to_owned()))
+            unavailable("sent a response to the handshake that is not its result".to_owned())
         }
         ClientInitializeError::ConflictInitResponseId(expected, received)
         | ClientInitializeError::UncorrelatedErrorResponse { expected, received } => {
-            Some(unavailable(format!("answered the handshake (request `{expected}`) with the ID `{received}`")))
+            unavailable(format!("answered the handshake (request `{expected}`) with the ID `{received}`"))
         }
-        _ => Some(unavailable("did not complete the handshake".to_owned())),
+        _ => unavailable("did not complete the handshake".to_owned()),
     }
 }
 

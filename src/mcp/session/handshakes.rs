@@ -57,37 +57,37 @@ impl HandshakeSequence {
 
     /// Advances after a failed attempt and returns the delay before the next one. `None` means that the failure is
     /// final.
-    pub(crate) fn next_delay(&mut self, reason: ConnectErrorKind, retry_after: Option<Duration>) -> Option<Duration> {
-        match reason {
+    pub(crate) fn next_delay(&mut self, kind: ConnectErrorKind, retry_after: Option<Duration>) -> Option<Duration> {
+        match kind {
             ConnectErrorKind::NotListening | ConnectErrorKind::NotReady => {
-                let pause = self.backoff(reason);
+                let delay = self.backoff(kind);
                 // The server's own delay takes precedence, unless it is too short.
-                Some(retry_after.filter(|wanted| *wanted >= INITIAL_DELAY).unwrap_or(pause))
+                Some(retry_after.filter(|delay| *delay >= INITIAL_DELAY).unwrap_or(delay))
             }
             ConnectErrorKind::Exited | ConnectErrorKind::Handshake if self.has_alternative() => {
                 self.current = self.remaining.remove(0);
                 Some(Duration::ZERO)
             }
             ConnectErrorKind::Exited => {
-                let pause = RESTART_DELAYS.get(self.restarts).copied();
+                let delay = RESTART_DELAYS.get(self.restarts).copied();
                 self.restarts += 1;
-                pause
+                delay
             }
             ConnectErrorKind::Handshake | ConnectErrorKind::SessionLost | ConnectErrorKind::Final => None,
         }
     }
 
-    fn backoff(&mut self, reason: ConnectErrorKind) -> Duration {
-        let (first, longest) = match self.is_local && reason == ConnectErrorKind::NotListening {
+    fn backoff(&mut self, kind: ConnectErrorKind) -> Duration {
+        let (first, maximum) = match self.is_local && kind == ConnectErrorKind::NotListening {
             true => (INITIAL_LOCAL_DELAY, MAX_LOCAL_DELAY),
             false => (INITIAL_DELAY, MAX_DELAY),
         };
-        if self.delays.0 != reason {
-            self.delays = (reason, 0);
+        if self.delays.0 != kind {
+            self.delays = (kind, 0);
         }
-        let pause = first.saturating_mul(2_u32.saturating_pow(self.delays.1)).min(longest);
+        let delay = first.saturating_mul(2_u32.saturating_pow(self.delays.1)).min(maximum);
         self.delays.1 += 1;
-        pause
+        delay
     }
 }
 
@@ -95,8 +95,8 @@ impl HandshakeSequence {
 mod tests {
     use super::*;
 
-    fn delay_millis(handshakes: &mut HandshakeSequence, reason: ConnectErrorKind) -> Option<u128> {
-        handshakes.next_delay(reason, None).map(|pause| pause.as_millis())
+    fn delay_millis(handshakes: &mut HandshakeSequence, kind: ConnectErrorKind) -> Option<u128> {
+        handshakes.next_delay(kind, None).map(|delay| delay.as_millis())
     }
 
     #[test]
@@ -131,30 +131,30 @@ mod tests {
     #[test]
     fn exited_children_restart_a_bounded_number_of_times() {
         let mut legacy = HandshakeSequence::new(Protocol::Legacy, None);
-        let pauses = [(); 4].map(|()| delay_millis(&mut legacy, ConnectErrorKind::Exited));
-        assert_eq!(pauses, [Some(250), Some(1_000), None, None]);
+        let delays = [(); 4].map(|()| delay_millis(&mut legacy, ConnectErrorKind::Exited));
+        assert_eq!(delays, [Some(250), Some(1_000), None, None]);
     }
 
     #[test]
     fn servers_that_are_not_ready_are_retried_with_backoff_and_retry_after() {
-        let mut far = HandshakeSequence::new(Protocol::Auto, None);
-        let pauses = [(); 7].map(|()| delay_millis(&mut far, ConnectErrorKind::NotReady).unwrap());
-        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        let mut remote = HandshakeSequence::new(Protocol::Auto, None);
+        let delays = [(); 7].map(|()| delay_millis(&mut remote, ConnectErrorKind::NotReady).unwrap());
+        assert_eq!(delays, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
         assert_eq!(
-            far.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(9))),
+            remote.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(9))),
             Some(Duration::from_secs(9))
         );
         assert_eq!(
-            far.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(1))),
+            remote.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(1))),
             Some(Duration::from_secs(1))
         );
-        assert_eq!(far.next_delay(ConnectErrorKind::NotReady, Some(Duration::ZERO)), Some(Duration::from_secs(5)));
-        assert_eq!(far.current(), Protocol::Auto);
+        assert_eq!(remote.next_delay(ConnectErrorKind::NotReady, Some(Duration::ZERO)), Some(Duration::from_secs(5)));
+        assert_eq!(remote.current(), Protocol::Auto);
         let mut local = HandshakeSequence::new(Protocol::Auto, None).with_local_server(true);
-        let pauses = [(); 5].map(|()| delay_millis(&mut local, ConnectErrorKind::NotListening).unwrap());
-        assert_eq!(pauses, [20, 40, 80, 160, 250]);
+        let delays = [(); 5].map(|()| delay_millis(&mut local, ConnectErrorKind::NotListening).unwrap());
+        assert_eq!(delays, [20, 40, 80, 160, 250]);
         assert_eq!(delay_millis(&mut local, ConnectErrorKind::NotReady), Some(200));
-        assert_eq!(delay_millis(&mut far, ConnectErrorKind::Final), None);
-        assert_eq!(delay_millis(&mut far, ConnectErrorKind::SessionLost), None);
+        assert_eq!(delay_millis(&mut remote, ConnectErrorKind::Final), None);
+        assert_eq!(delay_millis(&mut remote, ConnectErrorKind::SessionLost), None);
     }
 }

@@ -16,29 +16,29 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Marks the agent's tools as changed after each notification until the connection ends. A rejected subscription is not
 /// retried.
-pub(crate) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
-    let lost = link.lost.clone();
+pub(crate) async fn watch_tools(peer: Peer<RoleClient>, state: Arc<ConnectionState>) {
+    let lost = state.lost.clone();
     tokio::select! {
         () = lost.cancelled() => {}
-        () = listen(peer, link) => {}
+        () = listen(peer, state) => {}
     }
 }
 
-async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
-    let mut pause = INITIAL_DELAY;
+async fn listen(peer: Peer<RoleClient>, state: Arc<ConnectionState>) {
+    let mut delay = INITIAL_DELAY;
     loop {
         let filter = SubscriptionFilter::builder().tools_list_changed().build();
         match peer.listen(filter).await {
             Ok(mut subscription) => {
-                while let Ok(Some(news)) = subscription.next().await {
-                    pause = INITIAL_DELAY;
-                    if let ServerNotification::ToolListChangedNotification(_) = news {
-                        link.tools_changed.store(true, Ordering::Relaxed);
+                while let Ok(Some(notification)) = subscription.next().await {
+                    delay = INITIAL_DELAY;
+                    if let ServerNotification::ToolListChangedNotification(_) = notification {
+                        state.tools_changed.store(true, Ordering::Relaxed);
                     }
                 }
             }
             Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse)) => {
-                tracing::debug!(agent = %link.agent, %error, "the agent does not notify of changes of its tools");
+                tracing::debug!(agent = %state.agent, %error, "the agent does not notify of changes of its tools");
                 return;
             }
             Err(_) => {}
@@ -46,9 +46,9 @@ async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
         if peer.is_transport_closed() {
             return;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_DELAY);
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(MAX_DELAY);
         // Changes without a subscription are not announced.
-        link.tools_changed.store(true, Ordering::Relaxed);
+        state.tools_changed.store(true, Ordering::Relaxed);
     }
 }

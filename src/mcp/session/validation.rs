@@ -30,16 +30,6 @@ pub(crate) struct ToolSchema {
     is_reported: AtomicBool,
 }
 
-/// The outcome of a check.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum CheckOutcome {
-    Valid,
-    /// A description of the violations.
-    Invalid(String),
-    /// The reason why the value was not checked, given only the first time.
-    Unchecked(Option<String>),
-}
-
 /// Warms up the meta-schemas of jsonschema while an agent starts. This takes a few milliseconds once.
 pub(crate) fn warm_up() {
     static STARTED: Once = Once::new();
@@ -56,18 +46,21 @@ pub(crate) fn warm_up() {
 }
 
 impl ToolSchema {
-    /// Validates `value` without changing it.
-    pub(crate) async fn check(&self, schema: &JsonObject, value: &mut Value) -> CheckOutcome {
-        let outcome = match self.compiled.get_or_init(|| compile(schema)).await {
+    /// Validates `value` without changing it. Returns the reason if it cannot be validated, but only the first time.
+    ///
+    /// # Errors
+    /// Returns a description of the violations.
+    pub(crate) async fn check(&self, schema: &JsonObject, value: &mut Value) -> Result<Option<String>, String> {
+        let violations = match self.compiled.get_or_init(|| compile(schema)).await {
             Ok(compiled) => violations(compiled, value).await,
-            Err(unchecked) => Err(unchecked.clone()),
+            Err(error) => Err(error.clone()),
         };
-        match outcome {
-            Ok(violations) if violations.is_empty() => CheckOutcome::Valid,
-            Ok(violations) => CheckOutcome::Invalid(violations),
-            Err(unchecked) => {
+        match violations {
+            Ok(violations) if violations.is_empty() => Ok(None),
+            Ok(violations) => Err(violations),
+            Err(error) => {
                 let is_first = !self.is_reported.swap(true, Ordering::Relaxed);
-                CheckOutcome::Unchecked(is_first.then(|| unchecked.to_string()))
+                Ok(is_first.then(|| error.to_string()))
             }
         }
     }
@@ -86,10 +79,10 @@ pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
             let Some(schema) = schema else { continue };
             let checked = match compile(schema).await {
                 Ok(compiled) => violations(&compiled, &mut json!({})).await,
-                Err(unchecked) => Err(unchecked),
+                Err(error) => Err(error),
             };
-            if let Err(unchecked) = checked {
-                warnings.push(format!("the {what} `{}` are not checked: {unchecked}", tool.name));
+            if let Err(error) = checked {
+                warnings.push(format!("the {what} `{}` are not checked: {error}", tool.name));
             }
         }
         if warnings.len() >= MAX_WARNINGS {
@@ -199,8 +192,8 @@ mod tests {
         let value = json!({"s": "x"});
         let mut checked = value.clone();
         let reason = "checking it takes too much work: more than 1000000 steps".to_owned();
-        assert_eq!(tool.check(&schema, &mut checked).await, CheckOutcome::Unchecked(Some(reason)));
-        assert_eq!(tool.check(&schema, &mut checked).await, CheckOutcome::Unchecked(None));
+        assert_eq!(tool.check(&schema, &mut checked).await, Ok(Some(reason)));
+        assert_eq!(tool.check(&schema, &mut checked).await, Ok(None));
         assert_eq!(checked, value);
     }
 
@@ -209,13 +202,13 @@ mod tests {
         let schema = object(json!({"properties": {"n": {"items": {"type": "integer"}}}}));
         let tool = ToolSchema::default();
         let mut many = json!({"n": (0..60_000).collect::<Vec<_>>()});
-        assert_eq!(tool.check(&schema, &mut many).await, CheckOutcome::Valid);
+        assert_eq!(tool.check(&schema, &mut many).await, Ok(None));
         many["n"][59_999] = json!("x");
         let violation = "`/n/59999`: \"x\" is not of type \"integer\"".to_owned();
-        assert_eq!(tool.check(&schema, &mut many).await, CheckOutcome::Invalid(violation.clone()));
+        assert_eq!(tool.check(&schema, &mut many).await, Err(violation.clone()));
         let mut few = json!({"n": ["x"]});
         let violation = violation.replace("59999", "0");
-        assert_eq!(tool.check(&schema, &mut few).await, CheckOutcome::Invalid(violation));
+        assert_eq!(tool.check(&schema, &mut few).await, Err(violation));
     }
 
     #[tokio::test]
@@ -272,8 +265,7 @@ mod tests {
     #[tokio::test]
     async fn further_violations_are_counted() {
         let schema = object(json!({"items": {"type": "string"}}));
-        let CheckOutcome::Invalid(violations) = ToolSchema::default().check(&schema, &mut json!(vec![1; 14])).await
-        else {
+        let Err(violations) = ToolSchema::default().check(&schema, &mut json!(vec![1; 14])).await else {
             panic!("is invalid");
         };
         assert!(violations.ends_with("; 4 more"), "{violations}");

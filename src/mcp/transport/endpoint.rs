@@ -19,7 +19,6 @@ const MAX_REDIRECTS: usize = 5;
 
 /// A Streamable HTTP endpoint and the client that pools its connections.
 pub(crate) struct HttpEndpoint {
-    pub(crate) startup_timeout: Duration,
     pub(crate) url: reqwest::Url,
     /// The URL without secrets, for error messages.
     pub(crate) display_url: String,
@@ -39,34 +38,28 @@ impl HttpEndpoint {
         headers: &[(String, String)],
         token: Option<&str>,
     ) -> Result<Self, Failure> {
-        let wrong = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
-        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(format!("`url` is not valid: {error}")))?;
+        let invalid =
+            |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
+        let parsed = reqwest::Url::parse(url).map_err(|error| invalid(format!("`url` is not valid: {error}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
+            return Err(invalid(format!("`url` must be http or https, not `{}`", parsed.scheme())));
         }
         let headers = headers.iter().map(|(name, value)| {
             let header =
-                HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is not a valid header name")))?;
+                HeaderName::try_from(name).map_err(|_| invalid(format!("`{name}` is not a valid header name")))?;
             let mut value = HeaderValue::try_from(value)
-                .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
+                .map_err(|_| invalid(format!("the value of header `{name}` is not valid")))?;
             value.set_sensitive(true);
             Ok((header, value))
         });
         let headers = headers.collect::<Result<_, Failure>>()?;
         if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
-            return Err(wrong("the bearer token contains characters that are not valid in a header".to_owned()));
+            return Err(invalid("the bearer token contains characters that are not valid in a header".to_owned()));
         }
         let client = build_client(&parsed, spec.startup_timeout)
-            .map_err(|error| wrong(format!("cannot create an HTTP client: {error}")))?;
-        let shown = redact_url(parsed.as_str());
-        Ok(Self {
-            startup_timeout: spec.startup_timeout,
-            url: parsed,
-            display_url: shown,
-            headers,
-            bearer_token: token.map(str::to_owned),
-            client,
-        })
+            .map_err(|error| invalid(format!("cannot create an HTTP client: {error}")))?;
+        let display_url = redact_url(parsed.as_str());
+        Ok(Self { url: parsed, display_url, headers, bearer_token: token.map(str::to_owned), client })
     }
 
     /// Returns the headers that all requests share.

@@ -57,8 +57,8 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     /// Creates the HTTP side of a new connection. `probe_timeout` limits the wait for a response to `server/discover`.
-    pub(crate) fn new(client: reqwest::Client, link: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
-        Self { client, state: link, probe_timeout, reconnects: Arc::default() }
+    pub(crate) fn new(client: reqwest::Client, state: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
+        Self { client, state, probe_timeout, reconnects: Arc::default() }
     }
 
     /// Probes whether the server speaks the modern era.
@@ -231,10 +231,10 @@ impl HttpClient {
 
     /// Returns a handler for events that are too large. Such an event belongs to `call`, if given.
     pub(crate) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
-        let link = self.state.clone();
+        let state = self.state.clone();
         move || match &call {
-            Some(call) => call.fail(message_too_large(&link.agent)),
-            None => link.handle_overflow(),
+            Some(call) => call.fail(message_too_large(&state.agent)),
+            None => state.handle_overflow(),
         }
     }
 

@@ -49,47 +49,46 @@ pub(crate) fn from_http(agent: &AgentId, error: &HttpError) -> Failure {
 }
 
 fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
-    let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
+    let failure_of = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
     match error {
         HttpError::Connect(_) => {
-            whole(FailureKind::NotSent).with_help("check that the server is running and that its `url` is right")
+            failure_of(FailureKind::NotSent).with_help("check that the server is running and that its `url` is right")
         }
-        HttpError::Tls(_) => whole(FailureKind::AgentUnavailable).with_help(
+        HttpError::Tls(_) => failure_of(FailureKind::AgentUnavailable).with_help(
             "if a private authority signed the certificate, set `SSL_CERT_FILE` to a PEM file with the certificate of \
              the authority",
         ),
-        HttpError::HttpSse => whole(FailureKind::AgentUnavailable).with_help(format!(
+        HttpError::HttpSse => failure_of(FailureKind::AgentUnavailable).with_help(format!(
             "if the server also supports Streamable HTTP, set `url` in `[agents.{agent}]` to that address (most \
              servers \
              use `/mcp`); otherwise use a bridge such as mcp-proxy"
         )),
-        HttpError::Build(_) => {
-            whole(FailureKind::AgentUnavailable).with_help(format!("check `url` and the headers in `[agents.{agent}]`"))
-        }
+        HttpError::Build(_) => failure_of(FailureKind::AgentUnavailable)
+            .with_help(format!("check `url` and the headers in `[agents.{agent}]`")),
         HttpError::Redirect(_) => {
-            whole(FailureKind::Refused).with_help(format!("set `url` in `[agents.{agent}]` to the new address"))
+            failure_of(FailureKind::Refused).with_help(format!("set `url` in `[agents.{agent}]` to the new address"))
         }
-        HttpError::Disconnected(_) => whole(FailureKind::ConnectionLost),
+        HttpError::Disconnected(_) => failure_of(FailureKind::ConnectionLost),
         HttpError::TooLarge => message_too_large(agent),
-        HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
+        HttpError::NotMcp(_) => failure_of(FailureKind::InvalidResult)
             .with_help(format!("check that `url` in `[agents.{agent}]` is the MCP endpoint of the server")),
         HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
-            401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
+            401 | 403 => failure_of(FailureKind::Unauthorized).with_help(format!(
                 "check `bearer_token_env_var` and `env_http_headers` in `[agents.{agent}]` and the variables that \
                  they name"
             )),
-            429 => whole(FailureKind::RateLimited),
+            429 => failure_of(FailureKind::RateLimited),
             _ if error.is_session_expired() => {
                 Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
             }
-            404 | 405 => whole(FailureKind::Refused)
+            404 | 405 => failure_of(FailureKind::Refused)
                 .with_help(format!("check the path of `url` in `[agents.{agent}]`: most servers use `/mcp`")),
-            500.. if rpc.is_some() => whole(FailureKind::ServerError),
+            500.. if rpc.is_some() => failure_of(FailureKind::ServerError),
             500.. => Failure::new(
                 FailureKind::ConnectionLost,
                 format!("agent `{agent}`: {error}; it is unknown whether the agent handled the call"),
             ),
-            _ => whole(FailureKind::Refused),
+            _ => failure_of(FailureKind::Refused),
         },
     }
 }

@@ -29,8 +29,8 @@ struct LocalRequest {
 }
 
 impl RequestIdMap {
-    pub(crate) fn new(link: Arc<ConnectionState>) -> Self {
-        Self { state: link, pending: HashMap::new() }
+    pub(crate) fn new(state: Arc<ConnectionState>) -> Self {
+        Self { state, pending: HashMap::new() }
     }
 
     /// Maps the IDs of a message from rmcp to those of the session.
@@ -44,13 +44,13 @@ impl RequestIdMap {
                     meta.set_progress_token(ProgressToken(RequestId::Number(id)));
                 }
                 let local = std::mem::replace(&mut outgoing.id, RequestId::Number(id));
-                let listens = matches!(outgoing.request, ClientRequest::SubscriptionsListenRequest(_));
-                self.pending.insert(id, LocalRequest { local_id: local, is_subscription: listens });
+                let is_subscription = matches!(outgoing.request, ClientRequest::SubscriptionsListenRequest(_));
+                self.pending.insert(id, LocalRequest { local_id: local, is_subscription });
             }
             JsonRpcMessage::Notification(outgoing) => {
                 if let ClientNotification::CancelledNotification(cancelled) = &mut outgoing.notification
                     && let Some(id) = &mut cancelled.params.request_id
-                    && let Some((request, _)) = self.pending.iter().find(|(_, waiting)| waiting.local_id == *id)
+                    && let Some((request, _)) = self.pending.iter().find(|(_, request)| request.local_id == *id)
                 {
                     let request = *request;
                     self.pending.remove(&request);
@@ -73,9 +73,9 @@ impl RequestIdMap {
             }
             JsonRpcMessage::Request(incoming) => {
                 if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut()
-                    && let Some(waiting) = self.find(id)
+                    && let Some(request) = self.find(id)
                 {
-                    *id = waiting.local_id.clone();
+                    *id = request.local_id.clone();
                 }
             }
             JsonRpcMessage::Notification(incoming) => {
@@ -88,8 +88,8 @@ impl RequestIdMap {
                 }
                 // A subscription is identified by the ID of its request.
                 let meta = incoming.notification.get_meta_mut();
-                if let Some(waiting) = meta.subscription_id().and_then(|id| self.find(&id)) {
-                    meta.set_subscription_id(waiting.local_id.clone());
+                if let Some(request) = meta.subscription_id().and_then(|id| self.find(&id)) {
+                    meta.set_subscription_id(request.local_id.clone());
                 }
             }
         }
@@ -100,8 +100,8 @@ impl RequestIdMap {
     }
 
     fn resolve(&mut self, id: &mut RequestId) {
-        if let Some(waiting) = id_number(id).and_then(|id| self.pending.remove(&id)) {
-            *id = waiting.local_id;
+        if let Some(request) = id_number(id).and_then(|id| self.pending.remove(&id)) {
+            *id = request.local_id;
         }
     }
 }
@@ -120,18 +120,18 @@ mod tests {
     use crate::mcp::samples;
 
     /// Returns the ID of a request of rmcp on the wire.
-    fn sent(numbering: &mut RequestIdMap, local: i64, request: impl Into<ClientRequest>) -> RequestId {
+    fn sent(ids: &mut RequestIdMap, local: i64, request: impl Into<ClientRequest>) -> RequestId {
         let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
-        numbering.outgoing(&mut message);
+        ids.outgoing(&mut message);
         let JsonRpcMessage::Request(request) = message else { unreachable!() };
         request.id
     }
 
     /// Returns the ID of the request that is cancelled on the wire when rmcp cancels `local`.
-    fn sent_cancellation(numbering: &mut RequestIdMap, local: i64) -> Option<RequestId> {
+    fn sent_cancellation(ids: &mut RequestIdMap, local: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
         let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
-        numbering.outgoing(&mut message);
+        ids.outgoing(&mut message);
         match message {
             JsonRpcMessage::Notification(sent) => match sent.notification {
                 ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
@@ -141,52 +141,52 @@ mod tests {
         }
     }
 
-    fn received(numbering: &mut RequestIdMap, id: RequestId) -> RequestId {
+    fn received(ids: &mut RequestIdMap, id: RequestId) -> RequestId {
         let mut message = ServerJsonRpcMessage::response(ServerResult::empty(()), id);
-        numbering.incoming(&mut message);
+        ids.incoming(&mut message);
         let JsonRpcMessage::Response(response) = message else { unreachable!() };
         response.id
     }
 
     fn id_map(offset: i64) -> RequestIdMap {
-        let link = samples::connection_state();
-        link.session.next_request.store(offset, Ordering::Relaxed);
-        RequestIdMap::new(link)
+        let state = samples::connection_state();
+        state.session.next_request.store(offset, Ordering::Relaxed);
+        RequestIdMap::new(state)
     }
 
     #[test]
     fn ids_are_mapped_in_both_directions() {
-        let mut numbering = id_map(1_003);
+        let mut ids = id_map(1_003);
         let number = RequestId::Number;
         let tool = || CallToolRequest::new(CallToolRequestParams::new("t"));
-        assert_eq!(sent(&mut numbering, 3, tool()), number(1_003));
+        assert_eq!(sent(&mut ids, 3, tool()), number(1_003));
         // A call uses the next ID.
-        assert_eq!(numbering.state.session.next_id(), 1_004);
-        assert_eq!(sent(&mut numbering, 4, tool()), number(1_005));
-        assert_eq!(sent_cancellation(&mut numbering, 4), Some(number(1_005)));
-        assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
-        assert!(numbering.pending.is_empty());
+        assert_eq!(ids.state.session.next_id(), 1_004);
+        assert_eq!(sent(&mut ids, 4, tool()), number(1_005));
+        assert_eq!(sent_cancellation(&mut ids, 4), Some(number(1_005)));
+        assert_eq!(received(&mut ids, RequestId::String("1003".into())), number(3));
+        assert!(ids.pending.is_empty());
         let listen =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
-        assert_eq!(sent(&mut numbering, 6, listen), number(1_006));
+        assert_eq!(sent(&mut ids, 6, listen), number(1_006));
         let params = ResourceUpdatedNotificationParam::new("job://1");
-        let mut news = ServerNotification::from(ResourceUpdatedNotification::new(params));
-        news.get_meta_mut().set_subscription_id(number(1_006));
-        let mut news = ServerJsonRpcMessage::notification(news);
-        numbering.incoming(&mut news);
-        let JsonRpcMessage::Notification(news) = news else { unreachable!() };
-        assert_eq!(news.notification.get_meta().subscription_id(), Some(number(6)));
-        assert_eq!(sent(&mut numbering, 5, tool()), number(1_007));
+        let mut notification = ServerNotification::from(ResourceUpdatedNotification::new(params));
+        notification.get_meta_mut().set_subscription_id(number(1_006));
+        let mut notification = ServerJsonRpcMessage::notification(notification);
+        ids.incoming(&mut notification);
+        let JsonRpcMessage::Notification(notification) = notification else { unreachable!() };
+        assert_eq!(notification.notification.get_meta().subscription_id(), Some(number(6)));
+        assert_eq!(sent(&mut ids, 5, tool()), number(1_007));
         let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_007)));
-        numbering.incoming(&mut refused);
+        ids.incoming(&mut refused);
         assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
     }
 
     /// Returns the ID of a request that the agent cancels, as rmcp receives it.
-    fn received_cancellation(numbering: &mut RequestIdMap, id: i64) -> Option<RequestId> {
+    fn received_cancellation(ids: &mut RequestIdMap, id: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(id)), None);
         let mut message = ServerJsonRpcMessage::notification(CancelledNotification::new(params).into());
-        numbering.incoming(&mut message);
+        ids.incoming(&mut message);
         match message {
             JsonRpcMessage::Notification(received) => match received.notification {
                 ServerNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
@@ -198,15 +198,12 @@ mod tests {
 
     #[test]
     fn agents_cancel_own_requests_and_subscriptions() {
-        let mut numbering = id_map(7);
+        let mut ids = id_map(7);
         let listen =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
-        assert_eq!(
-            sent(&mut numbering, 0, CallToolRequest::new(CallToolRequestParams::new("t"))),
-            RequestId::Number(7)
-        );
-        assert_eq!(sent(&mut numbering, 1, listen), RequestId::Number(8));
-        let taken_back = [7, 8, 9].map(|id| received_cancellation(&mut numbering, id));
+        assert_eq!(sent(&mut ids, 0, CallToolRequest::new(CallToolRequestParams::new("t"))), RequestId::Number(7));
+        assert_eq!(sent(&mut ids, 1, listen), RequestId::Number(8));
+        let taken_back = [7, 8, 9].map(|id| received_cancellation(&mut ids, id));
         assert_eq!(taken_back, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
     }
 }

@@ -321,12 +321,7 @@ fn is_transient(error: &HttpError) -> bool {
             status.is_server_error()
                 || matches!(*status, StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         }
-        HttpError::Tls(_)
-        | HttpError::HttpSse
-        | HttpError::Build(_)
-        | HttpError::Redirect(_)
-        | HttpError::TooLarge
-        | HttpError::NotMcp(_) => false,
+        _ => false,
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct IdMappingTransport<T> {
 
 impl<T> IdMappingTransport<T> {
     /// Wraps `carrier` for the connection of `link`.
-    pub(crate) fn new(carrier: T, link: Arc<ConnectionState>) -> Self {
-        Self { inner: carrier, ids: RequestIdMap::new(link.clone()), state: link }
+    pub(crate) fn new(inner: T, state: Arc<ConnectionState>) -> Self {
+        Self { inner, ids: RequestIdMap::new(state.clone()), state }
     }
 }
 

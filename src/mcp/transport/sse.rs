@@ -38,8 +38,8 @@ pub(crate) struct ReconnectLimiter {
 impl ReconnectLimiter {
     /// Returns whether a stream after `last_event` may be opened. Counts it as empty until an event arrives.
     pub(crate) fn try_open(&self, last_event: Option<&str>) -> bool {
-        let mut in_vain = self.empty_opens.lock();
-        let count = in_vain.entry(last_event.unwrap_or_default().to_owned()).or_default();
+        let mut empty_opens = self.empty_opens.lock();
+        let count = empty_opens.entry(last_event.unwrap_or_default().to_owned()).or_default();
         *count += 1;
         *count <= MAX_EMPTY_STREAMS
     }
@@ -115,10 +115,10 @@ pub(crate) fn events(
 /// `request` is the ID of the request to which the stream belongs, if any.
 pub(crate) fn service_messages(
     mut events: EventStream,
-    link: Arc<ConnectionState>,
+    state: Arc<ConnectionState>,
     request: Option<i64>,
 ) -> EventStream {
-    let requests = StreamRequests { state: link, request };
+    let requests = StreamRequests { state, request };
     async_stream::stream! {
         while let Some(event) = events.next().await {
             let mut event = match event {
@@ -322,10 +322,10 @@ mod tests {
 
     #[test]
     fn messages_are_normalized_for_the_service() {
-        let link = samples::connection_state();
+        let state = samples::connection_state();
         let list = ClientRequest::ListToolsRequest(ListToolsRequest::default());
-        link.requests.add(&RequestId::Number(4), &list);
-        let requests = StreamRequests { state: link, request: Some(4) };
+        state.requests.add(&RequestId::Number(4), &list);
+        let requests = StreamRequests { state, request: Some(4) };
         let read = |data: &str| {
             let messages = requests.read(data);
             messages.iter().map(|text| serde_json::from_str(text).unwrap()).collect::<Vec<serde_json::Value>>()

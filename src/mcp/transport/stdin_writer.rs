@@ -108,7 +108,7 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
     }
 
     async fn write(&mut self, lines: &mut Vec<QueuedLine>) {
-        let places: Vec<Range<usize>> = lines
+        let ranges: Vec<Range<usize>> = lines
             .iter()
             .scan(0, |end, line| {
                 let start = std::mem::replace(end, *end + line.text.len());
@@ -128,17 +128,17 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
                 Err(failed) => error = Some(failed),
             }
             // A call counts as sent when its first byte is written.
-            for (line, place) in lines.iter().zip(&places) {
+            for (line, range) in lines.iter().zip(&ranges) {
                 if let LineOwner::Call(call, _) = &line.owner
-                    && (before..written).contains(&place.start)
+                    && (before..written).contains(&range.start)
                 {
                     call.mark_sent();
                 }
             }
         }
-        for (line, place) in lines.drain(..).zip(places) {
+        for (line, range) in lines.drain(..).zip(ranges) {
             let outcome = match &error {
-                Some(error) if place.end > written => Err(error),
+                Some(error) if range.end > written => Err(error),
                 _ => Ok(()),
             };
             self.report_outcome(line.owner, outcome);
@@ -178,9 +178,9 @@ mod tests {
     use crate::model::AttemptId;
 
     /// Returns a running writer, its sender, and the child's end of a pipe that holds eight bytes.
-    fn writer(link: &Arc<ConnectionState>) -> (AbortOnDropHandle<()>, StdinSender, tokio::io::DuplexStream) {
+    fn writer(state: &Arc<ConnectionState>) -> (AbortOnDropHandle<()>, StdinSender, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(8);
-        let (writer, lines) = StdinWriter::new(ours, link.clone(), CancellationToken::new());
+        let (writer, lines) = StdinWriter::new(ours, state.clone(), CancellationToken::new());
         (AbortOnDropHandle::new(tokio::spawn(writer.run())), lines, theirs)
     }
 
@@ -190,8 +190,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_count_as_sent_from_their_first_byte() {
-        let link = samples::connection_state();
-        let (_writer, lines, mut child) = writer(&link);
+        let state = samples::connection_state();
+        let (_writer, lines, mut child) = writer(&state);
         let calls = calls();
         for (call, request) in calls.iter().zip(0..) {
             lines.send_call(b"12345".to_vec(), call.clone(), request).await.unwrap();
@@ -230,12 +230,12 @@ mod tests {
 
     #[tokio::test]
     async fn partly_written_calls_count_as_not_sent() {
-        let link = samples::connection_state();
-        let (_writer, lines, mut child) = writer(&link);
+        let state = samples::connection_state();
+        let (_writer, lines, mut child) = writer(&state);
         let calls = calls();
         let mut answers = Vec::new();
         for (call, request) in calls.iter().zip(0..) {
-            answers.push(link.calls.open(request, call));
+            answers.push(state.calls.open(request, call));
             lines.send_call(b"12345".to_vec(), call.clone(), request).await.unwrap();
         }
         let mut read = [0; 6];

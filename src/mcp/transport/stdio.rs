@@ -47,7 +47,7 @@ pub(crate) struct StdioTransport {
     probe_timeout: Duration,
     closing: CancellationToken,
     /// Cancelled when the writer has ended.
-    unwritable: CancellationToken,
+    writer_ended: CancellationToken,
     writer: AbortOnDropHandle<()>,
     _reader: AbortOnDropHandle<()>,
 }
@@ -57,19 +57,29 @@ impl StdioTransport {
     /// server is treated as legacy. Some legacy servers ignore all messages before `initialize`.
     pub(crate) fn new(
         (input, output): ChildPipes,
-        link: Arc<ConnectionState>,
+        state: Arc<ConnectionState>,
         log: Arc<AgentLog>,
         probe_timeout: Duration,
     ) -> Self {
         let (sender, messages) = mpsc::channel(READ_AHEAD);
         let feed = sender.downgrade();
-        let reader = StdoutReader { state: link.clone(), log, messages: sender, noise_lines: 0 };
+        let reader = StdoutReader { state: state.clone(), log, messages: sender, noise_lines: 0 };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
         let closing = CancellationToken::new();
-        let (writer, lines) = StdinWriter::new(input, link.clone(), closing.clone());
-        let unwritable = writer.ended();
+        let (writer, input_lines) = StdinWriter::new(input, state.clone(), closing.clone());
+        let writer_ended = writer.ended();
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-        Self { input: lines, messages, feed, state: link, probe_timeout, closing, unwritable, writer, _reader: reader }
+        Self {
+            input: input_lines,
+            messages,
+            feed,
+            state,
+            probe_timeout,
+            closing,
+            writer_ended,
+            writer,
+            _reader: reader,
+        }
     }
 
     /// Returns the sender that calls use to bypass the service.
@@ -79,11 +89,11 @@ impl StdioTransport {
 
     /// Sends an error response to `server/discover` if the server does not respond in time.
     fn limit_probe(&self, id: RequestId) {
-        let (feed, link, timeout) = (self.feed.clone(), self.state.clone(), self.probe_timeout);
+        let (feed, state, timeout) = (self.feed.clone(), self.state.clone(), self.probe_timeout);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             if let Some(feed) = feed.upgrade()
-                && link.requests.remove(&id)
+                && state.requests.remove(&id)
             {
                 let silence = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "`server/discover` was not answered", None);
                 let _ = feed.send(ServerJsonRpcMessage::error(silence, Some(id))).await;
@@ -115,8 +125,8 @@ impl Transport<RoleClient> for StdioTransport {
             }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
         }
-        let lines = self.input.clone();
-        async move { lines.write(serde_json::to_vec(&message)?).await }
+        let input_lines = self.input.clone();
+        async move { input_lines.write(serde_json::to_vec(&message)?).await }
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
@@ -124,7 +134,7 @@ impl Transport<RoleClient> for StdioTransport {
         tokio::select! {
             biased;
             message = self.messages.recv() => message,
-            () = self.unwritable.cancelled() => None,
+            () = self.writer_ended.cancelled() => None,
         }
     }
 
@@ -166,8 +176,8 @@ impl StdoutReader {
             let read = if line.len() < LARGE_LINE_BYTES {
                 read_line(&line, &*self.state)
             } else {
-                let (link, large) = (self.state.clone(), std::mem::take(&mut line));
-                let reading = tokio::task::spawn_blocking(move || (read_line(&large, &*link), large));
+                let (state, large) = (self.state.clone(), std::mem::take(&mut line));
+                let reading = tokio::task::spawn_blocking(move || (read_line(&large, &*state), large));
                 let Ok((read, large)) = reading.await else { return };
                 line = large;
                 read

@@ -253,5 +253,5 @@ fn endpoint_failure_and_invalid_options_are_reported() {
     place.write("agents.toml", format!("{agents}{demo}"));
     let unreachable = place.kapell(&["plan", GOAL]);
     assert_eq!((unreachable.code, unreachable.error_code()), (Some(1), "planner::model_failed"), "{unreachable:?}");
-    assert!(unreachable.stderr.contains("127.0.0.1:9"), "{unreachable:?}");
+    assert!(unreachable.stderr.contains("http://127.0.0.1:9/v1"), "{unreachable:?}");
 }

@@ -516,7 +516,7 @@ async fn unreachable_agents_keep_their_task() {
     let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
-    assert!(failure.message.contains("polling then failed") && failure.message.contains("503"), "{failure}");
+    assert!(failure.message.contains("polling then failed") && failure.message.contains("HTTP 503"), "{failure}");
     pool.close().await;
 }
 

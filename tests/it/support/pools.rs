@@ -243,7 +243,20 @@ pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
+    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("the condition is not met");
+}
+
+/// Lets `time` pass on the runtime's clock at once. Timers fire in order, and the clock then continues.
+pub(crate) async fn let_time_pass(time: Duration) {
+    struct PausedClock;
+    impl Drop for PausedClock {
+        fn drop(&mut self) {
+            tokio::time::resume();
+        }
+    }
+    tokio::time::pause();
+    let _paused = PausedClock;
+    tokio::time::sleep(time).await;
 }
 
 /// Returns whether a process exists and is not a zombie.

@@ -131,16 +131,16 @@ async fn keeps_tool_calls_without_a_name() {
 async fn separates_calls_with_the_same_id_and_drops_duplicates() {
     let (find, book) = (json!({"city": "Porto"}), json!({"day": 1}));
     let call = |index: Option<u64>, name: &str, arguments: &str| json!([{"index": index, "id": "a", "function": {"name": name, "arguments": arguments}}]);
-    let (whole, other) = (r#"{"city": "Porto"}"#, r#"{"day": 1}"#);
+    let (porto, other) = (r#"{"city": "Porto"}"#, r#"{"day": 1}"#);
     for index in [None, Some(0)] {
-        let two = [call(index, "geo_find", whole), call(index, "book", other)];
+        let two = [call(index, "geo_find", porto), call(index, "book", other)];
         let expected =
             expected_tool_uses(&[("a", "geo.find", find.clone()), ("call_2", "book", book.clone())], "toolUse");
         assert_eq!(chat_with_tools(&stream(&two, "tool_calls")).await, expected, "{index:?}");
-        let same_tool = [call(index, "book", whole), call(index, "book", other)];
+        let same_tool = [call(index, "book", porto), call(index, "book", other)];
         let expected = expected_tool_uses(&[("a", "book", find.clone()), ("call_2", "book", book.clone())], "toolUse");
         assert_eq!(chat_with_tools(&stream(&same_tool, "tool_calls")).await, expected, "{index:?}");
-        let repeated = [call(index, "geo_find", whole), call(index, "geo_find", whole)];
+        let repeated = [call(index, "geo_find", porto), call(index, "geo_find", porto)];
         let once = expected_tool_uses(&[("a", "geo.find", find.clone())], "toolUse");
         assert_eq!(chat_with_tools(&stream(&repeated, "tool_calls")).await, once, "{index:?}");
         let in_pieces = [call(index, "geo_find", r#"{"city":"#), call(index, "geo_find", r#" "Porto"}"#)];
@@ -197,16 +197,16 @@ async fn keeps_reasoning_only_if_it_is_echoed() {
         let chunks = [reasoning("I "), reasoning("see."), choice.clone(), end];
         chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect::<String>()
     };
-    let asked = |echo_reasoning, body: String| async move {
+    let request = |echo_reasoning, body: String| async move {
         let dialect = Dialect { tools: true, echo_reasoning, ..Dialect::default() };
         let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
         model_with_spec(spec, vec![Bytes::from(body)]).chat(&tool_request()).await.expect("a reply").parts
     };
     let book = ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() };
     let echoed = ChatPart::Reasoning { model: "llm".to_owned(), text: "I see.".to_owned() };
-    assert_eq!(asked(true, body(&calling)).await, [echoed, book.clone()]);
-    assert_eq!(asked(false, body(&calling)).await, [book]);
-    assert_eq!(asked(true, body(&answering)).await, [ChatPart::Text { text: "Hi".to_owned() }]);
+    assert_eq!(request(true, body(&calling)).await, [echoed, book.clone()]);
+    assert_eq!(request(false, body(&calling)).await, [book]);
+    assert_eq!(request(true, body(&answering)).await, [ChatPart::Text { text: "Hi".to_owned() }]);
 }
 
 #[tokio::test]

@@ -26,18 +26,18 @@ async fn reply_that_ends_during_reasoning_is_requested_again() {
     }
 }
 
-fn busy(again: RetryHint) -> LlmError {
-    LlmError { retry: again, status: Some(503), ..LlmError::new("answered 503") }
+fn busy(hint: RetryHint) -> LlmError {
+    LlmError { retry: hint, status: Some(503), ..LlmError::new("answered 503") }
 }
 
 /// Retries with the hint `again` until the deadline. Returns the failure, the number of attempts, and their duration.
-async fn tries(limits: RetryLimits, again: RetryHint) -> (LlmError, u32, Duration) {
+async fn tries(limits: RetryLimits, hint: RetryHint) -> (LlmError, u32, Duration) {
     let count = Arc::new(AtomicU32::new(0));
     let start = Instant::now();
     let failed = retry(limits, &Arc::default(), |permit| {
         count.fetch_add(1, Ordering::Relaxed);
         drop(permit);
-        async move { Err::<ChatReply, _>(busy(again)) }
+        async move { Err::<ChatReply, _>(busy(hint)) }
     })
     .await
     .expect_err("a failure");
@@ -120,13 +120,13 @@ async fn concurrent_requests_succeed_at_an_endpoint_with_a_rate_limit() {
     for (max_requests, seconds, names_wait) in limiters {
         let window = Duration::from_secs(seconds);
         let limiter = Limiter { max_requests, window, names_wait, began: Instant::now(), used: 0 };
-        let (limiter, gate) = (std::sync::Mutex::new(limiter), Arc::default());
+        let (limiter, rate_limiter) = (std::sync::Mutex::new(limiter), Arc::default());
         let attempt = |permit| {
             let response = limiter.lock().expect("no panic").respond(permit);
             async move { response }
         };
         let limits = RetryLimits { deadline: None, single_try: false };
-        let all = futures::future::join_all((0..20).map(|_| retry(limits, &gate, attempt))).await;
+        let all = futures::future::join_all((0..20).map(|_| retry(limits, &rate_limiter, attempt))).await;
         assert_eq!(all, vec![Ok(()); 20], "{max_requests} in {seconds} s");
     }
 }

@@ -55,7 +55,7 @@ fn expected_tool_call(id: &str) -> ChatReply {
 fn variants() -> Vec<ReplyVariant> {
     let usual = Some((3, 2));
     let function = json!({"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"});
-    let good = |what, whole, expected| ReplyVariant { name: what, response: whole, expected: Ok(expected) };
+    let good = |what, response, expected| ReplyVariant { name: what, response: response, expected: Ok(expected) };
     vec![
         good("everything as documented", text(), expected_reply("endTurn", usual)),
         good("no id", response_with("/id", None), expected_reply("endTurn", usual)),
@@ -134,35 +134,35 @@ fn variants() -> Vec<ReplyVariant> {
 }
 
 /// Converts a response into a stream: the message in two chunks if possible, and the usage in a separate chunk.
-fn as_stream(whole: &serde_json::Value) -> String {
-    let Some(choice) = whole.pointer("/choices/0") else { return format!("data: {whole}\n\n") };
+fn as_stream(response: &serde_json::Value) -> String {
+    let Some(choice) = response.pointer("/choices/0") else { return format!("data: {response}\n\n") };
     let chunk = |choice: serde_json::Value| {
-        let mut chunk = whole.clone();
+        let mut chunk = response.clone();
         chunk["choices"] = json!([choice]);
         chunk.as_object_mut().expect("an object").shift_remove("usage");
         format!("data: {chunk}\n\n")
     };
-    let mut begins = choice.clone();
-    let delta = begins.as_object_mut().expect("an object").shift_remove("message").expect("a message");
-    begins["delta"] = delta;
-    begins["finish_reason"] = json!(null);
-    let mut ends = choice.clone();
-    ends.as_object_mut().expect("an object").shift_remove("message");
-    ends["delta"] = json!({});
-    let usage = json!({"choices": [], "usage": whole.get("usage")});
-    format!("{}{}data: {usage}\n\ndata: [DONE]\n\n", chunk(begins), chunk(ends))
+    let mut first = choice.clone();
+    let delta = first.as_object_mut().expect("an object").shift_remove("message").expect("a message");
+    first["delta"] = delta;
+    first["finish_reason"] = json!(null);
+    let mut last = choice.clone();
+    last.as_object_mut().expect("an object").shift_remove("message");
+    last["delta"] = json!({});
+    let usage = json!({"choices": [], "usage": response.get("usage")});
+    format!("{}{}data: {usage}\n\ndata: [DONE]\n\n", chunk(first), chunk(last))
 }
 
 #[tokio::test]
 async fn reads_all_variants_whole_and_streamed() {
     let variants = variants();
     assert_eq!(variants.len(), 20);
-    for ReplyVariant { name: what, response: whole, expected } in variants {
+    for ReplyVariant { name: what, response, expected } in variants {
         let expected = expected.map_err(|failure| {
             let message = format!("model `small` at `http://endpoint.test` {failure}");
             ChatError::Endpoint { message, status: Some(402) }
         });
-        for body in [whole.to_string(), format!("{whole:#}"), as_stream(&whole)] {
+        for body in [response.to_string(), format!("{response:#}"), as_stream(&response)] {
             assert_eq!(super::tools::chat_with_tools(&body).await, expected, "{what}: {body}");
         }
     }

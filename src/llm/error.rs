@@ -9,15 +9,16 @@ use crate::model::text::root_cause;
 use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
 
 /// Indicates if and when a retry may succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RetryHint {
+    #[default]
     No,
     Backoff,
     After(Duration),
 }
 
 /// A failed attempt to get a reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct LlmError {
     /// The predicate of a sentence about the endpoint, such as `answered 404 Not Found: no such model`.
@@ -46,16 +47,9 @@ pub(super) enum Hint {
 }
 
 impl LlmError {
+    /// Returns an error that a retry cannot fix.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            status: None,
-            retry: RetryHint::No,
-            is_limit: false,
-            is_final: false,
-            is_too_long: false,
-            hint: None,
-        }
+        Self { message: message.into(), ..Self::default() }
     }
 
     /// Returns an error that a retry may fix.

@@ -1,6 +1,8 @@
 //! The models of the agents file, and the selection of a model for each request.
 //! A failed request is never sent to another model.
 
+use std::sync::Arc;
+
 use super::client::{Llm, OnDelta};
 use super::openai::OpenAi;
 use super::transport::EndpointError;
@@ -21,12 +23,10 @@ impl Models {
     pub fn new(specs: impl IntoIterator<Item = LlmSpec>) -> Result<Option<Self>, EndpointError> {
         let mut models: Vec<OpenAi> = Vec::new();
         for spec in specs {
-            let model = OpenAi::new(spec)?;
-            let neighbor = models.iter().find(|other| other.base_url() == model.base_url());
-            let model = match neighbor {
-                Some(neighbor) => model.with_shared_rate_limit(neighbor),
-                None => model,
-            };
+            let mut model = OpenAi::new(spec)?;
+            if let Some(other) = models.iter().find(|other| other.base_url() == model.base_url()) {
+                model.rate_limiter = Arc::clone(&other.rate_limiter);
+            }
             models.push(model);
         }
         Ok((!models.is_empty()).then_some(Self { models }))

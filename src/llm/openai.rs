@@ -39,7 +39,7 @@ pub struct OpenAi {
     endpoint: LlmEndpoint,
     client: Client<LlmEndpoint>,
     /// The rate limiter, shared with the other models of the endpoint.
-    rate_limiter: Arc<RateLimiter>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
     /// Set once the user was warned that prompts are truncated.
     has_warned: AtomicBool,
 }
@@ -64,12 +64,6 @@ impl OpenAi {
         });
         let client = Client::build(http, endpoint.clone()).with_http_service(service);
         Ok(Self { spec, endpoint, client, rate_limiter: Arc::default(), has_warned: AtomicBool::default() })
-    }
-
-    /// Shares the rate limiter of another model.
-    #[must_use]
-    pub(super) fn with_shared_rate_limit(self, other: &Self) -> Self {
-        Self { rate_limiter: Arc::clone(&other.rate_limiter), ..self }
     }
 
     /// Returns the configuration of the model.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -49,17 +49,13 @@ pub(super) struct RequestPermit {
 }
 
 impl RateLimiter {
-    fn state(&self) -> MutexGuard<'_, LimiterState> {
-        self.state.lock()
-    }
-
     /// Waits until the next request may start.
     pub(super) async fn acquire(self: &Arc<Self>) -> RequestPermit {
         let _front = self.queue.lock().await;
         loop {
             let changed = self.changed.notified();
             let blocked_until = {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 let blocked_until = state.blocked_until.filter(|until| *until > Instant::now());
                 if blocked_until.is_none() && state.limit.is_none_or(|limit| state.in_flight < limit) {
                     state.in_flight += 1;
@@ -77,7 +73,7 @@ impl RateLimiter {
 
     /// Blocks further requests for the delay that the endpoint named, or else for an exponential pause.
     fn block(&self, generation: u64, wait: Option<Duration>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         // Rate limits of parallel requests count as one.
         let is_first = generation == state.generation;
         let wait = match wait {
@@ -100,7 +96,7 @@ impl RateLimiter {
 impl RequestPermit {
     /// Lets the next request start, because the response has begun.
     pub(super) fn mark_answered(&mut self) {
-        let mut state = self.limiter.state();
+        let mut state = self.limiter.state.lock();
         if self.generation == state.generation {
             state.pauses = 0;
             state.limit = state.limit.map(|limit| limit + 1).filter(|limit| *limit < MAX_LIMIT);
@@ -116,7 +112,7 @@ impl RequestPermit {
 
     fn release(&mut self) {
         if !std::mem::replace(&mut self.is_answered, true) {
-            self.limiter.state().in_flight -= 1;
+            self.limiter.state.lock().in_flight -= 1;
             self.limiter.changed.notify_one();
         }
     }

@@ -105,15 +105,17 @@ pub(super) async fn collect(
         }
     }
     emit(filter.finish());
-    match accumulator {
-        accumulator if accumulator.finish_reason.is_some() || accumulator.is_complete_message => Ok(accumulator),
-        accumulator if accumulator.is_done && accumulator.has_content() => Ok(accumulator),
-        accumulator if !accumulator.has_content() => Err(LlmError::transient("ended its response without a reply")),
-        accumulator => {
-            let message = format!("interrupted its reply after {} characters", accumulator.text.chars().count());
-            Err(accumulator.interrupted(LlmError::transient(message)))
-        }
+    let is_done = accumulator.is_done && accumulator.has_content();
+    if accumulator.finish_reason.is_some() || accumulator.is_complete_message || is_done {
+        return Ok(accumulator);
     }
+    Err(match accumulator.has_content() {
+        true => {
+            let length = accumulator.text.chars().count();
+            accumulator.interrupted(LlmError::transient(format!("interrupted its reply after {length} characters")))
+        }
+        false => LlmError::transient("ended its response without a reply"),
+    })
 }
 
 impl ReplyAccumulator {

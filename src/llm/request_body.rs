@@ -142,7 +142,8 @@ fn response_format(dialect: &Dialect, output: &ReplySchema) -> Option<Value> {
     match dialect.structured_output {
         StructuredOutput::JsonSchema => {
             let schema = without_schema_keyword(&output.schema);
-            let strict = is_strict_object(&schema);
+            // A schema that is not strict is sent as such, so the endpoint does not enforce it.
+            let strict = schema.get("type").is_some_and(|kind| kind == "object") && meets_strict_rules(&schema);
             Some(
                 json!({"type": "json_schema", "json_schema": {"name": output.name, "schema": schema, "strict": strict}}),
             )
@@ -174,12 +175,6 @@ const NON_STRICT_KEYWORDS: [&str; 8] = [
 ];
 
 /// Returns whether a schema meets the rules for strict ones: every object is closed, and every property is required.
-///
-/// Any other schema is sent as non-strict, so the endpoint does not enforce it.
-fn is_strict_object(schema: &Value) -> bool {
-    schema.get("type").is_some_and(|kind| kind == "object") && meets_strict_rules(schema)
-}
-
 fn meets_strict_rules(schema: &Value) -> bool {
     let Some(keywords) = schema.as_object() else { return false };
     if NON_STRICT_KEYWORDS.iter().any(|keyword| keywords.contains_key(*keyword)) {

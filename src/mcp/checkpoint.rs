@@ -121,11 +121,6 @@ impl SessionCheckpoint {
         let read = serde_json::from_value(json);
         read.inspect_err(|error| tracing::warn!(%agent, %error, "the checkpoint of a session cannot be read")).ok()
     }
-
-    /// Returns whether the session belongs to the server at `url`.
-    pub(crate) fn is_for_url(&self, url: Option<&str>) -> bool {
-        url == Some(&*self.url)
-    }
 }
 
 /// Returns the failure of a call that cannot be resumed, so that its effect is unknown.

@@ -13,10 +13,6 @@ pub struct Options {
     pub unreachable: UnreachablePolicy,
     /// The sampling capabilities that agents are offered.
     pub sampling: SamplingSupport,
-    /// The name of this host in the handshake.
-    pub client_name: String,
-    /// The version of this host in the handshake.
-    pub client_version: String,
 }
 
 /// The reaction when no server listens at the address of an agent that the host does not start itself.

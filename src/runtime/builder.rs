@@ -388,8 +388,6 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         era_cache: Some(directory.join("eras.json")),
         unreachable: UnreachablePolicy::default(),
         sampling,
-        client_name: env!("CARGO_PKG_NAME").into(),
-        client_version: env!("CARGO_PKG_VERSION").into(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rmcp::model::{ErrorData, InputResponses};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::active_call::ActiveCall;
 use super::guard::PROGRESS_INTERVAL;
@@ -88,7 +89,11 @@ impl ActiveCall<'_> {
                 }
                 join_all(requests.iter().map(async |(key, request)| {
                     // A server may use a key again in a later round.
-                    let scope = connection_state.scope_of_call(&call, Some(format!("round/{number}/{key}")));
+                    let scope = connection_state.scope_of_call(
+                        &call,
+                        Some(format!("round/{number}/{key}")),
+                        CancellationToken::new(),
+                    );
                     (key.clone(), connection_state.answer_input_request(&scope, request).await)
                 }))
                 .await
@@ -115,7 +120,7 @@ impl ActiveCall<'_> {
         }
         for page in pages {
             let connection_state = self.connection.state.clone();
-            let scope = connection_state.scope_of_call(&self.guard.call, None);
+            let scope = connection_state.scope_of_call(&self.guard.call, None, CancellationToken::new());
             match self.wait(async move { connection_state.elicit(&scope, page).await }).await {
                 Ok(Answer::Accept { .. }) => {}
                 Ok(Answer::Decline | Answer::Cancel) => {

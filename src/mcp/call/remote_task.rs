@@ -138,9 +138,13 @@ impl TaskWatcher<'_, '_> {
                 }
                 Err(error) => self.record_transient(error)?,
             }
-            if let Some((key, answer)) = self.pause(questions.next_answer()).await? {
-                let answer = answer.map_err(|error| missing_input_failure(&self.call.request.agent, &key, &error));
-                questions.store(key, answer).map_err(TaskError::Abandoned)?;
+            // The agent may no longer wait for the answer.
+            if let Some((key, answer)) = self.pause(questions.next_answer()).await?
+                && questions.open.contains_key(&key)
+            {
+                let missing = |error| missing_input_failure(&self.call.request.agent, &key, &error);
+                let answer = answer.map_err(|error| TaskError::Abandoned(missing(error)))?;
+                questions.unsent.insert(key, answer);
             }
         }
     }
@@ -299,7 +303,7 @@ impl TaskQuestions {
             }
             let withdrawn = CancellationToken::new();
             self.open.insert(key.clone(), withdrawn.clone());
-            let scope = state.scope_of_call(call, Some(format!("task/{key}"))).with_withdrawal(withdrawn);
+            let scope = state.scope_of_call(call, Some(format!("task/{key}")), withdrawn);
             let (state, key, request) = (state.clone(), key.clone(), request.clone());
             self.answers.push(Box::pin(async move { (key, state.answer_input_request(&scope, &request).await) }));
         }
@@ -311,14 +315,6 @@ impl TaskQuestions {
             Some(answer) => answer,
             None => std::future::pending().await,
         }
-    }
-
-    /// Stores an answer for the agent, if it still waits for it.
-    fn store(&mut self, key: String, answer: Result<Value, Failure>) -> Result<(), Failure> {
-        if self.open.contains_key(&key) {
-            self.unsent.insert(key, answer?);
-        }
-        Ok(())
     }
 }
 

@@ -168,7 +168,11 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
     }
     let content = result.get_mut("content").map(Value::take).unwrap_or_default();
     let structured = result.get_mut("structuredContent").map(Value::take);
-    let text = if is_error && !content.is_array() { text_or_json(&content) } else { String::new() };
+    let text = match &content {
+        Value::String(text) if is_error => text.clone(),
+        content if is_error && !content.is_array() => content.to_string(),
+        _ => String::new(),
+    };
     match lenient_json::list_elements(content) {
         Some(content) => {
             tool_result(content.into_iter().filter_map(read_block).collect::<Vec<_>>(), structured, is_error)
@@ -193,11 +197,6 @@ fn read_block(mut block: Value) -> Option<ContentBlock> {
         _ => {}
     }
     Some(block.into())
-}
-
-/// Returns the text of a string, or the JSON of any other value.
-fn text_or_json(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn is_true(value: &Value) -> bool {

@@ -9,8 +9,3 @@ pub(crate) fn id_number(id: &RequestId) -> Option<i64> {
         NumberOrString::String(text) => text.parse().ok(),
     }
 }
-
-/// Returns the ID in the form that the host sends.
-pub(crate) fn normalized_id(id: &RequestId) -> RequestId {
-    id_number(id).map_or_else(|| id.clone(), NumberOrString::Number)
-}

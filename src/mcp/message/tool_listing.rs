@@ -153,7 +153,7 @@ impl ToolListing {
         };
         let name = match members.get("name").and_then(|name| lenient_json::parse_value(name).ok()) {
             Some(Value::String(name)) if is_valid_name(&name) => name,
-            None => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
+            None | Some(Value::Null) => return self.warn(format!("tool {nth} is ignored: it has no `name`")),
             Some(name) => {
                 let problem = lenient_json::describe_unreadable("its `name` is not usable", &name.to_string());
                 return self.warn(format!("tool {nth} is ignored: {problem}"));
@@ -184,6 +184,7 @@ impl ToolListing {
             };
             room = rest;
             match lenient_json::parse_value(json) {
+                Ok(Value::Null) => None,
                 Ok(value) => Some(value),
                 Err(_) => {
                     let depth = format!("is nested deeper than {MAX_DEPTH} levels, and is not used");
@@ -194,26 +195,19 @@ impl ToolListing {
         };
         // The members that decide how the tool is called are read first, so that large schemas cannot displace them.
         let (annotations, execution) = (read("annotations"), read("execution"));
-        let input = read("inputSchema");
-        let output = read("outputSchema");
+        let (input, output) = (read("inputSchema"), read("outputSchema"));
         let (title, description) = (read("title"), read("description"));
-        let input_schema = match input {
-            None | Some(Value::Bool(true)) => JsonObject::new(),
-            Some(schema) => match server_info::as_object(schema) {
-                Some(schema) => clean_schema(schema),
-                None => return self.reject_tool(name, "its `inputSchema` is not an object".to_owned()),
-            },
+        let schema = |value: Option<Value>| match value {
+            None | Some(Value::Bool(true)) => Ok(None),
+            Some(schema) => server_info::as_object(schema).map(clean_schema).map(Some).ok_or(()),
         };
-        let output_schema = match output {
-            None | Some(Value::Bool(true)) => None,
-            Some(schema) => match server_info::as_object(schema) {
-                Some(schema) => Some(clean_schema(schema)),
-                None => {
-                    self.warn(format!("tool `{name}`: its `outputSchema` is not an object, and is not used"));
-                    None
-                }
-            },
+        let Ok(input_schema) = schema(input) else {
+            return self.reject_tool(name, "its `inputSchema` is not an object".to_owned());
         };
+        let output_schema = schema(output).unwrap_or_else(|()| {
+            self.warn(format!("tool `{name}`: its `outputSchema` is not an object, and is not used"));
+            None
+        });
         let text = |value: Option<Value>| match value {
             Some(Value::String(mut text)) => {
                 truncate_bytes(&mut text, MAX_DESCRIPTION_BYTES);
@@ -233,7 +227,8 @@ impl ToolListing {
         }
         self.catalog_bytes += bytes;
         let title = text(title).or_else(|| text(own_title));
-        self.tools.push(ToolInfo { name, title, description: text(description), input_schema, output_schema, effect });
+        let (description, input_schema) = (text(description), input_schema.unwrap_or_default());
+        self.tools.push(ToolInfo { name, title, description, input_schema, output_schema, effect });
     }
 
     fn reject_tool(&mut self, name: String, reason: String) {
@@ -303,16 +298,8 @@ fn clean_value(schema: &mut Value) {
                     schemas.values_mut().for_each(clean_value);
                 }
             }
-            "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
-                if let Value::Array(schemas) = value {
-                    schemas.iter_mut().for_each(clean_value);
-                }
-            }
-            "items" if value.as_array().is_some_and(|items| !items.is_empty()) => {
-                if let Value::Array(schemas) = value {
-                    schemas.iter_mut().for_each(clean_value);
-                }
-            }
+            "anyOf" | "oneOf" | "allOf" | "prefixItems" => clean_values(value),
+            "items" if value.as_array().is_some_and(|items| !items.is_empty()) => clean_values(value),
             "items"
             | "additionalItems"
             | "additionalProperties"
@@ -331,6 +318,12 @@ fn clean_value(schema: &mut Value) {
             }
             _ => {}
         }
+    }
+}
+
+fn clean_values(schemas: &mut Value) {
+    if let Value::Array(schemas) = schemas {
+        schemas.iter_mut().for_each(clean_value);
     }
 }
 

@@ -221,10 +221,15 @@ impl ConnectionState {
 
     /// Returns the scope of a request that certainly belongs to `call`. `key` is the agent's own ID of the request, if
     /// that outlives the connection.
-    pub(crate) fn scope_of_call(&self, call: &Arc<CallState>, key: Option<String>) -> RequestScope {
+    pub(crate) fn scope_of_call(
+        &self,
+        call: &Arc<CallState>,
+        key: Option<String>,
+        withdrawn: CancellationToken,
+    ) -> RequestScope {
         let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
         let candidates = CandidateCalls { calls: vec![call.clone()], includes_abandoned: false };
-        RequestScope { origin, candidates, withdrawn: CancellationToken::new() }
+        RequestScope { origin, candidates, withdrawn }
     }
 
     /// Answers an input request of a call: an object with `method` and `params`.
@@ -409,11 +414,6 @@ impl ConnectionState {
 }
 
 impl RequestScope {
-    /// Returns the same scope with `withdrawn` as its cancellation token.
-    pub(crate) fn with_withdrawal(self, withdrawn: CancellationToken) -> Self {
-        Self { withdrawn, ..self }
-    }
-
     fn begin_wait(&self, source: AnswerSource) -> Vec<WaitGuard> {
         self.candidates.calls.iter().map(|call| call.begin_wait(source)).collect()
     }

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection_state::ConnectionState;
 use super::open_calls::CandidateCalls;
-use crate::mcp::options::{Options, SamplingSupport};
+use crate::mcp::options::SamplingSupport;
 use crate::model::JsonObject;
 
 /// The handler for the requests and notifications of one agent.
@@ -29,7 +29,7 @@ pub(crate) struct AgentRequestHandler {
 
 impl AgentRequestHandler {
     /// Creates a handler that declares the capabilities of this host, and no others.
-    pub(crate) fn new(state: Arc<ConnectionState>, options: &Options) -> Self {
+    pub(crate) fn new(state: Arc<ConnectionState>) -> Self {
         let mut capabilities = ClientCapabilities::default();
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
@@ -37,7 +37,7 @@ impl AgentRequestHandler {
         capabilities.sampling = sampling_capability(state.sampling());
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
-        let client = Implementation::new(&options.client_name, &options.client_version);
+        let client = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         // rmcp's default is a version without the handshake, which carries the capabilities.
         let config = ClientConfig::new(capabilities, client);
         Self { state, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }

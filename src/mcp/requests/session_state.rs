@@ -214,12 +214,7 @@ mod tests {
         }
         first.reserve(offset + ID_BLOCK_SIZE).await;
         let saved = saved_checkpoint(&checkpoints);
-        assert_eq!(saved.next_request, offset + 2 * ID_BLOCK_SIZE);
-        assert!(
-            saved.is_for_url(Some("http://x/mcp"))
-                && !saved.is_for_url(Some("http://y/mcp"))
-                && !saved.is_for_url(None)
-        );
+        assert_eq!((saved.next_request, saved.url.as_str()), (offset + 2 * ID_BLOCK_SIZE, "http://x/mcp"));
         let second = Session::resumed("a".into(), host, saved.clone());
         let offset = second.next_id();
         assert_eq!(

@@ -230,7 +230,7 @@ impl AgentConnections {
         let request = |session| ConnectRequest {
             spec,
             state: ConnectionState::new(session, self.shared.clone()),
-            options: &self.pool.options,
+            unreachable: self.pool.options.unreachable,
             era,
         };
         match &spec.transport {
@@ -256,7 +256,7 @@ impl AgentConnections {
                 // A server that the host started ends with the host, and its sessions end with it.
                 let saved_at = server.is_none().then(|| endpoint.display_url.clone());
                 if let Some(checkpoint) =
-                    state.saved_session.clone().filter(|checkpoint| checkpoint.is_for_url(saved_at.as_deref()))
+                    state.saved_session.clone().filter(|checkpoint| saved_at.as_ref() == Some(&checkpoint.url))
                 {
                     let resumed = || request(Session::resumed(id.clone(), host.clone(), checkpoint.clone()));
                     match connect::connect_http(resumed, endpoint, None).await {

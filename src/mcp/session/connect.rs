@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::era::Era;
 use super::handshakes::HandshakeSequence;
 use super::{subscription, validation};
-use crate::mcp::options::{Options, UnreachablePolicy};
+use crate::mcp::options::UnreachablePolicy;
 use crate::mcp::process::child::{Child, PipePurpose};
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::ConnectionState;
@@ -42,7 +42,8 @@ const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct ConnectRequest<'a> {
     pub(crate) spec: &'a Arc<AgentSpec>,
     pub(crate) state: Arc<ConnectionState>,
-    pub(crate) options: &'a Options,
+    /// The reaction if no server listens.
+    pub(crate) unreachable: UnreachablePolicy,
     /// The era that the agent spoke before, if it is known.
     pub(crate) era: Option<Era>,
 }
@@ -187,7 +188,7 @@ pub(crate) async fn connect_http<'a>(
 ) -> Result<Connection, ConnectError> {
     let first = request();
     let spec = first.spec.clone();
-    let fails_at_once = server.is_none() && first.options.unreachable == UnreachablePolicy::Fail;
+    let fails_at_once = server.is_none() && first.unreachable == UnreachablePolicy::Fail;
     let deadline = Instant::now() + spec.startup_timeout;
     let mut handshakes = HandshakeSequence::new(spec.protocol, first.era).with_local_server(server.is_some());
     drop(first);
@@ -283,9 +284,9 @@ async fn handshake_and_list_tools<T>(
 where
     T: Transport<RoleClient> + 'static,
 {
-    let ConnectRequest { spec, state, options, .. } = request;
+    let ConnectRequest { spec, state, .. } = request;
     validation::warm_up();
-    let handler = AgentRequestHandler::new(state.clone(), options);
+    let handler = AgentRequestHandler::new(state.clone());
     let is_resumed = state.session.resumed_handshake().is_some();
     let transport = IdMappingTransport::new(transport, state.clone());
     // The transport answers the handshake of a resumed session itself.

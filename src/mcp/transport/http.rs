@@ -72,10 +72,11 @@ impl HttpClient {
         id: RequestId,
         headers: HeaderMap,
     ) -> PostResult {
-        let unknown = |what: String| {
-            let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
-            Ok(StreamableHttpPostResponse::Json(answer, None))
+        let error_response = |error: ErrorData| {
+            let response = ServerJsonRpcMessage::error(error, Some(id.clone()));
+            Ok(StreamableHttpPostResponse::Json(response, None))
         };
+        let unknown = |what: String| error_response(ErrorData::invalid_request(what, None));
         match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
             Err(_) => {
                 self.state.requests.remove(&id);
@@ -88,10 +89,7 @@ impl HttpClient {
                 }
                 match error {
                     // A modern server lists the versions that it supports.
-                    Some(error) => {
-                        let answer = ServerJsonRpcMessage::error(*error, Some(id.clone()));
-                        Ok(StreamableHttpPostResponse::Json(answer, None))
-                    }
+                    Some(error) => error_response(*error),
                     None => unknown(format!("HTTP {status}")),
                 }
             }

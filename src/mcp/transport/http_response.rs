@@ -90,14 +90,6 @@ impl HttpError {
         }
     }
 
-    /// Returns the delay that the server requests before the next request.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-
     /// Returns whether the response means that the session does not exist, or no longer exists.
     pub(crate) fn is_session_expired(&self) -> bool {
         match self {

@@ -41,10 +41,14 @@ pub(crate) fn as_http_error(error: &DynamicTransportError) -> Option<&HttpError>
 
 /// Converts the error of an HTTP request. The `Retry-After` header is kept for any status.
 pub(crate) fn from_http(agent: &AgentId, error: &HttpError) -> Failure {
-    let failure = Failure { retry_after: error.retry_after().map(HumanDuration), ..classify_http(agent, error) };
-    match failure.retry_after {
-        Some(wait) => failure.with_additional_help(format!("the server asks to wait {wait} (`Retry-After`)")),
-        None => failure,
+    let failure = classify_http(agent, error);
+    match error {
+        HttpError::Status { retry_after: Some(delay), .. } => {
+            let delay = HumanDuration(*delay);
+            let help = format!("the server requests a delay of {delay} (`Retry-After`)");
+            Failure { retry_after: Some(delay), ..failure }.with_additional_help(help)
+        }
+        _ => failure,
     }
 }
 

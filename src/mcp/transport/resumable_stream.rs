@@ -25,7 +25,7 @@ use super::http_response::HttpError;
 use super::sse::{self, EventStream};
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
-use crate::mcp::message::request_id::normalized_id;
+use crate::mcp::message::request_id::id_number;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::{CallState, PendingAnswers};
 use crate::model::{CheckpointKey, Failure, FailureKind};
@@ -199,8 +199,8 @@ impl ResumableStream {
         }
         let header = event.data.as_deref().and_then(|data| serde_json::from_str::<MessageHeader>(data).ok());
         let (kind, request) = match header {
-            Some(MessageHeader { id: Some(answered), method: None }) => {
-                if normalized_id(&answered) == RequestId::Number(self.request) {
+            Some(MessageHeader { id: Some(id), method: None }) => {
+                if id_number(&id) == Some(self.request) {
                     // The response is not recorded: a host that ends before it is durable has to read it again.
                     return EventKind::Response(event);
                 }

@@ -236,8 +236,8 @@ impl StdoutReader {
         if self.noise_lines <= MAX_REPORTED_NOISE {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             let text = text.trim_end();
-            tracing::warn!(agent = %self.state.agent, text, reason, "the agent wrote to stdout what is not a JSON-RPC \
-                                                                     message");
+            tracing::warn!(agent = %self.state.agent, text, reason, "the agent wrote a line to stdout that is not a \
+                                                                     JSON-RPC message");
         }
         let mut line = line.to_vec();
         if line.last() != Some(&b'\n') {

@@ -128,7 +128,7 @@ fn retry_after_beyond_the_startup_timeout_fails() {
     let (kind, message, help) = task_error(&ended);
     assert!(matches!(kind.as_str(), "agent_unavailable" | "rate_limited"), "{kind}");
     assert!(message.contains("HTTP 429") && !message.contains("is not known"), "{message}");
-    assert!(help.contains("asks to wait 1h") && help.contains("startup_timeout"), "{help}");
+    assert!(help.contains("requests a delay of 1h") && help.contains("startup_timeout"), "{help}");
     assert_eq!(file_lines(&place, "methods"), ["server/discover", "initialize"]);
 }
 
@@ -198,7 +198,7 @@ fn retry_after_beyond_the_deadline_fails_the_task() {
     let ended = run_work(&http_workspace("limited-for-long", ""), "retry: 3, deadline: 1m");
     let (kind, _, help) = task_error(&ended);
     assert_eq!((kind.as_str(), ended.result()["tasks"]["a"]["attempts"].as_u64()), ("rate_limited", Some(1)));
-    assert!(help.contains("asks to wait 1h"), "{help}");
+    assert!(help.contains("requests a delay of 1h"), "{help}");
 }
 
 #[test]

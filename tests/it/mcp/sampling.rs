@@ -70,8 +70,6 @@ impl EchoHost {
             era_cache: None,
             unreachable: UnreachablePolicy::Retry,
             sampling: SamplingSupport::Plain,
-            client_name: "test".to_owned(),
-            client_version: "0".to_owned(),
         };
         Pool::new([spec], options, self.clone())
     }
@@ -364,7 +362,7 @@ async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
     host.assert_each_charged_to_its_task(2);
     pool.close().await;
     let log = std::fs::read_to_string(host.directory.path().join("odd.log")).unwrap();
-    assert!(!log.contains("cancelled: "), "the call was not sent: {log}");
+    assert!(!log.contains("cancelled: the run was cancelled"), "the call was not sent: {log}");
 }
 
 #[tokio::test]

@@ -171,8 +171,6 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
         era_cache: None,
         unreachable: UnreachablePolicy::Retry,
         sampling: SamplingSupport::WithTools,
-        client_name: "test".to_owned(),
-        client_version: "0".to_owned(),
     };
     Pool::new(specs, options, host.clone())
 }

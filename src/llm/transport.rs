@@ -82,7 +82,6 @@ pub(super) struct LlmEndpoint {
     placeholder_key: SecretString,
     /// Values that must not appear in messages.
     secrets: Vec<String>,
-    is_plain_http: bool,
 }
 
 /// The minimum length of a secret that is redacted. Shorter ones would match ordinary words.
@@ -126,7 +125,6 @@ impl LlmEndpoint {
             headers,
             placeholder_key: SecretString::default(),
             secrets,
-            is_plain_http: url.scheme() == "http",
         })
     }
 
@@ -141,7 +139,7 @@ impl LlmEndpoint {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
-        let builder = match self.is_plain_http {
+        let builder = match self.base_url.starts_with("http:") {
             // A proxy could read the key of an unencrypted request. Plain HTTP needs no TLS roots, and loading them is
             // slow.
             true => builder.no_proxy().tls_certs_only([]),
@@ -329,9 +327,9 @@ mod tests {
     use super::*;
 
     fn retry_after_of(name: &'static str, value: &'static str) -> Option<Duration> {
-        let given = [(name, value), ("date", "Fri, 20 Nov 2026 10:00:00 GMT")];
-        let given = given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        retry_after(&HeaderMap::from_iter(given))
+        let headers = [(name, value), ("date", "Fri, 20 Nov 2026 10:00:00 GMT")];
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        retry_after(&HeaderMap::from_iter(headers))
     }
 
     #[tokio::test]

@@ -196,29 +196,30 @@ impl ApiError {
     /// Returns whether a retry would fail in the same way. Some endpoints answer 500 to requests that they never
     /// support.
     pub(super) fn is_permanent(&self) -> bool {
-        let message = self.message.to_lowercase();
-        let mentions = |phrases: &[&str]| phrases.iter().any(|word| message.contains(word));
-        self.is_out_of_credit()
-            || matches!(self.code.as_deref(), Some(code) if PERMANENT_CODES.contains(&code))
-            || mentions(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
+        let code = self.code.as_deref();
+        code.is_some_and(|code| PERMANENT_CODES.contains(&code))
+            || self.mentions(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
+            || self.is_out_of_credit()
             || self.is_too_long()
     }
 
     /// Returns whether the request exceeds the context of the model.
     pub(super) fn is_too_long(&self) -> bool {
-        let message = self.message.to_lowercase();
-        let phrases = ["context length", "context window", "context size", "maximum context", "prompt is too long"];
-        self.code.as_deref() == Some("context_length_exceeded")
-            || phrases.iter().any(|phrases| message.contains(phrases))
+        self.code.as_deref() == Some("context_length_exceeded") || self.mentions(&CONTEXT_PHRASES)
     }
 
     /// Returns whether the error is a rate limit.
     pub(super) fn is_limit(&self, status: Option<u16>) -> bool {
-        let message = self.message.to_lowercase();
         let code = self.code.as_deref().unwrap_or_default();
         matches!(status.or(self.status), Some(429 | 529))
             || ["rate_limit", "overloaded", "too_many_requests"].iter().any(|word| code.contains(word))
-            || ["rate limit", "overloaded", "too many requests"].iter().any(|phrases| message.contains(phrases))
+            || self.mentions(&["rate limit", "overloaded", "too many requests"])
+    }
+
+    /// Returns whether the message contains one of the phrases, in any case.
+    fn mentions(&self, phrases: &[&str]) -> bool {
+        let message = self.message.to_lowercase();
+        phrases.iter().any(|phrase| message.contains(phrase))
     }
 
     /// Returns the delay that the message names, as in `try again in 1m30.5s`.
@@ -235,6 +236,10 @@ impl ApiError {
         self.code.as_deref() == Some("insufficient_quota")
     }
 }
+
+/// The phrases in errors about prompts that exceed the context of the model.
+const CONTEXT_PHRASES: [&str; 5] =
+    ["context length", "context window", "context size", "maximum context", "prompt is too long"];
 
 /// The codes of errors that a retry cannot fix.
 const PERMANENT_CODES: [&str; 7] = [

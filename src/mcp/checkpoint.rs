@@ -160,7 +160,7 @@ mod tests {
             poll_interval_ms: Some(500),
             ttl_ms: None,
         };
-        let notes = [
+        let checkpoints = [
             CallCheckpoint::Stream(StreamCheckpoint {
                 session: "s".into(),
                 request: 7,
@@ -176,7 +176,7 @@ mod tests {
             CallCheckpoint::InputGiven,
             CallCheckpoint::Resource(ResourceCheckpoint { uri: "job://1".into(), link: json!({"uri": "job://1"}) }),
         ];
-        for json in notes {
+        for json in checkpoints {
             assert_eq!(CallCheckpoint::from_value(json.to_value(), &call()), Ok(json));
         }
     }

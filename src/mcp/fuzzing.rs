@@ -28,11 +28,11 @@ pub(crate) fn event_stream(bytes: &[u8]) {
         let events: Vec<_> = bytes.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
         (events, parser.finish())
     };
-    let whole = read(bytes.len().max(1));
+    let expected = read(bytes.len().max(1));
     for size in [1, 2, 7] {
-        assert_eq!(read(size), whole, "in chunks of {size}");
+        assert_eq!(read(size), expected, "in chunks of {size}");
     }
-    for data in whole.0.iter().filter_map(|event| event.data.as_deref()) {
+    for data in expected.0.iter().filter_map(|event| event.data.as_deref()) {
         message(data);
     }
 }

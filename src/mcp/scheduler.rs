@@ -240,15 +240,15 @@ mod tests {
         let scheduler = ProcessScheduler::new(1);
         scheduler.is_interactive.cancel();
         let busy = scheduler.acquire().await;
-        let mut patient = Box::pin(scheduler.acquire());
+        let mut waiting = Box::pin(scheduler.acquire());
         let mut impatient = Box::pin(scheduler.acquire());
         let mut last = Box::pin(scheduler.acquire());
         assert!(try_now(&mut impatient.as_mut()).await.is_none());
-        assert!(try_now(&mut patient.as_mut()).await.is_none());
+        assert!(try_now(&mut waiting.as_mut()).await.is_none());
         assert!(try_now(&mut last.as_mut()).await.is_none());
         drop(impatient);
         drop(busy);
-        let permit = patient.await;
+        let permit = waiting.await;
         assert!(try_now(&mut last.as_mut()).await.is_none());
         drop(permit);
         assert_eq!(assignment(&last.await), (0, Sharing::Exclusive));

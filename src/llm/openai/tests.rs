@@ -359,8 +359,8 @@ async fn retries_only_before_the_first_delta() {
 
 #[tokio::test]
 async fn truncated_prompt_is_reported_once() {
-    let question = |words: usize| ChatRequest {
-        messages: vec![ChatMessage::text(ChatRole::User, "word ".repeat(words)).into()],
+    let question = |word_count: usize| ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "word ".repeat(word_count)).into()],
         max_tokens: 10,
         ..ChatRequest::default()
     };
@@ -371,11 +371,11 @@ async fn truncated_prompt_is_reported_once() {
     let used = |tokens: u64| json!({"prompt_tokens": tokens, "completion_tokens": 1});
     let cached =
         json!({"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 4_990}});
-    for (words, usage) in
+    for (word_count, usage) in
         [(5_000, used(2_500)), (1_999, used(100)), (5_000, used(0)), (5_000, json!(null)), (5_000, cached)]
     {
-        let result = model(usage.clone()).chat(&question(words)).await;
-        assert_eq!(result.map(|reply| reply.warning), Ok(None), "{words} words, {usage}");
+        let result = model(usage.clone()).chat(&question(word_count)).await;
+        assert_eq!(result.map(|reply| reply.warning), Ok(None), "{word_count} words, {usage}");
     }
     let model = model(used(2_048));
     let warning = model.chat(&question(5_000)).await.expect("a reply").warning.expect("a warning");

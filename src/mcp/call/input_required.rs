@@ -80,7 +80,7 @@ impl ActiveCall<'_> {
                 .host
                 .checkpoint(CheckpointKey::Call(call.attempt.clone()), CallCheckpoint::Round(round.clone()).to_value());
             let InputRoundCheckpoint { number, state, requests } = round;
-            let answered = async {
+            let answering = async {
                 let requests_json = Value::Object(requests.clone());
                 connection_state.host.on_input_required(call.attempt.clone(), number, state, requests_json).await;
                 if requests.is_empty() {
@@ -98,7 +98,7 @@ impl ActiveCall<'_> {
                 }))
                 .await
             };
-            tokio::join!(saved, answered).1
+            tokio::join!(saved, answering).1
         };
         let answers = match self.wait(work).await {
             Ok(answers) => answers,

@@ -328,10 +328,10 @@ fn poll_interval(milliseconds: Option<u64>) -> Duration {
 }
 
 fn lost_task_failure(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
-    let kept = match ttl_ms {
+    let retention = match ttl_ms {
         Some(ttl) => format!("it keeps tasks for {:?}, or it was restarted", Duration::from_millis(ttl)),
         None => "it may have been restarted".to_owned(),
     };
-    let message = format!("agent `{agent}` no longer has the task of `{tool}` ({kept})");
+    let message = format!("agent `{agent}` no longer has the task of `{tool}` ({retention})");
     Failure::new(FailureKind::ConnectionLost, message)
 }

@@ -314,8 +314,8 @@ mod tests {
             "structuredContent": null, "isError": null, "_meta": null, "resultType": null, "task": null});
         assert_eq!(read_both_ways(nulls), CallResponse::Output(output(text.clone())));
         let structured = json!({"content": null, "structuredContent": {"a": null}});
-        let kept = ToolOutput::new(Vec::<ContentBlock>::new(), Some(json!({"a": null})));
-        assert_eq!(read_both_ways(structured), CallResponse::Output(kept));
+        let expected = ToolOutput::new(Vec::<ContentBlock>::new(), Some(json!({"a": null})));
+        assert_eq!(read_both_ways(structured), CallResponse::Output(expected));
         let resource = json!({"type": "resource", "resource": {"uri": "x:1", "text": null, "blob": "AAA="}});
         let clean = json!([{"type": "resource", "resource": {"uri": "x:1", "blob": "AAA="}}]);
         assert_eq!(read_both_ways(json!({"content": [resource]})), CallResponse::Output(output(clean)));

@@ -556,8 +556,8 @@ mod tests {
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params});
             match read_message(&changed) {
                 Incoming::Message(message) => match *message {
-                    JsonRpcMessage::Notification(news) => assert!(
-                        matches!(news.notification, ServerNotification::ToolListChangedNotification(_)),
+                    JsonRpcMessage::Notification(message) => assert!(
+                        matches!(message.notification, ServerNotification::ToolListChangedNotification(_)),
                         "{params}"
                     ),
                     other => panic!("{other:?}"),

@@ -390,14 +390,14 @@ pub(crate) mod tests {
         );
         let warnings = listing.warnings().join("\n");
         assert_eq!(listing.warnings().len(), 12, "{warnings}");
-        for said in [
+        for warning in [
             "tool 2 is ignored: it is not an object",
             "`good` is listed more than once",
             "`text` is ignored",
             "`deep`: its `inputSchema` is nested deeper than 128 levels",
             "`out`: its `outputSchema` is not an object",
         ] {
-            assert!(warnings.contains(said), "{said} in {warnings}");
+            assert!(warnings.contains(warning), "{warning} in {warnings}");
         }
     }
 

@@ -97,7 +97,7 @@ impl Child {
             }
         };
         let pid = child.id().ok_or_else(|| std::io::Error::other("the process has no id"))?;
-        let own = OwnChild::new(pid);
+        let own_child = OwnChild::new(pid);
         log.begin_process(&process.command, pid);
 
         let stderr_closed = CancellationToken::new();
@@ -117,7 +117,7 @@ impl Child {
         let supervisor = tokio::spawn(async move {
             let group = ProcessGroup(pid);
             let status = child.wait().await;
-            drop(own);
+            drop(own_child);
             // Other processes of the group end with their leader.
             guard::signal(pid, Signal::Kill);
             ended.send_replace(status.ok());

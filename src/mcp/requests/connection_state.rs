@@ -227,9 +227,8 @@ impl ConnectionState {
         key: Option<String>,
         withdrawn: CancellationToken,
     ) -> RequestScope {
-        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
         let candidates = CandidateCalls { calls: vec![call.clone()], includes_abandoned: false };
-        RequestScope { origin, candidates, withdrawn }
+        RequestScope { origin: self.origin(&candidates, key), candidates, withdrawn }
     }
 
     /// Answers an input request of a call: an object with `method` and `params`.
@@ -371,15 +370,12 @@ impl ConnectionState {
             return self.forward_log(message);
         }
         limiter.dropped += 1;
-        let (first, ends) = (limiter.dropped == 1, limiter.window_start + Duration::from_secs(1));
+        let (is_first, window_end) = (limiter.dropped == 1, limiter.window_start + Duration::from_secs(1));
         drop(limiter);
-        if first {
+        if is_first {
             let state = self.clone();
             tokio::spawn(async move {
-                tokio::select! {
-                    () = tokio::time::sleep_until(ends) => {}
-                    () = state.lost.cancelled() => {}
-                }
+                state.lost.run_until_cancelled(tokio::time::sleep_until(window_end)).await;
                 state.report_dropped_logs();
             });
         }

@@ -20,18 +20,18 @@ pub(crate) const MAX_QUESTIONS: u32 = 1_000;
 
 /// Returns the limit that a question exceeds, if any.
 fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
-    let over = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
+    let excess = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
     let form = match &elicitation.form {
         Form::Fields { schema } => {
             let fields = schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
             let bytes = serde_json::to_vec(schema).map_or(usize::MAX, |text| text.len());
-            over("fields of `requestedSchema`", fields, MAX_FIELDS)
-                .or_else(|| over("bytes of `requestedSchema`", bytes, MAX_SCHEMA_BYTES))
+            excess("fields of `requestedSchema`", fields, MAX_FIELDS)
+                .or_else(|| excess("bytes of `requestedSchema`", bytes, MAX_SCHEMA_BYTES))
         }
-        Form::Url { url } => over("bytes of `url`", url.len(), MAX_URL_BYTES),
+        Form::Url { url } => excess("bytes of `url`", url.len(), MAX_URL_BYTES),
         Form::Approval => None,
     };
-    form.or_else(|| over("bytes of `message`", elicitation.message.len(), MAX_MESSAGE_BYTES))
+    form.or_else(|| excess("bytes of `message`", elicitation.message.len(), MAX_MESSAGE_BYTES))
 }
 
 /// Parses the parameters of `elicitation/create`, in either mode. The schema is not interpreted: the caller decides
@@ -110,13 +110,13 @@ mod tests {
 
     #[test]
     fn errors_name_the_missing_parameter() {
-        for (params, said) in [
+        for (params, problem) in [
             (json!({"message": "m"}), "`requestedSchema`"),
             (json!({"requestedSchema": {}}), "`message`"),
             (json!({"mode": "url", "message": "m"}), "`url`"),
             (json!({"mode": "voice", "message": "m"}), "`mode`"),
         ] {
-            assert!(read(&params).unwrap_err().message.contains(said));
+            assert!(read(&params).unwrap_err().message.contains(problem));
         }
     }
 

@@ -34,7 +34,11 @@ impl AgentRequestHandler {
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
-        capabilities.sampling = sampling_capability(state.sampling());
+        if state.sampling() != SamplingSupport::Off {
+            let mut sampling = SamplingCapability::default();
+            sampling.tools = (state.sampling() == SamplingSupport::WithTools).then(JsonObject::new);
+            capabilities.sampling = Some(sampling);
+        }
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
         let client = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
@@ -98,16 +102,6 @@ fn handle_notification(state: &ConnectionState, notification: &ServerNotificatio
         ServerNotification::ToolListChangedNotification(_) => state.tools_changed.store(true, Ordering::Relaxed),
         _ => {}
     }
-}
-
-fn sampling_capability(sampling: SamplingSupport) -> Option<SamplingCapability> {
-    let mut capability = SamplingCapability::default();
-    match sampling {
-        SamplingSupport::Off => return None,
-        SamplingSupport::Plain => {}
-        SamplingSupport::WithTools => capability.tools = Some(JsonObject::new()),
-    }
-    Some(capability)
 }
 
 impl ClientHandler for AgentRequestHandler {

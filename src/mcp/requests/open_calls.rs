@@ -96,7 +96,7 @@ impl CallState {
         }
         let mut mailbox = self.mailbox.lock();
         mailbox.has_new_progress = true;
-        if mailbox.progress.as_ref().is_none_or(|kept| kept.progress <= progress.progress) {
+        if mailbox.progress.as_ref().is_none_or(|known| known.progress <= progress.progress) {
             mailbox.progress = Some(progress);
         }
         drop(mailbox);
@@ -105,8 +105,8 @@ impl CallState {
 
     /// Records a progress message without a number, as one step.
     pub(crate) fn report_message(&self, message: &str) {
-        let kept = self.mailbox.lock().progress.clone();
-        let (progress, total) = match kept {
+        let known = self.mailbox.lock().progress.clone();
+        let (progress, total) = match known {
             Some(Progress { progress, total: Some(total), .. }) => (progress, Some(total)),
             Some(Progress { progress, total: None, .. }) => (progress + 1.0, None),
             None => (1.0, None),

@@ -70,38 +70,38 @@ fn list<'v>(object: &'v Value, key: &str) -> Result<&'v [Value], String> {
 
 /// Describes the hints of a request that this host ignores. None of them affects whether the request is answered.
 pub(crate) fn ignored_hints(params: &Value, chat: &ChatRequest) -> Vec<String> {
-    let given = |object: &Value, key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
+    let present = |object: &Value, key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
     let mut ignored = Vec::new();
     let mut ignore =
         |key: &str, why: &str| ignored.push(format!("`{key}` of a request to the model is ignored: {why}"));
-    if given(params, "includeContext").is_some_and(|context| context != "none") {
+    if present(params, "includeContext").is_some_and(|context| context != "none") {
         ignore("includeContext", "this host shares no context");
     }
-    if given(params, "temperature").is_some() && chat.temperature.is_none() {
+    if present(params, "temperature").is_some() && chat.temperature.is_none() {
         ignore("temperature", "it is not a number");
     }
-    if given(params, "stopSequences").is_some_and(|stop| !stop.is_array()) {
+    if present(params, "stopSequences").is_some_and(|stop| !stop.is_array()) {
         ignore("stopSequences", "it is not a list");
     }
-    if given(params, "toolChoice").is_some() && chat.tools.is_empty() {
+    if present(params, "toolChoice").is_some() && chat.tools.is_empty() {
         ignore("toolChoice", "the request has no `tools`");
     }
-    if let Some(preferences) = given(params, "modelPreferences") {
+    if let Some(preferences) = present(params, "modelPreferences") {
         if !preferences.is_object() && preferences != Value::Array(Vec::new()) {
             ignore("modelPreferences", "it is not an object");
-        } else if given(&preferences, "hints").is_some_and(|hints| !hints.is_array()) {
+        } else if present(&preferences, "hints").is_some_and(|hints| !hints.is_array()) {
             ignore("modelPreferences.hints", "it is not a list");
         }
     }
     ignored
 }
 
-fn preferences(given: &Value) -> ModelPreferences {
+fn preferences(present: &Value) -> ModelPreferences {
     ModelPreferences {
-        hints: list(given, "hints").unwrap_or_default().iter().filter_map(|hint| text(hint, "name")).collect(),
-        cost: number(given, "costPriority"),
-        speed: number(given, "speedPriority"),
-        intelligence: number(given, "intelligencePriority"),
+        hints: list(present, "hints").unwrap_or_default().iter().filter_map(|hint| text(hint, "name")).collect(),
+        cost: number(present, "costPriority"),
+        speed: number(present, "speedPriority"),
+        intelligence: number(present, "intelligencePriority"),
     }
 }
 

@@ -136,10 +136,8 @@ impl AgentConnections {
             return Ok((self.connection().await?, None));
         }
         loop {
-            let permit = tokio::select! {
-                permit = self.shared.scheduler.acquire() => permit,
-                () = self.pool.closed.cancelled() => return Err(self.run_over_failure()),
-            };
+            let permit = self.pool.closed.run_until_cancelled(self.shared.scheduler.acquire()).await;
+            let permit = permit.ok_or_else(|| self.run_over_failure())?;
             if permit.sharing == Sharing::Exclusive {
                 self.slots[permit.process].mark_stale_if_abandoned().await;
             }
@@ -181,10 +179,8 @@ impl AgentConnections {
         {
             return Err(failure.clone());
         }
-        let result = tokio::select! {
-            result = Box::pin(self.open_connection(number, &mut state)) => result,
-            () = self.pool.closed.cancelled() => Err(self.run_over_failure()),
-        };
+        let opened = self.pool.closed.run_until_cancelled(Box::pin(self.open_connection(number, &mut state))).await;
+        let result = opened.unwrap_or_else(|| Err(self.run_over_failure()));
         slot.attempts.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(connection) => {

@@ -75,9 +75,9 @@ pub(crate) fn start_child(
 
 /// Suggests how to split a `command` that contains its arguments.
 fn split_command(command: &str) -> Option<String> {
-    let mut words = command.split_whitespace();
-    let program = words.next()?;
-    let arguments: Vec<_> = words.map(|word| format!("{word:?}")).collect();
+    let mut parts = command.split_whitespace();
+    let program = parts.next()?;
+    let arguments: Vec<_> = parts.map(|word| format!("{word:?}")).collect();
     (!arguments.is_empty()).then(|| format!("`command = {program:?}` and `args = [{}]`", arguments.join(", ")))
 }
 
@@ -264,9 +264,9 @@ fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Opti
     let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
     let Some(ConnectError { failure, kind }) = latest else { return late.into() };
     // The agent is already named in the outer message.
-    let own = format!("agent `{}`: ", spec.id);
-    let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
-    late.message = format!("{}: {why}", late.message);
+    let prefix = format!("agent `{}`: ", spec.id);
+    let reason = failure.message.strip_prefix(&prefix).unwrap_or(&failure.message);
+    late.message = format!("{}: {reason}", late.message);
     if let (Some(help), Some(more)) = (&failure.help, late.help.take()) {
         late.help = Some(format!("{help}; {more}"));
     }

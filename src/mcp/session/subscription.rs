@@ -17,11 +17,7 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Marks the agent's tools as changed after each notification until the connection ends. A rejected subscription is not
 /// retried.
 pub(crate) async fn watch_tools(peer: Peer<RoleClient>, state: Arc<ConnectionState>) {
-    let lost = state.lost.clone();
-    tokio::select! {
-        () = lost.cancelled() => {}
-        () = listen(peer, state) => {}
-    }
+    state.lost.clone().run_until_cancelled(listen(peer, state)).await;
 }
 
 async fn listen(peer: Peer<RoleClient>, state: Arc<ConnectionState>) {

@@ -251,10 +251,10 @@ impl HttpClient {
             return Err(error_from_response(response, in_session).await);
         }
         // A stream may be silent for long, so its type cannot be sniffed from its bytes.
-        let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
-        match http_response::media_type(&given).as_str() {
+        let content_type = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+        match http_response::media_type(&content_type).as_str() {
             EVENT_STREAM_TYPE | "" => Ok(response),
-            _ => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
+            _ => Err(HttpError::NotMcp(format!("its content type is `{content_type}`"))),
         }
     }
 

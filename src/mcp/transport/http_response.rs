@@ -169,29 +169,29 @@ pub(crate) enum BodyType {
 /// # Errors
 /// Returns an error if the body is neither JSON nor an event stream.
 pub(crate) async fn sniff_body(response: reqwest::Response) -> Result<(BodyType, reqwest::Response), HttpError> {
-    let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
-    match media_type(&given).as_str() {
+    let content_type = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+    match media_type(&content_type).as_str() {
         EVENT_STREAM_TYPE => return Ok((BodyType::Events, response)),
         media_type if is_json(media_type) => return Ok((BodyType::Json, response)),
         _ => {}
     }
-    let (parts, body) = http::Response::from(response).into_parts();
+    let (response_head, body) = http::Response::from(response).into_parts();
     let mut chunks = reqwest::Response::from(http::Response::new(body)).bytes_stream();
-    let mut begun = Vec::new();
+    let mut head = Vec::new();
     let sniffed = loop {
-        if let Some(sniffed) = sniff(&begun) {
+        if let Some(sniffed) = sniff(&head) {
             break sniffed;
         }
         let chunk = chunks.next().await.ok_or_else(|| HttpError::NotMcp("its body is empty".to_owned()))?;
-        begun.extend_from_slice(&chunk.map_err(|error| HttpError::Disconnected(error.without_url()))?);
+        head.extend_from_slice(&chunk.map_err(|error| HttpError::Disconnected(error.without_url()))?);
     };
-    let body_type = sniffed.ok_or_else(|| match given.as_str() {
+    let body_type = sniffed.ok_or_else(|| match content_type.as_str() {
         "" => HttpError::NotMcp("it is neither JSON nor a stream of events".to_owned()),
-        given => HttpError::NotMcp(format!("its content type is `{given}`")),
+        content_type => HttpError::NotMcp(format!("its content type is `{content_type}`")),
     })?;
-    let begun = futures::stream::iter([Ok::<_, reqwest::Error>(bytes::Bytes::from(begun))]);
-    let body = reqwest::Body::wrap_stream(begun.chain(chunks));
-    Ok((body_type, http::Response::from_parts(parts, body).into()))
+    let head = futures::stream::iter([Ok::<_, reqwest::Error>(bytes::Bytes::from(head))]);
+    let body = reqwest::Body::wrap_stream(head.chain(chunks));
+    Ok((body_type, http::Response::from_parts(response_head, body).into()))
 }
 
 /// Returns the media type of a `Content-Type` header, without parameters and in lower case.
@@ -205,20 +205,20 @@ fn is_json(media_type: &str) -> bool {
 
 /// Detects the type of a body that starts with `begun`, which is `Some(None)` if it is neither. Returns `None` while
 /// more bytes are needed.
-fn sniff(begun: &[u8]) -> Option<Option<BodyType>> {
+fn sniff(head: &[u8]) -> Option<Option<BodyType>> {
     const BOM: &[u8] = b"\xEF\xBB\xBF";
-    let begun = begun.strip_prefix(BOM).unwrap_or(begun).trim_ascii_start();
-    match begun.first()? {
+    let head = head.strip_prefix(BOM).unwrap_or(head).trim_ascii_start();
+    match head.first()? {
         b'{' | b'[' => return Some(Some(BodyType::Json)),
         b':' => return Some(Some(BodyType::Events)),
-        _ if begun.len() < BOM.len() && BOM.starts_with(begun) => return None,
+        _ if head.len() < BOM.len() && BOM.starts_with(head) => return None,
         _ => {}
     }
     let fields: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
-    if fields.iter().any(|field| begun.starts_with(field)) {
+    if fields.iter().any(|field| head.starts_with(field)) {
         return Some(Some(BodyType::Events));
     }
-    let undecided = fields.iter().any(|field| field.starts_with(begun));
+    let undecided = fields.iter().any(|field| field.starts_with(head));
     (!undecided).then_some(None)
 }
 

@@ -103,10 +103,10 @@ mod tests {
             &CallRequest { kind: &CallKind::Tool, call: &call, meta: &meta, schema: Some(&schema) },
             &mut headers,
         );
-        let mut said: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        said.sort_unstable();
+        let mut sent: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        sent.sort_unstable();
         assert_eq!(
-            said,
+            sent,
             [
                 ("mcp-method", "tools/call"),
                 ("mcp-name", "=?base64?d8O2cms=?="),

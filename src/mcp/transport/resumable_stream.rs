@@ -356,19 +356,21 @@ impl StreamCursor {
 mod tests {
     use super::*;
 
-    fn advance(cursor: &mut StreamCursor, event: &str, asked: Option<i64>) {
-        cursor.advance(event.to_owned(), asked.map(RequestId::Number));
+    fn advance(cursor: &mut StreamCursor, event: &str, request_id: Option<i64>) {
+        cursor.advance(event.to_owned(), request_id.map(RequestId::Number));
     }
 
     #[test]
     fn cursor_stops_before_the_first_unanswered_request() {
         let mut cursor = StreamCursor::default();
-        for (event, asked) in [("e0", None), ("e1", None), ("e2", Some(7)), ("e3", None), ("e4", Some(8)), ("e5", None)]
+        for (event, request_id) in
+            [("e0", None), ("e1", None), ("e2", Some(7)), ("e3", None), ("e4", Some(8)), ("e5", None)]
         {
-            advance(&mut cursor, event, asked);
+            advance(&mut cursor, event, request_id);
         }
-        let mut settle = |answered: &[i64]| {
-            let is_answered = |id: &RequestId| answered.iter().any(|answered| *id == RequestId::Number(*answered));
+        let mut settle = |answered_ids: &[i64]| {
+            let is_answered =
+                |id: &RequestId| answered_ids.iter().any(|answered_ids| *id == RequestId::Number(*answered_ids));
             cursor.commit(is_answered)
         };
         assert_eq!(settle(&[]), Some("e1".to_owned()));

@@ -373,20 +373,20 @@ async fn sampling_with_tools_works_in_both_eras() {
         };
         host.set_reply(Ok(reply));
         let pool = pool(vec![odd_agent(mode)], &host);
-        let said: Value = serde_json::from_str(&call(&pool, "work", json!({})).await.unwrap()).unwrap();
+        let text: Value = serde_json::from_str(&call(&pool, "work", json!({})).await.unwrap()).unwrap();
         let block = json!({"type": "tool_use", "id": "1", "name": "geo.find", "input": {"city": "Porto"}});
-        assert_eq!((&said["declared"], &said["first"]["content"]), (&json!({"tools": {}}), &block), "{mode}: {said}");
-        assert_eq!(said["first"]["stopReason"], "toolUse");
-        let asked: Vec<_> = host.sampled().into_iter().map(|(_, chat)| chat).collect();
+        assert_eq!((&text["declared"], &text["first"]["content"]), (&json!({"tools": {}}), &block), "{mode}: {text}");
+        assert_eq!(text["first"]["stopReason"], "toolUse");
+        let requests: Vec<_> = host.sampled().into_iter().map(|(_, chat)| chat).collect();
         let result = ChatPart::ToolResult { id: "1".to_owned(), text: "41.1 N".to_owned(), is_error: false };
         let expected = [
             ChatMessage::text(ChatRole::User, "Where is it?").into(),
             ChatMessage { role: ChatRole::Assistant, parts: vec![use_of_tool] }.into(),
             ChatMessage { role: ChatRole::User, parts: vec![result] }.into(),
         ];
-        assert_eq!((asked[0].messages.as_slice(), asked[1].messages.as_slice()), (&expected[..1], &expected[..]));
-        assert_eq!((asked[0].tool_choice, asked[1].tool_choice), (ToolChoice::Required, ToolChoice::None));
-        assert_eq!(asked[0].tools[0].name, "geo.find");
+        assert_eq!((requests[0].messages.as_slice(), requests[1].messages.as_slice()), (&expected[..1], &expected[..]));
+        assert_eq!((requests[0].tool_choice, requests[1].tool_choice), (ToolChoice::Required, ToolChoice::None));
+        assert_eq!(requests[0].tools[0].name, "geo.find");
         pool.close().await;
     }
 }
@@ -462,8 +462,8 @@ async fn modern_stdio_agents_get_input_in_rounds() {
     let host = RecordingHost::with_answer(Answer::Accept { content: Some(json!({"name": "Ada"})) });
     let pool = pool(vec![odd_agent("modern")], &host);
     assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, "2026-07-28");
-    let said = call(&pool, "work", json!({})).await.unwrap();
-    assert_eq!(said, r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#);
+    let text = call(&pool, "work", json!({})).await.unwrap();
+    assert_eq!(text, r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#);
     let rounds: Vec<_> = host.rounds().into_iter().map(|(number, state, _)| (number, state.unwrap())).collect();
     assert_eq!(rounds[0], (1, "asked".to_owned()));
     assert_eq!((rounds.len(), rounds[1].0), (2, 2));
@@ -484,12 +484,12 @@ async fn given_input_is_not_sent_again_after_a_restart() {
     }}});
     let open = json!({"kind": "round", "number": 1, "state": "asked", "requests": requests});
     let resumed = pool.call(work.clone(), CallContext { checkpoint: Some(open), ..CallContext::default() }).await;
-    let said = resumed.map(|output| output.text().into_owned());
-    assert_eq!(said, Ok(r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#.to_owned()));
-    let given = pool
+    let text = resumed.map(|output| output.text().into_owned());
+    assert_eq!(text, Ok(r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#.to_owned()));
+    let repeated = pool
         .call(work, CallContext { checkpoint: Some(json!({"kind": "input_given"})), ..CallContext::default() })
         .await;
-    assert_eq!(given.unwrap_err().kind, FailureKind::Interrupted);
+    assert_eq!(repeated.unwrap_err().kind, FailureKind::Interrupted);
     pool.close().await;
 }
 

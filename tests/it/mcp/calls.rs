@@ -119,9 +119,9 @@ impl ServerHandler for Agent {
         match &*request.name {
             "leave" => {
                 self.job.send_replace(Some(json!({"status": "working", "done": 0}).to_string()));
-                let mut left = text("left");
-                left.content.push(ContentBlock::resource_link(Resource::new("job://1", "job")));
-                return Ok(left.into());
+                let mut result = text("left");
+                result.content.push(ContentBlock::resource_link(Resource::new("job://1", "job")));
+                return Ok(result.into());
             }
             "idle" => return Ok(text("nothing").into()),
             _ => {}
@@ -238,14 +238,14 @@ async fn call(pool: &Pool, call: ToolCall) -> Outcome {
 /// Makes a call in a host that is killed as soon as `there` holds. Returns the last checkpoint of the call.
 async fn run_until_killed(
     agent: &AgentSpec,
-    order: ToolCall,
+    tool_call: ToolCall,
     host: &Arc<RecordingHost>,
     there: impl Fn(&RecordingHost) -> bool,
 ) -> Value {
     let pool = Arc::new(pool(vec![agent.clone()], host));
     let calling = tokio::spawn({
         let pool = pool.clone();
-        async move { call(&pool, order).await }
+        async move { call(&pool, tool_call).await }
     });
     wait_until(|| there(host)).await;
     calling.abort();
@@ -255,15 +255,20 @@ async fn run_until_killed(
 }
 
 fn last_checkpoint(host: &RecordingHost) -> Value {
-    let (key, note) = host.checkpoints().pop().unwrap();
+    let (key, checkpoint) = host.checkpoints().pop().unwrap();
     assert_eq!(key, CheckpointKey::Call(AttemptId { task: "t".into(), number: 1 }));
-    note
+    checkpoint
 }
 
-async fn reattach_after_kill(agent: &AgentSpec, order: ToolCall, note: Value, host: &Arc<RecordingHost>) -> Outcome {
+async fn reattach_after_kill(
+    agent: &AgentSpec,
+    tool_call: ToolCall,
+    checkpoint: Value,
+    host: &Arc<RecordingHost>,
+) -> Outcome {
     let pool = pool(vec![agent.clone()], host);
-    let taken = pool.call(order, CallContext { checkpoint: Some(note), ..CallContext::default() });
-    let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the call did not end");
+    let resumed_call = pool.call(tool_call, CallContext { checkpoint: Some(checkpoint), ..CallContext::default() });
+    let outcome = tokio::time::timeout(Duration::from_secs(20), resumed_call).await.expect("the call did not end");
     pool.close().await;
     outcome
 }
@@ -276,8 +281,8 @@ async fn remote_tasks_are_watched_until_their_result() {
     let pool = pool(vec![spec], &host);
     agent.released.notify_one();
     assert_eq!(text_of(call(&pool, job("")).await), Ok("done".to_owned()));
-    let notes = host.checkpoints();
-    assert_eq!((notes.len(), &notes[0].1["kind"]), (1, &json!("remote_task")));
+    let checkpoints = host.checkpoints();
+    assert_eq!((checkpoints.len(), &checkpoints[0].1["kind"]), (1, &json!("remote_task")));
     assert_eq!(text_of(call(&pool, job("asks")).await), {
         let answer = json!({"action": "accept", "content": {"name": "Ada"}});
         Ok(format!("{answer} {answer}"))
@@ -298,17 +303,20 @@ async fn remote_tasks_survive_a_restart() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
     let host = answering_host();
-    let note = run_until_killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
-    let later = answering_host();
+    let checkpoint = run_until_killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
+    let later_host = answering_host();
     let releasing = async {
         wait_for_next(&agent.polled).await;
         agent.released.notify_one();
     };
-    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), note.clone(), &later), releasing);
+    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), checkpoint.clone(), &later_host), releasing);
     assert_eq!(text_of(outcome), Ok("done".to_owned()));
     // The task has ended, and its result is still available.
-    assert_eq!(text_of(reattach_after_kill(&spec, job(""), note, &answering_host()).await), Ok("done".to_owned()));
-    assert_eq!((agent.calls.load(Ordering::SeqCst), later.checkpoints()), (1, Vec::new()));
+    assert_eq!(
+        text_of(reattach_after_kill(&spec, job(""), checkpoint, &answering_host()).await),
+        Ok("done".to_owned())
+    );
+    assert_eq!((agent.calls.load(Ordering::SeqCst), later_host.checkpoints()), (1, Vec::new()));
 }
 
 #[tokio::test]
@@ -317,24 +325,27 @@ async fn task_questions_survive_a_restart() {
     let spec = serve(&agent).await;
     let host = answering_host();
     host.set_delay(Duration::from_secs(3_600));
-    let note = run_until_killed(&spec, job("asks"), &host, |host| host.elicited().len() == 2).await;
-    let later = answering_host();
+    let checkpoint = run_until_killed(&spec, job("asks"), &host, |host| host.elicited().len() == 2).await;
+    let later_host = answering_host();
     let answer = json!({"action": "accept", "content": {"name": "Ada"}});
-    assert_eq!(text_of(reattach_after_kill(&spec, job("asks"), note, &later).await), Ok(format!("{answer} {answer}")));
+    assert_eq!(
+        text_of(reattach_after_kill(&spec, job("asks"), checkpoint, &later_host).await),
+        Ok(format!("{answer} {answer}"))
+    );
     let keys = |host: &RecordingHost| {
         let mut keys: Vec<_> = host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect();
         keys.sort();
         keys
     };
-    assert_eq!(keys(&host), keys(&later));
+    assert_eq!(keys(&host), keys(&later_host));
     assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn unknown_tasks_are_interrupted() {
     let spec = serve(&Agent::default()).await;
-    let note = json!({"kind": "remote_task", "id": "gone", "dialect": "extension"});
-    let failure = reattach_after_kill(&spec, job(""), note, &answering_host()).await.unwrap_err();
+    let checkpoint = json!({"kind": "remote_task", "id": "gone", "dialect": "extension"});
+    let failure = reattach_after_kill(&spec, job(""), checkpoint, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted);
     let expected = "the host stopped during the call of `job`, and agent `odd` no longer has the call";
     assert_eq!(failure.message, expected);
@@ -367,9 +378,9 @@ async fn polled_tasks_are_not_idle_but_have_a_deadline() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
     let pool = pool(vec![spec], &answering_host());
-    let order =
+    let tool_call =
         ToolCall { timeout: Duration::from_millis(200), deadline: Some(Duration::from_millis(900)), ..job("endless") };
-    assert_eq!(text_of(call(&pool, order).await), Err(FailureKind::DeadlineExceeded));
+    assert_eq!(text_of(call(&pool, tool_call).await), Err(FailureKind::DeadlineExceeded));
     let failure = call(&pool, job("expires")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);
     assert!(failure.message.contains("TTL elapsed"), "{}", failure.message);
@@ -381,17 +392,17 @@ async fn input_rounds_survive_a_restart() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
     let host = answering_host();
-    let order = || attempt("ask", json!({}));
+    let tool_call = || attempt("ask", json!({}));
     host.set_delay(Duration::from_millis(300));
-    let note = run_until_killed(&spec, order(), &host, |host| host.elicited().len() == 2).await;
-    assert_eq!((&note["number"], &note["state"]), (&json!(2), &json!("second")));
-    let later = answering_host();
+    let checkpoint = run_until_killed(&spec, tool_call(), &host, |host| host.elicited().len() == 2).await;
+    assert_eq!((&checkpoint["number"], &checkpoint["state"]), (&json!(2), &json!("second")));
+    let later_host = answering_host();
     let answer = json!({"who": {"action": "accept", "content": {"name": "Ada"}}});
-    assert_eq!(text_of(reattach_after_kill(&spec, order(), note, &later).await), Ok(answer.to_string()));
+    assert_eq!(text_of(reattach_after_kill(&spec, tool_call(), checkpoint, &later_host).await), Ok(answer.to_string()));
     let keys =
         |host: &RecordingHost| host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect::<Vec<_>>();
     assert_eq!(
-        (keys(&host), keys(&later)),
+        (keys(&host), keys(&later_host)),
         (vec!["round/1/who".to_owned(), "round/2/who".to_owned()], vec!["round/2/who".to_owned()],)
     );
     assert_eq!(agent.calls.load(Ordering::SeqCst), 3);
@@ -463,27 +474,28 @@ async fn awaited_resources_survive_restarts_of_host_and_agent() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
     let host = answering_host();
-    let note = run_until_killed(&spec, leave_resource(), &host, |host| !progress_messages(host).is_empty()).await;
-    assert_eq!((&note["kind"], &note["uri"]), (&json!("resource"), &json!("job://1")));
+    let checkpoint = run_until_killed(&spec, leave_resource(), &host, |host| !progress_messages(host).is_empty()).await;
+    assert_eq!((&checkpoint["kind"], &checkpoint["uri"]), (&json!("resource"), &json!("job://1")));
     // The agent returns without the resource at first, after an interruption.
     agent.job.send_replace(None);
-    let later = answering_host();
+    let later_host = answering_host();
     let working = async {
         wait_for_next(&agent.missed).await;
         agent.job.send_replace(Some(json!({"status": "working", "done": 1}).to_string()));
-        wait_until(|| !progress_messages(&later).is_empty()).await;
+        wait_until(|| !progress_messages(&later_host).is_empty()).await;
         agent.refusal_status.store(503, Ordering::SeqCst);
         agent.job.send_replace(Some(json!({"status": "completed"}).to_string()));
         wait_for_next(&agent.refused).await;
         agent.refusal_status.store(0, Ordering::SeqCst);
     };
-    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, leave_resource(), note.clone(), &later), working);
+    let (outcome, ()) =
+        tokio::join!(reattach_after_kill(&spec, leave_resource(), checkpoint.clone(), &later_host), working);
     assert_eq!(outcome.unwrap().structured, Some(json!({"status": "completed"})));
     assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
     // With a changed plan, the call no longer waits for the resource.
     let changed = ToolCall { awaits: None, ..leave_resource() };
     assert_eq!(
-        text_of(reattach_after_kill(&spec, changed, note, &answering_host()).await),
+        text_of(reattach_after_kill(&spec, changed, checkpoint, &answering_host()).await),
         Err(FailureKind::Interrupted)
     );
 }
@@ -494,7 +506,7 @@ async fn unreachable_agents_keep_their_task() {
     let spec = serve(&agent).await;
     let host = answering_host();
     let pool = pool(vec![spec], &host);
-    let troubled = async {
+    let interrupting = async {
         for status in [503, 429, 408] {
             wait_until(|| !host.progress().is_empty()).await;
             agent.refusal_status.store(status, Ordering::SeqCst);
@@ -504,16 +516,16 @@ async fn unreachable_agents_keep_their_task() {
         }
         agent.released.notify_one();
     };
-    let (outcome, ()) = tokio::join!(call(&pool, job("")), troubled);
+    let (outcome, ()) = tokio::join!(call(&pool, job("")), interrupting);
     assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
-    let silenced = async {
+    let refusals = async {
         wait_until(|| agent.calls.load(Ordering::SeqCst) == 2).await;
         wait_for_next(&agent.polled).await;
         agent.refusal_status.store(503, Ordering::SeqCst);
     };
     // Only the refusals may exhaust it, however slow the machine is.
-    let hurried = ToolCall { timeout: Duration::from_secs(4), ..job("") };
-    let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
+    let limited = ToolCall { timeout: Duration::from_secs(4), ..job("") };
+    let (outcome, ()) = tokio::join!(call(&pool, limited), refusals);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
     assert!(failure.message.contains("polling then failed") && failure.message.contains("HTTP 503"), "{failure}");
@@ -524,19 +536,19 @@ async fn unreachable_agents_keep_their_task() {
 async fn resume_waits_for_an_unreachable_agent() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let note = run_until_killed(&spec, job(""), &answering_host(), |host| !host.progress().is_empty()).await;
+    let checkpoint = run_until_killed(&spec, job(""), &answering_host(), |host| !host.progress().is_empty()).await;
     agent.refusal_status.store(503, Ordering::SeqCst);
-    let returning = async {
+    let recovering = async {
         wait_for_next(&agent.refused).await;
         agent.refusal_status.store(0, Ordering::SeqCst);
         agent.released.notify_one();
     };
-    let later = answering_host();
-    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), note.clone(), &later), returning);
+    let later_host = answering_host();
+    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), checkpoint.clone(), &later_host), recovering);
     assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
     agent.refusal_status.store(503, Ordering::SeqCst);
-    let hurried = ToolCall { timeout: Duration::from_millis(500), ..job("") };
-    let failure = reattach_after_kill(&spec, hurried, note, &answering_host()).await.unwrap_err();
+    let limited = ToolCall { timeout: Duration::from_millis(500), ..job("") };
+    let failure = reattach_after_kill(&spec, limited, checkpoint, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
     assert!(failure.message.contains("polling then failed"), "{failure}");
 }

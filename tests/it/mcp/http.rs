@@ -156,8 +156,8 @@ async fn elicitation_and_sampling_work_in_both_eras() {
         let host = answering_host();
         let pool = pool(vec![http(&url, protocol)], &host);
         assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, version);
-        let said = call(&pool, "ask").await.unwrap();
-        assert!(said.contains("Ada") && said.contains("in short"), "{said}");
+        let output = call(&pool, "ask").await.unwrap();
+        assert!(output.contains("Ada") && output.contains("in short"), "{output}");
         let attempt = Some(attempt("ask", json!({})).attempt);
         assert_eq!(host.elicited()[0].0.attempt, attempt);
         assert_eq!(host.sampled()[0].0.attempt, attempt);

@@ -108,10 +108,10 @@ impl ClientHost for EchoHost {
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
         let prompt = chat.messages[0].text_content();
         // Replies come in a different order than requests.
-        let thinking = u64::try_from(prompt.len()).unwrap() * 7 % 5;
+        let delay = u64::try_from(prompt.len()).unwrap() * 7 % 5;
         self.sampled.lock().unwrap().push((origin, prompt.clone()));
         self.replies.acquire().await.unwrap().forget();
-        tokio::time::sleep(Duration::from_millis(thinking)).await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
         Ok(ChatReply {
             parts: vec![ChatPart::Text { text: prompt }],
             cost_usd: None,
@@ -151,16 +151,16 @@ async fn call(pool: &Pool, call: ToolCall) -> Result<Value, Failure> {
 /// Makes a hundred concurrent calls that each ask the model once, and returns their results.
 async fn run_hundred_calls(pool: &Pool) -> Vec<Value> {
     let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
-    let said = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
-    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
-    for (task, said) in tasks.iter().zip(&said) {
-        assert_eq!(said["answer"]["text"], json!(task), "{said}");
+    let outputs = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
+    let outputs: Vec<Value> = outputs.into_iter().map(Result::unwrap).collect();
+    for (task, outputs) in tasks.iter().zip(&outputs) {
+        assert_eq!(outputs["answer"]["text"], json!(task), "{outputs}");
     }
-    said
+    outputs
 }
 
 fn pids(results: &[Value]) -> BTreeSet<u64> {
-    results.iter().map(|said| said["pid"].as_u64().unwrap()).collect()
+    results.iter().map(|outputs| outputs["pid"].as_u64().unwrap()).collect()
 }
 
 /// Returns an agent over stdio that asks, on up to `processes` processes.
@@ -173,10 +173,10 @@ async fn stdio_interactive_agents_get_one_call_per_process() {
     for processes in [1, 4] {
         let host = EchoHost::new();
         let pool = host.pool(sampling_agent(processes));
-        let said = run_hundred_calls(&pool).await;
+        let outputs = run_hundred_calls(&pool).await;
         host.assert_each_charged_to_its_task(100);
-        assert_eq!(pids(&said).len(), processes);
-        assert!(said.iter().all(|said| said["together"] == 1), "{said:?}");
+        assert_eq!(pids(&outputs).len(), processes);
+        assert!(outputs.iter().all(|outputs| outputs["together"] == 1), "{outputs:?}");
         pool.close().await;
     }
 }
@@ -185,9 +185,9 @@ async fn stdio_interactive_agents_get_one_call_per_process() {
 async fn modern_stdio_calls_share_a_process() {
     let host = EchoHost::new();
     let pool = host.pool(AgentSpec { max_processes: 4, ..odd_agent("modern-asks") });
-    let said = run_hundred_calls(&pool).await;
+    let outputs = run_hundred_calls(&pool).await;
     host.assert_each_charged_to_its_task(100);
-    assert_eq!(pids(&said).len(), 1);
+    assert_eq!(pids(&outputs).len(), 1);
     pool.close().await;
 }
 
@@ -228,17 +228,17 @@ impl ServerHandler for SamplingAgent {
             serde_json::to_value(answers).unwrap()["sum"].clone()
         } else {
             let peer = context.peer.clone();
-            let asking = async move { peer.create_message(prompt).await };
+            let sampling_request = async move { peer.create_message(prompt).await };
             let answer = if self.uses_common_stream.load(Ordering::SeqCst) {
                 // Messages from a spawned task belong to no request.
-                tokio::spawn(asking).await.unwrap()
+                tokio::spawn(sampling_request).await.unwrap()
             } else {
-                asking.await
+                sampling_request.await
             };
             json!(answer.map_err(|error| ErrorData::internal_error(error.to_string(), None))?)
         };
-        let said = json!({"answer": answer["content"]});
-        Ok(CallToolResult::success(vec![ContentBlock::text(said.to_string())]).into())
+        let outputs = json!({"answer": answer["content"]});
+        Ok(CallToolResult::success(vec![ContentBlock::text(outputs.to_string())]).into())
     }
 }
 
@@ -289,11 +289,11 @@ async fn common_stream_requests_are_charged_only_to_a_single_call() {
     // The stream is opened after the handshake, and the handshake does not wait for it.
     wait_until(|| agent.streams.load(Ordering::SeqCst) > 0).await;
     let together = async {
-        let letting_go = async {
+        let releasing = async {
             host.wait_until_sampled(2).await;
             host.replies.add_permits(3);
         };
-        tokio::join!(call(&pool, sampling_call("a")), call(&pool, sampling_call("b")), letting_go)
+        tokio::join!(call(&pool, sampling_call("a")), call(&pool, sampling_call("b")), releasing)
     };
     let (a, b, ()) = together.await;
     assert!(a.is_ok() && b.is_ok());
@@ -312,14 +312,14 @@ async fn ambiguous_first_requests_are_charged_to_no_call() {
     // This one requests nothing, and ends the period in which the first call runs alone.
     call(&pool, work("quiet", json!({}))).await.unwrap();
     let together = |task: &str| work(task, json!({"marker": task, "together": 2}));
-    let said = join_all(["a", "b"].map(|task| call(&pool, together(task)))).await;
-    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
-    assert_eq!((pids(&said).len(), host.charged_requests()[0].0.as_ref()), (1, None));
+    let outputs = join_all(["a", "b"].map(|task| call(&pool, together(task)))).await;
+    let outputs: Vec<Value> = outputs.into_iter().map(Result::unwrap).collect();
+    assert_eq!((pids(&outputs).len(), host.charged_requests()[0].0.as_ref()), (1, None));
     // Each reply still went to the call that requested it.
-    assert_eq!((&said[0]["answer"]["text"], &said[1]["answer"]["text"]), (&json!("a"), &json!("b")));
-    let said = join_all(["c", "d"].map(|task| call(&pool, sampling_call(task)))).await;
-    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
-    assert_eq!(pids(&said).len(), 2);
+    assert_eq!((&outputs[0]["answer"]["text"], &outputs[1]["answer"]["text"]), (&json!("a"), &json!("b")));
+    let outputs = join_all(["c", "d"].map(|task| call(&pool, sampling_call(task)))).await;
+    let outputs: Vec<Value> = outputs.into_iter().map(Result::unwrap).collect();
+    assert_eq!(pids(&outputs).len(), 2);
     let mut charged = host.charged_requests().split_off(2);
     charged.sort();
     assert_eq!(charged, ["c", "d"].map(|task| (Some(task.to_owned()), task.to_owned())));
@@ -332,9 +332,9 @@ async fn calls_of_noninteractive_agents_share_a_process() {
     let pool = host.pool(sampling_agent(4));
     // The first runs alone for a moment. No call ends before all are in progress.
     let calls = (0..10).map(|n| call(&pool, work(&format!("t{n}"), json!({"together": 10}))));
-    let said: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(pids(&said).len(), 1);
-    assert!(said.iter().all(|said| said["together"] == 10), "{said:?}");
+    let outputs: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(pids(&outputs).len(), 1);
+    assert!(outputs.iter().all(|outputs| outputs["together"] == 10), "{outputs:?}");
     pool.close().await;
 }
 
@@ -348,14 +348,14 @@ async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
         pool.call(sampling_call("cancelled"), CallContext { cancel: cancel.clone(), ..CallContext::default() });
     let limit = Duration::from_secs(60);
     let limited = call(&pool, ToolCall { timeout: limit, deadline: Some(limit), ..sampling_call("limited") });
-    let conducting = async {
+    let driver = async {
         host.wait_until_sampled(1).await;
         cancel.cancel();
         // Longer than the timeouts, which do not include the wait for the permit.
         let_time_pass(limit * 2).await;
         host.replies.add_permits(2);
     };
-    let (first, cancelled, limited, ()) = tokio::join!(first, cancelled, limited, conducting);
+    let (first, cancelled, limited, ()) = tokio::join!(first, cancelled, limited, driver);
     assert_eq!(first.unwrap()["answer"]["text"], "first");
     assert_eq!(limited.unwrap()["answer"]["text"], "limited");
     assert_eq!(cancelled.unwrap_err().kind, FailureKind::Cancelled);
@@ -386,7 +386,7 @@ async fn dying_processes_fail_only_their_own_call() {
     host.replies.add_permits(1);
     call(&pool, sampling_call("before")).await.unwrap();
     let has_died = Notify::new();
-    let conducting = async {
+    let driver = async {
         host.wait_until_sampled(3).await;
         has_died.notified().await;
         host.replies.add_permits(3);
@@ -397,7 +397,7 @@ async fn dying_processes_fail_only_their_own_call() {
         result
     };
     let (a, dead, b, ()) =
-        tokio::join!(call(&pool, sampling_call("a")), dying, call(&pool, sampling_call("b")), conducting);
+        tokio::join!(call(&pool, sampling_call("a")), dying, call(&pool, sampling_call("b")), driver);
     assert_eq!(dead.unwrap_err().kind, FailureKind::ConnectionLost);
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_ne!(a["pid"], b["pid"]);
@@ -428,9 +428,9 @@ async fn failed_additional_processes_are_skipped() {
     let Transport::Stdio(process) = &mut agent.transport else { unreachable!() };
     process.args.push(host.directory.path().join("license").to_str().unwrap().to_owned());
     let pool = host.pool(agent);
-    let said = run_hundred_calls(&pool).await;
+    let outputs = run_hundred_calls(&pool).await;
     host.assert_each_charged_to_its_task(100);
-    assert_eq!(pids(&said).len(), 1);
+    assert_eq!(pids(&outputs).len(), 1);
     pool.close().await;
 }
 
@@ -443,9 +443,12 @@ async fn denied_agents_get_no_sampling_capability() {
     for (consent, offered) in [(Consent::Allow, true), (Consent::Deny, false)] {
         let host = EchoHost::new();
         let pool = host.pool(agent_with_quota(consent, None, None));
-        let said = call(&pool, sampling_call("a")).await.unwrap();
-        assert_eq!((said["client"].get("sampling").is_some(), host.sampled().len()), (offered, usize::from(offered)));
-        assert_eq!(said["answer"]["code"], if offered { Value::Null } else { json!(-32601) });
+        let outputs = call(&pool, sampling_call("a")).await.unwrap();
+        assert_eq!(
+            (outputs["client"].get("sampling").is_some(), host.sampled().len()),
+            (offered, usize::from(offered))
+        );
+        assert_eq!(outputs["answer"]["code"], if offered { Value::Null } else { json!(-32601) });
         pool.close().await;
     }
 }
@@ -455,14 +458,14 @@ async fn sampling_consent_is_asked_if_configured() {
     for (answer, sampled) in [(Answer::Accept { content: None }, 1), (Answer::Decline, 0), (Answer::Cancel, 0)] {
         let host = Arc::new(EchoHost::with_answer(answer));
         let pool = host.pool(agent_with_quota(Consent::Ask, None, Some(1)));
-        let said = call(&pool, sampling_call("secret plans")).await.unwrap();
-        let asked = host.elicited.lock().unwrap().clone();
+        let outputs = call(&pool, sampling_call("secret plans")).await.unwrap();
+        let questions = host.elicited.lock().unwrap().clone();
         let message = "allow a request to the language model for up to 100 tokens? Prompt:\nsecret plans".to_owned();
-        assert_eq!(asked, [Elicitation { message, form: Form::Approval }]);
+        assert_eq!(questions, [Elicitation { message, form: Form::Approval }]);
         assert_eq!(host.sampled().len(), sampled);
         if sampled == 0 {
             let refused = json!({"code": -1, "message": "the request to the language model was not approved"});
-            assert_eq!(said["answer"], refused);
+            assert_eq!(outputs["answer"], refused);
             // A request that was not sent does not count: the person is asked again.
             call(&pool, sampling_call("secret plans")).await.unwrap();
             assert_eq!(host.elicited.lock().unwrap().len(), 2);
@@ -496,8 +499,8 @@ async fn sampling_caps_hold_across_processes() {
         let host = Arc::new(EchoHost { usage, ..EchoHost::with_answer(Answer::Cancel) });
         let pool = host.pool(agent_with_quota(Consent::Allow, max_tokens, max_requests));
         let tasks: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
-        let said = join_all(tasks.iter().map(|task| call(&pool, sampling_call(task)))).await;
-        let refused: Vec<Value> = said.into_iter().map(|said| said.unwrap()["answer"].clone()).collect();
+        let outputs = join_all(tasks.iter().map(|task| call(&pool, sampling_call(task)))).await;
+        let refused: Vec<Value> = outputs.into_iter().map(|outputs| outputs.unwrap()["answer"].clone()).collect();
         let refused: Vec<&Value> = refused.iter().filter(|answer| answer["code"] == -1).collect();
         let count = host.sampled().len();
         assert!(expected.contains(&count), "{count} of {expected:?}");

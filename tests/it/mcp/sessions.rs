@@ -113,9 +113,9 @@ impl ServerHandler for Agent {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let said = self.work(&request.name, &context).await?;
+        let output = self.work(&request.name, &context).await?;
         self.done.send_modify(|done| *done += 1);
-        Ok(CallToolResult::success(vec![ContentBlock::text(said)]).into())
+        Ok(CallToolResult::success(vec![ContentBlock::text(output)]).into())
     }
 }
 
@@ -175,7 +175,7 @@ async fn serve_at(agent: &Agent, listener: TcpListener) -> tokio::task::JoinHand
         Arc::new(LocalSessionManager::default().with_event_store(Arc::new(events))),
         StreamableHttpServerConfig::default(),
     );
-    let note = move |request: Request, next: Next| {
+    let record = move |request: Request, next: Next| {
         let seen = seen.clone();
         async move {
             let (parts, body) = request.into_parts();
@@ -190,7 +190,7 @@ async fn serve_at(agent: &Agent, listener: TcpListener) -> tokio::task::JoinHand
             next.run(Request::from_parts(parts, Body::from(body))).await
         }
     };
-    let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(note));
+    let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(record));
     let moved = any(async || (StatusCode::TEMPORARY_REDIRECT, [("location", "/mcp")]));
     let router = router.route("/moved", moved);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
@@ -216,8 +216,8 @@ async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
 }
 
 /// Reattaches to the call of the tool.
-async fn reattach(pool: &Pool, tool: &str, notes: &Checkpoints) -> Result<String, Failure> {
-    restarts::reattach(pool, attempt(tool, json!({})), notes).await
+async fn reattach(pool: &Pool, tool: &str, checkpoints: &Checkpoints) -> Result<String, Failure> {
+    restarts::reattach(pool, attempt(tool, json!({})), checkpoints).await
 }
 
 /// Ends the host in the middle of a call of the tool.
@@ -244,11 +244,11 @@ async fn running_calls_continue_after_a_restart() {
     let url = serve(&agent).await;
     agent.steps.add_permits(1);
     let first = answering_host();
-    let notes = run_until_killed(&url, "steps", &first, |host| !host.progress().is_empty()).await;
+    let checkpoints = run_until_killed(&url, "steps", &first, |host| !host.progress().is_empty()).await;
     let second = answering_host();
-    let pool = restarted_pool(&url, &second, &notes);
+    let pool = restarted_pool(&url, &second, &checkpoints);
     agent.steps.add_permits(2);
-    assert_eq!(reattach(&pool, "steps", &notes).await, Ok("done".to_owned()));
+    assert_eq!(reattach(&pool, "steps", &checkpoints).await, Ok("done".to_owned()));
     assert_eq!(progress_values(&first), [1.0]);
     assert_eq!(progress_values(&second).last(), Some(&3.0));
     assert_eq!(call(&pool, "quick").await, Ok("quick".to_owned()));
@@ -267,12 +267,12 @@ async fn finished_calls_return_their_result_after_a_restart() {
     let agent = Agent::default();
     let url = serve(&agent).await;
     let first = answering_host();
-    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
+    let checkpoints = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     agent.steps.add_permits(3);
     agent.until_done(1).await;
     let second = answering_host();
-    let pool = restarted_pool(&url, &second, &notes);
-    assert_eq!(reattach(&pool, "steps", &notes).await, Ok("done".to_owned()));
+    let pool = restarted_pool(&url, &second, &checkpoints);
+    assert_eq!(reattach(&pool, "steps", &checkpoints).await, Ok("done".to_owned()));
     assert_eq!(progress_values(&second).last(), Some(&3.0));
     assert_eq!(agent.count("tools/call"), 1);
     pool.close().await;
@@ -283,18 +283,18 @@ async fn open_questions_keep_their_key_after_a_restart() {
     for tool in ["ask", "sample"] {
         let agent = Agent::default();
         let url = serve(&agent).await;
-        let asked = move |host: &RecordingHost| match tool {
+        let questions = move |host: &RecordingHost| match tool {
             "ask" => host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>(),
             _ => host.sampled().into_iter().map(|(origin, _)| origin).collect(),
         };
         let first = unresponsive_host();
-        let notes = run_until_killed(&url, tool, &first, move |host| !asked(host).is_empty()).await;
+        let checkpoints = run_until_killed(&url, tool, &first, move |host| !questions(host).is_empty()).await;
         let second = answering_host();
-        let pool = restarted_pool(&url, &second, &notes);
-        let said = reattach(&pool, tool, &notes).await.unwrap();
-        assert!(said.contains(if tool == "ask" { "Ada" } else { "in short" }), "{said}");
-        assert_eq!(asked(&second), asked(&first));
-        let [origin] = &asked(&second)[..] else { panic!("{:?}", asked(&second)) };
+        let pool = restarted_pool(&url, &second, &checkpoints);
+        let output = reattach(&pool, tool, &checkpoints).await.unwrap();
+        assert!(output.contains(if tool == "ask" { "Ada" } else { "in short" }), "{output}");
+        assert_eq!(questions(&second), questions(&first));
+        let [origin] = &questions(&second)[..] else { panic!("{:?}", questions(&second)) };
         assert_eq!((&origin.attempt, origin.key.is_some()), (&Some(attempt(tool, json!({})).attempt), true));
         assert_eq!([agent.count("tools/call"), agent.count("reply")], [1, 1]);
         pool.close().await;
@@ -315,10 +315,10 @@ async fn suspended_hosts_send_nothing() {
         call(&pool, "ask"),
     );
     assert_eq!(result.unwrap_err().kind, FailureKind::ConnectionLost);
-    let notes = first.saved_checkpoints();
-    let pool = restarted_pool(&url, &answering_host(), &notes);
-    let said = reattach(&pool, "ask", &notes).await.unwrap();
-    assert!(said.contains("Ada"), "{said}");
+    let checkpoints = first.saved_checkpoints();
+    let pool = restarted_pool(&url, &answering_host(), &checkpoints);
+    let output = reattach(&pool, "ask", &checkpoints).await.unwrap();
+    assert!(output.contains("Ada"), "{output}");
     let counted = ["tools/call", "reply", "DELETE", "notifications/cancelled"].map(|method| agent.count(method));
     assert_eq!(counted, [1, 1, 0, 0]);
     pool.close().await;
@@ -332,13 +332,13 @@ async fn restarted_servers_interrupt_the_call() {
     let url = format!("http://{address}/mcp");
     let server = serve_at(&agent, listener).await;
     let first = answering_host();
-    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
+    let checkpoints = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     server.abort();
     let _ = server.await;
     let listener = TcpListener::bind(address).await.unwrap();
     serve_at(&agent, listener).await;
-    let pool = restarted_pool(&url, &answering_host(), &notes);
-    assert_eq!(reattach(&pool, "steps", &notes).await.unwrap_err().kind, FailureKind::Interrupted);
+    let pool = restarted_pool(&url, &answering_host(), &checkpoints);
+    assert_eq!(reattach(&pool, "steps", &checkpoints).await.unwrap_err().kind, FailureKind::Interrupted);
     assert_eq!(call(&pool, "quick").await, Ok("quick".to_owned()));
     assert_eq!(agent.count("initialize"), 2);
     pool.close().await;
@@ -351,11 +351,11 @@ async fn unreachable_servers_interrupt_the_call() {
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let server = serve_at(&agent, listener).await;
     let first = answering_host();
-    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
+    let checkpoints = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     server.abort();
     let _ = server.await;
-    let pool = restarted_pool(&url, &answering_host(), &notes);
-    let failure = reattach(&pool, "steps", &notes).await.unwrap_err();
+    let pool = restarted_pool(&url, &answering_host(), &checkpoints);
+    let failure = reattach(&pool, "steps", &checkpoints).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted, "{failure}");
 }
 
@@ -369,9 +369,9 @@ async fn proxy(to: SocketAddr) -> (String, Arc<watch::Sender<()>>) {
         while let Ok((mut near, _)) = listener.accept().await {
             let mut cut = cutting.subscribe();
             tokio::spawn(async move {
-                let mut far = TcpStream::connect(to).await.unwrap();
+                let mut upstream = TcpStream::connect(to).await.unwrap();
                 tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut upstream) => {}
                     _ = cut.changed() => {}
                 }
             });
@@ -405,7 +405,7 @@ async fn cut_connections_are_resumed_during_a_call() {
         cut.send_replace(());
     };
     let (result, ()) = tokio::join!(call(&pool, "ask"), cutting);
-    assert!(result.as_ref().is_ok_and(|said| said.contains("Ada")), "{result:?}");
+    assert!(result.as_ref().is_ok_and(|output| output.contains("Ada")), "{result:?}");
     assert_eq!((agent.count("tools/call"), host.elicited().len()), (2, 1));
     pool.close().await;
 }
@@ -513,9 +513,9 @@ const PRIMED: &str = "id: e0\ndata: \n\n";
 /// Calls `t`, ends the host once the call has a checkpoint, and reattaches to it.
 async fn kill_and_reattach(url: &str) -> Result<String, Failure> {
     let first = answering_host();
-    let notes = run_until_killed(url, "t", &first, has_checkpoint).await;
-    let pool = restarted_pool(url, &answering_host(), &notes);
-    let result = tokio::time::timeout(Duration::from_secs(40), reattach(&pool, "t", &notes)).await.unwrap();
+    let checkpoints = run_until_killed(url, "t", &first, has_checkpoint).await;
+    let pool = restarted_pool(url, &answering_host(), &checkpoints);
+    let result = tokio::time::timeout(Duration::from_secs(40), reattach(&pool, "t", &checkpoints)).await.unwrap();
     pool.close().await;
     result
 }
@@ -543,9 +543,9 @@ async fn responses_to_other_requests_are_ignored() {
     let url = serve_raw(move |message, _| match called.record(message) {
         true => silent_stream(PRIMED),
         false => {
-            let own = called.id();
-            let other = own.as_i64().unwrap() - 1;
-            stream(&[event("e1", &result(other, "another's")), event("e2", &result(own, "its own"))].concat())
+            let request_id = called.id();
+            let other = request_id.as_i64().unwrap() - 1;
+            stream(&[event("e1", &result(other, "another's")), event("e2", &result(request_id, "its own"))].concat())
         }
     })
     .await;
@@ -586,9 +586,12 @@ async fn checkpoint_stays_before_an_unanswered_question() {
     })
     .await;
     let first = unresponsive_host();
-    let notes = run_until_killed(&url, "t", &first, has_question).await;
-    let note = &notes.calls[&AttemptId { task: "t".into(), number: 1 }];
-    assert_eq!((&note["kind"], &note["session"], &note["last_event"]), (&json!("stream"), &json!("s"), &json!("e0")));
+    let checkpoints = run_until_killed(&url, "t", &first, has_question).await;
+    let checkpoint = &checkpoints.calls[&AttemptId { task: "t".into(), number: 1 }];
+    assert_eq!(
+        (&checkpoint["kind"], &checkpoint["session"], &checkpoint["last_event"]),
+        (&json!("stream"), &json!("s"), &json!("e0"))
+    );
 }
 
 #[tokio::test]
@@ -643,10 +646,10 @@ async fn redirected_sessions_are_resumed() {
     let agent = Agent::default();
     let url = serve(&agent).await.replace("/mcp", "/moved");
     let first = unresponsive_host();
-    let notes = run_until_killed(&url, "ask", &first, has_question).await;
-    let pool = restarted_pool(&url, &answering_host(), &notes);
-    let said = reattach(&pool, "ask", &notes).await.unwrap();
-    assert!(said.contains("Ada"), "{said}");
+    let checkpoints = run_until_killed(&url, "ask", &first, has_question).await;
+    let pool = restarted_pool(&url, &answering_host(), &checkpoints);
+    let output = reattach(&pool, "ask", &checkpoints).await.unwrap();
+    assert!(output.contains("Ada"), "{output}");
     assert_eq!((agent.count("initialize"), agent.count("tools/call")), (1, 1));
     pool.close().await;
 }

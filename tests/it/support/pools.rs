@@ -53,15 +53,15 @@ impl RecordingHost {
 
     /// Returns the checkpoints that a later process finds.
     pub(crate) fn saved_checkpoints(&self) -> Checkpoints {
-        let mut notes = Checkpoints::default();
-        for (key, note) in self.checkpoints() {
-            notes.insert(key, note);
+        let mut saved = Checkpoints::default();
+        for (key, checkpoint) in self.checkpoints() {
+            saved.insert(key, checkpoint);
         }
-        notes
+        saved
     }
 
-    pub(crate) fn set_delay(&self, thinking: Duration) {
-        self.record.lock().unwrap().delay = thinking;
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.record.lock().unwrap().delay = delay;
     }
 
     pub(crate) fn set_reply(&self, reply: Result<ChatReply, ChatError>) {
@@ -111,24 +111,24 @@ impl Drop for NotifyOnDrop<'_> {
 #[async_trait::async_trait]
 impl ClientHost for RecordingHost {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
-        let thinking = {
+        let delay = {
             let mut record = self.record.lock().unwrap();
             record.elicited.push((origin, elicitation));
             record.delay
         };
         let mut dropped = NotifyOnDrop(Some(&self.withdrawn));
-        tokio::time::sleep(thinking).await;
+        tokio::time::sleep(delay).await;
         dropped.0 = None;
         self.answer.clone()
     }
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
-        let (thinking, reply) = {
+        let (delay, reply) = {
             let mut record = self.record.lock().unwrap();
             record.sampled.push((origin, chat));
             (record.delay, record.reply.clone())
         };
-        tokio::time::sleep(thinking).await;
+        tokio::time::sleep(delay).await;
         reply.unwrap()
     }
 
@@ -136,8 +136,8 @@ impl ClientHost for RecordingHost {
         self.record.lock().unwrap().rounds.push((round, request_state, requests));
     }
 
-    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()> {
-        self.record.lock().unwrap().checkpoints.push((key, note));
+    fn checkpoint(&self, key: CheckpointKey, checkpoint: Value) -> BoxFuture<'static, ()> {
+        self.record.lock().unwrap().checkpoints.push((key, checkpoint));
         Box::pin(std::future::ready(()))
     }
 
@@ -236,12 +236,12 @@ pub(crate) fn object(value: Value) -> JsonObject {
 
 /// Waits until the condition holds.
 pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
-    let holds = async {
+    let polling = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("the condition is not met");
+    tokio::time::timeout(Duration::from_secs(20), polling).await.expect("the condition is not met");
 }
 
 /// Lets `time` pass on the runtime's clock at once. Timers fire in order, and the clock then continues.
@@ -265,10 +265,10 @@ pub(crate) fn is_running(pid: u32) -> bool {
 
 /// Waits until all of the processes have ended.
 pub(crate) async fn wait_until_gone(pids: &[u32]) {
-    let gone = async {
+    let have_ended = async {
         while pids.iter().any(|pid| is_running(*pid)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), gone).await.expect("a process is left");
+    tokio::time::timeout(Duration::from_secs(5), have_ended).await.expect("a process is left");
 }

@@ -28,9 +28,9 @@ pub(crate) async fn call(pool: &Pool, call: ToolCall) -> Result<String, Failure>
 }
 
 /// Reattaches to a call of an earlier host, and returns its text. A failure is as the engine receives it.
-pub(crate) async fn reattach(pool: &Pool, call: ToolCall, notes: &Checkpoints) -> Result<String, Failure> {
-    let note = notes.calls[&call.attempt].clone();
-    let output = pool.call(call, CallContext { checkpoint: Some(note), ..CallContext::default() }).await;
+pub(crate) async fn reattach(pool: &Pool, call: ToolCall, checkpoints: &Checkpoints) -> Result<String, Failure> {
+    let checkpoint = checkpoints.calls[&call.attempt].clone();
+    let output = pool.call(call, CallContext { checkpoint: Some(checkpoint), ..CallContext::default() }).await;
     Ok(output.map_err(kapell::engine::retry::reattach_failure)?.text().into_owned())
 }
 
@@ -60,8 +60,8 @@ pub(crate) async fn run_until_killed(
 }
 
 /// Returns the pool of the restarted host.
-pub(crate) fn restarted_pool(url: &str, host: &Arc<RecordingHost>, notes: &Checkpoints) -> Pool {
-    pool(vec![legacy_agent(url)], host).with_sessions(notes.sessions.clone())
+pub(crate) fn restarted_pool(url: &str, host: &Arc<RecordingHost>, checkpoints: &Checkpoints) -> Pool {
+    pool(vec![legacy_agent(url)], host).with_sessions(checkpoints.sessions.clone())
 }
 
 /// Returns the progress values that a host received.

@@ -150,16 +150,22 @@ async fn separates_calls_with_the_same_id_and_drops_duplicates() {
 
 #[tokio::test]
 async fn recognizes_all_finish_reasons() {
-    let body = |word: &str| json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": word}]}).to_string();
-    for (words, stop_reason) in [
+    let body = |finish_reason: &str| {
+        json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": finish_reason}]}).to_string()
+    };
+    for (finish_reasons, stop_reason) in [
         (&["stop", "STOP", "end_turn", "eos_token", "COMPLETE", "FINISH_REASON_STOP"][..], "endTurn"),
         (&["length", "MAX_TOKENS", "max_output_tokens", "model_length"], "maxTokens"),
         (&["content_filter", "SAFETY", "RECITATION", "guardrail_intervened"], "content_filter"),
         (&["refusal"], "refusal"),
         (&["magic"], "magic"),
     ] {
-        for word in words {
-            assert_eq!(chat_with_tools(&body(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
+        for finish_reason in finish_reasons {
+            assert_eq!(
+                chat_with_tools(&body(finish_reason)).await,
+                Ok(reply("Hi", "small", stop_reason, None)),
+                "{finish_reason}"
+            );
         }
     }
 }

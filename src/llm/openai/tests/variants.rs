@@ -55,7 +55,7 @@ fn expected_tool_call(id: &str) -> ChatReply {
 fn variants() -> Vec<ReplyVariant> {
     let usual = Some((3, 2));
     let function = json!({"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"});
-    let good = |what, response, expected| ReplyVariant { name: what, response: response, expected: Ok(expected) };
+    let good = |what, response, expected| ReplyVariant { name: what, response, expected: Ok(expected) };
     vec![
         good("everything as documented", text(), expected_reply("endTurn", usual)),
         good("no id", response_with("/id", None), expected_reply("endTurn", usual)),

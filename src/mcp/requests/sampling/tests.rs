@@ -40,8 +40,8 @@ fn every_request_member_is_read() {
         },
     });
     let text = |text: &str| ChatPart::Text { text: text.to_owned() };
-    let called = |id: &str, name: &str, input| ChatPart::ToolUse { id: id.to_owned(), name: name.to_owned(), input };
-    let gave =
+    let tool_use = |id: &str, name: &str, input| ChatPart::ToolUse { id: id.to_owned(), name: name.to_owned(), input };
+    let tool_result =
         |id: &str, text: &str, is_error| ChatPart::ToolResult { id: id.to_owned(), text: text.to_owned(), is_error };
     let said = |role, parts| ChatMessage { role, parts }.into();
     let (wav, data) = ("audio/wav".to_owned(), "aGk=".to_owned());
@@ -60,13 +60,13 @@ fn every_request_member_is_read() {
                 ChatRole::Assistant,
                 vec![
                     text("a"),
-                    called("1", "geo.find", object(json!({"city": "Porto"}))),
-                    called("2", "book", object(json!({}))),
+                    tool_use("1", "geo.find", object(json!({"city": "Porto"}))),
+                    tool_use("2", "book", object(json!({}))),
                 ],
             ),
-            said(ChatRole::User, vec![gave("2", "full", true), gave("1", "b\nfile:///c\nd", false)]),
-            said(ChatRole::Assistant, vec![called("1", "book", object(json!({})))]),
-            said(ChatRole::User, vec![gave("1", "{\"n\":1}", false)]),
+            said(ChatRole::User, vec![tool_result("2", "full", true), tool_result("1", "b\nfile:///c\nd", false)]),
+            said(ChatRole::Assistant, vec![tool_use("1", "book", object(json!({})))]),
+            said(ChatRole::User, vec![tool_result("1", "{\"n\":1}", false)]),
         ],
         max_tokens: 100,
         temperature: Some(0.5),
@@ -148,7 +148,7 @@ fn unsupported_requests_are_refused_with_a_reason() {
 fn ignored_hints_are_reported() {
     let plain = || json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
     let expected = read(&plain(), SamplingSupport::Plain).unwrap();
-    for (key, value, noted) in [
+    for (key, value, is_ignored) in [
         ("includeContext", json!("thisServer"), true),
         ("includeContext", json!("allServers"), true),
         ("includeContext", json!(1), true),
@@ -164,9 +164,9 @@ fn ignored_hints_are_reported() {
         let mut params = plain();
         params[key] = value;
         let chat = read(&params, SamplingSupport::Plain).unwrap();
-        let notes = ignored_hints(&params, &chat);
-        assert_eq!(notes.len(), usize::from(noted), "{params}: {notes:?}");
-        assert!(notes.iter().all(|note| note.contains(key)), "{notes:?}");
+        let ignored = ignored_hints(&params, &chat);
+        assert_eq!(ignored.len(), usize::from(is_ignored), "{params}: {ignored:?}");
+        assert!(ignored.iter().all(|hint| hint.contains(key)), "{ignored:?}");
         assert_eq!(chat, expected, "{params}");
     }
     for key in
@@ -244,10 +244,10 @@ fn replies_carry_model_and_stop_reason() {
     assert_eq!(written(reply.clone()), expected);
 
     let call = ChatPart::ToolUse { id: "1".to_owned(), name: "t".to_owned(), input: object(json!({"a": 1})) };
-    let asked = ChatReply { parts: vec![call.clone()], stop_reason: "toolUse".to_owned(), ..reply.clone() };
+    let tool_reply = ChatReply { parts: vec![call.clone()], stop_reason: "toolUse".to_owned(), ..reply.clone() };
     let block = json!({"type": "tool_use", "id": "1", "name": "t", "input": {"a": 1}});
     let expected = json!({"role": "assistant", "content": block, "model": "m", "stopReason": "toolUse"});
-    assert_eq!(written(asked), expected);
+    assert_eq!(written(tool_reply), expected);
 
     let both = ChatReply { parts: [reply.parts.clone(), vec![call.clone()]].concat(), ..reply.clone() };
     assert_eq!(written(both)["content"], json!([{"type": "text", "text": "hello"}, block]));

@@ -88,10 +88,9 @@ impl OpenAi {
     async fn attempt(
         &self,
         request: &ChatRequest,
-        outgoing: OutgoingRequest<'_>,
+        (body, on_delta): (&RequestBody, OnDelta<'_>),
         mut permit: RequestPermit,
     ) -> Result<Reply, LlmError> {
-        let OutgoingRequest { body, on_delta } = outgoing;
         let timeout = request.timeout.map_or(self.spec.timeout, |HumanDuration(timeout)| timeout);
         let exchange = async {
             let chats = self.client.chat();
@@ -117,7 +116,7 @@ impl OpenAi {
     ) -> Result<Reply, RequestFailure> {
         let body = RequestBody::new(&self.spec, request);
         let body = body.map_err(|error| RequestFailure { error, is_too_long: false })?;
-        let attempt = |permit| self.attempt(request, OutgoingRequest { body: &body, on_delta }, permit);
+        let attempt = |permit| self.attempt(request, (&body, on_delta), permit);
         let deadlines = request.deadline.map(|HumanDuration(deadline)| deadline).into_iter().chain(self.spec.deadline);
         let limits = RetryLimits { deadline: deadlines.min(), single_try: request.single_try };
         retry(limits, &self.rate_limiter, attempt).await.map_err(|error| {
@@ -156,13 +155,6 @@ impl OpenAi {
             }
         }
     }
-}
-
-/// A request in its wire form, and the callback for the text of the reply.
-#[derive(Clone, Copy)]
-struct OutgoingRequest<'a> {
-    body: &'a RequestBody,
-    on_delta: OnDelta<'a>,
 }
 
 #[async_trait::async_trait]

@@ -27,7 +27,7 @@ use crate::mcp::message::service_result::UNREADABLE;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
 use crate::mcp::transport::call_transport::PendingCall;
-use crate::model::{Failure, FailureKind, JsonObject};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject};
 
 /// The poll interval if the agent specifies none.
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -327,7 +327,7 @@ fn poll_interval(milliseconds: Option<u64>) -> Duration {
     milliseconds.map_or(DEFAULT_POLL_INTERVAL, Duration::from_millis).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
 }
 
-fn lost_task_failure(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
+fn lost_task_failure(agent: &AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
     let retention = match ttl_ms {
         Some(ttl) => format!("it keeps tasks for {:?}, or it was restarted", Duration::from_millis(ttl)),
         None => "it may have been restarted".to_owned(),

@@ -72,10 +72,12 @@ async fn tool_and_arguments_are_checked_before_the_call() {
 
 #[tokio::test]
 async fn agents_that_cannot_start_are_unavailable() {
-    for (mode, parts) in [("exits", &["exit status: 3", "no license", "odd.log"][..]), ("never", &["handshake within"])]
-    {
+    for (mode, startup_timeout, parts) in [
+        ("exits", Duration::from_secs(60), &["exit status: 3", "no license", "odd.log"][..]),
+        ("never", Duration::from_millis(1_500), &["handshake within"]),
+    ] {
         let mut agent = odd_agent(mode);
-        agent.startup_timeout = Duration::from_millis(1_500);
+        agent.startup_timeout = startup_timeout;
         let pool = pool(vec![agent], &RecordingHost::new());
         let (kind, message) = failure_of(pool.connect(&"odd".into()).await);
         assert_eq!(kind, FailureKind::AgentUnavailable);
@@ -150,17 +152,23 @@ async fn non_message_lines_are_skipped_and_logged() {
 
 #[tokio::test]
 async fn responses_decide_the_failure_kind() {
-    for (mode, expected, part) in [
-        ("refuses", FailureKind::Refused, "not like this (JSON-RPC -32602)"),
-        ("fails", FailureKind::ToolError, "no such city"),
-        ("bad-answer", FailureKind::InvalidResult, "sent an invalid response"),
-        ("dies", FailureKind::ConnectionLost, "exit status: 7; stderr: giving up"),
-        ("too-large", FailureKind::ResultTooLarge, "64 MiB"),
+    let mut report = String::new();
+    for (mode, expected) in [
+        ("refuses", FailureKind::Refused),
+        ("fails", FailureKind::ToolError),
+        ("bad-answer", FailureKind::InvalidResult),
+        ("dies", FailureKind::ConnectionLost),
+        ("too-large", FailureKind::ResultTooLarge),
     ] {
-        let (kind, message) = failure_of(work(mode).await.1);
+        let (host, result) = work(mode).await;
+        let (kind, message) = failure_of(result);
         assert_eq!(kind, expected, "{mode}: {message}");
-        assert!(message.contains(part), "{mode}: {message}");
+        let message = message.replace(host.log_directory().to_str().unwrap(), "LOGS");
+        // The number of requests of a handshake can vary.
+        let message = (0..20).fold(message, |text, id| text.replace(&format!("\"id\": {id},"), "\"id\": ID,"));
+        report += &format!("{mode}: {message}\n");
     }
+    insta::assert_snapshot!(report);
 }
 
 #[tokio::test]
@@ -454,7 +462,7 @@ async fn modern_only_connections_refuse_legacy_servers() {
     let pool = pool(vec![agent], &RecordingHost::new());
     let (kind, message) = failure_of(pool.connect(&"odd".into()).await);
     assert_eq!(kind, FailureKind::AgentUnavailable);
-    assert!(message.contains("refused the handshake"), "{message}");
+    insta::assert_snapshot!(message.split_once("; ").unwrap().0);
 }
 
 #[tokio::test]
@@ -495,18 +503,14 @@ async fn given_input_is_not_sent_again_after_a_restart() {
 
 #[tokio::test]
 async fn unanswerable_rounds_fail_the_call() {
-    for (mode, expected, part) in [
-        (
-            "modern-samples",
-            FailureKind::ServerError,
-            "requested `who`, which failed: content of type `image` must have `data`",
-        ),
-        ("modern-task", FailureKind::ConnectionLost, "no longer has the task of `work`"),
-    ] {
+    let mut report = String::new();
+    for (mode, expected) in [("modern-samples", FailureKind::ServerError), ("modern-task", FailureKind::ConnectionLost)]
+    {
         let (kind, message) = failure_of(work(mode).await.1);
         assert_eq!(kind, expected, "{message}");
-        assert!(message.contains(part), "{message}");
+        report += &format!("{mode}: {message}\n");
     }
+    insta::assert_snapshot!(report);
 }
 
 #[tokio::test]

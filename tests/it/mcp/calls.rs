@@ -379,7 +379,7 @@ async fn polled_tasks_are_not_idle_but_have_a_deadline() {
     let spec = serve(&agent).await;
     let pool = pool(vec![spec], &answering_host());
     let tool_call =
-        ToolCall { timeout: Duration::from_millis(200), deadline: Some(Duration::from_millis(900)), ..job("endless") };
+        ToolCall { timeout: Duration::from_secs(2), deadline: Some(Duration::from_secs(3)), ..job("endless") };
     assert_eq!(text_of(call(&pool, tool_call).await), Err(FailureKind::DeadlineExceeded));
     let failure = call(&pool, job("expires")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);

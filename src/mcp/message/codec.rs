@@ -81,7 +81,11 @@ impl PendingRequests for SingleRequest {
 
 /// The unparsed members of a message.
 #[derive(Deserialize)]
-struct RawMessage<'a>(#[serde(borrow)] RawMembers<'a>);
+#[serde(transparent)]
+struct RawMessage<'a> {
+    #[serde(borrow)]
+    members: RawMembers<'a>,
+}
 
 /// A successful response to a call, the most common message.
 #[derive(Deserialize)]
@@ -161,9 +165,12 @@ fn read_plain_response(text: &str, requests: &impl PendingRequests) -> Option<In
 
 impl RawMessage<'_> {
     fn read(self, requests: &impl PendingRequests, place: MessageFraming) -> Result<Incoming, String> {
-        let id = self.0.get("id").map(|id| lenient_json::parse_value(id).and_then(serde_json::from_value::<RequestId>));
+        let id = self
+            .members
+            .get("id")
+            .map(|id| lenient_json::parse_value(id).and_then(serde_json::from_value::<RequestId>));
         let id = id.transpose().map_err(|_| "its `id` is neither a number nor a string".to_owned())?;
-        let method = self.0.get("method").and_then(|method| lenient_json::parse_value(method).ok());
+        let method = self.members.get("method").and_then(|method| lenient_json::parse_value(method).ok());
         match (method, id) {
             (Some(Value::String(method)), id) => self.into_request(&method, id, place),
             (Some(_), _) => Err("its `method` is not a string".to_owned()),
@@ -179,11 +186,11 @@ impl RawMessage<'_> {
     }
 
     fn is_json_rpc(&self) -> bool {
-        self.0.0.contains_key("jsonrpc")
+        self.members.0.contains_key("jsonrpc")
     }
 
     fn has_outcome(&self) -> bool {
-        self.0.get("result").or(self.0.get("error")).is_some()
+        self.members.get("result").or(self.members.get("error")).is_some()
     }
 
     fn into_response(self, id: RequestId, requests: &impl PendingRequests) -> Result<Incoming, String> {
@@ -193,7 +200,7 @@ impl RawMessage<'_> {
         let Some((request, expected)) = id_number(&id).and_then(|id| Some((id, requests.expected_result(id)?))) else {
             return Ok(Incoming::UnknownResponse(id));
         };
-        Ok(match (self.0.get("result"), self.0.get("error"), expected) {
+        Ok(match (self.members.get("result"), self.members.get("error"), expected) {
             (None, Some(error), ExpectedResult::Call) => {
                 Incoming::CallResponse(request, CallResponse::RpcError(read_error(error)))
             }
@@ -215,7 +222,7 @@ impl RawMessage<'_> {
         if place == MessageFraming::WithinText && !is_from_server(method) {
             return Err(format!("a server does not send `{method}`"));
         }
-        let text = self.0.get("params");
+        let text = self.members.get("params");
         let params = match (text, method) {
             (_, "notifications/message") => None,
             (Some(text), "elicitation/create") if text.len() > MAX_PARAMS_BYTES => {

@@ -90,7 +90,7 @@ fn capabilities(member: Option<&Value>) -> Value {
     let mut read = Map::new();
     for (name, flags) in CAPABILITIES {
         let capability = match member {
-            Some(Value::Array(names)) => names.iter().any(|member| member == name).then_some(&empty),
+            Some(Value::Array(names)) => names.iter().any(|other| other == name).then_some(&empty),
             member => {
                 member.and_then(|member| member.get(name)).filter(|it| !matches!(it, Value::Null | Value::Bool(false)))
             }

@@ -177,12 +177,12 @@ impl ToolListing {
         let mut room = MAX_TOOL_BYTES;
         let mut read = |key: &str| {
             let json = members.get(key)?;
-            let Some(rest) = room.checked_sub(json.len()) else {
+            let Some(remaining) = room.checked_sub(json.len()) else {
                 let size = format!("its definition is larger than {} KiB", MAX_TOOL_BYTES / 1024);
                 self.warn(format!("tool `{name}`: {size}, and its `{key}` is not used"));
                 return None;
             };
-            room = rest;
+            room = remaining;
             match lenient_json::parse_value(json) {
                 Ok(Value::Null) => None,
                 Ok(value) => Some(value),

@@ -331,7 +331,7 @@ impl ConnectionState {
                 call.ended.cancelled().await;
             }
         };
-        let is_lost = async {
+        let connection_lost = async {
             // A request whose key outlives the connection can be answered over another one.
             if scope.origin.key.is_some() {
                 std::future::pending::<()>().await;
@@ -340,7 +340,7 @@ impl ConnectionState {
         };
         tokio::select! {
             () = scope.withdrawn.cancelled() => {}
-            () = is_lost => {}
+            () = connection_lost => {}
             () = calls_ended => {}
         }
     }

@@ -96,12 +96,12 @@ pub(crate) fn ignored_hints(params: &Value, chat: &ChatRequest) -> Vec<String> {
     ignored
 }
 
-fn preferences(present: &Value) -> ModelPreferences {
+fn preferences(object: &Value) -> ModelPreferences {
     ModelPreferences {
-        hints: list(present, "hints").unwrap_or_default().iter().filter_map(|hint| text(hint, "name")).collect(),
-        cost: number(present, "costPriority"),
-        speed: number(present, "speedPriority"),
-        intelligence: number(present, "intelligencePriority"),
+        hints: list(object, "hints").unwrap_or_default().iter().filter_map(|hint| text(hint, "name")).collect(),
+        cost: number(object, "costPriority"),
+        speed: number(object, "speedPriority"),
+        intelligence: number(object, "intelligencePriority"),
     }
 }
 

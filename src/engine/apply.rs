@@ -12,8 +12,8 @@ use crate::model::{
 
 use super::retry::RetryDecision;
 use super::state::agent::{AgentState, ConnectionStatus};
-use super::state::fold::Fold;
 use super::state::questions::{QuestionEntry, QuestionState};
+use super::state::run::Fold;
 use super::state::run_state::{RunStop, UnknownName};
 use super::state::task::{RouteState, TaskEntry, TaskState};
 
@@ -151,14 +151,13 @@ impl Fold<'_> {
                 if let Some(route) = route {
                     self.record_attempt_failure((node, route), failure.kind, at);
                 }
-                let verdict = route.map(|route| self.retry_decision(node, route, failure));
-                let used_up = matches!(verdict, Some(RetryDecision::Reroute | RetryDecision::Fail));
-                let entry = &mut self.state.tasks[node.index()];
                 if let Some(route) = route {
-                    let route = &mut entry.routes[route];
-                    route.is_used_up |= used_up;
+                    let decision = self.retry_decision(node, route, failure);
+                    let route = &mut self.state.tasks[node.index()].routes[route];
+                    route.is_used_up |= matches!(decision, RetryDecision::Reroute | RetryDecision::Fail);
                     route.tries -= u32::from(failure.kind == FailureKind::Interrupted);
                 }
+                let entry = &mut self.state.tasks[node.index()];
                 entry.last_failure = Some(Box::new(failure.clone()));
                 entry.state = TaskState::Ready;
                 self.queues.ready.push_back(node);
@@ -190,25 +189,22 @@ impl Fold<'_> {
             Event::QuestionAnswered { question, answer, by } => {
                 let answered = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
                 let entry = self.update_question(question, |entry| entry.state = answered)?;
-                match entry.question.asker.clone() {
-                    Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
-                        let node = self.find_node(&task)?;
-                        // The end of the run may have ended the task already.
-                        if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
-                            self.state.tasks[node.index()].is_approved = true;
-                            self.make_runnable(node);
-                        }
-                    }
+                let (task, is_approval) = match &entry.question.asker {
+                    Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => (task.clone(), true),
                     Asker::Host { attempt }
                         if AmbiguityResolution::from_answer(answer) == AmbiguityResolution::Repeat =>
                     {
-                        let node = self.find_node(&attempt.task)?;
-                        if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
-                            self.state.tasks[node.index()].last_failure = None;
-                            self.make_runnable(node);
-                        }
+                        (attempt.task.clone(), false)
                     }
-                    _ => {}
+                    _ => return Ok(()),
+                };
+                // The end of the run may have ended the task already.
+                if let Some(node) = self.awaiting_node(&task) {
+                    let entry = &mut self.state.tasks[node.index()];
+                    entry.is_approved |= is_approval;
+                    entry.last_failure = None;
+                    entry.state = TaskState::Ready;
+                    self.queues.runnable.push_back(node);
                 }
             }
             Event::RestApproved { task, .. } => {
@@ -253,7 +249,7 @@ impl Fold<'_> {
     /// Adds a node for each tool call that a model requested.
     fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), UnknownName> {
         let node = self.find_node(parent)?;
-        let asked = Arc::clone(&self.state.graph[node].task);
+        let prompt = Arc::clone(&self.state.graph[node].task);
         let earlier =
             self.state.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
         for (index, call) in calls.iter().enumerate() {
@@ -268,7 +264,7 @@ impl Fold<'_> {
                 approve: None,
                 work,
                 on_failure: OnFailure::Continue,
-                ..(*asked).clone()
+                ..(*prompt).clone()
             };
             let added = self.state.graph.add_tool_call(node, task, call.arguments.clone());
             self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
@@ -283,12 +279,6 @@ impl Fold<'_> {
         entry.state = TaskState::Expanded;
         entry.pending_dependencies = calls.len();
         Ok(())
-    }
-
-    /// Makes a node runnable that waited for a person.
-    fn make_runnable(&mut self, node: NodeIndex) {
-        self.state.tasks[node.index()].state = TaskState::Ready;
-        self.queues.runnable.push_back(node);
     }
 
     /// Adds `change` to the running items of the `foreach` task that the node belongs to, if any.
@@ -321,7 +311,7 @@ impl Fold<'_> {
     /// Ends a node and makes the dependents ready that have no other unfinished dependency.
     fn end_node(&mut self, node: NodeIndex, outcome: Outcome) {
         let entry = &mut self.state.tasks[node.index()];
-        if matches!(entry.state, TaskState::Ended(_)) {
+        if entry.has_ended() {
             return;
         }
         entry.state = TaskState::Ended(outcome);
@@ -331,8 +321,8 @@ impl Fold<'_> {
             entry.pending_dependencies -= 1;
             if entry.pending_dependencies == 0 {
                 // A prompt continues after its tool calls; a `foreach` task ends after its items.
-                let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
-                if entry.state == TaskState::Blocked || goes_on {
+                let continues = entry.state == TaskState::Expanded && entry.conversation.is_some();
+                if entry.state == TaskState::Blocked || continues {
                     entry.state = TaskState::Ready;
                 }
                 self.queues.ready.push_back(dependent);

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use crate::model::{
     Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Input, NodeIndex, Outcome, Record,
-    SkipReason, TaskId, Timestamp, ToolOutput,
+    Timestamp, ToolOutput,
 };
 
 use super::budget::limits::{BudgetExceeded, CostKind, TokenAvailability};
 use super::retry::{self, RetryDecision};
 use super::routing::router::RouteChoice;
 use super::state::agent::ConnectionStatus;
-use super::state::new_run::NewRun;
 use super::state::questions::QuestionState;
 use super::state::queues::{WaitingPrompt, WaitingSampling};
-use super::state::run::Run;
+use super::state::run::{NewRun, Run};
 use super::state::run_state::State;
 use super::state::task::TaskState;
 use super::transition::{StepOutput, Transition};
@@ -73,7 +72,7 @@ impl Transition<'_> {
             Some(BudgetExceeded::Run(what)) => self.emit(Event::BudgetSpent { what }),
             Some(BudgetExceeded::Task(what)) => {
                 let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is exhausted: {what}"));
-                self.fail_task(self.run.graph[node].id.clone(), failure);
+                self.fail_task(node, failure);
             }
         }
         false
@@ -91,7 +90,7 @@ impl Transition<'_> {
             TokenAvailability::Exceeds(why) => {
                 let help = "lower `max_tokens` of the task, or raise `tokens` of the `budget`";
                 let failure = Failure::new(FailureKind::BudgetSpent, why).with_help(help);
-                self.fail_task(self.run.graph[node].id.clone(), failure);
+                self.fail_task(node, failure);
             }
         }
         false
@@ -140,13 +139,11 @@ impl Transition<'_> {
     fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
-            if let Some(prompt) = task.prompt() {
-                for tool in &prompt.tools {
-                    self.connect(&tool.agent);
-                }
+            for tool in task.prompt().into_iter().flat_map(|prompt| &prompt.tools) {
+                self.connect(&tool.agent);
             }
-            let Some(first) = task.routes().iter().map(|route| route.rank).min() else { continue };
-            for route in task.routes().iter().filter(|route| route.rank == first) {
+            let first = task.routes().iter().map(|route| route.rank).min();
+            for route in task.routes().iter().filter(|route| Some(route.rank) == first) {
                 self.connect(&route.agent);
             }
         }
@@ -154,29 +151,29 @@ impl Transition<'_> {
 
     pub(super) fn connect(&mut self, agent: &crate::model::AgentId) {
         if self.run.agents[agent].connection == ConnectionStatus::NotRequested {
-            self.emit(Event::AgentConnecting { agent: agent.clone() });
-            self.push_command(Command::ConnectAgent { agent: agent.clone() });
+            self.request_connection(agent);
         }
+    }
+
+    pub(super) fn request_connection(&mut self, agent: &crate::model::AgentId) {
+        self.emit(Event::AgentConnecting { agent: agent.clone() });
+        self.push_command(Command::ConnectAgent { agent: agent.clone() });
     }
 
     pub(super) fn on_input(&mut self, input: Input) {
         match input {
+            Input::AgentConnected { ref agent, .. } | Input::AgentUnavailable { ref agent, .. }
+                if self.run.agents.get(agent).is_none_or(|state| state.connection != ConnectionStatus::Connecting) => {}
             Input::AgentConnected { agent, info } => {
-                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == ConnectionStatus::Connecting)
-                {
-                    self.run.queues.outages.on_connected(&agent);
-                    self.on_agent_connected(agent, info);
-                }
+                self.run.queues.outages.on_connected(&agent);
+                self.on_agent_connected(agent, info);
             }
             Input::AgentUnavailable { agent, failure } => {
-                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == ConnectionStatus::Connecting)
-                {
-                    let stopping = self.run.stop_reason.is_some();
-                    self.run.queues.outages.on_failed(&agent, self.now);
-                    self.emit(Event::AgentUnavailable { agent, failure });
-                    if !stopping && self.run.stop_reason.is_some() {
-                        self.cancel_running();
-                    }
+                let stopping = self.run.stop_reason.is_some();
+                self.run.queues.outages.on_failed(&agent, self.now);
+                self.emit(Event::AgentUnavailable { agent, failure });
+                if !stopping && self.run.stop_reason.is_some() {
+                    self.cancel_running();
                 }
             }
             Input::AttemptEnded { attempt, result } => self.on_attempt_ended(attempt, result),
@@ -214,14 +211,11 @@ impl Transition<'_> {
             }
             Input::ModelReplied { attempt, result } => {
                 let Some(node) = self.run.running_node(&attempt) else { return };
-                if self.run.tasks[node.index()].state != TaskState::AskingModel {
-                    return;
-                }
-                // The model is asked again when the run is resumed.
-                if result.is_err() && self.run.is_interrupted() {
-                    return;
-                }
                 let failed = result.is_err();
+                // The model is asked again when the run is resumed.
+                if self.run.tasks[node.index()].state != TaskState::AskingModel || failed && self.run.is_interrupted() {
+                    return;
+                }
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
                     _ if self.run.is_interrupted() => {}
@@ -273,14 +267,17 @@ impl Transition<'_> {
 
     pub(super) fn on_attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
         let Some(node) = self.run.running_node(&attempt) else { return };
-        let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
-        let reattached = self.run.tasks[node.index()].is_reattached;
-        if reattached {
+        let entry = &self.run.tasks[node.index()];
+        let is_reattached = entry.is_reattached;
+        if !matches!(entry.state, TaskState::Running { .. }) {
+            return;
+        }
+        if is_reattached {
             self.close_unrepeated_questions(&attempt);
         }
         let failure = match result {
             Ok(output) => return self.emit(Event::AttemptSucceeded { attempt, output }),
-            Err(failure) if reattached => retry::reattach_failure(failure),
+            Err(failure) if is_reattached => retry::reattach_failure(failure),
             Err(failure) => failure,
         };
         if self.run.is_interrupted() {
@@ -288,43 +285,39 @@ impl Transition<'_> {
             let failure = retry::interrupted_failure(failure);
             return self.emit(Event::AttemptFailed { attempt, failure });
         }
-        self.emit(Event::AttemptFailed { attempt: attempt.clone(), failure: failure.clone() });
-        self.on_attempt_failed(attempt, route, failure);
+        self.emit(Event::AttemptFailed { attempt, failure: failure.clone() });
+        self.on_attempt_failed(node, failure);
     }
 
-    /// Decides what follows from the failure of an attempt on `route`.
-    pub(super) fn on_attempt_failed(&mut self, attempt: AttemptId, route: usize, failure: Failure) {
-        let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { return };
-        let task = attempt.task.clone();
+    /// Decides what follows from the failure of the last attempt of `node`.
+    pub(super) fn on_attempt_failed(&mut self, node: NodeIndex, failure: Failure) {
         if failure.kind == FailureKind::Cancelled {
-            return self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+            return self.end_task(node, Outcome::Cancelled);
         }
-        if self.run.stop_reason.is_some() {
-            return self.fail_task(
-                task,
-                retry::explain_failure(failure, self.run.repetition_effect(node, route), &self.run.graph[node].id),
-            );
-        }
+        let Some(route) = self.run.tasks[node.index()].last_route.filter(|_| self.run.stop_reason.is_none()) else {
+            return self.fail_with_explanation(node, failure);
+        };
+        let task = self.run.graph[node].id.clone();
         match self.run.retry_decision(node, route, &failure) {
             RetryDecision::Fail => self.fail_with_last_failure(node),
-            RetryDecision::AskPerson => self.ask_about_ambiguous_call(attempt, node),
+            RetryDecision::AskPerson => {
+                let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts };
+                self.ask_whether_to_repeat(attempt, &failure.message);
+            }
             RetryDecision::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent did not cause the failure, so it needs no delay.
                 let at_once = failure.kind == FailureKind::Interrupted;
-                let wanted = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
-                let pause = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(wanted);
+                let requested = failure.retry_after.map(|delay| delay.0).unwrap_or_default();
+                let pause = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(requested);
                 let ready_at = if at_once { self.now } else { self.now.after(pause) };
                 let agent = self.run.only_candidate_agent(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
             RetryDecision::Reroute => {
                 if let RouteChoice::NoRoute(refusal) = self.run.choose_route(node, self.now) {
-                    if !self.wait_for_reconnect(node) {
-                        self.fail_without_agents(node, refusal);
-                    }
-                    return;
+                    return self.reconnect_or_fail(node, refusal);
                 }
                 let (ready_at, agent) = (self.now, self.run.only_candidate_agent(node));
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
@@ -340,26 +333,26 @@ impl Transition<'_> {
 
     /// Fails a task with a failure whose help explains why the call was not repeated.
     pub(super) fn fail_with_explanation(&mut self, node: NodeIndex, failure: Failure) {
-        let task = self.run.graph[node].id.clone();
         let failure = match self.run.tasks[node.index()].last_route {
             Some(route) => {
                 retry::explain_failure(failure, self.run.repetition_effect(node, route), &self.run.graph[node].task.id)
             }
             None => failure,
         };
-        self.fail_task(task, failure);
+        self.fail_task(node, failure);
     }
 
     /// Fails a task. If the task asks for a replan and none follows, the help gives the reason.
-    pub(super) fn fail_task(&mut self, task: TaskId, failure: Failure) {
-        let failure = match self.run.replan_refusal(&task, &failure) {
+    pub(super) fn fail_task(&mut self, node: NodeIndex, failure: Failure) {
+        let failure = match self.run.replan_refusal(node, &failure) {
             Some(reason) => failure.with_additional_help(reason),
             None => failure,
         };
-        self.emit(Event::TaskEnded { task, outcome: Outcome::Failed(failure) });
+        self.end_task(node, Outcome::Failed(failure));
     }
 
-    pub(super) fn skip_task(&mut self, task: TaskId, reason: SkipReason) {
-        self.emit(Event::TaskEnded { task, outcome: Outcome::Skipped(reason) });
+    pub(super) fn end_task(&mut self, node: NodeIndex, outcome: Outcome) {
+        let task = self.run.graph[node].id.clone();
+        self.emit(Event::TaskEnded { task, outcome });
     }
 }

@@ -7,7 +7,8 @@
 use serde::Serialize;
 
 use crate::model::{
-    AgentId, ChatError, ChatReply, Event, IdHashMap, MicroDollars, Origin, RequestId, SamplingOrigin, TaskId, Usage,
+    AgentId, Budget, ChatError, ChatReply, Event, IdHashMap, IdMap, MicroDollars, Origin, RequestId, SamplingOrigin,
+    Task, TaskId, Usage,
 };
 
 /// The spending of one payer.
@@ -93,6 +94,34 @@ impl SpendingSink for SpendingTotals {
     }
 }
 
+/// The spending of a run, and of each planned task that has a budget.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct BudgetAccounts {
+    pub(crate) run: SpendingTotals,
+    pub(crate) tasks: IdMap<TaskId, SpendingTotals>,
+}
+
+impl BudgetAccounts {
+    /// Opens the account of a planned task if the task has a budget.
+    pub(crate) fn open(&mut self, task: &Task) {
+        if task.budget != Budget::default() {
+            self.tasks.entry(task.id.clone()).or_default();
+        }
+    }
+}
+
+impl SpendingSink for BudgetAccounts {
+    fn charge(&mut self, payer: &Payer, change: impl Fn(&mut SpendingTotals)) {
+        change(&mut self.run);
+        if let Payer::Task(task) = payer
+            && !self.tasks.is_empty()
+            && let Some(account) = self.tasks.get_mut(&task.planned_task())
+        {
+            change(account);
+        }
+    }
+}
+
 /// A model request without a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OpenRequest {
@@ -116,10 +145,10 @@ impl<B: SpendingSink> Ledger<B> {
         match event {
             Event::GoalPlanned(planning) => {
                 self.spending.charge(&Payer::Planning, |_| {});
-                for turn in &planning.exchanges {
+                for exchange in &planning.exchanges {
                     self.spending.charge(&Payer::Planning, |spent| {
                         spent.llm_calls += 1;
-                        spent.add_reply(turn.usage, turn.estimated_tokens, turn.cost_usd);
+                        spent.add_reply(exchange.usage, exchange.estimated_tokens, exchange.cost_usd);
                     });
                 }
             }
@@ -143,35 +172,7 @@ impl<B: SpendingSink> Ledger<B> {
             Event::ModelReplied { attempt, result } => self.settle(&RequestId::from(attempt.to_string()), result),
             Event::SamplingFinished { request, result } => self.settle(request, result),
             Event::RunResumed { .. } => self.write_off_replies(),
-            Event::RunStarted { .. }
-            | Event::RunRerun { .. }
-            | Event::TaskReused { .. }
-            | Event::QuestionAskedAgain { .. }
-            | Event::AgentConnecting { .. }
-            | Event::AgentConnected { .. }
-            | Event::AgentUnavailable { .. }
-            | Event::TasksAdded { .. }
-            | Event::AttemptProgressed { .. }
-            | Event::InputRequired { .. }
-            | Event::ToolCallsAdded { .. }
-            | Event::AttemptSucceeded { .. }
-            | Event::AttemptFailed { .. }
-            | Event::RetryScheduled { .. }
-            | Event::TaskEnded { .. }
-            | Event::ReplanStarted { .. }
-            | Event::ReplanProposed { .. }
-            | Event::Replanned { .. }
-            | Event::QuestionAsked { .. }
-            | Event::QuestionAnswered { .. }
-            | Event::QuestionDeferred { .. }
-            | Event::AgentLogged { .. }
-            | Event::RequestRefused { .. }
-            | Event::BudgetSpent { .. }
-            | Event::ResultsKept { .. }
-            | Event::RestApproved { .. }
-            | Event::CancelRequested { .. }
-            | Event::InterruptRequested
-            | Event::RunEnded { .. } => {}
+            _ => {}
         }
     }
 

@@ -28,8 +28,7 @@ pub use ledger::SpendingTotals;
 pub(crate) use ledger::{Ledger, Payer, SpendingSink};
 pub use rerun::{Rerun, RerunError, check_rerun};
 pub use resume::Resumption;
-pub use state::new_run::NewRun;
-pub use state::run::{FoldError, Run};
+pub use state::run::{FoldError, NewRun, Run};
 pub use transition::StepOutput;
 
 #[cfg(test)]

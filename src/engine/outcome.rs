@@ -4,22 +4,13 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::expression::{self, Scope};
-use crate::model::{EndCause, FailureKind, NodeKind, OnFailure, Outcome, RunStatus};
+use crate::model::{EndCause, Event, FailureKind, NodeKind, OnFailure, RunStatus};
 
 use super::state::run_state::{RunStop, State};
-use super::state::task::TaskState;
-
-/// The outcome of a run.
-pub(super) struct RunOutcome {
-    pub(super) status: RunStatus,
-    pub(super) cause: Option<EndCause>,
-    pub(super) outputs: Option<IndexMap<String, Value>>,
-    pub(super) output_errors: IndexMap<String, String>,
-}
 
 impl State {
-    /// Returns the outcome of the run if it ends now. `paused` is true if the run waits only for deferred questions.
-    pub(super) fn run_outcome(&self, paused: bool) -> RunOutcome {
+    /// Returns the event that ends the run now. `paused` is true if the run waits only for deferred questions.
+    pub(super) fn end_event(&self, paused: bool) -> Event {
         let (status, cause) = match &self.stop_reason {
             Some(RunStop::Failed(cause @ EndCause::BudgetSpent { .. })) if self.has_partial_success() => {
                 (RunStatus::Partial, Some(cause.clone()))
@@ -31,29 +22,26 @@ impl State {
             None => self.tasks_outcome(),
         };
         if matches!(status, RunStatus::Paused | RunStatus::Cancelled | RunStatus::Interrupted) {
-            return RunOutcome { status, cause, outputs: None, output_errors: IndexMap::new() };
+            return Event::RunEnded { status, cause, outputs: None, output_errors: IndexMap::new() };
         }
         let (outputs, output_errors) = self.evaluate_outputs();
         // An output that cannot be evaluated makes a successful run partial.
-        let short = status == RunStatus::Succeeded && !output_errors.is_empty();
-        RunOutcome { status: if short { RunStatus::Partial } else { status }, cause, outputs, output_errors }
+        let is_partial = status == RunStatus::Succeeded && !output_errors.is_empty();
+        Event::RunEnded { status: if is_partial { RunStatus::Partial } else { status }, cause, outputs, output_errors }
     }
 
     fn has_partial_success(&self) -> bool {
-        self.tasks.iter().any(|entry| matches!(entry.state, TaskState::Ended(Outcome::Succeeded(_))))
+        self.tasks.iter().any(|entry| entry.output().is_some())
     }
 
     fn tasks_outcome(&self) -> (RunStatus, Option<EndCause>) {
         // A replanned failure does not fail a run that has any result.
         let is_excused = |node| self.replans.superseded.contains(&node) && self.has_partial_success();
-        let failures =
-            self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| match &entry.state {
-                // The failures of items are counted with their `foreach` task.
-                TaskState::Ended(Outcome::Failed(failure)) if node.kind == NodeKind::Planned && !is_excused(index) => {
-                    Some((failure.kind, node.task.on_failure))
-                }
-                _ => None,
-            });
+        let failures = self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| {
+            // The failures of items are counted with their `foreach` task.
+            let failure = entry.failure().filter(|_| node.kind == NodeKind::Planned && !is_excused(index))?;
+            Some((failure.kind, node.task.on_failure))
+        });
         let (fatal, tolerated): (Vec<_>, Vec<_>) =
             failures.partition(|(_, policy)| matches!(policy, OnFailure::Fail | OnFailure::Replan));
         if fatal.is_empty() {

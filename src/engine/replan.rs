@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use super::budget::limits::{BudgetExceeded, CostKind};
 use super::state::agent::{AgentState, ConnectionStatus};
-use super::state::fold::Fold;
-use super::state::replans::ReplanStage;
-use super::state::run_state::{State, UnknownName};
+use super::state::run::Fold;
+use super::state::run_state::{ReplanStage, State, UnknownName};
 use super::state::task::{TaskEntry, TaskState};
 use super::synthesis::answer::SourceResult;
 use super::transition::Transition;
 use crate::expression;
 use crate::model::{
-    Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind, OnFailure,
-    Outcome, PlanPatch, ReplanRequest, SkipReason, Task, TaskId, TaskProgress, TaskSnapshot, Work,
+    AgentId, Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind,
+    OnFailure, Outcome, PlanPatch, ReplanRequest, SkipReason, TaskId, TaskProgress, TaskSnapshot, Work,
 };
 
 impl Transition<'_> {
@@ -79,9 +78,16 @@ impl Transition<'_> {
     }
 
     fn accept_patch(&mut self, number: u32, patch: Arc<PlanPatch>) {
-        self.emit(Event::Replanned { number, result: Ok(Arc::clone(&patch)) });
-        for task in &patch.removed {
-            self.skip_task(task.clone(), SkipReason::Replanned);
+        self.emit(Event::Replanned { number, result: Ok(patch) });
+        self.skip_removed_tasks();
+    }
+
+    /// Skips the tasks that a patch removed and that have not ended.
+    pub(super) fn skip_removed_tasks(&mut self) {
+        for node in self.run.replans.removed.clone() {
+            if !self.run.tasks[node.index()].has_ended() {
+                self.end_task(node, Outcome::Skipped(SkipReason::Replanned));
+            }
         }
     }
 
@@ -115,22 +121,19 @@ fn approval_question(patch: &PlanPatch) -> String {
 impl State {
     /// Returns the failed tasks that a replan has to be started for.
     fn tasks_to_replan(&self) -> Vec<TaskId> {
-        let owed = self.replans.failed.iter().filter(|node| self.can_trigger_replan(**node));
-        owed.map(|node| self.graph[*node].id.clone()).collect()
+        let nodes = self.replans.failed.iter().filter(|node| self.can_trigger_replan(**node));
+        nodes.map(|node| self.graph[*node].id.clone()).collect()
     }
 
     /// Returns whether the failure of `node`, which asks for a replan, may trigger one.
     fn can_trigger_replan(&self, node: NodeIndex) -> bool {
-        match &self.tasks[node.index()].state {
-            TaskState::Ended(Outcome::Failed(failure)) => self.replan_refusal_of_node(node, failure).is_none(),
-            _ => false,
-        }
+        let failure = self.tasks[node.index()].failure();
+        failure.is_some_and(|failure| self.replan_refusal_of_node(node, failure).is_none())
     }
 
     /// Returns the reason why the failure of a task that asks for a replan does not trigger one. Returns `None` if it
     /// does, or if the task does not ask.
-    pub(super) fn replan_refusal(&self, task: &TaskId, failure: &Failure) -> Option<String> {
-        let node = self.graph.node_index(task.as_str())?;
+    pub(super) fn replan_refusal(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
         if self.stop_reason.is_some() || !self.has_replan_policy(node) {
             return None;
         }
@@ -145,23 +148,21 @@ impl State {
     /// Returns the reason why the failure of `node` does not trigger a replan although its task asks for one. A reason
     /// that holds once holds until the end of the run.
     fn replan_refusal_of_node(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
-        let most = self.plan.replan.map_or(0, |policy| policy.max_replans);
+        let max_replans = self.plan.replan.map_or(0, |policy| policy.max_replans);
         if failure.kind == FailureKind::Denied {
             return Some("a person declined the replan".to_owned());
         }
         let cause = self.failure_cause(node, failure);
         let same = self.replans.attempted.iter().find(|other| {
-            let TaskState::Ended(Outcome::Failed(before)) = &self.tasks[other.index()].state else { return false };
-            self.failure_cause(**other, before) == cause
+            let earlier = self.tasks[other.index()].failure();
+            earlier.is_some_and(|earlier| self.failure_cause(**other, earlier) == cause)
         });
         if let Some(other) = same {
             let id = &self.graph[*other].id;
             return Some(format!("`{id}` failed in the same way and was already replanned"));
         }
-        (self.replans.started_count >= most).then(|| match most {
-            1 => "the replan limit of the plan (1) is reached".to_owned(),
-            _ => format!("the replan limit of the plan ({most}) is reached"),
-        })
+        let is_reached = self.replans.started_count >= max_replans;
+        is_reached.then(|| format!("the replan limit of the plan ({max_replans}) is reached"))
     }
 
     /// Returns the agent, tool, and message of a failure. Failures with the same cause count as the same failure. For a
@@ -171,11 +172,8 @@ impl State {
         node: NodeIndex,
         failure: &'r Failure,
     ) -> (Option<&'r str>, Option<&'r str>, &'r str) {
-        let items = self.tasks[node.index()].items.clone();
-        let failed = items.into_iter().find_map(|index| match &self.tasks[index].state {
-            TaskState::Ended(Outcome::Failed(failure)) => Some((&self.tasks[index], failure)),
-            _ => None,
-        });
+        let items = &self.tasks[self.tasks[node.index()].items.clone()];
+        let failed = items.iter().find_map(|item| Some((item, item.failure()?)));
         let (entry, failure) = failed.unwrap_or((&self.tasks[node.index()], failure));
         let routes = self.graph[node].task.routes();
         let route = routes.get(entry.last_route.unwrap_or(0));
@@ -198,13 +196,13 @@ impl State {
 
     /// Builds the request for the planner from the current state.
     pub(super) fn replan_request(&self) -> ReplanRequest {
-        let lost = self.unreachable_tasks();
-        let (mut tasks, mut taken) = (Vec::new(), Vec::new());
+        let unreachable = self.unreachable_tasks();
+        let (mut tasks, mut used_task_ids) = (Vec::new(), Vec::new());
         for (node, planned) in self.graph.nodes().filter(|(_, node)| node.kind == NodeKind::Planned) {
             let is_synthesis = matches!(planned.task.work, Work::Synthesis(_));
-            match self.task_progress(node, &lost).filter(|_| !is_synthesis) {
-                Some(standing) => tasks.push(TaskSnapshot { task: Arc::clone(&planned.task), progress: standing }),
-                None => taken.push(planned.id.clone()),
+            match self.task_progress(node, &unreachable).filter(|_| !is_synthesis) {
+                Some(progress) => tasks.push(TaskSnapshot { task: Arc::clone(&planned.task), progress }),
+                None => used_task_ids.push(planned.id.clone()),
             }
         }
         let agents = self.agents.iter().filter_map(|(agent, state)| match &state.connection {
@@ -216,7 +214,7 @@ impl State {
             number: self.replans.started_count,
             plan: Arc::clone(&self.plan),
             tasks,
-            used_task_ids: taken,
+            used_task_ids,
             agents: agents.collect(),
         }
     }
@@ -227,7 +225,7 @@ impl State {
             TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)) => return None,
             TaskState::Ended(Outcome::Cancelled) => TaskProgress::NoResult("cancelled".to_owned()),
             TaskState::Ended(_) => match self.source_result(node) {
-                SourceResult::Succeeded(said) => TaskProgress::Succeeded(said.into_owned()),
+                SourceResult::Succeeded(result) => TaskProgress::Succeeded(result.into_owned()),
                 SourceResult::NoResult(reason) => TaskProgress::NoResult(reason),
             },
             _ if self.is_pending(node) => unreachable
@@ -243,46 +241,37 @@ impl State {
             self.tasks[node.index()].blocking_reason(&planned.id, planned.task.on_failure).is_some()
         });
         let mut reached: Vec<(NodeIndex, TaskId)> = blocking.map(|(node, ended)| (node, ended.id.clone())).collect();
-        let mut lost = BTreeMap::new();
+        let mut unreachable = BTreeMap::new();
         while let Some((node, because)) = reached.pop() {
             for dependent in self.graph.dependents(node) {
                 let task = &self.graph[dependent].task;
                 let runs_anyway = matches!(task.work, Work::Synthesis(_))
                     || task.condition.as_ref().is_some_and(expression::has_outcome_reference);
-                if self.is_pending(dependent) && !runs_anyway && !lost.contains_key(&dependent) {
-                    lost.insert(dependent, because.clone());
+                if self.is_pending(dependent) && !runs_anyway && !unreachable.contains_key(&dependent) {
+                    unreachable.insert(dependent, because.clone());
                     reached.push((dependent, because.clone()));
                 }
             }
         }
-        lost
+        unreachable
     }
 
     /// Checks that a patch fits the current state: it may remove only pending tasks, and the added tasks must be new
     /// and form a valid graph with known agents.
     fn check_patch(&self, patch: &PlanPatch) -> Result<(), Failure> {
-        let wrong = |message: String| Failure::new(FailureKind::ModelFailed, message);
+        let invalid = |message: String| Err(Failure::new(FailureKind::ModelFailed, message));
         let has_started = |id: &&TaskId| !self.graph.node_index(id.as_str()).is_some_and(|node| self.is_pending(node));
         if let Some(id) = patch.removed.iter().find(has_started) {
-            return Err(wrong(format!("the new plan drops `{id}`, which is not a pending task")));
+            return invalid(format!("the new plan drops `{id}`, which is not a pending task"));
         }
-        let agents = |task: &Arc<Task>| {
-            let routed = task.routes().iter().map(|route| route.agent.clone());
-            let prompted = task.prompt().into_iter().flat_map(|prompt| &prompt.tools).map(|tool| tool.agent.clone());
-            routed.chain(prompted).collect::<Vec<_>>()
-        };
-        let is_unknown = |agent: &_| !self.agents.contains_key(agent) && !patch.agents.contains_key(agent);
-        if let Some(agent) = patch.added.iter().flat_map(agents).find(is_unknown) {
-            return Err(wrong(format!("the new plan refers to the unknown agent `{agent}`")));
+        let is_unknown = |agent: &&AgentId| !self.agents.contains_key(*agent) && !patch.agents.contains_key(*agent);
+        if let Some(agent) = patch.added.iter().flat_map(|task| task.agents()).find(is_unknown) {
+            return invalid(format!("the new plan refers to the unknown agent `{agent}`"));
         }
-        let added = self.graph.clone().add_tasks(&patch.added);
-        added.map_err(|error| wrong(format!("the new plan is not a valid graph: {error}"))).map(drop)
-    }
-
-    /// Returns the tasks that a patch removed and that have not ended yet.
-    pub(super) fn unfinished_removed_tasks(&self) -> Vec<TaskId> {
-        let open = |node: &&NodeIndex| !matches!(self.tasks[node.index()].state, TaskState::Ended(_));
-        self.replans.removed.iter().filter(open).map(|node| self.graph[*node].id.clone()).collect()
+        match self.graph.clone().add_tasks(&patch.added) {
+            Ok(_) => Ok(()),
+            Err(error) => invalid(format!("the new plan is not a valid graph: {error}")),
+        }
     }
 }
 
@@ -314,11 +303,10 @@ impl Fold<'_> {
         else {
             return Ok(());
         };
-        let frozen = std::mem::take(&mut self.queues.held_for_replan);
-        self.queues.ready.extend(frozen);
-        let mut waiting = std::mem::take(&mut self.state.replans.failed);
-        waiting.retain(|node| self.can_trigger_replan(*node));
-        self.state.replans.failed = waiting;
+        self.queues.ready.extend(self.queues.held_for_replan.drain(..));
+        let mut failures = std::mem::take(&mut self.state.replans.failed);
+        failures.retain(|node| self.can_trigger_replan(*node));
+        self.state.replans.failed = failures;
         let Ok(patch) = result else { return Ok(()) };
         for task in &failed {
             let node = self.find_node(task)?;
@@ -334,19 +322,17 @@ impl Fold<'_> {
         let added = self.state.graph.add_tasks(&patch.added).map_err(|error| UnknownName(error.to_string()))?;
         patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
         for node in &added {
-            let open = |need: &NodeIndex| {
-                let entry = self.state.tasks.get(need.index());
-                entry.is_none_or(|entry| !matches!(entry.state, TaskState::Ended(_)))
+            let is_pending = |dependency: &NodeIndex| {
+                self.state.tasks.get(dependency.index()).is_none_or(|entry| !entry.has_ended())
             };
-            let waiting_for = self.state.graph.dependencies(*node).filter(open).count();
-            let state = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
-            self.state.tasks.push(TaskEntry::new(state, waiting_for));
+            let pending = self.state.graph.dependencies(*node).filter(is_pending).count();
+            let state = if pending == 0 { TaskState::Ready } else { TaskState::Blocked };
+            self.state.tasks.push(TaskEntry::new(state, pending));
             self.queues.ready.push_back(*node);
         }
         self.state.unfinished_nodes += added.len();
         self.extend_synthesis_dependencies(&added);
-        self.pass_on_results(&failed, &added)?;
-        Ok(())
+        self.pass_on_results(&failed, &added)
     }
 
     /// Gives the results and ambiguous calls of failed tasks to the added tasks, as far as they must not be repeated.
@@ -354,10 +340,10 @@ impl Fold<'_> {
     fn pass_on_results(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), UnknownName> {
         let failed = failed.iter().map(|task| self.find_node(task)).collect::<Result<BTreeSet<_>, _>>()?;
         let (mut results, mut unsettled) = (Vec::new(), Vec::new());
-        for (node, part) in self.state.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
+        for (node, planned) in self.state.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
             let route = self.state.tasks[node.index()].last_route;
             if route.is_some_and(|route| self.repetition_effect(node, route) == Effect::AtMostOnce) {
-                results.extend(part.item().and_then(|_| self.kept_result(node)));
+                results.extend(planned.item().and_then(|_| self.kept_result(node)));
                 unsettled.extend(self.unsettled_attempt(node));
             }
         }

@@ -13,9 +13,7 @@ use crate::model::{
 };
 
 use super::retry;
-use super::state::fold::Fold;
-use super::state::new_run::NewRun;
-use super::state::run::Run;
+use super::state::run::{Fold, NewRun, Run};
 use super::state::run_state::State;
 use super::state::task::TaskState;
 use super::transition::{StepOutput, Transition};
@@ -80,18 +78,18 @@ impl Run {
         let Rerun { earlier_id: of, ref earlier, from, new_run } = rerun;
         check_rerun(&new_run.plan, &of, &from)?;
         let mut run = Self::new(&new_run, now)?;
-        let again = run.rerun_nodes(earlier, &from);
+        let repeats = run.rerun_nodes(earlier, &from);
         let planned: Vec<TaskId> = new_run.plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.reusable_results();
         let mut unsettled = earlier.calls_to_settle(&of);
         let mut decision = Transition::new(&mut run, now);
         decision.record(Record { seq: 0, at: now, event: new_run.into_event() });
         decision.emit(Event::RunRerun { of, from });
-        for (task, again) in planned.into_iter().zip(again) {
+        for (task, is_repeated) in planned.into_iter().zip(repeats) {
             let Some(before) = earlier.graph.node_index(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
                 continue;
             };
-            if !again {
+            if !is_repeated {
                 decision.reuse_task_result(earlier, before);
                 continue;
             }
@@ -143,31 +141,31 @@ impl State {
 
     /// Returns for each node of this run whether it is repeated. The run has only the planned tasks so far.
     fn rerun_nodes(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
-        let mut again = vec![false; self.graph.len()];
+        let mut repeats = vec![false; self.graph.len()];
         let before = earlier.current_plan();
         let before: HashMap<&TaskId, &Arc<Task>> = before.tasks.iter().map(|task| (&task.id, task)).collect();
-        let is_done_again = |node: &NodeIndex| {
+        let is_repeated = |node: &NodeIndex| {
             let task = &self.graph[*node].task;
             let has_result = earlier.graph.node_index(task.id.as_str()).is_some_and(|node| earlier.has_succeeded(node));
             task.id == *from || !has_result || before.get(&task.id) != Some(&task)
         };
-        let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_done_again).collect();
+        let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_repeated).collect();
         while let Some(node) = queue.pop_front() {
-            if !std::mem::replace(&mut again[node.index()], true) {
+            if !std::mem::replace(&mut repeats[node.index()], true) {
                 queue.extend(self.graph.dependents(node));
             }
         }
-        again
+        repeats
     }
 
     fn has_succeeded(&self, node: NodeIndex) -> bool {
-        matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_)))
+        self.tasks[node.index()].output().is_some()
     }
 
     /// Collects results that a later run reuses when it makes the same call, by planned task. These are results of
     /// items, and of `at_most_once` calls that a model requested.
     fn reusable_results(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
-        let mut found: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
+        let mut results: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
         for (index, node) in self.graph.nodes() {
             let is_kept = match &node.kind {
                 NodeKind::Planned => false,
@@ -180,32 +178,24 @@ impl State {
                 }
             };
             if is_kept && let Some(result) = self.kept_result(index) {
-                found.entry(self.payer(index)).or_default().push(result);
+                results.entry(self.payer(index)).or_default().push(result);
             }
         }
         // Results that this run kept from an earlier one and did not use.
         for (node, kept) in &self.kept_results {
-            let found = found.entry(*node).or_default();
-            let mut counts: HashMap<String, usize> = HashMap::new();
-            for result in found.iter() {
-                *counts.entry(result.request.clone()).or_default() += 1;
-            }
-            for (request, results) in kept {
-                let known = if is_prompt_call(request) { 0 } else { counts.get(request).copied().unwrap_or(0) };
-                found.extend(results.iter().skip(known).cloned());
-            }
+            results.entry(*node).or_default().extend(kept.values().flatten().cloned());
         }
-        found.retain(|_, results| !results.is_empty());
-        found
+        results.retain(|_, results| !results.is_empty());
+        results
     }
 
     /// Collects the calls with an unknown effect, by planned task.
     fn calls_to_settle(&self, of: &RunId) -> HashMap<NodeIndex, Vec<UnsettledCall>> {
-        let mut found: HashMap<NodeIndex, Vec<UnsettledCall>> = HashMap::new();
+        let mut unsettled: HashMap<NodeIndex, Vec<UnsettledCall>> = HashMap::new();
         for (node, _) in self.graph.nodes() {
             if let Some(UnsettledCall { request, reason }) = self.unsettled_attempt(node) {
                 let reason = format!("in run `{of}`, {reason}");
-                found.entry(self.payer(node)).or_default().push(UnsettledCall { request, reason });
+                unsettled.entry(self.payer(node)).or_default().push(UnsettledCall { request, reason });
             }
         }
         // Ambiguous calls that this run has from an earlier one and did not settle.
@@ -215,25 +205,24 @@ impl State {
                 && let Some(request) = self.call_request(node)
             {
                 let call = UnsettledCall { request, reason: reason.to_string() };
-                found.entry(self.payer(node)).or_default().push(call);
+                unsettled.entry(self.payer(node)).or_default().push(call);
             }
         }
         for (node, calls) in &self.unsettled {
             for (request, reasons) in calls {
                 let calls =
                     reasons.iter().map(|reason| UnsettledCall { request: request.clone(), reason: reason.clone() });
-                found.entry(*node).or_default().extend(calls);
+                unsettled.entry(*node).or_default().extend(calls);
             }
         }
-        found
+        unsettled
     }
 
     /// Returns the result of a node for reuse by an equal request, if the node succeeded.
     pub(super) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
         let entry = &self.tasks[node.index()];
-        let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { return None };
-        let request = self.call_request(node)?;
-        Some(KeptResult { request, agent: entry.agent.clone(), output: Arc::clone(output) })
+        let output = Arc::clone(entry.output()?);
+        Some(KeptResult { request: self.call_request(node)?, agent: entry.agent.clone(), output })
     }
 
     /// Returns the call of a node if it is unknown whether its last attempt took effect.
@@ -305,12 +294,12 @@ impl Fold<'_> {
         }
     }
 
-    /// Removes the kept result that a model's tool call uses, if `node` is such a call.
+    /// Removes the kept result that `node` uses, if there is one.
     pub(super) fn consume_kept_result(&mut self, node: NodeIndex) {
-        if matches!(self.state.graph[node].kind, NodeKind::ToolCall(_))
+        let payer = self.payer(node);
+        if self.kept_results.contains_key(&payer)
             && let Some(request) = self.call_request(node)
-            && let Some(results) =
-                self.state.kept_results.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
+            && let Some(results) = self.state.kept_results.get_mut(&payer).and_then(|kept| kept.get_mut(&request))
         {
             results.pop_front();
         }
@@ -329,33 +318,14 @@ pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunEr
     Err(RerunError::UnknownTask { of: of.clone(), task: from.clone(), tasks })
 }
 
-/// Returns whether a kept result belongs to a tool call of a prompt. Each of these results is used once.
-fn is_prompt_call(request: &str) -> bool {
-    request.starts_with("{\"arguments\":")
-}
-
 impl Transition<'_> {
-    /// Reuses the results of equal calls in an earlier run for the items of a `foreach` task.
-    pub(super) fn reuse_item_results(&mut self, node: NodeIndex) {
-        let Some(mut kept) = self.run.kept_results.get(&node).cloned() else { return };
-        for item in self.run.tasks[node.index()].items.clone().map(NodeIndex::new) {
-            let result = self.run.call_request(item).and_then(|request| kept.get_mut(&request)?.pop_front());
+    /// Reuses the results of equal calls in an earlier run for new items of a `foreach` task or calls of a prompt.
+    pub(super) fn reuse_results(&mut self, nodes: Vec<NodeIndex>) {
+        for node in nodes {
+            let Some(kept) = self.run.kept_results.get(&self.run.payer(node)) else { return };
+            let result = self.run.call_request(node).and_then(|request| kept.get(&request)?.front().cloned());
             if let Some(KeptResult { agent, output, .. }) = result {
-                self.emit(Event::TaskReused { task: self.run.graph[item].id.clone(), agent, output });
-            }
-        }
-    }
-
-    /// Reuses the results of equal calls in an earlier run for the calls that a model just requested for the prompt at
-    /// `node`.
-    pub(super) fn reuse_call_results(&mut self, node: NodeIndex) {
-        let planned = self.run.payer(node);
-        let calls = self.run.tasks[node.index()].conversation.iter().flat_map(|said| &said.calls);
-        for call in calls.map(|(_, call)| *call).collect::<Vec<_>>() {
-            let Some(kept) = self.run.kept_results.get(&planned) else { return };
-            let result = self.run.call_request(call).and_then(|request| kept.get(&request)?.front().cloned());
-            if let Some(KeptResult { agent, output, .. }) = result {
-                self.emit(Event::TaskReused { task: self.run.graph[call].id.clone(), agent, output });
+                self.emit(Event::TaskReused { task: self.run.graph[node].id.clone(), agent, output });
             }
         }
     }

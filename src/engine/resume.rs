@@ -10,17 +10,15 @@ use serde_json::Value;
 use crate::model::{
     AgentId, AgentInfo, AmbiguityResolution, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command,
     Effect, EndCause, Event, Failure, FailureKind, HumanDuration, Input, NodeIndex, Origin, Outcome, QuestionId,
-    RequestId, RunStatus, SamplingOrigin, SkipReason, TaskId, Timestamp, ToolInfo, ToolOutput,
+    RequestId, RunStatus, SamplingOrigin, Timestamp, ToolInfo,
 };
 
 use super::retry;
 use super::state::agent::ConnectionStatus;
-use super::state::fold::Fold;
 use super::state::health::AgentHealth;
 use super::state::questions::{QuestionEntry, QuestionState};
-use super::state::replans::ReplanStage;
-use super::state::run::Run;
-use super::state::run_state::{RunStop, State, UnknownName};
+use super::state::run::{Fold, Run};
+use super::state::run_state::{ReplanStage, RunStop, State, UnknownName};
 use super::state::task::TaskState;
 use super::transition::{StepOutput, Transition};
 
@@ -142,28 +140,22 @@ impl State {
 
     /// Returns the failure of an attempt that is not reattached.
     fn interruption_failure(&self, attempt: &AttemptId) -> Failure {
-        let call = self.running_node(attempt).and_then(|node| {
-            let route = self.running_route(node)?;
-            Some(format!("`{}` of agent `{}`", route.tool, route.agent))
-        });
-        let call = call.unwrap_or_else(|| attempt.to_string());
+        let running = self.running_node(attempt).map(|node| (node, &self.tasks[node.index()].state));
+        let call = match running {
+            Some((node, &TaskState::Running { route, .. })) => {
+                let route = &self.graph[node].task.routes()[route];
+                format!("`{}` of agent `{}`", route.tool, route.agent)
+            }
+            _ => attempt.to_string(),
+        };
         Failure::new(FailureKind::Interrupted, format!("the host ended during {call}"))
-    }
-
-    /// Returns the route of a node's attempt in progress.
-    fn running_route(&self, node: NodeIndex) -> Option<&crate::model::Route> {
-        match self.tasks[node.index()].state {
-            TaskState::Running { route, .. } => self.graph[node].task.routes().get(route),
-            _ => None,
-        }
     }
 
     /// Returns the tools of `agent` that unfinished tasks call and whose schemas have changed.
     fn changed_tools(&self, agent: &AgentId, info: &AgentInfo) -> Vec<String> {
         let Some(known) = &self.agents[agent].last_info else { return Vec::new() };
-        let open = self.tasks.iter().zip(self.graph.nodes());
-        let open = open.filter(|(entry, _)| !matches!(entry.state, TaskState::Ended(_))).map(|(_, (_, node))| node);
-        let called = open.flat_map(|node| node.task.routes()).filter(|route| route.agent == *agent);
+        let open = self.tasks.iter().zip(self.graph.nodes()).filter(|(entry, _)| !entry.has_ended());
+        let called = open.flat_map(|(_, (_, node))| node.task.routes()).filter(|route| route.agent == *agent);
         let schemas = |tool: &ToolInfo| (tool.input_schema.clone(), tool.output_schema.clone());
         let mut changed: Vec<String> = called
             .filter(|route| {
@@ -210,13 +202,6 @@ impl Transition<'_> {
         true
     }
 
-    /// Asks a person about the outcome of a call that must not be made twice.
-    pub(super) fn ask_about_ambiguous_call(&mut self, attempt: AttemptId, node: NodeIndex) {
-        let failure = self.run.tasks[node.index()].last_failure.as_ref();
-        let why = failure.map_or_else(|| "the host ended".to_owned(), ToString::to_string);
-        self.ask_whether_to_repeat(attempt, &why);
-    }
-
     /// Asks a person whether to make a call that may already have taken effect.
     pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
         let message = format!(
@@ -228,22 +213,16 @@ impl Transition<'_> {
 
     /// Executes a person's decision about a call that may have taken effect. A repetition starts like any other
     /// attempt.
-    pub(super) fn on_ambiguity_resolved(&mut self, attempt: AttemptId, answer: &Answer) {
-        let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { return };
+    pub(super) fn on_ambiguity_resolved(&mut self, node: NodeIndex, answer: &Answer) {
         match AmbiguityResolution::from_answer(answer) {
             AmbiguityResolution::Repeat => {}
-            AmbiguityResolution::Done => {
-                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
-                self.emit(Event::TaskEnded { task: attempt.task, outcome });
-            }
+            AmbiguityResolution::Done => self.end_task(node, Outcome::Succeeded(Arc::default())),
             AmbiguityResolution::Failed => match &self.run.tasks[node.index()].unsettled {
                 None => self.fail_with_last_failure(node),
                 Some(reason) => {
                     let failure = Failure::new(FailureKind::Interrupted, &**reason);
-                    self.fail_task(
-                        attempt.task,
-                        retry::explain_failure(failure, Effect::AtMostOnce, &self.run.graph[node].task.id),
-                    );
+                    let task = &self.run.graph[node].task.id;
+                    self.fail_task(node, retry::explain_failure(failure, Effect::AtMostOnce, task));
                 }
             },
         }
@@ -258,18 +237,14 @@ impl Transition<'_> {
         for (asker, answer, by) in answers.collect::<Vec<_>>() {
             self.execute_answer((asker, None), answer, &by);
         }
-        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
-            let failure = entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready))?.clone();
-            let attempt = AttemptId { task: node.id.clone(), number: entry.attempts };
-            Some((attempt, entry.last_route, failure))
-        });
-        for (attempt, route, failure) in failures.collect::<Vec<_>>() {
-            match route {
-                Some(route) => self.on_attempt_failed(attempt, route, failure),
-                None => match self.run.graph.node_index(attempt.task.as_str()) {
-                    Some(node) if self.run.tasks[node.index()].conversation.is_some() => self.on_model_failed(node),
-                    _ => self.fail_task(attempt.task, failure),
-                },
+        for node in (0..self.run.tasks.len()).map(NodeIndex::new) {
+            let entry = &self.run.tasks[node.index()];
+            let Some(failure) = entry.last_failure.as_deref().filter(|_| entry.state == TaskState::Ready) else {
+                continue;
+            };
+            match entry.conversation {
+                Some(_) => self.on_model_failed(node),
+                None => self.on_attempt_failed(node, failure.clone()),
             }
         }
     }
@@ -302,18 +277,16 @@ impl Transition<'_> {
     /// Ends every model request in progress without a reply.
     pub(super) fn end_model_requests(&mut self) {
         for attempt in self.run.in_flight().filter(|attempt| self.run.is_model_request(attempt)).collect::<Vec<_>>() {
-            let task = attempt.task.clone();
+            let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { continue };
             let error = ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None };
             self.emit(Event::ModelReplied { attempt, result: Err(error) });
-            self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+            self.end_task(node, Outcome::Cancelled);
         }
     }
 
     /// Repeats a planner request that has no reply, and completes the changes of an earlier replan.
     fn resume_replan(&mut self) {
-        for task in self.run.unfinished_removed_tasks() {
-            self.skip_task(task, SkipReason::Replanned);
-        }
+        self.skip_removed_tasks();
         match &self.run.replans.stage {
             ReplanStage::Idle => {}
             // While the run stops, `advance` ends the replan.
@@ -332,12 +305,15 @@ impl Transition<'_> {
 
     /// Closes the questions of agents whose calls ended with the earlier process.
     fn close_orphaned_questions(&mut self, reattached: &[AttemptId]) {
-        let lives = |origin: &Origin| {
+        let is_reattached = |origin: &Origin| {
             origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| reattached.contains(attempt))
         };
-        let questions = self.run.questions.entries();
-        let dead = questions.filter(|entry| matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin)));
-        self.close_questions(unclaimed_questions(dead));
+        let orphaned = self
+            .run
+            .questions
+            .entries()
+            .filter(|entry| matches!(&entry.question.asker, Asker::Agent(origin) if !is_reattached(origin)));
+        self.close_questions(unclaimed_questions(orphaned));
     }
 
     /// Closes the questions that a reattached call did not ask again before it ended. The connection cancels questions
@@ -353,16 +329,8 @@ impl Transition<'_> {
     }
 }
 
-impl State {
-    /// Returns whether the task waits for a person.
-    pub(super) fn is_awaiting_answer(&self, task: &TaskId) -> bool {
-        let node = self.graph.node_index(task.as_str());
-        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingAnswer)
-    }
-}
-
 /// Returns the unanswered questions that no request waits for, so that only the engine can close them.
 fn unclaimed_questions<'q>(questions: impl Iterator<Item = &'q QuestionEntry>) -> Vec<QuestionId> {
-    let open = questions.filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }));
-    open.filter(|entry| entry.request.is_none()).map(|entry| entry.question.id.clone()).collect()
+    let open = questions.filter(|entry| !entry.is_answered() && entry.request.is_none());
+    open.map(|entry| entry.question.id.clone()).collect()
 }

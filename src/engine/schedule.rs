@@ -1,7 +1,6 @@
 //! Performs all work that is possible now: skips, expands, asks, starts, and ends. Observes nothing; `decide` processes
 //! inputs and then calls [`Transition::advance`].
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,15 +10,14 @@ use super::routing::router::RouteChoice;
 use super::scope::{expression_failure, template_text};
 use super::state::agent::ConnectionStatus;
 use super::state::queues::{Queues, WaitingPrompt};
-use super::state::replans::ReplanStage;
 use super::state::run::Run;
-use super::state::run_state::State;
-use super::state::task::{TaskEntry, TaskState};
+use super::state::run_state::{ReplanStage, State};
+use super::state::task::TaskState;
 use super::transition::Transition;
 use crate::expression::{self, LOOP_NAME, Reference, json_type_name};
 use crate::model::{
     Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind, Outcome,
-    Route, SkipReason, Task, TaskId, Timestamp, ToolCall, ToolOutput, Work,
+    Route, SkipReason, Task, TaskId, Timestamp, ToolCall, Work,
 };
 
 /// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
@@ -110,8 +108,7 @@ impl Transition<'_> {
             nodes.dedup();
             nodes.retain(|node| self.run.tasks[node.index()].is_idle());
             for node in nodes {
-                let task = self.run.graph[node].id.clone();
-                self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+                self.end_task(node, Outcome::Cancelled);
             }
             // Ending items or calls can make their parent ready.
             nodes = self.run.queues.ready.drain(..).collect();
@@ -136,22 +133,24 @@ impl Transition<'_> {
             _ => return,
         }
         let task = Arc::clone(&self.run.graph[node].task);
-        let id = self.run.graph[node].id.clone();
-        let part = self.run.graph[node].kind.clone();
-        if matches!(part, NodeKind::ToolCall(_)) {
-            return self.run.queues.runnable.push_back(node);
-        }
-        let is_item = matches!(part, NodeKind::Item(_));
+        let is_item = match self.run.graph[node].kind {
+            NodeKind::ToolCall(_) => return self.run.queues.runnable.push_back(node),
+            NodeKind::Item(_) => true,
+            NodeKind::Planned => false,
+        };
         if !is_item && let Some(reason) = self.skip_reason(node) {
-            return self.skip_task(id, reason);
+            return self.end_task(node, Outcome::Skipped(reason));
         }
         if let Some(condition) = &task.condition
             && is_condition_per_item(&task, condition) == is_item
         {
             match expression::evaluate_condition(condition, &self.run.scope(node)) {
                 Ok(true) => {}
-                Ok(false) => return self.skip_task(id, SkipReason::ConditionFalse { condition: condition.0.clone() }),
-                Err(error) => return self.fail_task(id, expression_failure("if", &error)),
+                Ok(false) => {
+                    let reason = SkipReason::ConditionFalse { condition: condition.0.clone() };
+                    return self.end_task(node, Outcome::Skipped(reason));
+                }
+                Err(error) => return self.fail_task(node, expression_failure("if", &error)),
             }
         }
         if let (Some(foreach), false) = (&task.foreach, is_item) {
@@ -160,7 +159,7 @@ impl Transition<'_> {
                     let (count, given) = (items.len(), template_text(&foreach.items));
                     let message = format!("`foreach` supports at most {MAX_ITEMS} items, but `{given}` has {count}");
                     let help = "split the list over several tasks, or pass the whole list to a tool";
-                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                    self.fail_task(node, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) if !is_within(&items, MAX_ITEM_BYTES) => {
                     let (count, given) = (items.len(), template_text(&foreach.items));
@@ -169,11 +168,12 @@ impl Transition<'_> {
                          `{given}` have more"
                     );
                     let help = "list names or URIs of large data, and let the tool of each item read it";
-                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                    self.fail_task(node, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) => {
-                    self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) });
-                    self.reuse_item_results(node);
+                    let parent = self.run.graph[node].id.clone();
+                    self.emit(Event::TasksAdded { parent, items: Arc::new(items) });
+                    self.reuse_results(self.run.tasks[node.index()].items.clone().map(NodeIndex::new).collect());
                 }
                 Ok(other) => {
                     let message = format!(
@@ -181,18 +181,19 @@ impl Transition<'_> {
                         template_text(&foreach.items),
                         json_type_name(&other)
                     );
-                    self.fail_task(id, Failure::new(FailureKind::Expression, message));
+                    self.fail_task(node, Failure::new(FailureKind::Expression, message));
                 }
-                Err(error) => self.fail_task(id, expression_failure("foreach", &error)),
+                Err(error) => self.fail_task(node, expression_failure("foreach", &error)),
             };
         }
         if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
                     let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-                    self.ask_person(Asker::Plan { task: id }, message, Form::Approval, None);
+                    let task = self.run.graph[node].id.clone();
+                    self.ask_person(Asker::Plan { task }, message, Form::Approval, None);
                 }
-                Err(error) => self.fail_task(id, expression_failure("approve", &error)),
+                Err(error) => self.fail_task(node, expression_failure("approve", &error)),
             };
         }
         self.run.queues.runnable.push_back(node);
@@ -216,16 +217,9 @@ impl Transition<'_> {
     /// Ends a `foreach` task whose items have all ended.
     fn end_foreach(&mut self, node: NodeIndex) {
         let items = self.run.tasks[node.index()].items.clone();
-        let failed: Vec<(&TaskId, &Failure)> = items
-            .clone()
-            .filter_map(|index| match &self.run.tasks[index].state {
-                TaskState::Ended(Outcome::Failed(failure)) => {
-                    Some((&self.run.graph[NodeIndex::new(index)].id, failure))
-                }
-                _ => None,
-            })
+        let failed: Vec<(&TaskId, &Failure)> = (items.clone())
+            .filter_map(|index| Some((&self.run.graph[NodeIndex::new(index)].id, self.run.tasks[index].failure()?)))
             .collect();
-        let task = self.run.graph[node].id.clone();
         let failure = failed.first().map(|(first, failure)| {
             let denied = failed.iter().all(|(_, failure)| failure.kind == FailureKind::Denied);
             Failure {
@@ -236,11 +230,8 @@ impl Transition<'_> {
             }
         });
         match failure {
-            None => {
-                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
-                self.emit(Event::TaskEnded { task, outcome });
-            }
-            Some(failure) => self.fail_task(task, failure),
+            None => self.end_task(node, Outcome::Succeeded(Arc::default())),
+            Some(failure) => self.fail_task(node, failure),
         }
     }
 
@@ -250,14 +241,12 @@ impl Transition<'_> {
             return self.run.queues.held_for_replan.push(node);
         }
         let entry = &self.run.tasks[node.index()];
-        match entry.state {
-            TaskState::Ready => {}
-            TaskState::Delayed { until } if until <= self.now => {}
-            _ => return,
+        if !entry.can_start(self.now) {
+            return;
         }
         let task = Arc::clone(&self.run.graph[node].task);
         if let (Some(item), Some(foreach)) = (self.run.graph[node].item(), &task.foreach)
-            && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
+            && foreach.max_parallel.is_some_and(|max| self.run.tasks[item.parent.index()].running_items >= max)
         {
             self.run.queues.items_by_parent.entry(item.parent).or_default().push_back(node);
             return;
@@ -279,11 +268,7 @@ impl Transition<'_> {
                 }
                 self.run.queues.waiting.push(agents, node);
             }
-            RouteChoice::NoRoute(refusal) => {
-                if !self.wait_for_reconnect(node) {
-                    self.fail_without_agents(node, refusal);
-                }
-            }
+            RouteChoice::NoRoute(refusal) => self.reconnect_or_fail(node, refusal),
         }
     }
 
@@ -291,14 +276,13 @@ impl Transition<'_> {
         if !self.check_budget(node, CostKind::ToolCall) {
             return;
         }
-        let id = self.run.graph[node].id.clone();
-        let attempt = AttemptId { task: id.clone(), number: self.run.tasks[node.index()].attempts + 1 };
+        let attempt = self.run.next_attempt(node);
         if let Some(reason) = self.run.unsettled_call(node, route) {
             return self.ask_whether_to_repeat(attempt, &reason);
         }
         let call = match self.run.start_command(node, route, attempt) {
             Ok(call) => call,
-            Err(failure) => return self.fail_task(id, failure),
+            Err(failure) => return self.fail_task(node, failure),
         };
         let (agent, tool) = (call.agent.clone(), Arc::clone(&call.tool));
         self.emit(Event::AttemptStarted { attempt: call.attempt.clone(), agent, tool });
@@ -307,32 +291,22 @@ impl Transition<'_> {
 
     /// Ends the run when every node has ended, or when it waits only for deferred questions.
     fn end_run_if_finished(&mut self) {
-        if self.run.is_interrupted() && !self.run.has_ended() {
+        if self.run.has_ended() {
+            return;
+        }
+        let (can_end, paused) = match self.run.is_interrupted() {
             // Model requests are repeated on resume, so only tool calls have to end.
-            if self.run.running_calls().next().is_none() {
-                self.end_run(false);
+            true => (self.run.running_calls().next().is_none(), false),
+            false => {
+                let is_idle = self.run.running == 0 && !matches!(self.run.replans.stage, ReplanStage::Planning(_));
+                let paused = self.run.unfinished_nodes > 0;
+                (is_idle && (!paused || self.run.is_waiting_only_for_deferred_questions()), paused)
             }
-            return;
+        };
+        if can_end {
+            self.emit(self.run.end_event(paused));
+            self.push_command(Command::EndRun);
         }
-        if self.run.has_ended() || self.run.running > 0 || matches!(self.run.replans.stage, ReplanStage::Planning(_)) {
-            return;
-        }
-        let paused = self.run.unfinished_nodes > 0;
-        if paused && !self.run.is_waiting_only_for_deferred_questions() {
-            return;
-        }
-        self.end_run(paused);
-    }
-
-    fn end_run(&mut self, paused: bool) {
-        let end = self.run.run_outcome(paused);
-        self.emit(Event::RunEnded {
-            status: end.status,
-            cause: end.cause,
-            outputs: end.outputs,
-            output_errors: end.output_errors,
-        });
-        self.push_command(Command::EndRun);
     }
 }
 
@@ -362,7 +336,7 @@ impl State {
         };
         let Route { agent, tool, .. } = &task.routes()[route];
         let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
-        let deadline = task.deadline.map(|span| span.0);
+        let deadline = task.deadline.map(|deadline| deadline.0);
         let awaits = match &task.work {
             Work::Call(call) => call.awaits.as_deref().cloned(),
             Work::Prompt(_) | Work::Synthesis(_) => None,
@@ -384,30 +358,25 @@ impl State {
 impl Run {
     /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.
     fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
-        let can_start = |entry: &TaskEntry| match entry.state {
-            TaskState::Ready => true,
-            TaskState::Delayed { until } => until <= now,
-            _ => false,
-        };
-        let mut taken = Vec::new();
+        let mut startable = Vec::new();
         let mut prompts = std::mem::take(&mut self.queues.waiting_prompts);
         for waiting in prompts.values_mut() {
-            while waiting.front().is_some_and(|prompt| !can_start(&self.tasks[prompt.node.index()])) {
+            while waiting.front().is_some_and(|prompt| !self.tasks[prompt.node.index()].can_start(now)) {
                 waiting.pop_front();
             }
-            let has_room = |prompt: &WaitingPrompt| {
+            let has_capacity = |prompt: &WaitingPrompt| {
                 !matches!(
                     self.token_availability(Some(self.payer(prompt.node)), prompt.tokens),
                     TokenAvailability::Reserved(_)
                 )
             };
-            if waiting.front().is_some_and(has_room) {
-                taken.extend(waiting.pop_front().map(|prompt| prompt.node));
+            if waiting.front().is_some_and(has_capacity) {
+                startable.extend(waiting.pop_front().map(|prompt| prompt.node));
             }
         }
         prompts.retain(|_, waiting| !waiting.is_empty());
         self.queues.waiting_prompts = prompts;
-        taken
+        startable
     }
 
     /// Returns whether every unfinished node waits, directly or through others, for a deferred question.
@@ -426,29 +395,23 @@ impl Run {
     /// Moves queued nodes that now have capacity to `runnable`. Returns whether it moved any.
     fn queue_startable_nodes(&mut self, now: Timestamp) -> bool {
         let (State { tasks, agents, graph, .. }, queues) = self.state_and_queues();
-        let Queues {
-            runnable: startable, waiting, items_by_parent: by_parent, parents_with_capacity: with_room, ..
-        } = queues;
-        let before = startable.len();
-        let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
-            let mut taken = 0;
-            while taken < room
+        let Queues { runnable, waiting, items_by_parent, parents_with_capacity, .. } = queues;
+        let before = runnable.len();
+        parents_with_capacity.retain(|parent| {
+            let Some(waiting) = items_by_parent.get_mut(parent) else { return false };
+            let max_parallel = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
+            let capacity = max_parallel.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items);
+            let first = runnable.len();
+            while runnable.len() - first < capacity
                 && let Some(node) = waiting.pop_front()
             {
                 if matches!(tasks[node.index()].state, TaskState::Ready | TaskState::Delayed { .. }) {
-                    startable.push_back(node);
-                    taken += 1;
+                    runnable.push_back(node);
                 }
             }
-        };
-        with_room.retain(|parent| {
-            let Some(waiting) = by_parent.get_mut(parent) else { return false };
-            let most = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
-            let room = most.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items);
-            take(waiting, room);
-            room > 0 && !waiting.is_empty()
+            capacity > 0 && !waiting.is_empty()
         });
-        waiting.dequeue_startable(agents, now, startable);
+        waiting.dequeue_startable(agents, now, runnable);
         let prompts = self.dequeue_startable_prompts(now);
         self.queues.runnable.extend(prompts);
         self.queues.runnable.len() > before

@@ -131,7 +131,7 @@ impl OpenAi {
     /// checked.
     fn warning(&self, request: &ChatRequest, read: Option<u64>) -> Option<String> {
         let read = read.filter(|read| *read > 0)?;
-        let sent = request.least_tokens();
+        let sent = request.min_tokens();
         if sent < MIN_CHECKED_TOKENS || read >= sent / 2 || self.has_warned.swap(true, Ordering::Relaxed) {
             return None;
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
@@ -100,7 +100,7 @@ impl TaskId {
 
     /// Returns whether this is a planned task, rather than an item or a tool call.
     pub fn is_planned(&self) -> bool {
-        Self::planned_task_name(&self.0).len() == self.0.len()
+        !self.0.bytes().any(|byte| matches!(byte, b'[' | b'/'))
     }
 
     /// Returns the part of an ID that names a planned task. Names of planned tasks contain neither `[` nor `/`.

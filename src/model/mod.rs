@@ -41,6 +41,7 @@ pub use plans::plan::{
     Await, Call, Expression, Foreach, InputSpec, InputType, JsonObject, Plan, Prompt, PromptTool, Route, Task,
     Template, Work,
 };
+pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };

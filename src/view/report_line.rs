@@ -61,14 +61,7 @@ impl LineKind {
             Self::Cancelled => "cancelled",
             Self::Retrying => "attempt failed",
             Self::Ended(status) => status.as_str(),
-            Self::Run
-            | Self::Started
-            | Self::Progress
-            | Self::Info
-            | Self::Log
-            | Self::Asked
-            | Self::Answered
-            | Self::Deferred => "",
+            _ => "",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::synthesis::unfinished::UnfinishedTask;
 use crate::model::{AgentId, EndCause, Failure, IdMap, RunId, RunStatus, SkipReason, TaskId, ToolOutput};
 
 /// The result of a run: the object that `--output json` prints.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RunResult {
     /// The run.
     pub run: RunId,
@@ -82,8 +82,9 @@ pub struct TaskResult {
 }
 
 /// The status of a task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum TaskStatus {
     /// No attempt is in progress: it waits for other tasks, for its next attempt, or for a person.
     #[default]
@@ -98,19 +99,6 @@ pub enum TaskStatus {
     Skipped,
     /// The run was cancelled before it ended.
     Cancelled,
-}
-
-impl std::fmt::Display for TaskStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        })
-    }
 }
 
 /// Serializes [`ToolOutput::value`] without copying it.

@@ -10,13 +10,13 @@ use crate::engine::budget::limits::CostKind;
 use crate::engine::retry;
 use crate::engine::scope::expression_failure;
 use crate::engine::state::agent::ConnectionStatus;
-use crate::engine::state::task::{TaskEntry, TaskState};
+use crate::engine::state::task::TaskEntry;
 use crate::engine::synthesis::{answer, unfinished};
 use crate::engine::transition::Transition;
 use crate::expression;
 use crate::model::{
-    AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind,
-    HumanDuration, NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
+    ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind, HumanDuration,
+    NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
 };
 
 impl Transition<'_> {
@@ -31,19 +31,18 @@ impl Transition<'_> {
                 return;
             }
         }
-        let task = self.run.graph[node].id.clone();
         let scope = self.run.scope(node);
         let question = match expression::render(&prompt.prompt, &scope) {
             Ok(request) if self.run.is_synthesis(node) => {
                 answer::synthesis_prompt(&value_as_text(request), &self.run.synthesis_sources(node))
             }
             Ok(question) => value_as_text(question),
-            Err(error) => return self.fail_task(task, expression_failure("prompt", &error)),
+            Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
         };
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
-            return self.fail_task(task, expression_failure("system", &error));
+            return self.fail_task(node, expression_failure("system", &error));
         }
-        self.request_model(node, ChatMessage::text(ChatRole::User, question), IsRepair::No);
+        self.request_model(node, PromptRequestKind::Next, ChatMessage::text(ChatRole::User, question));
     }
 
     /// Continues after a reply: makes the requested calls, returns their results, or accepts the reply as the answer.
@@ -53,12 +52,9 @@ impl Transition<'_> {
             return self.send_request(node, PromptRequestKind::Retry, Vec::new());
         }
         let Some(reply) = conversation.messages.last() else { return };
-        let asks = reply.parts.iter().any(ChatPart::is_tool_use);
-        if !asks {
-            return self.accept_answer(node, prompt, reply.text_content());
-        }
+        let requests_calls = reply.parts.iter().any(ChatPart::is_tool_use);
         // A call that cannot be made does not invalidate the text next to it.
-        if prompt.tools.is_empty() && !reply.text_content().trim().is_empty() {
+        if !requests_calls || prompt.tools.is_empty() && !reply.text_content().trim().is_empty() {
             return self.accept_answer(node, prompt, reply.text_content());
         }
         let calls = called_tools(reply);
@@ -68,8 +64,12 @@ impl Transition<'_> {
             return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, problem));
         }
         if conversation.exchange >= prompt.max_turns {
-            let failure = self.reply_limit_failure(prompt, &calls);
-            return self.fail_task(self.run.graph[node].id.clone(), failure);
+            let message = format!(
+                "the model called {calls} in the last of its {} replies (`max_turns`) instead of answering",
+                prompt.max_turns
+            );
+            let failure = Failure::new(FailureKind::ModelFailed, message).with_help("raise `max_turns` of the task");
+            return self.fail_task(node, failure);
         }
         if !conversation.calls.is_empty() {
             return self.return_results(node);
@@ -90,7 +90,8 @@ impl Transition<'_> {
             return self.return_results(node);
         }
         self.emit(Event::ToolCallsAdded { parent: self.run.graph[node].id.clone(), calls });
-        self.reuse_call_results(node);
+        let calls = self.run.tasks[node.index()].conversation.iter().flat_map(|conversation| &conversation.calls);
+        self.reuse_results(calls.map(|(_, call)| *call).collect());
     }
 
     /// Returns the results of the tool calls to the model, once all of them have ended.
@@ -117,13 +118,13 @@ impl Transition<'_> {
             _ => None,
         });
         let message = ChatMessage { role: ChatRole::User, parts: results.collect() };
-        self.request_model(node, message, IsRepair::No);
+        self.request_model(node, PromptRequestKind::Next, message);
     }
 
     /// Accepts the model's text as the answer, or requests one correction.
     fn accept_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
         if let Some(failure) = self.run.incomplete_answer_failure(node, prompt, &text) {
-            return self.fail_task(self.run.graph[node].id.clone(), failure);
+            return self.fail_task(node, failure);
         }
         let mut unchecked = None;
         let structured = match self.run.answer_schema(node, prompt) {
@@ -155,37 +156,30 @@ impl Transition<'_> {
         }
         if structured.is_none() && text.trim().is_empty() {
             let failure = self.run.empty_answer_failure(node);
-            return self.fail_task(self.run.graph[node].id.clone(), failure);
+            return self.fail_task(node, failure);
         }
-        let (task, last) = (self.run.graph[node].id.clone(), !self.can_repair(node));
         // If the JSON was in a code fence or in prose, only the JSON is the answer.
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
         let mut content = vec![ContentBlock::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
         if let Some(reason) = unchecked {
             content.push(ContentBlock::Text(format!("\n\n(Not validated against `output_schema`: {reason}.)")));
         }
-        let problems = if self.run.is_synthesis(node) {
-            answer::check_answer(&text, &self.run.synthesis_sources(node))
-        } else {
-            Vec::new()
-        };
-        if !problems.is_empty() {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            let problems = problems.join("; ");
-            if !last {
-                let request = answer::repair_request(&problems);
-                return self.request_model(node, ChatMessage::text(ChatRole::User, request), IsRepair::Yes);
+        if self.run.is_synthesis(node) {
+            let problems = answer::check_answer(&text, &self.run.synthesis_sources(node));
+            if !problems.is_empty() {
+                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                if self.can_repair(node) {
+                    let message = ChatMessage::text(ChatRole::User, answer::repair_request(&problems));
+                    return self.request_model(node, PromptRequestKind::Repair, message);
+                }
+                content.push(ContentBlock::Text(format!("\n\n(Not verified: {problems}.)")));
             }
-            let note = format!("\n\n(Not verified: {problems}.)");
-            content.push(ContentBlock::Text(note));
-        }
-        if self.run.is_synthesis(node)
-            && let Some(note) = unfinished::unfinished_notice(&self.run.unfinished_tasks(node))
-        {
-            content.push(ContentBlock::Text(format!("\n{note}")));
+            if let Some(notice) = unfinished::unfinished_notice(&self.run.unfinished_tasks(node)) {
+                content.push(ContentBlock::Text(format!("\n{notice}")));
+            }
         }
         let output = Arc::new(ToolOutput { content, structured, warning: None });
-        self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
+        self.end_task(node, Outcome::Succeeded(output));
     }
 
     /// Returns whether the model can be asked for one correction. There are no further exchanges while the run stops.
@@ -197,50 +191,33 @@ impl Transition<'_> {
     /// Requests a correction that names the problem. Fails the task if one was already requested.
     fn repair_or_fail(&mut self, node: NodeIndex, request: String, failure: Failure) {
         match self.can_repair(node) {
-            true => self.request_model(node, ChatMessage::text(ChatRole::User, request), IsRepair::Yes),
-            false => self.fail_task(self.run.graph[node].id.clone(), failure),
+            true => self.request_model(node, PromptRequestKind::Repair, ChatMessage::text(ChatRole::User, request)),
+            false => self.fail_task(node, failure),
         }
     }
 
-    /// Returns the failure of a prompt whose model requested tools in its last exchange.
-    fn reply_limit_failure(&self, prompt: &Prompt, calls: &str) -> Failure {
-        let message = format!(
-            "the model called {calls} in the last of its {} replies (`max_turns`) instead of answering",
-            prompt.max_turns
-        );
-        Failure::new(FailureKind::ModelFailed, message).with_help("raise `max_turns` of the task")
-    }
-
-    fn request_model(&mut self, node: NodeIndex, message: ChatMessage, repair: IsRepair) {
-        let messages = vec![Arc::new(message)];
-        self.send_request(
-            node,
-            if repair == IsRepair::Yes { PromptRequestKind::Repair } else { PromptRequestKind::Next },
-            messages,
-        );
+    fn request_model(&mut self, node: NodeIndex, kind: PromptRequestKind, message: ChatMessage) {
+        self.send_request(node, kind, vec![Arc::new(message)]);
     }
 
     /// Sends the conversation and the new `messages` to the model.
     fn send_request(&mut self, node: NodeIndex, kind: PromptRequestKind, messages: Vec<Arc<ChatMessage>>) {
-        let task = self.run.graph[node].id.clone();
         if !self.check_budget(node, CostKind::ModelCall) {
             return;
         }
-        let said = self.run.tasks[node.index()].conversation.as_deref();
-        let number = said.map_or(0, |said| said.exchange) + u32::from(kind != PromptRequestKind::Retry);
-        let ends_at = match kind {
-            PromptRequestKind::Retry => said.and_then(|said| said.deadline),
-            PromptRequestKind::Next | PromptRequestKind::Repair => {
-                self.run.graph[node].task.deadline.map(|span| self.now.after(span.0))
-            }
-        };
+        let conversation = self.run.tasks[node.index()].conversation.as_deref();
         let (retry, repair) = (kind == PromptRequestKind::Retry, kind == PromptRequestKind::Repair);
+        let number = conversation.map_or(0, |conversation| conversation.exchange) + u32::from(!retry);
+        let ends_at = match retry {
+            true => conversation.and_then(|conversation| conversation.deadline),
+            false => self.run.graph[node].task.deadline.map(|deadline| self.now.after(deadline.0)),
+        };
         let chat = self.run.next_request(node, NextRequest { number, messages: &messages, repair });
         let estimated_tokens = chat.estimate_tokens();
         if !self.check_token_budget(node, estimated_tokens) {
             return;
         }
-        let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts + 1 };
+        let attempt = self.run.next_attempt(node);
         self.emit(Event::ModelRequested {
             attempt: attempt.clone(),
             messages,
@@ -263,22 +240,23 @@ impl Transition<'_> {
         };
         let (task, id) = (&self.run.graph[node].task, self.run.graph[node].id.clone());
         if self.run.stop_reason.is_some() {
-            return self.emit(Event::TaskEnded { task: id, outcome: Outcome::Cancelled });
+            return self.end_task(node, Outcome::Cancelled);
         }
         let (failures, deadline) = (conversation.failures, conversation.deadline);
-        let Some(HumanDuration(asked)) = conversation.retry_after.filter(|_| failures < task.retry.max_attempts) else {
-            return self.fail_task(id, failure);
+        let Some(HumanDuration(requested)) = conversation.retry_after.filter(|_| failures < task.retry.max_attempts)
+        else {
+            return self.fail_task(node, failure);
         };
-        let pause = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(asked);
+        let pause = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(requested);
         let ready_at = self.now.after(pause);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {
             let help = format!("the next attempt would be in {}, after the task's `deadline`", HumanDuration(pause));
-            return self.fail_task(id, failure.with_additional_help(help));
+            return self.fail_task(node, failure.with_additional_help(help));
         }
-        if deadline.is_none() && retry::is_too_long(asked, None) {
+        if deadline.is_none() && retry::is_too_long(requested, None) {
             let help =
                 format!("a task without a `deadline` waits at most {}", HumanDuration(retry::MAX_RETRY_AFTER_DELAY));
-            return self.fail_task(id, failure.with_additional_help(help));
+            return self.fail_task(node, failure.with_additional_help(help));
         }
         self.emit(Event::RetryScheduled { task: id, ready_at, agent: None, reason: failure.message });
     }
@@ -286,20 +264,17 @@ impl Transition<'_> {
     /// Ends a prompt while the run stops. The task succeeds if the last reply is a valid answer.
     pub(crate) fn finish_prompt(&mut self, node: NodeIndex) {
         let work = Arc::clone(&self.run.graph[node].task);
-        let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
-        let (Some(prompt), Some(reply)) = (work.prompt(), reply) else { return };
-        let is_complete = self.run.tasks[node.index()]
-            .conversation
-            .as_ref()
-            .is_some_and(|said| said.reply_status == ReplyStatus::Complete);
+        let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
+        let (Some(prompt), Some(reply)) = (work.prompt(), conversation.messages.last()) else { return };
+        let is_complete = conversation.reply_status == ReplyStatus::Complete;
         let is_answer = is_complete && !reply.parts.iter().any(ChatPart::is_tool_use);
         let text = reply.text_content();
         let schema = self.run.answer_schema(node, prompt);
-        let fits = schema.is_none_or(|schema| answer_by_schema(&text, &schema).is_ok());
-        if is_answer && fits {
-            return self.accept_answer(node, prompt, text);
+        let is_valid = schema.is_none_or(|schema| answer_by_schema(&text, &schema).is_ok());
+        match is_answer && is_valid {
+            true => self.accept_answer(node, prompt, text),
+            false => self.end_task(node, Outcome::Cancelled),
         }
-        self.emit(Event::TaskEnded { task: self.run.graph[node].id.clone(), outcome: Outcome::Cancelled });
     }
 }
 
@@ -313,23 +288,13 @@ enum PromptRequestKind {
     Retry,
 }
 
-/// A flag that marks a request to correct the last answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IsRepair {
-    No,
-    Yes,
-}
-
 impl TaskEntry {
     /// Returns the result of a tool call as text for the model, and whether it is an error.
     fn result_for_model(&self) -> (String, bool) {
-        match &self.state {
-            TaskState::Ended(Outcome::Succeeded(output)) => match output.value().as_ref() {
-                Value::String(text) => (text.clone(), false),
-                other => (other.to_string(), false),
-            },
-            TaskState::Ended(Outcome::Failed(failure)) => (failure.message.clone(), true),
-            _ => ("the call was not made".to_owned(), true),
+        match (self.output(), self.failure()) {
+            (Some(output), _) => (value_as_text(output.value().into_owned()), false),
+            (None, Some(failure)) => (failure.message.clone(), true),
+            (None, None) => ("the call was not made".to_owned(), true),
         }
     }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::engine::state::run::Run;
-use crate::engine::state::schemas::CompiledAnswerSchema;
+use crate::engine::state::run::{CompiledAnswerSchema, Run};
 use crate::engine::state::task::Conversation;
 use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
 use crate::model::text::truncate_chars;
@@ -17,14 +16,10 @@ use crate::model::{
 const MAX_PROBLEMS: usize = 5;
 /// Limits the description of a violation, in bytes.
 const MAX_PROBLEM: usize = 1_000;
+/// Limits the characters of a refusal that an error message quotes.
+const MAX_QUOTED: usize = 300;
 
 impl Run {
-    /// Returns the number of compiled schemas.
-    #[cfg(test)]
-    pub(crate) fn compiled_schemas(&self) -> usize {
-        self.schemas.0.len()
-    }
-
     /// Returns the answer schema of a prompt. It is compiled once per planned task.
     pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<CompiledAnswerSchema>> {
         let schema = prompt.output_schema.as_ref()?;
@@ -34,7 +29,7 @@ impl Run {
         };
         let compile =
             || Arc::new(CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE));
-        Some(Arc::clone(self.schemas.0.entry(task).or_insert_with(compile)))
+        Some(Arc::clone(self.schemas.entry(task).or_insert_with(compile)))
     }
 
     /// Returns the failure of a reply that is not a complete answer.
@@ -74,8 +69,9 @@ impl Run {
             ReplyStatus::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
                 .with_help("change the prompt or the data in it, or use another model"),
             ReplyStatus::Refused => {
-                let said = excerpt(text).map(|said| format!(": {said}")).unwrap_or_default();
-                failure(format!("the model refused to answer{said}"))
+                let excerpt = truncate_chars(text.trim(), MAX_QUOTED);
+                let colon = if excerpt.is_empty() { "" } else { ": " };
+                failure(format!("the model refused to answer{colon}{excerpt}"))
                     .with_help("change the prompt, or use another model")
             }
             ReplyStatus::Unknown(word) => {
@@ -115,15 +111,6 @@ pub(super) fn called_tools(reply: &ChatMessage) -> String {
         }
     }
     shown.join(" and ")
-}
-
-/// Limits the characters of a refusal that an error message quotes.
-const MAX_QUOTED: usize = 300;
-
-/// Returns the beginning of a model's text for an error message.
-fn excerpt(text: &str) -> Option<String> {
-    let shown = truncate_chars(text.trim(), MAX_QUOTED);
-    (!shown.is_empty()).then(|| shown.into_owned())
 }
 
 /// Parses an answer that must be JSON and conform to the schema; the JSON may be in a code fence or in prose. If the

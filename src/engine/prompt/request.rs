@@ -9,7 +9,7 @@ use crate::engine::state::run::Run;
 use crate::engine::synthesis::answer;
 use crate::expression;
 use crate::model::{
-    AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, Work,
+    AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, ToolInfo, Work,
 };
 
 /// The parameters of the next exchange of a prompt.
@@ -23,17 +23,17 @@ pub(super) struct NextRequest<'m> {
 impl Run {
     /// Builds the request of the current exchange: all messages, and the tools that the prompt allows.
     pub(crate) fn current_request(&self, node: NodeIndex) -> ChatRequest {
-        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
-        self.next_request(node, NextRequest { number: turn, messages: &[], repair: false })
+        let number = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
+        self.next_request(node, NextRequest { number, messages: &[], repair: false })
     }
 
     /// Builds the request of the next exchange. It is built once per exchange, since a conversation can be long.
-    pub(super) fn next_request(&self, node: NodeIndex, turn: NextRequest<'_>) -> ChatRequest {
+    pub(super) fn next_request(&self, node: NodeIndex, next: NextRequest<'_>) -> ChatRequest {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.as_deref();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
-        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.is_repair_requested);
-        let last = turn.number >= prompt.max_turns || repaired;
+        let repaired = next.repair || conversation.is_some_and(|conversation| conversation.is_repair_requested);
+        let last = next.number >= prompt.max_turns || repaired;
         let scope = self.scope(node);
         // The first exchange rendered it already, and the values that it refers to do not change.
         let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
@@ -41,13 +41,13 @@ impl Run {
             prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(value_as_text);
         // Endpoints that receive both tools and a schema ignore the tools. The schema is sent in exchanges without
         // tools only.
-        let free = !tools.is_empty() && !last;
-        let instruction = prompt.output_schema.as_ref().filter(|_| free).map(|schema| {
+        let can_call_tools = !tools.is_empty() && !last;
+        let instruction = prompt.output_schema.as_ref().filter(|_| can_call_tools).map(|schema| {
             format!("Your final answer must be only JSON that is valid against this JSON Schema: {schema}")
         });
-        let output = prompt.output_schema.clone().filter(|_| !free);
-        let said = conversation.map_or(&[][..], |conversation| conversation.messages.as_slice());
-        let mut messages: Vec<Arc<ChatMessage>> = said.iter().chain(turn.messages).map(Arc::clone).collect();
+        let output = prompt.output_schema.clone().filter(|_| !can_call_tools);
+        let earlier = conversation.map_or(&[][..], |conversation| conversation.messages.as_slice());
+        let mut messages: Vec<Arc<ChatMessage>> = earlier.iter().chain(next.messages).map(Arc::clone).collect();
         if prompt.tools.is_empty() {
             messages.iter_mut().for_each(replace_calls_with_text);
         }
@@ -89,8 +89,8 @@ impl Run {
         let mut offered = Vec::new();
         for allowed in &prompt.tools {
             let ConnectionStatus::Connected(info) = &self.agents[&allowed.agent].connection else { continue };
-            let wanted = info.tools.iter().filter(|tool| allowed.tool.as_ref().is_none_or(|name| **name == *tool.name));
-            for tool in wanted {
+            let is_allowed = |tool: &&ToolInfo| allowed.tool.as_ref().is_none_or(|name| **name == *tool.name);
+            for tool in info.tools.iter().filter(is_allowed) {
                 let name = format!("{}.{}", allowed.agent, tool.name);
                 let description = tool.description.clone().or_else(|| tool.title.clone());
                 let chat = ChatTool { name, description, input_schema: tool.input_schema.clone() };

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::engine::state::questions::QuestionState;
 use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{
@@ -12,7 +11,7 @@ use crate::model::{
 
 impl Transition<'_> {
     pub(crate) fn ask_person(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
-        let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
+        let id = QuestionId::from(format!("q{}", self.run.questions.entries().len() + 1));
         let tool = self.run.asking_tool(&asker);
         let call = self.run.proposed_call(&asker);
         let deadline = self.run.question_deadline(&asker, self.now);
@@ -24,10 +23,7 @@ impl Transition<'_> {
     }
 
     pub(crate) fn on_question_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
-        let Some(entry) = self.run.questions.get(&question) else { return };
-        if matches!(entry.state, QuestionState::Answered { .. }) {
-            return;
-        }
+        let Some(entry) = self.run.questions.get(&question).filter(|entry| !entry.is_answered()) else { return };
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         self.execute_answer((asker, request), answer, &by);
@@ -35,18 +31,14 @@ impl Transition<'_> {
 
     /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
     pub(crate) fn approve_rest(&mut self, question: QuestionId, by: String) {
-        let parent = match self.run.questions.get(&question) {
-            Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
-                self.run.parent_of(&entry.question.asker)
-            }
-            _ => return,
-        };
+        let Some(entry) = self.run.questions.get(&question).filter(|entry| !entry.is_answered()) else { return };
+        let parent = self.run.parent_of(&entry.question.asker);
         let accept = Answer::Accept { content: None };
         self.on_question_answered(question, accept.clone(), by.clone());
         let Some(parent) = parent else { return };
         let task = self.run.graph[parent].id.clone();
         let siblings: Vec<QuestionId> = (self.run.questions.entries())
-            .filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }))
+            .filter(|entry| !entry.is_answered())
             .filter(|entry| self.run.parent_of(&entry.question.asker) == Some(parent))
             .map(|entry| entry.question.id.clone())
             .collect();
@@ -60,14 +52,16 @@ impl Transition<'_> {
     pub(crate) fn execute_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
         match question {
             (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
-            // The end of the run may have ended the task already.
-            (Asker::Plan { task }, _)
-                if !matches!(answer, Answer::Accept { .. }) && self.run.is_awaiting_answer(&task) =>
-            {
-                self.fail_task(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
+            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) => {
+                // The end of the run may have ended the task already.
+                if let Some(node) = self.run.awaiting_node(&task) {
+                    self.fail_task(node, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
+                }
             }
-            (Asker::Host { attempt }, _) if self.run.is_awaiting_answer(&attempt.task) => {
-                self.on_ambiguity_resolved(attempt, &answer)
+            (Asker::Host { attempt }, _) => {
+                if let Some(node) = self.run.awaiting_node(&attempt.task) {
+                    self.on_ambiguity_resolved(node, &answer);
+                }
             }
             (Asker::Replan { number }, _) => self.on_replan_answered(number, &answer, by),
             _ => {}

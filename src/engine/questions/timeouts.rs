@@ -2,21 +2,13 @@
 
 use serde_json::Value;
 
-use crate::engine::state::fold::Fold;
-use crate::engine::state::run::Run;
+use crate::engine::state::run::Fold;
 use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp};
 
 /// The name recorded as the author of a default answer.
 const ANSWERED_BY: &str = "its deadline";
-
-impl Run {
-    /// Returns the time of the next default answer.
-    pub(crate) fn next_question_deadline(&self) -> Option<Timestamp> {
-        self.queues.question_deadlines.first().map(|(at, _)| *at)
-    }
-}
 
 impl State {
     /// Returns the time at which a question of `asker` gets a default answer, and that default.

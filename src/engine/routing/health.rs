@@ -1,7 +1,7 @@
 //! Records the outcomes of attempts in the health of their agents. Attempts without an alternative agent are not counted.
 
 use crate::engine::retry;
-use crate::engine::state::fold::Fold;
+use crate::engine::state::run::Fold;
 use crate::model::{FailureKind, NodeIndex, Timestamp};
 
 impl Fold<'_> {

@@ -6,12 +6,19 @@ use crate::engine::retry;
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::outages::OutageAction;
 use crate::engine::transition::Transition;
-use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex};
+use crate::model::{AgentId, Event, Failure, FailureKind, NodeIndex};
 
 impl Transition<'_> {
+    /// Reconnects an agent for a node without a usable route, or fails the task.
+    pub(crate) fn reconnect_or_fail(&mut self, node: NodeIndex, refusal: Failure) {
+        if !self.wait_for_reconnect(node) {
+            self.fail_without_agents(node, refusal);
+        }
+    }
+
     /// Reconnects an agent for a node without another route, or delays the node before that. Returns whether there is
     /// such an agent.
-    pub(crate) fn wait_for_reconnect(&mut self, node: NodeIndex) -> bool {
+    fn wait_for_reconnect(&mut self, node: NodeIndex) -> bool {
         let task = Arc::clone(&self.run.graph[node].task);
         let mut routes: Vec<_> = task.routes().iter().enumerate().collect();
         routes.sort_by_key(|(_, route)| route.rank);
@@ -24,11 +31,13 @@ impl Transition<'_> {
                 continue;
             }
             let reason = format!("agent `{}` is unavailable: {failure}", route.agent);
-            let most = task.retry.max_attempts;
-            match self.run.queues.outages.next_action((node, &route.agent), state.tries, most, self.now) {
+            let max_tries = task.retry.max_attempts;
+            match self.run.queues.outages.next_action((node, &route.agent), state.tries, max_tries, self.now) {
                 OutageAction::GiveUp => {}
                 OutageAction::Connect => {
-                    self.reconnect(node, &route.agent);
+                    self.request_connection(&route.agent);
+                    self.run.queues.outages.add_waiting(node, &route.agent);
+                    self.run.queues.waiting.push(vec![route.agent.clone()], node);
                     return true;
                 }
                 OutageAction::Pause(tries) => {
@@ -45,9 +54,9 @@ impl Transition<'_> {
 
     /// Fails a task that has no remaining route because agents are unavailable, as `refusal` says. The failure includes
     /// the last failure of the task.
-    pub(crate) fn fail_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
+    fn fail_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
         let Some(last) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else {
-            return self.fail_task(self.run.graph[node].id.clone(), refusal);
+            return self.fail_task(node, refusal);
         };
         if refusal.message.is_empty() {
             return self.fail_with_last_failure(node);
@@ -55,7 +64,7 @@ impl Transition<'_> {
         if last.kind == FailureKind::Interrupted {
             // The task could be repeated, so the missing agent is the main failure.
             let message = format!("{}; before that: {last}", refusal.message);
-            return self.fail_task(self.run.graph[node].id.clone(), Failure { message, ..refusal });
+            return self.fail_task(node, Failure { message, ..refusal });
         }
         let message = format!("{last}; {refusal}");
         let help = match (last.help, refusal.help) {
@@ -71,16 +80,7 @@ impl Transition<'_> {
         if matches!(self.run.agents[agent].connection, ConnectionStatus::Unavailable(_))
             && self.run.queues.outages.next_action((node, agent), 0, 1, self.now) == OutageAction::Connect
         {
-            self.emit(Event::AgentConnecting { agent: agent.clone() });
-            self.push_command(Command::ConnectAgent { agent: agent.clone() });
+            self.request_connection(agent);
         }
-    }
-
-    /// Reconnects an unavailable agent and makes the node wait for the connection.
-    fn reconnect(&mut self, node: NodeIndex, agent: &AgentId) {
-        self.emit(Event::AgentConnecting { agent: agent.clone() });
-        self.push_command(Command::ConnectAgent { agent: agent.clone() });
-        self.run.queues.outages.add_waiting(node, agent);
-        self.run.queues.waiting.push(vec![agent.clone()], node);
     }
 }

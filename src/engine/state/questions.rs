@@ -44,29 +44,28 @@ impl QuestionEntry {
         }
     }
 
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.state, QuestionState::Answered { .. })
+    }
+
     fn is_deferred(&self) -> bool {
         self.state == QuestionState::Deferred
     }
 }
 
 impl Questions {
-    /// Returns the number of questions.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(crate) fn get(&self, id: &QuestionId) -> Option<&QuestionEntry> {
         self.entries.get(id)
     }
 
     /// Returns all questions in the order in which they were asked.
-    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &QuestionEntry> {
         self.entries.values()
     }
 
     /// Returns the questions that a call has asked.
     pub(crate) fn of_attempt(&self, attempt: &AttemptId) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
-        self.by_attempt.get(attempt).into_iter().flatten().map(|place| &self.entries[*place])
+        self.by_attempt.get(attempt).into_iter().flatten().map(|index| &self.entries[*index])
     }
 
     /// Returns whether the run, if it has no other work, waits for deferred questions only: some are deferred, and no

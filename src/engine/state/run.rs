@@ -1,21 +1,48 @@
 //! A run: its state, folded from its events, and the queues of nodes to examine next. Only [`Run::apply`] changes the
 //! state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::agent::AgentState;
-use super::fold::Fold;
-use super::new_run::NewRun;
 use super::questions::Questions;
 use super::queues::Queues;
-use super::replans::ReplanState;
-use super::run_state::{State, UnknownName};
-use super::schemas::Schemas;
+use super::run_state::{ReplanState, State, UnknownName};
 use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::Ledger;
-use crate::model::{Event, GraphError, NodeIndex, Record, RunStatus, TaskGraph, Timestamp};
+use crate::json_schema::{CompiledSchema, SchemaCheckError};
+use crate::model::{
+    Event, GoalPlanning, GraphError, NodeIndex, Plan, Record, RunSource, RunStatus, TaskGraph, Timestamp,
+};
+
+/// The parameters of a new run.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The inputs with defaults filled in: a JSON object.
+    pub inputs: Arc<Value>,
+    /// The seed of all delays with jitter.
+    pub seed: u64,
+    /// The planning calls, if the plan was made for a goal of this run.
+    pub planning: Option<GoalPlanning>,
+    /// The files that the plan comes from, if there are any.
+    pub source: Option<Arc<RunSource>>,
+}
+
+impl NewRun {
+    /// Returns the first event of the run.
+    pub(crate) fn into_event(self) -> Event {
+        let Self { plan, inputs, seed, source, .. } = self;
+        Event::RunStarted { plan, inputs, seed, source }
+    }
+}
+
+/// A compiled schema, or the reason why answers cannot be checked.
+pub(crate) type CompiledAnswerSchema = Result<CompiledSchema, SchemaCheckError>;
 
 /// One execution of a plan. Runs are compared by their state.
 #[derive(Debug)]
@@ -25,8 +52,8 @@ pub struct Run {
     /// The nodes to examine next. Some entries are stale, so equality ignores the queues. After a fold they hold every
     /// node that an event made ready: a superset of the nodes that are still ready.
     pub(crate) queues: Queues,
-    /// A cache of compiled answer schemas.
-    pub(crate) schemas: Schemas,
+    /// The compiled answer schemas by planned task. The items of a task share one schema.
+    pub(crate) schemas: HashMap<NodeIndex, Arc<CompiledAnswerSchema>>,
 }
 
 impl Deref for Run {
@@ -80,10 +107,10 @@ impl Run {
         Self::fold_while(records, |_, _| {})
     }
 
-    /// Folds records like [`Self::fold`] and calls `see` with the run before each event.
+    /// Folds records like [`Self::fold`] and calls `before` with the run before each event.
     pub(crate) fn fold_while<'a>(
         records: impl IntoIterator<Item = &'a Record>,
-        mut see: impl FnMut(&Self, &Event),
+        mut before: impl FnMut(&Self, &Event),
     ) -> Result<Self, FoldError> {
         let mut records = records.into_iter();
         let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed, source } }) = records.next()
@@ -96,7 +123,7 @@ impl Run {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
             }
-            see(&run, &record.event);
+            before(&run, &record.event);
             run.apply(&record.event, record.at)
                 .map_err(|UnknownName(name)| FoldError::Unknown { seq: record.seq, name })?;
         }
@@ -132,14 +159,14 @@ impl Run {
         plan.tasks.iter().for_each(|task| state.ledger.spending_mut().open(task));
         let mut queues = Queues::default();
         for index in (0..state.graph.len()).map(NodeIndex::new) {
-            let waiting_for = state.graph.dependencies(index).count();
-            let task = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
-            if waiting_for == 0 {
+            let dependencies = state.graph.dependencies(index).count();
+            if dependencies == 0 {
                 queues.ready.push_back(index);
             }
-            state.tasks.push(TaskEntry::new(task, waiting_for));
+            let task = if dependencies == 0 { TaskState::Ready } else { TaskState::Blocked };
+            state.tasks.push(TaskEntry::new(task, dependencies));
         }
-        Ok(Self { state, queues, schemas: Schemas::default() })
+        Ok(Self { state, queues, schemas: HashMap::new() })
     }
 
     /// Returns the state for reading together with the mutable queues.
@@ -154,9 +181,24 @@ impl Run {
 
     /// Returns the next time at which [`crate::engine::Run::handle`] has work without an input.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        let pause = self.queues.timers.first().map(|(at, _)| *at);
+        let retry = self.queues.timers.first().map(|(at, _)| *at);
         let deadline = self.deadline.filter(|_| self.stop_reason.is_none());
-        let rest = self.queues.cooldowns.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
-        pause.into_iter().chain(deadline).chain(rest).chain(self.next_question_deadline()).min()
+        let cooldown = self.queues.cooldowns.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
+        let question = self.queues.question_deadlines.first().map(|(at, _)| *at);
+        [retry, deadline, cooldown, question].into_iter().flatten().min()
+    }
+}
+
+/// Mutable access to the state of a run, for applying an event.
+pub(crate) struct Fold<'r> {
+    pub(crate) state: &'r mut State,
+    pub(crate) queues: &'r mut Queues,
+}
+
+impl Deref for Fold<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state
     }
 }

@@ -1,19 +1,17 @@
 //! The state that all decisions depend on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::accounts::BudgetAccounts;
 use super::agent::AgentState;
 use super::questions::Questions;
-use super::replans::ReplanState;
-use super::task::TaskEntry;
-use crate::engine::ledger::Ledger;
+use super::task::{TaskEntry, TaskState};
+use crate::engine::ledger::{BudgetAccounts, Ledger};
 use crate::model::{
-    AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, QuestionId, RequestId, RunSource, RunStatus,
-    SamplingOrigin, TaskGraph, TaskId, Timestamp,
+    AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, PlanPatch, QuestionId, RequestId, RunSource,
+    RunStatus, SamplingOrigin, TaskGraph, TaskId, Timestamp,
 };
 
 /// The state that all decisions depend on.
@@ -51,6 +49,35 @@ pub struct State {
     pub(crate) stop_reason: Option<RunStop>,
     pub(crate) status: RunStatus,
     pub(crate) next_seq: u64,
+}
+
+/// The state of the replans of a run.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct ReplanState {
+    /// The number of replans started.
+    pub(crate) started_count: u32,
+    /// The stage of the last replan.
+    pub(crate) stage: ReplanStage,
+    /// Tasks with a final failure that asks for a replan, until a replan is started for them or refused.
+    pub(crate) failed: Vec<NodeIndex>,
+    /// Tasks whose failure started a replan.
+    pub(crate) attempted: BTreeSet<NodeIndex>,
+    /// Tasks whose failure led to a patch. The run tolerates these failures if it has any result.
+    pub(crate) superseded: BTreeSet<NodeIndex>,
+    /// Tasks removed by a patch.
+    pub(crate) removed: BTreeSet<NodeIndex>,
+}
+
+/// The stage of the last replan.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) enum ReplanStage {
+    /// No replan is in progress.
+    #[default]
+    Idle,
+    /// The planner works on a patch because these tasks failed.
+    Planning(Vec<TaskId>),
+    /// A person has to approve the patch that was made because these tasks failed.
+    Proposed(Vec<TaskId>, Arc<PlanPatch>),
 }
 
 /// The reason why the run starts no more attempts.
@@ -111,6 +138,17 @@ impl State {
     pub(crate) fn running_node(&self, attempt: &AttemptId) -> Option<NodeIndex> {
         let node = self.graph.node_index(attempt.task.as_str())?;
         (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
+    }
+
+    /// Returns the ID of the next attempt of `node`.
+    pub(crate) fn next_attempt(&self, node: NodeIndex) -> AttemptId {
+        AttemptId { task: self.graph[node].id.clone(), number: self.tasks[node.index()].attempts + 1 }
+    }
+
+    /// Returns the node of a task if it waits for a person.
+    pub(crate) fn awaiting_node(&self, task: &TaskId) -> Option<NodeIndex> {
+        let node = self.graph.node_index(task.as_str())?;
+        (self.tasks[node.index()].state == TaskState::AwaitingAnswer).then_some(node)
     }
 
     pub(crate) fn find_node(&self, id: &TaskId) -> Result<NodeIndex, UnknownName> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::model::{
     AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, NodeIndex, OnFailure, Outcome, ReplyStatus,
-    SkipReason, TaskId, Timestamp,
+    SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
 /// The state of a node.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct TaskEntry {
     pub(crate) state: TaskState,
     /// The number of dependencies that have not ended: `needs`, or the items of a `foreach` task.
@@ -45,9 +45,10 @@ pub(crate) struct TaskEntry {
 }
 
 /// The scheduling state of a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum TaskState {
     /// Some dependencies have not ended.
+    #[default]
     Blocked,
     /// The node can start when there is capacity.
     Ready,
@@ -98,23 +99,36 @@ pub(crate) struct RouteState {
 }
 
 impl TaskEntry {
-    pub(crate) fn new(state: TaskState, waiting_for: usize) -> Self {
-        Self {
-            state,
-            pending_dependencies: waiting_for,
-            attempts: 0,
-            routes: Vec::new(),
-            is_approved: false,
-            unsettled: None,
-            rest_approved: false,
-            agent: None,
-            last_route: None,
-            conversation: None,
-            last_failure: None,
-            is_reattached: false,
-            replies: BTreeMap::new(),
-            items: 0..0,
-            running_items: 0,
+    pub(crate) fn new(state: TaskState, pending_dependencies: usize) -> Self {
+        Self { state, pending_dependencies, ..Self::default() }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, TaskState::Ended(_))
+    }
+
+    /// Returns the output, if the node succeeded.
+    pub(crate) fn output(&self) -> Option<&Arc<ToolOutput>> {
+        match &self.state {
+            TaskState::Ended(Outcome::Succeeded(output)) => Some(output),
+            _ => None,
+        }
+    }
+
+    /// Returns the failure, if the node failed.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.state {
+            TaskState::Ended(Outcome::Failed(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a next attempt may start at `now`.
+    pub(crate) fn can_start(&self, now: Timestamp) -> bool {
+        match self.state {
+            TaskState::Ready => true,
+            TaskState::Delayed { until } => until <= now,
+            _ => false,
         }
     }
 

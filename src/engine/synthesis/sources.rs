@@ -8,18 +8,17 @@ use super::answer::{SourceResult, SynthesisSource};
 use super::unfinished::UnfinishedTask;
 use crate::engine::state::run_state::State;
 use crate::engine::state::task::TaskState;
-use crate::model::{NodeIndex, NodeKind, Outcome, SkipReason};
+use crate::model::{Node, NodeIndex, NodeKind, Outcome, SkipReason};
 
 impl State {
     /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed
     /// are not included.
     pub(crate) fn synthesis_sources(&self, node: NodeIndex) -> Vec<SynthesisSource<'_>> {
-        let removed = |node: NodeIndex| {
+        let is_replaced = |node: NodeIndex| {
             matches!(&self.tasks[node.index()].state, TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)))
         };
-        let planned = (self.graph.nodes())
-            .filter(|(index, other)| *index != node && other.kind == NodeKind::Planned && !removed(*index));
-        planned
+        self.other_planned_tasks(node)
+            .filter(|(index, _)| !is_replaced(*index))
             .map(|(index, other)| SynthesisSource {
                 id: other.id.as_str(),
                 title: other.task.title.as_deref(),
@@ -28,10 +27,13 @@ impl State {
             .collect()
     }
 
+    fn other_planned_tasks(&self, node: NodeIndex) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        self.graph.nodes().filter(move |(index, other)| *index != node && other.kind == NodeKind::Planned)
+    }
+
     /// Returns the tasks that the answer of the synthesis at `node` must not describe as done.
     pub(crate) fn unfinished_tasks(&self, node: NodeIndex) -> Vec<UnfinishedTask> {
-        let others = self.graph.nodes().filter(|(index, other)| *index != node && other.kind == NodeKind::Planned);
-        others
+        self.other_planned_tasks(node)
             .filter_map(|(index, other)| match &self.tasks[index.index()].state {
                 TaskState::Ended(Outcome::Succeeded(_)) => None,
                 TaskState::Ended(Outcome::Failed(failure)) => Some(UnfinishedTask::failed(&other.id, failure)),
@@ -71,15 +73,10 @@ impl State {
         let entry = &self.tasks[node.index()];
         let outputs: Vec<Value> = self.tasks[entry.items.clone()]
             .iter()
-            .filter_map(|item| match &item.state {
-                TaskState::Ended(Outcome::Succeeded(output)) => Some(output.value().into_owned()),
-                _ => None,
-            })
+            .filter_map(|item| Some(item.output()?.value().into_owned()))
             .collect();
-        match &entry.state {
-            TaskState::Ended(Outcome::Failed(failure)) if outputs.is_empty() => {
-                SourceResult::NoResult(failure.message.clone())
-            }
+        match entry.failure() {
+            Some(failure) if outputs.is_empty() => SourceResult::NoResult(failure.message.clone()),
             _ => SourceResult::Succeeded(Cow::Owned(Value::Array(outputs).to_string())),
         }
     }

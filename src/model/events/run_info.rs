@@ -43,11 +43,11 @@ pub struct GoalPlanning {
 impl GoalPlanning {
     /// Returns the tokens of all exchanges, if the endpoint reported them for each.
     pub fn usage(&self) -> Option<Usage> {
-        self.exchanges.iter().try_fold(Usage::default(), |sum, turn| {
-            let Usage { input_tokens, output_tokens } = turn.usage?;
+        self.exchanges.iter().try_fold(Usage::default(), |sum, exchange| {
+            let usage = exchange.usage?;
             Some(Usage {
-                input_tokens: sum.input_tokens + input_tokens,
-                output_tokens: sum.output_tokens + output_tokens,
+                input_tokens: sum.input_tokens + usage.input_tokens,
+                output_tokens: sum.output_tokens + usage.output_tokens,
             })
         })
     }
@@ -84,11 +84,13 @@ impl PlannerExchange {
 }
 
 /// The status of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunStatus {
     /// Not ended. A run whose process died keeps this status.
+    #[default]
     Running,
     /// Every task succeeded or was skipped by its own condition.
     Succeeded,
@@ -107,29 +109,12 @@ pub enum RunStatus {
 impl RunStatus {
     /// Returns the name of the status, which is the same in text, in JSON, and in the journal.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Paused => "paused",
-            Self::Interrupted => "interrupted",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 
     /// Returns whether the run can continue: it is running, interrupted, or paused.
     pub fn is_unfinished(self) -> bool {
-        match self {
-            Self::Running | Self::Paused | Self::Interrupted => true,
-            Self::Succeeded | Self::Partial | Self::Failed | Self::Cancelled => false,
-        }
-    }
-}
-
-impl std::fmt::Display for RunStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+        matches!(self, Self::Running | Self::Paused | Self::Interrupted)
     }
 }
 

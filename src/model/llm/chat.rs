@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{HumanDuration, JsonObject};
+use crate::model::{HumanDuration, JsonObject, is_default};
 
 /// A chat request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Preferences for a model, used if none is named.
-    #[serde(default, skip_serializing_if = "ModelPreferences::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub preferences: ModelPreferences,
     /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,12 +67,6 @@ pub struct ModelPreferences {
     /// The importance of ability, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intelligence: Option<f32>,
-}
-
-impl ModelPreferences {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// One message of a conversation.

@@ -19,17 +19,15 @@ impl ChatRequest {
         let messages: u64 = self.messages.iter().map(|message| message_bytes(message)).sum();
         let system = self.system.as_ref().map_or(0, |system| byte_count(system));
         let tools: u64 = self.tools.iter().map(tool_bytes).sum();
-        let form = self.output.as_ref().map_or(0, |form| byte_count(&form.instruction()));
-        (messages + system + tools + form) / BYTES_PER_TOKEN + u64::from(self.max_tokens)
+        let format = self.output.as_ref().map_or(0, |format| byte_count(&format.instruction()));
+        (messages + system + tools + format) / BYTES_PER_TOKEN + u64::from(self.max_tokens)
     }
-}
 
-impl ChatRequest {
     /// Returns the minimum number of tokens of its messages: one for each word.
     ///
     /// Tokenizers split text at spaces and punctuation first, so each word is at least one token. A sequence of
     /// non-ASCII letters counts as one word, since not every script has spaces.
-    pub fn least_tokens(&self) -> u64 {
+    pub fn min_tokens(&self) -> u64 {
         let texts = self.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
             ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => Some(text),
             _ => None,
@@ -95,7 +93,7 @@ mod tests {
 
     #[test]
     fn each_word_is_at_least_a_token() {
-        let least = |text: &str| request(vec![ChatPart::Text { text: text.to_owned() }]).least_tokens();
+        let min_tokens = |text: &str| request(vec![ChatPart::Text { text: text.to_owned() }]).min_tokens();
         for (text, tokens) in [
             ("", 0),
             ("One two  three.\n\nFour!", 4),
@@ -105,11 +103,11 @@ mod tests {
             ("========    ", 0),
             ("iVBORw0KGgoAAAANSUhEUgAA", 1),
         ] {
-            assert_eq!(least(text), tokens, "{text}");
+            assert_eq!(min_tokens(text), tokens, "{text}");
         }
         let result = ChatPart::ToolResult { id: "a b".to_owned(), text: "c d".to_owned(), is_error: false };
         let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "a b".to_owned() };
-        assert_eq!(ChatRequest { system: Some("a b".to_owned()), ..request(vec![result, image]) }.least_tokens(), 4);
+        assert_eq!(ChatRequest { system: Some("a b".to_owned()), ..request(vec![result, image]) }.min_tokens(), 4);
     }
 
     #[test]

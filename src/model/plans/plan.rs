@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentPolicy, Budget, Effect, HumanDuration, OnFailure, QuestionPolicy, ReplanPolicy, Retry, TaskId,
+    is_default,
 };
 
 /// A JSON object with keys in their original order.
@@ -38,7 +39,7 @@ pub struct Plan {
     /// The maximum number of concurrent attempts in the whole run.
     pub max_parallel: usize,
     /// The budget of the run.
-    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Budget,
     /// The replan settings; absent if no failure of a task triggers a replan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +122,7 @@ pub struct Task {
     /// The work.
     pub work: Work,
     /// The retry policy.
-    #[serde(default, skip_serializing_if = "Retry::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub retry: Retry,
     /// The effect of a repeated call, if the task or the plan sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,10 +134,10 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<HumanDuration>,
     /// The consequence of a failure for other tasks.
-    #[serde(default, skip_serializing_if = "OnFailure::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub on_failure: OnFailure,
     /// The budget of the task, including all items and exchanges.
-    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Budget,
 }
 
@@ -155,6 +156,12 @@ impl Task {
             Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
             Work::Call(_) => None,
         }
+    }
+
+    /// Returns the agents of its routes and of the tools that its prompt allows.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        let tools = self.prompt().into_iter().flat_map(|prompt| &prompt.tools);
+        self.routes().iter().map(|route| &route.agent).chain(tools.map(|tool| &tool.agent))
     }
 
     /// Returns the arguments of the call; `None` for a prompt.
@@ -258,12 +265,7 @@ pub struct Route {
     pub tool: Arc<str>,
     /// The rank. Routes of the same rank are equivalent (members of one capability), and the least busy one is chosen.
     /// A higher rank is a fallback for when all lower ranks are exhausted.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    // Journals omit the default, so it must never change.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rank: u32,
 }
-
-fn is_zero(rank: &u32) -> bool {
-    *rank == 0
-}
-
-// Journals omit this value, so it must never change.

@@ -94,12 +94,6 @@ pub enum OnFailure {
     Replan,
 }
 
-impl OnFailure {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The retry policy of a task on one route.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
@@ -107,12 +101,6 @@ pub struct Retry {
     pub max_attempts: u32,
     /// The delay between attempts.
     pub backoff: Backoff,
-}
-
-impl Retry {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl Default for Retry {
@@ -161,8 +149,7 @@ pub struct Budget {
     pub time: Option<HumanDuration>,
 }
 
-impl Budget {
-    pub(super) fn is_unlimited(&self) -> bool {
-        *self == Self::default()
-    }
+/// Returns whether journals omit a value. The defaults of such values must never change.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

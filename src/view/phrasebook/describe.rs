@@ -50,7 +50,8 @@ impl Description<'_> {
             Event::Replanned { number, result: Ok(patch) } => match self.view.replanning() {
                 Some(_) => patch_lines(self.view, *number, patch),
                 // The proposal was described before it was approved.
-                None => self.if_full(|| info(&replan_subject(*number), "the proposed tasks are added")).collect(),
+                None if self.is_full => vec![info(&replan_subject(*number), "the proposed tasks are added")],
+                None => Vec::new(),
             },
             Event::Replanned { number, result: Err(failure) } => failed_replan_lines(*number, failure),
             Event::AgentConnected { agent, info: description } => {
@@ -93,7 +94,7 @@ impl Description<'_> {
                 self.run_line(format!("resumed after {}{resumed}, run {}", format_elapsed(downtime.0), self.view.run()))
             }
             // Planning was reported while it happened, before the run.
-            Event::GoalPlanned(planning) => return self.if_full(|| self.run_line(planning_text(planning))).next(),
+            Event::GoalPlanned(planning) => return self.is_full.then(|| self.run_line(planning_text(planning))),
             Event::TaskReused { task, .. } => {
                 let is_shown = self.is_full || task.is_planned();
                 let line = || ReportLine::new(LineKind::Succeeded, task.as_str(), "keeps its earlier result");
@@ -114,9 +115,9 @@ impl Description<'_> {
             Event::AttemptStarted { attempt, agent, tool } => started(attempt, &route_name(agent, tool)),
             Event::AttemptProgressed { attempt, progress } => {
                 let running = self.view.running_call(&attempt.task);
-                let is_news = running.is_some_and(|running| !running.is_outdated(attempt, progress));
+                let is_newer = running.is_some_and(|running| !running.is_outdated(attempt, progress));
                 let line = || ReportLine::new(LineKind::Progress, attempt.task.as_str(), progress_text(progress));
-                return (is_news || self.is_full).then(line);
+                return (is_newer || self.is_full).then(line);
             }
             Event::InputRequired { attempt, round, .. } => {
                 info(attempt.task.as_str(), format!("requests input, round {round}"))
@@ -130,14 +131,14 @@ impl Description<'_> {
                 started(attempt, &format!("the language model{reason}"))
             }
             Event::ModelReplied { attempt, result } => {
-                return self.if_full(|| info(attempt.task.as_str(), reply_text(result))).next();
+                return self.is_full.then(|| info(attempt.task.as_str(), reply_text(result)));
             }
             Event::ToolCallsAdded { parent, calls } => info(parent.as_str(), tool_calls_text(calls)),
             Event::AttemptSucceeded { attempt, output } => self.succeeded(attempt, output),
             // The next event of the task states the consequence.
             Event::AttemptFailed { attempt, failure } => {
                 let line = || failure_line(attempt.task.as_str(), &self.call_text(&attempt.task), failure);
-                return self.if_full(line).next();
+                return self.is_full.then(line);
             }
             Event::RetryScheduled { task, ready_at, agent, reason } => {
                 let call = self.call_text(task);
@@ -160,12 +161,12 @@ impl Description<'_> {
                 return Some(self.asked(&self.view.question(question.as_str())?.question, "asked again"));
             }
             Event::QuestionAnswered { question, answer, by } => {
-                let news = format!("{} (by {})", answer_text(answer), truncated(by));
-                return self.question_news(LineKind::Answered, question, &news);
+                let status = format!("{} (by {})", answer_text(answer), truncated(by));
+                return self.question_line(LineKind::Answered, question, &status);
             }
             Event::QuestionDeferred { question, reason } => {
-                let news = format!("unanswered: {}", truncated(reason));
-                return self.question_news(LineKind::Deferred, question, &news);
+                let status = format!("unanswered: {}", truncated(reason));
+                return self.question_line(LineKind::Deferred, question, &status);
             }
             Event::RestApproved { task, by } => {
                 let text = format!("all calls accepted (by {})", truncated(by));
@@ -178,7 +179,7 @@ impl Description<'_> {
             }
             Event::SamplingFinished { request, result } => match self.view.sampling(request) {
                 Some(origin) => info(sampling_subject(origin), reply_text(result)),
-                None => return self.if_full(|| info(request.as_str(), reply_text(result))).next(),
+                None => return self.is_full.then(|| info(request.as_str(), reply_text(result))),
             },
             Event::AgentLogged { origin, message } => log_line(origin, message),
             Event::BudgetSpent { what } => info("budget", format!("spent: {}; nothing more starts", truncated(what))),
@@ -196,10 +197,6 @@ impl Description<'_> {
             }
             Event::RunEnded { .. } | Event::ReplanProposed { .. } | Event::Replanned { .. } => return None,
         })
-    }
-
-    fn if_full(&self, line: impl FnOnce() -> ReportLine) -> impl Iterator<Item = ReportLine> {
-        self.is_full.then(line).into_iter()
     }
 
     /// Returns a line about the whole run.
@@ -247,20 +244,22 @@ impl Description<'_> {
         }
     }
 
-    fn asked(&self, question: &Question, news: &str) -> ReportLine {
-        let mut news = news.to_owned();
-        if let Asker::Agent(origin) = &question.asker {
-            news.push_str(&format!(" by {}", truncated(origin.agent.as_str())));
-        }
-        let mut line = question_line(LineKind::Asked, question, &news);
+    fn asked(&self, question: &Question, verb: &str) -> ReportLine {
+        let mut line = match &question.asker {
+            Asker::Agent(origin) => {
+                let status = format!("{verb} by {}", truncated(origin.agent.as_str()));
+                question_line(LineKind::Asked, question, &status)
+            }
+            _ => question_line(LineKind::Asked, question, verb),
+        };
         if let Form::Url { url } = &question.form {
             line.text.push_str(&format!(" {}", truncated(url)));
         }
         line
     }
 
-    fn question_news(&self, kind: LineKind, question: &QuestionId, news: &str) -> Option<ReportLine> {
-        Some(question_line(kind, &self.view.question(question.as_str())?.question, news))
+    fn question_line(&self, kind: LineKind, question: &QuestionId, status: &str) -> Option<ReportLine> {
+        Some(question_line(kind, &self.view.question(question.as_str())?.question, status))
     }
 
     /// Returns a line for each question that a paused run waits for.

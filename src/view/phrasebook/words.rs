@@ -17,11 +17,11 @@ use crate::view::text::{describe_task, printable, tokens_text, truncated};
 /// Formats progress: `40%, fetching`, `3 of 8`, `3`.
 pub(crate) fn progress_text(progress: &Progress) -> String {
     let message = progress.message.as_deref().map(truncated).filter(|message| !message.is_empty());
-    let far = match progress.total {
+    let amount = match progress.total {
         Some(total) if total > 0.0 => format!("{:.0}%", (progress.progress / total * 100.0).clamp(0.0, 100.0)),
         _ => format_number(progress.progress),
     };
-    message.map_or(far.clone(), |message| format!("{far}, {message}"))
+    message.map_or(amount.clone(), |message| format!("{amount}, {message}"))
 }
 
 /// Formats a number in few digits, even if it is large.
@@ -36,15 +36,15 @@ pub(super) fn failure_line(subject: &str, call: &str, failure: &Failure) -> Repo
     ReportLine { help: failure.help.as_deref().map(truncated), ..ReportLine::new(LineKind::Failed, subject, text) }
 }
 
-/// Returns a line about a question: its ID, the news, and its message.
-pub(super) fn question_line(kind: LineKind, question: &Question, news: &str) -> ReportLine {
+/// Returns a line about a question: its ID, its status, and its message.
+pub(super) fn question_line(kind: LineKind, question: &Question, status: &str) -> ReportLine {
     let subject = match &question.asker {
         Asker::Plan { task } => task.to_string(),
         Asker::Replan { number } => replan_subject(*number),
         Asker::Agent(origin) => origin_subject(origin).to_owned(),
         Asker::Host { attempt } => attempt.task.to_string(),
     };
-    ReportLine::new(kind, &subject, format!("{} {news}: {}", question.id, truncated(&question.message)))
+    ReportLine::new(kind, &subject, format!("{} {status}: {}", question.id, truncated(&question.message)))
 }
 
 /// Describes an answer with its content.

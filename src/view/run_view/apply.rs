@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::activity::{RunningCall, ScheduledRetry, WaitingOn};
 use super::state::{AgentConnection, RunView};
-use crate::model::{AgentId, AttemptId, Event, Outcome, Record, RequestId, TaskId, Timestamp};
+use crate::model::{AgentId, AttemptId, Event, Outcome, Record, TaskId, Timestamp};
+use crate::view::run_result::TaskStatus;
 
 impl RunView {
     /// Applies the next event.
@@ -13,8 +14,8 @@ impl RunView {
         self.last_event_at = at;
         self.ledger.apply(&record.event);
         self.results.result.spent = *self.ledger.spending();
-        if let Some(history) = self.history_mut() {
-            history.ledger.apply(&record.event);
+        if self.records_history {
+            self.history.apply(record);
         }
         match &record.event {
             Event::RunStarted { plan, inputs, .. } => {
@@ -22,11 +23,6 @@ impl RunView {
                 self.plan = Some(Arc::clone(plan));
                 self.inputs = Some(Arc::clone(inputs));
                 self.started_at = Some(at);
-            }
-            Event::GoalPlanned(planning) => {
-                if let Some(history) = self.history_mut() {
-                    history.planning = Some(planning.clone());
-                }
             }
             Event::RunResumed { reattached, .. } => {
                 self.results.run_resumed();
@@ -53,22 +49,11 @@ impl RunView {
             Event::TasksAdded { parent, items } => {
                 self.results.items_added(parent, items.len());
                 self.foreach_tasks.insert(parent.clone(), (items.len(), at));
-                if let Some(history) = self.history_mut() {
-                    history.started(parent, at);
-                }
             }
             Event::AttemptStarted { attempt, agent, tool } => {
                 self.attempt_started(attempt, Some((agent, tool)), at);
-                if let Some(history) = self.history_mut() {
-                    history.started(&attempt.task, at);
-                }
             }
-            Event::ModelRequested { attempt, .. } => {
-                self.attempt_started(attempt, None, at);
-                if let Some(history) = self.history_mut() {
-                    history.model_requested(attempt, at);
-                }
-            }
+            Event::ModelRequested { attempt, .. } => self.attempt_started(attempt, None, at),
             Event::AttemptProgressed { attempt, progress } => {
                 // Notifications may arrive out of order.
                 if let Some(running) = self.running.get_mut(&attempt.task)
@@ -77,28 +62,19 @@ impl RunView {
                     running.progress = Some(progress.clone());
                 }
             }
-            Event::ModelReplied { attempt, result } => {
-                self.call_ended(&attempt.task, at);
-                if let Some(history) = self.history_mut() {
-                    history.model_replied(&RequestId::from(attempt.to_string()), result);
-                }
-            }
+            Event::ModelReplied { attempt, .. } => self.call_ended(&attempt.task, at),
             Event::AttemptSucceeded { attempt, output } => {
                 self.results.attempt_succeeded(&attempt.task, output);
                 self.running.remove(&attempt.task);
                 if attempt.task.is_planned() {
                     self.counts.succeeded += 1;
                 }
-                if let Some(history) = self.history_mut() {
-                    history.ended(&attempt.task, at);
-                }
             }
-            Event::AttemptFailed { attempt, failure } => {
-                self.results.attempt_failed(&attempt.task);
-                self.call_ended(&attempt.task, at);
-                if let Some(history) = self.history_mut() {
-                    history.failures.insert(attempt.clone(), failure.clone());
+            Event::AttemptFailed { attempt, .. } => {
+                if let Some(task) = self.results.task_mut(&attempt.task) {
+                    task.status = TaskStatus::Waiting;
                 }
+                self.call_ended(&attempt.task, at);
             }
             Event::RetryScheduled { task, ready_at, agent, .. } => {
                 self.failed_calls.remove(task);
@@ -111,12 +87,9 @@ impl RunView {
                 self.failed_calls.remove(task);
                 self.foreach_tasks.remove(task);
                 self.count(task, outcome);
-                if let Some(history) = self.history_mut() {
-                    history.ended(task, at);
-                }
             }
             Event::ReplanStarted { number, failed } => {
-                self.results.replan_started(failed);
+                self.results.replan_causes.clone_from(failed);
                 self.replanning = Some(*number);
             }
             Event::ReplanProposed { .. } => self.replanning = None,
@@ -144,22 +117,20 @@ impl RunView {
             Event::SamplingStarted { request, origin, .. } => {
                 self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Model);
                 self.samplings.insert(request.clone(), origin.clone());
-                if let Some(history) = self.history_mut() {
-                    history.sampling_started(request, origin);
-                }
             }
-            Event::SamplingFinished { request, result } => {
+            Event::SamplingFinished { request, .. } => {
                 if let Some(origin) = self.samplings.remove(request) {
                     self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Agent);
                 }
-                if let Some(history) = self.history_mut() {
-                    history.model_replied(request, result);
-                }
             }
             Event::RunEnded { status, cause, outputs, output_errors } => {
-                self.results.run_ended(*status, cause.as_ref());
-                self.results.result.outputs = outputs.clone().unwrap_or_default();
-                self.results.result.output_errors.clone_from(output_errors);
+                let not_done = self.results.unfinished_tasks();
+                let result = &mut self.results.result;
+                result.status = *status;
+                result.cause.clone_from(cause);
+                result.outputs = outputs.clone().unwrap_or_default();
+                result.output_errors.clone_from(output_errors);
+                result.not_done = not_done;
                 self.ended_at = Some(at);
                 self.running.clear();
                 self.retrying.clear();
@@ -167,6 +138,7 @@ impl RunView {
             }
             // They change nothing that is shown beyond the line about them.
             Event::RunRerun { .. }
+            | Event::GoalPlanned(_)
             | Event::ResultsKept { .. }
             | Event::InputRequired { .. }
             | Event::ToolCallsAdded { .. }

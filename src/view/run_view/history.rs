@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::engine::Ledger;
 use crate::model::{
-    AttemptId, ChatError, ChatReply, Failure, GoalPlanning, IdHashMap, RequestId, SamplingOrigin, TaskId, Timestamp,
-    Usage,
+    AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, IdHashMap, Record, RequestId, SamplingOrigin,
+    TaskId, Timestamp, Usage,
 };
 use crate::view::spending::SpendingBreakdown;
 
@@ -30,30 +30,46 @@ impl RunHistory {
         self.ledger.spending()
     }
 
-    pub(super) fn started(&mut self, task: &TaskId, at: Timestamp) {
+    pub(super) fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        self.ledger.apply(&record.event);
+        match &record.event {
+            Event::GoalPlanned(planning) => self.planning = Some(planning.clone()),
+            Event::TasksAdded { parent: task, .. } | Event::AttemptStarted { attempt: AttemptId { task, .. }, .. } => {
+                self.task_started(task, at)
+            }
+            Event::ModelRequested { attempt, .. } => {
+                self.task_started(&attempt.task, at);
+                let summary = SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task));
+                self.samplings.insert(RequestId::from(attempt.to_string()), summary);
+            }
+            Event::ModelReplied { attempt, result } => {
+                self.model_replied(&RequestId::from(attempt.to_string()), result);
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                self.failures.insert(attempt.clone(), failure.clone());
+            }
+            Event::AttemptSucceeded { attempt: AttemptId { task, .. }, .. } | Event::TaskEnded { task, .. } => {
+                self.times.entry(task.clone()).or_default().ended = Some(at);
+            }
+            Event::SamplingStarted { request, origin, .. } => {
+                let asker = match origin {
+                    SamplingOrigin::Agent(origin) => origin.agent.to_string(),
+                    SamplingOrigin::Planner { replan } => format!("replan {replan}"),
+                };
+                let task = origin.attempt().map(|attempt| &attempt.task);
+                self.samplings.insert(request.clone(), SamplingSummary::new(&asker, task));
+            }
+            Event::SamplingFinished { request, result } => self.model_replied(request, result),
+            _ => {}
+        }
+    }
+
+    fn task_started(&mut self, task: &TaskId, at: Timestamp) {
         self.times.entry(task.clone()).or_default().started.get_or_insert(at);
     }
 
-    pub(super) fn ended(&mut self, task: &TaskId, at: Timestamp) {
-        self.times.entry(task.clone()).or_default().ended = Some(at);
-    }
-
-    pub(super) fn model_requested(&mut self, attempt: &AttemptId, at: Timestamp) {
-        self.started(&attempt.task, at);
-        let request = RequestId::from(attempt.to_string());
-        self.samplings.insert(request, SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task)));
-    }
-
-    pub(super) fn sampling_started(&mut self, request: &RequestId, origin: &SamplingOrigin) {
-        let asker = match origin {
-            SamplingOrigin::Agent(origin) => origin.agent.to_string(),
-            SamplingOrigin::Planner { replan } => format!("replan {replan}"),
-        };
-        let task = origin.attempt().map(|attempt| &attempt.task);
-        self.samplings.insert(request.clone(), SamplingSummary::new(&asker, task));
-    }
-
-    pub(super) fn model_replied(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
+    fn model_replied(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
         let Some(sampling) = self.samplings.get_mut(request) else { return };
         match result {
             Ok(reply) => {

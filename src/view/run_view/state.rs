@@ -29,7 +29,7 @@ pub enum AgentConnection {
 }
 
 /// The state of a run as far as the events show it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RunView {
     pub(super) results: TaskResults,
     pub(super) plan: Option<Arc<Plan>>,
@@ -72,29 +72,9 @@ pub fn run_result<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>
 impl RunView {
     /// Creates the view of a run without events.
     pub fn new(run: &RunId) -> Self {
-        Self {
-            results: TaskResults::new(run),
-            plan: None,
-            inputs: None,
-            added_tasks: Vec::new(),
-            started_at: None,
-            ended_at: None,
-            last_event_at: Timestamp::default(),
-            ledger: Ledger::default(),
-            counts: OutcomeCounts::default(),
-            agents: IndexMap::new(),
-            connecting: Vec::new(),
-            running: IdHashMap::default(),
-            started_calls: 0,
-            failed_calls: IdHashMap::default(),
-            retrying: BTreeMap::new(),
-            foreach_tasks: IdHashMap::default(),
-            questions: AskedQuestions::default(),
-            samplings: IdHashMap::default(),
-            replanning: None,
-            history: RunHistory::default(),
-            records_history: false,
-        }
+        let mut view = Self::default();
+        view.results.result.run = run.clone();
+        view
     }
 
     /// Creates the view of a run without events, which also records what only the history of a run shows.
@@ -120,11 +100,6 @@ impl RunView {
     /// Returns what only the history of a run shows; empty unless created with [`RunView::with_history`].
     pub fn history(&self) -> &RunHistory {
         &self.history
-    }
-
-    /// Returns the history to record, if the view records it.
-    pub(super) fn history_mut(&mut self) -> Option<&mut RunHistory> {
-        self.records_history.then_some(&mut self.history)
     }
 
     /// Returns the plan and the inputs of the run.

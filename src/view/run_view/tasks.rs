@@ -2,39 +2,21 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
-use crate::engine::SpendingTotals;
 use crate::engine::synthesis::unfinished::UnfinishedTask;
-use crate::model::{AgentId, EndCause, IdHashMap, IdMap, Outcome, Plan, RunId, RunStatus, Task, TaskId, ToolOutput};
+use crate::model::{AgentId, IdHashMap, Outcome, Plan, RunStatus, Task, TaskId, ToolOutput};
 use crate::view::run_result::{RunResult, TaskResult, TaskStatus};
 
 /// The results of the tasks of a run. Results share the outputs of events and do not copy them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct TaskResults {
     pub(super) result: RunResult,
     /// Items by ID, each with its task and its index.
     items: IdHashMap<TaskId, (TaskId, usize)>,
     /// The failures that triggered the last replan.
-    replan_causes: Vec<TaskId>,
+    pub(super) replan_causes: Vec<TaskId>,
 }
 
 impl TaskResults {
-    pub(super) fn new(run: &RunId) -> Self {
-        let result = RunResult {
-            run: run.clone(),
-            status: RunStatus::Running,
-            cause: None,
-            outputs: IndexMap::new(),
-            output_errors: IndexMap::new(),
-            not_done: Vec::new(),
-            spent: SpendingTotals::default(),
-            synthesis: None,
-            tasks: IdMap::default(),
-        };
-        Self { result, items: IdHashMap::default(), replan_causes: Vec::new() }
-    }
-
     pub(super) fn run_started(&mut self, plan: &Plan) {
         self.result.tasks = unstarted_results(&plan.tasks).collect();
         self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
@@ -46,12 +28,6 @@ impl TaskResults {
         self.result.outputs.clear();
         self.result.not_done.clear();
         self.result.output_errors.clear();
-    }
-
-    pub(super) fn run_ended(&mut self, status: RunStatus, cause: Option<&EndCause>) {
-        self.result.status = status;
-        self.result.cause = cause.cloned();
-        self.result.not_done = self.unfinished_tasks();
     }
 
     /// Counts an attempt of a task, and of the `foreach` task that it is an item of.
@@ -76,12 +52,6 @@ impl TaskResults {
         result.output = Some(Arc::clone(output));
     }
 
-    pub(super) fn attempt_failed(&mut self, task: &TaskId) {
-        if let Some(result) = self.task_mut(task) {
-            result.status = TaskStatus::Waiting;
-        }
-    }
-
     pub(super) fn reused(&mut self, task: &TaskId, agent: Option<&AgentId>, output: &Arc<ToolOutput>) {
         let Some(result) = self.task_mut(task) else { return };
         result.agent = agent.cloned();
@@ -93,10 +63,6 @@ impl TaskResults {
         if let Some(result) = self.task_mut(task) {
             set_outcome(result, outcome);
         }
-    }
-
-    pub(super) fn replan_started(&mut self, failed: &[TaskId]) {
-        self.replan_causes = failed.to_vec();
     }
 
     /// Adds the tasks of a patch; a synthesis stays last.
@@ -122,7 +88,7 @@ impl TaskResults {
     }
 
     /// Returns the tasks that a synthesis must not claim to be done.
-    fn unfinished_tasks(&self) -> Vec<UnfinishedTask> {
+    pub(super) fn unfinished_tasks(&self) -> Vec<UnfinishedTask> {
         let Some(synthesis) = &self.result.synthesis else { return Vec::new() };
         let others = self.result.tasks.iter().filter(|(id, _)| *id != synthesis);
         others
@@ -136,7 +102,7 @@ impl TaskResults {
     }
 
     /// Returns a task or an item; `None` for an unknown ID.
-    fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
+    pub(super) fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
         match self.items.get(id) {
             Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
             None => self.result.tasks.get_mut(id),

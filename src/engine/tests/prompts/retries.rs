@@ -136,5 +136,5 @@ fn the_items_of_a_task_share_one_compiled_schema() {
         driver.reply(task, 2, reply_text("{\"n\": 1}"));
     }
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
-    assert_eq!(driver.run.compiled_schemas(), 2);
+    assert_eq!(driver.run.schemas.len(), 2);
 }

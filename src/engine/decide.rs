@@ -30,30 +30,30 @@ impl Run {
     pub fn start(mut new_run: NewRun, now: Timestamp) -> Result<(Self, StepOutput), crate::model::GraphError> {
         let planning = new_run.planning.take();
         let mut run = Self::new(&new_run, now)?;
-        let mut decision = Transition::new(&mut run, now);
-        decision.record(Record { seq: 0, at: now, event: new_run.into_event() });
+        let mut transition = Transition::new(&mut run, now);
+        transition.record(Record { seq: 0, at: now, event: new_run.into_event() });
         if let Some(planning) = planning {
-            decision.emit(Event::GoalPlanned(planning));
+            transition.emit(Event::GoalPlanned(planning));
         }
-        decision.connect_preferred_agents();
-        decision.advance();
-        let step = decision.into_output();
+        transition.connect_preferred_agents();
+        transition.advance();
+        let step = transition.into_output();
         Ok((run, step))
     }
 
     /// Processes inputs in order and decides what follows. Late and repeated inputs change nothing.
     pub fn handle(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> StepOutput {
-        let mut decision = Transition::new(self, now);
+        let mut transition = Transition::new(self, now);
         for input in inputs {
-            if decision.run.has_ended() {
-                return decision.into_output();
+            if transition.run.has_ended() {
+                return transition.into_output();
             }
-            decision.on_input(input);
+            transition.on_input(input);
         }
-        if !decision.run.has_ended() {
-            decision.advance();
+        if !transition.run.has_ended() {
+            transition.advance();
         }
-        decision.into_output()
+        transition.into_output()
     }
 }
 
@@ -87,9 +87,9 @@ impl Transition<'_> {
                 let waiting = self.run.queues.waiting_prompts.entry(payer).or_default();
                 waiting.push_back(WaitingPrompt { node, tokens });
             }
-            TokenAvailability::Exceeds(why) => {
+            TokenAvailability::Exceeds(reason) => {
                 let help = "lower `max_tokens` of the task, or raise `tokens` of the `budget`";
-                let failure = Failure::new(FailureKind::BudgetSpent, why).with_help(help);
+                let failure = Failure::new(FailureKind::BudgetSpent, reason).with_help(help);
                 self.fail_task(node, failure);
             }
         }
@@ -108,7 +108,7 @@ impl Transition<'_> {
             }
             None => match self.run.token_availability(payer, chat.estimate_tokens()) {
                 TokenAvailability::Available => None,
-                TokenAvailability::Exceeds(why) => Some(why),
+                TokenAvailability::Exceeds(reason) => Some(reason),
                 TokenAvailability::Reserved(_) if self.run.queues.waiting_samplings.len() >= MAX_WAITING_SAMPLINGS => {
                     Some(format!("{MAX_WAITING_SAMPLINGS} sampling requests already wait for tokens of the budget"))
                 }
@@ -308,10 +308,10 @@ impl Transition<'_> {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent did not cause the failure, so it needs no delay.
-                let at_once = failure.kind == FailureKind::Interrupted;
+                let is_immediate = failure.kind == FailureKind::Interrupted;
                 let requested = failure.retry_after.map(|delay| delay.0).unwrap_or_default();
-                let pause = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(requested);
-                let ready_at = if at_once { self.now } else { self.now.after(pause) };
+                let delay = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(requested);
+                let ready_at = if is_immediate { self.now } else { self.now.after(delay) };
                 let agent = self.run.only_candidate_agent(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }

@@ -48,13 +48,13 @@ impl SpendingTotals {
                 self.input_tokens += usage.input_tokens;
                 self.output_tokens += usage.output_tokens;
             }
-            None => self.add_lost_reply(max_tokens),
+            None => self.add_unreported_reply(max_tokens),
         }
         self.cost_usd += cost_usd.map(MicroDollars::from_usd).unwrap_or_default();
     }
 
     /// Adds a reply of unknown usage.
-    fn add_lost_reply(&mut self, max_tokens: u64) {
+    fn add_unreported_reply(&mut self, max_tokens: u64) {
         self.unreported_replies += 1;
         self.assumed_tokens += max_tokens;
     }
@@ -213,7 +213,7 @@ impl<B: SpendingSink> Ledger<B> {
     fn write_off_replies(&mut self) {
         for OpenRequest { payer, tokens, is_repeated } in self.requests.values() {
             self.spending.charge(payer, |spent| {
-                spent.add_lost_reply(*tokens);
+                spent.add_unreported_reply(*tokens);
                 match is_repeated {
                     true => spent.llm_calls += 1,
                     false => spent.reserved_tokens -= tokens,

@@ -16,7 +16,7 @@ use super::transition::Transition;
 use crate::expression;
 use crate::model::{
     AgentId, Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind,
-    OnFailure, Outcome, PlanPatch, ReplanRequest, SkipReason, TaskId, TaskProgress, TaskSnapshot, Work,
+    OnFailure, Outcome, PlanPatch, ReplanRequest, SkipReason, TaskId, TaskProgress, TaskSnapshot,
 };
 
 impl Transition<'_> {
@@ -199,7 +199,7 @@ impl State {
         let unreachable = self.unreachable_tasks();
         let (mut tasks, mut used_task_ids) = (Vec::new(), Vec::new());
         for (node, planned) in self.graph.nodes().filter(|(_, node)| node.kind == NodeKind::Planned) {
-            let is_synthesis = matches!(planned.task.work, Work::Synthesis(_));
+            let is_synthesis = planned.task.is_synthesis();
             match self.task_progress(node, &unreachable).filter(|_| !is_synthesis) {
                 Some(progress) => tasks.push(TaskSnapshot { task: Arc::clone(&planned.task), progress }),
                 None => used_task_ids.push(planned.id.clone()),
@@ -245,8 +245,8 @@ impl State {
         while let Some((node, because)) = reached.pop() {
             for dependent in self.graph.dependents(node) {
                 let task = &self.graph[dependent].task;
-                let runs_anyway = matches!(task.work, Work::Synthesis(_))
-                    || task.condition.as_ref().is_some_and(expression::has_outcome_reference);
+                let runs_anyway =
+                    task.is_synthesis() || task.condition.as_ref().is_some_and(expression::has_outcome_reference);
                 if self.is_pending(dependent) && !runs_anyway && !unreachable.contains_key(&dependent) {
                     unreachable.insert(dependent, because.clone());
                     reached.push((dependent, because.clone()));
@@ -356,7 +356,7 @@ impl Fold<'_> {
 
     /// Makes a synthesis that has not started depend on the added tasks too.
     fn extend_synthesis_dependencies(&mut self, added: &[NodeIndex]) {
-        let synthesis = self.state.graph.nodes().find(|(_, node)| matches!(node.task.work, Work::Synthesis(_)));
+        let synthesis = self.state.graph.nodes().find(|(_, node)| node.task.is_synthesis());
         let Some((synthesis, _)) = synthesis.filter(|(node, _)| !added.is_empty() && self.is_pending(*node)) else {
             return;
         };

@@ -82,25 +82,25 @@ impl Run {
         let planned: Vec<TaskId> = new_run.plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.reusable_results();
         let mut unsettled = earlier.calls_to_settle(&of);
-        let mut decision = Transition::new(&mut run, now);
-        decision.record(Record { seq: 0, at: now, event: new_run.into_event() });
-        decision.emit(Event::RunRerun { of, from });
+        let mut transition = Transition::new(&mut run, now);
+        transition.record(Record { seq: 0, at: now, event: new_run.into_event() });
+        transition.emit(Event::RunRerun { of, from });
         for (task, is_repeated) in planned.into_iter().zip(repeats) {
             let Some(before) = earlier.graph.node_index(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
                 continue;
             };
             if !is_repeated {
-                decision.reuse_task_result(earlier, before);
+                transition.reuse_task_result(earlier, before);
                 continue;
             }
             let results = kept.remove(&before).unwrap_or_default();
             let unsettled = unsettled.remove(&before).unwrap_or_default();
             if !results.is_empty() || !unsettled.is_empty() {
-                decision.emit(Event::ResultsKept { task, results, unsettled });
+                transition.emit(Event::ResultsKept { task, results, unsettled });
             }
         }
-        decision.advance();
-        let step = decision.into_output();
+        transition.advance();
+        let step = transition.into_output();
         Ok((run, step))
     }
 }
@@ -125,14 +125,10 @@ impl State {
         let mut plan = (*self.plan).clone();
         plan.agents = self.agents.iter().map(|(id, agent)| (id.clone(), agent.policy.clone())).collect();
         plan.tasks = self.planned_tasks().cloned().collect();
-        let others: Vec<TaskId> = plan
-            .tasks
-            .iter()
-            .filter(|task| !matches!(task.work, Work::Synthesis(_)))
-            .map(|task| task.id.clone())
-            .collect();
+        let others: Vec<TaskId> =
+            plan.tasks.iter().filter(|task| !task.is_synthesis()).map(|task| task.id.clone()).collect();
         for task in &mut plan.tasks {
-            if matches!(task.work, Work::Synthesis(_)) {
+            if task.is_synthesis() {
                 Arc::make_mut(task).needs.clone_from(&others);
             }
         }

@@ -48,39 +48,39 @@ impl Run {
         if !run.status.is_unfinished() {
             return (run, StepOutput::default());
         }
-        let mut decision = Transition::new(&mut run, now);
+        let mut transition = Transition::new(&mut run, now);
         let has_checkpoint = |attempt: &AttemptId| checkpoints.contains_key(attempt);
-        let (reattached, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(has_checkpoint);
+        let (reattached, interrupted) = transition.run.running_calls().partition::<Vec<_>, _>(has_checkpoint);
         let downtime = HumanDuration(now.since(last_event_at));
-        decision.emit(Event::RunResumed { downtime, reattached: reattached.clone(), accepts_changes });
+        transition.emit(Event::RunResumed { downtime, reattached: reattached.clone(), accepts_changes });
         // Process requests first: answered questions are not asked again, and nothing starts in a cancelled run.
         for input in inputs {
-            decision.on_input(input);
+            transition.on_input(input);
         }
-        decision.close_orphaned_questions(&reattached);
-        for question in decision.run.host_questions() {
-            decision.push_command(Command::AskPerson { question });
+        transition.close_orphaned_questions(&reattached);
+        for question in transition.run.host_questions() {
+            transition.push_command(Command::AskPerson { question });
         }
-        decision.finish_last_step();
+        transition.finish_last_step();
         for attempt in reattached {
             if let Some(checkpoint) = checkpoints.remove(&attempt) {
-                decision.reattach(attempt, checkpoint);
+                transition.reattach(attempt, checkpoint);
             }
         }
         for attempt in interrupted {
-            let failure = decision.run.interruption_failure(&attempt);
-            decision.on_attempt_ended(attempt, Err(failure));
+            let failure = transition.run.interruption_failure(&attempt);
+            transition.on_attempt_ended(attempt, Err(failure));
         }
-        for attempt in decision.run.in_flight().collect::<Vec<_>>() {
-            decision.repeat_model_request(attempt);
+        for attempt in transition.run.in_flight().collect::<Vec<_>>() {
+            transition.repeat_model_request(attempt);
         }
-        decision.resume_replan();
-        if decision.run.stop_reason.is_some() {
-            decision.end_model_requests();
-            decision.cancel_running();
+        transition.resume_replan();
+        if transition.run.stop_reason.is_some() {
+            transition.end_model_requests();
+            transition.cancel_running();
         }
-        decision.advance();
-        let step = decision.into_output();
+        transition.advance();
+        let step = transition.into_output();
         (run, step)
     }
 }
@@ -203,9 +203,9 @@ impl Transition<'_> {
     }
 
     /// Asks a person whether to make a call that may already have taken effect.
-    pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
+    pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, reason: &str) {
         let message = format!(
-            "{why}, so it is unknown whether the call took effect; repeating it may run `{}` twice",
+            "{reason}, so it is unknown whether the call took effect; repeating it may run `{}` twice",
             attempt.task
         );
         self.ask_person(Asker::Host { attempt }, message, AmbiguityResolution::form(), None);

@@ -84,15 +84,15 @@ fn delivery_state(kind: FailureKind) -> DeliveryState {
 
 /// Decides according to the table what follows from `failure` after `tries` tries on its route.
 pub fn retry_decision(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) -> RetryDecision {
-    let again = |most: u32| if tries < most { RetryDecision::Retry } else { RetryDecision::Reroute };
+    let retry_below = |max_tries: u32| if tries < max_tries { RetryDecision::Retry } else { RetryDecision::Reroute };
     let safe = effect != Effect::AtMostOnce;
     match delivery_state(failure) {
-        DeliveryState::NotDelivered => again(retry.max_attempts.max(2)),
-        DeliveryState::Throttled | DeliveryState::ReturnedError => again(retry.max_attempts),
+        DeliveryState::NotDelivered => retry_below(retry.max_attempts.max(2)),
+        DeliveryState::Throttled | DeliveryState::ReturnedError => retry_below(retry.max_attempts),
         // The try does not count: neither the agent nor the plan is at fault.
         DeliveryState::Interrupted if safe => RetryDecision::Retry,
         DeliveryState::Interrupted => RetryDecision::AskPerson,
-        DeliveryState::Unknown if safe => again(retry.max_attempts),
+        DeliveryState::Unknown if safe => retry_below(retry.max_attempts),
         DeliveryState::Rejected => RetryDecision::Reroute,
         DeliveryState::UnusableResult if safe => RetryDecision::Reroute,
         DeliveryState::Unknown | DeliveryState::UnusableResult | DeliveryState::NotAgentRelated => RetryDecision::Fail,
@@ -166,8 +166,8 @@ pub fn is_too_long(wait: Duration, deadline: Option<HumanDuration>) -> bool {
 pub fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
     let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
     let full = (backoff.initial.0.as_secs_f64() * backoff.factor.powi(exponent)).min(backoff.max.0.as_secs_f64());
-    let drawn = full * (1.0 - backoff.jitter * jitter_fraction(seed, task, tries));
-    Duration::try_from_secs_f64(drawn.max(0.0)).unwrap_or(backoff.max.0)
+    let jittered = full * (1.0 - backoff.jitter * jitter_fraction(seed, task, tries));
+    Duration::try_from_secs_f64(jittered.max(0.0)).unwrap_or(backoff.max.0)
 }
 
 /// Returns a number in [0, 1) that depends only on its arguments: FNV-1a, mixed by the finalizer of SplitMix64 (Steele,
@@ -193,7 +193,7 @@ impl State {
             RetryDecision::Retry if failure.retry_after.is_some_and(|wait| is_too_long(wait.0, task.deadline)) => {
                 RetryDecision::Reroute
             }
-            verdict => verdict,
+            decision => decision,
         }
     }
 
@@ -296,12 +296,12 @@ mod tests {
         let task = TaskId::from("book");
         for kind in KINDS {
             let explained = explain_failure(Failure::new(kind, "m"), Effect::AtMostOnce, &task);
-            let says = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
-            let unsure = matches!(
+            let has_advice = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
+            let ambiguous = matches!(
                 delivery_state(kind),
                 DeliveryState::Unknown | DeliveryState::Interrupted | DeliveryState::UnusableResult
             );
-            assert_eq!(says, unsure, "{kind:?}");
+            assert_eq!(has_advice, ambiguous, "{kind:?}");
             assert_eq!(explain_failure(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
         }
     }
@@ -309,9 +309,9 @@ mod tests {
     #[test]
     fn reattach_failure_is_ambiguous() {
         let becomes_interrupted = |kind| reattach_failure(Failure::new(kind, "m")).kind == FailureKind::Interrupted;
-        let unsure: Vec<FailureKind> = KINDS.into_iter().filter(|kind| becomes_interrupted(*kind)).collect();
+        let ambiguous: Vec<FailureKind> = KINDS.into_iter().filter(|kind| becomes_interrupted(*kind)).collect();
         assert_eq!(
-            unsure,
+            ambiguous,
             [
                 FailureKind::AgentUnavailable,
                 FailureKind::NotSent,
@@ -328,16 +328,16 @@ mod tests {
 
     #[test]
     fn retry_delays_are_bounded_and_deterministic() {
-        let span = |millis| HumanDuration(Duration::from_millis(millis));
-        let plain = Backoff { initial: span(100), factor: 2.0, max: span(500), jitter: 0.0 };
+        let duration = |millis| HumanDuration(Duration::from_millis(millis));
+        let plain = Backoff { initial: duration(100), factor: 2.0, max: duration(500), jitter: 0.0 };
         let task = TaskId::from("t");
-        let pauses = [1, 2, 3, 4, 99].map(|tries| retry_delay(&plain, tries, 7, &task).as_millis());
-        assert_eq!(pauses, [100, 200, 400, 500, 500]);
+        let delays = [1, 2, 3, 4, 99].map(|tries| retry_delay(&plain, tries, 7, &task).as_millis());
+        assert_eq!(delays, [100, 200, 400, 500, 500]);
         let jittered = Backoff { jitter: 0.5, ..plain };
         for seed in 0..200 {
-            let once = retry_delay(&jittered, 2, seed, &task);
-            assert!((100..=200).contains(&once.as_millis()), "{once:?}");
-            assert_eq!(once, retry_delay(&jittered, 2, seed, &task));
+            let delay = retry_delay(&jittered, 2, seed, &task);
+            assert!((100..=200).contains(&delay.as_millis()), "{delay:?}");
+            assert_eq!(delay, retry_delay(&jittered, 2, seed, &task));
         }
         assert_ne!(retry_delay(&jittered, 2, 1, &task), retry_delay(&jittered, 2, 2, &task));
     }

@@ -201,7 +201,7 @@ impl Transition<'_> {
 
     /// Returns the reason why the outcomes of its dependencies skip a node.
     fn skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
-        if matches!(self.run.graph[node].task.work, Work::Synthesis(_)) {
+        if self.run.graph[node].task.is_synthesis() {
             return self.run.synthesis_skip_reason(node);
         }
         let condition = self.run.graph[node].task.condition.as_ref();
@@ -358,7 +358,7 @@ impl State {
 impl Run {
     /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.
     fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
-        let mut startable = Vec::new();
+        let mut prompts_to_start = Vec::new();
         let mut prompts = std::mem::take(&mut self.queues.waiting_prompts);
         for waiting in prompts.values_mut() {
             while waiting.front().is_some_and(|prompt| !self.tasks[prompt.node.index()].can_start(now)) {
@@ -371,12 +371,12 @@ impl Run {
                 )
             };
             if waiting.front().is_some_and(has_capacity) {
-                startable.extend(waiting.pop_front().map(|prompt| prompt.node));
+                prompts_to_start.extend(waiting.pop_front().map(|prompt| prompt.node));
             }
         }
         prompts.retain(|_, waiting| !waiting.is_empty());
         self.queues.waiting_prompts = prompts;
-        startable
+        prompts_to_start
     }
 
     /// Returns whether every unfinished node waits, directly or through others, for a deferred question.
@@ -384,11 +384,11 @@ impl Run {
         self.questions.is_waiting_for_deferred()
             && self.queues.timers.is_empty()
             && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
-                let waits = matches!(
+                let is_waiting = matches!(
                     entry.state,
                     TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
                 );
-                waits || self.is_held_for_replan(node)
+                is_waiting || self.is_held_for_replan(node)
             })
     }
 

@@ -36,8 +36,8 @@ impl TaskLookup for State {
         Some(view)
     }
 
-    fn item(&self, place: usize) -> Option<TaskView<'_>> {
-        self.tasks.get(place)?.view()
+    fn item(&self, index: usize) -> Option<TaskView<'_>> {
+        self.tasks.get(index)?.view()
     }
 }
 

@@ -140,6 +140,12 @@ struct Driver {
     now: Timestamp,
 }
 
+/// Returns the run's model calls, tool calls, tokens, and US dollars. Reservations are not included.
+fn spent_totals(run: &Run) -> (u64, u64, u64, MicroDollars) {
+    let spent = run.ledger.spending().run;
+    (spent.llm_calls, spent.tool_calls, spent.tokens(), spent.cost_usd)
+}
+
 impl Driver {
     fn start(plan: &Arc<Plan>) -> Self {
         Self::start_planned(plan, None)
@@ -183,8 +189,8 @@ impl Driver {
     fn drain_commands<T>(&mut self, pick: impl Fn(&Command) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         self.commands.retain(|order| match pick(order) {
-            Some(found) => {
-                picked.push(found);
+            Some(question) => {
+                picked.push(question);
                 false
             }
             None => true,
@@ -309,12 +315,12 @@ fn reply_using(tokens: u64) -> Result<ChatReply, ChatError> {
 
 /// Returns a planning with this many exchanges. Each has this usage and costs one cent.
 fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
-    let turn = PlannerExchange {
+    let exchange = PlannerExchange {
         model: "m".into(),
         stop_reason: "endTurn".into(),
         usage,
         estimated_tokens: 90,
         cost_usd: Some(0.01),
     };
-    GoalPlanning { goal: "Go".into(), exchanges: vec![turn; exchanges] }
+    GoalPlanning { goal: "Go".into(), exchanges: vec![exchange; exchanges] }
 }

@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn an_amount_beyond_all_bounds_does_not_wrap_around() {
-        let mut most = MicroDollars::from_usd(f64::MAX);
-        most += MicroDollars::from_usd(1.0);
-        assert_eq!(most, MicroDollars(u64::MAX));
+        let mut largest = MicroDollars::from_usd(f64::MAX);
+        largest += MicroDollars::from_usd(1.0);
+        assert_eq!(largest, MicroDollars(u64::MAX));
         assert_eq!([-1.0, f64::NAN].map(MicroDollars::from_usd), [MicroDollars::default(); 2]);
     }
 }

@@ -14,7 +14,7 @@ const MAX_LABEL_CHARS: usize = 60;
 /// Tasks with `foreach` have double sides, and tasks that need approval are hexagons. Edges to a task with a condition
 /// are dotted.
 pub fn mermaid(plan: &Plan) -> String {
-    let mut drawn = String::from("flowchart TD\n");
+    let mut drawing = String::from("flowchart TD\n");
     for (index, task) in plan.tasks.iter().enumerate() {
         let label: Vec<_> = label_lines(task).iter().map(|line| mermaid_text(line)).collect();
         let label = label.join("<br/>");
@@ -23,18 +23,18 @@ pub fn mermaid(plan: &Plan) -> String {
             (Some(_), None) => ("[[", "]]"),
             (None, None) => ("[", "]"),
         };
-        push_line(&mut drawn, format_args!("  t{index}{open}\"{label}\"{close}\n"));
+        push_line(&mut drawing, format_args!("  t{index}{open}\"{label}\"{close}\n"));
     }
     for (from, to) in edges(plan) {
         let arrow = if plan.tasks[to].condition.is_some() { "-.->" } else { "-->" };
-        push_line(&mut drawn, format_args!("  t{from} {arrow} t{to}\n"));
+        push_line(&mut drawing, format_args!("  t{from} {arrow} t{to}\n"));
     }
-    drawn
+    drawing
 }
 
 /// Draws the plan in DOT (<https://graphviz.org/doc/info/lang.html>), with the same marks as [`mermaid`].
 pub fn dot(plan: &Plan) -> String {
-    let mut drawn = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
+    let mut drawing = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
     for (index, task) in plan.tasks.iter().enumerate() {
         let label: Vec<_> = label_lines(task).iter().map(|line| dot_text(line)).collect();
         let label = label.join("\\n");
@@ -44,29 +44,29 @@ pub fn dot(plan: &Plan) -> String {
             (None, Some(_)) => ", shape=hexagon",
             (Some(_), Some(_)) => ", shape=hexagon, peripheries=2",
         };
-        push_line(&mut drawn, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
+        push_line(&mut drawing, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
     }
     for (from, to) in edges(plan) {
         let style = if plan.tasks[to].condition.is_some() { " [style=dashed]" } else { "" };
-        push_line(&mut drawn, format_args!("  t{from} -> t{to}{style};\n"));
+        push_line(&mut drawing, format_args!("  t{from} -> t{to}{style};\n"));
     }
-    drawn.push_str("}\n");
-    drawn
+    drawing.push_str("}\n");
+    drawing
 }
 
-fn push_line(drawn: &mut String, line: std::fmt::Arguments<'_>) {
-    drawn.write_fmt(line).expect("a String takes every write");
+fn push_line(drawing: &mut String, line: std::fmt::Arguments<'_>) {
+    drawing.write_fmt(line).expect("a String takes every write");
 }
 
 /// Returns the edges from dependencies to dependents, as indexes of tasks in the plan.
 fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
-    let places: HashMap<&TaskId, usize> =
+    let indices: HashMap<&TaskId, usize> =
         plan.tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
     plan.tasks
         .iter()
         .enumerate()
         .flat_map(|(to, task)| task.needs.iter().map(move |needs| (needs, to)))
-        .filter_map(move |(needs, to)| Some((*places.get(needs)?, to)))
+        .filter_map(move |(needs, to)| Some((*indices.get(needs)?, to)))
 }
 
 /// Returns the lines of a node: the task, its routes, and its conditions.

@@ -105,8 +105,8 @@ fn attempt(task: &str, number: u32) -> AttemptId {
     AttemptId { task: task.into(), number }
 }
 
-fn started(task: &str, number: u32, place: (&str, &str)) -> Event {
-    Event::AttemptStarted { attempt: attempt(task, number), agent: place.0.into(), tool: place.1.into() }
+fn started(task: &str, number: u32, route: (&str, &str)) -> Event {
+    Event::AttemptStarted { attempt: attempt(task, number), agent: route.0.into(), tool: route.1.into() }
 }
 
 fn progressed(task: &str, progress: f64, message: &str) -> Event {
@@ -151,7 +151,7 @@ pub(crate) fn many_started_tasks(count: usize) -> Vec<Record> {
 
 /// Returns a run with two replans: the first changes the plan, and the second fails.
 pub(crate) fn replanned_run() -> Vec<Record> {
-    let lost = |task: &str| Event::TaskEnded {
+    let fail = |task: &str| Event::TaskEnded {
         task: task.into(),
         outcome: Outcome::Failed(Failure::new(FailureKind::ToolError, "no such page")),
     };
@@ -170,12 +170,12 @@ pub(crate) fn replanned_run() -> Vec<Record> {
                 failure: Failure::new(FailureKind::ToolError, "no such page"),
             },
         )
-        .push_after(0, lost("find"))
+        .push_after(0, fail("find"))
         .push_after(0, Event::ReplanStarted { number: 1, failed: vec!["find".into()] })
         .push_after(900, Event::Replanned { number: 1, result: Ok(Arc::new(patch)) })
         .push_after(0, Event::TaskEnded { task: "read".into(), outcome: removed })
         .push_after(0, started("t1", 1, ("research", "search")))
-        .push_after(10, lost("t1"))
+        .push_after(10, fail("t1"))
         .push_after(0, Event::ReplanStarted { number: 2, failed: vec!["t1".into()] })
         .push_after(800, Event::Replanned { number: 2, result: Err(Failure::new(FailureKind::ModelFailed, mistakes)) })
         .push_after(0, started("post", 1, ("research", "search")))
@@ -285,13 +285,13 @@ fn push_book(tape: &mut EventTape) {
 }
 
 fn push_read(tape: &mut EventTape) {
-    let gone = || Failure::new(FailureKind::ToolError, "404 not found").with_help("check the address");
+    let not_found = || Failure::new(FailureKind::ToolError, "404 not found").with_help("check the address");
     let items = Failure::new(FailureKind::ItemsFailed, "1 of 2 items failed");
     tape.push_after(10, Event::TasksAdded { parent: "read".into(), items: Arc::new(vec![json!("a"), json!("b")]) })
         .push_after(0, started("read[0]", 1, ("research", "fetch")))
         .push_after(0, started("read[1]", 1, ("research", "fetch")))
         .push_after(1_500, succeeded("read[0]", 1))
-        .push_after(70_000, Event::AttemptFailed { attempt: attempt("read[1]", 1), failure: gone() })
-        .push_after(0, Event::TaskEnded { task: "read[1]".into(), outcome: Outcome::Failed(gone()) })
+        .push_after(70_000, Event::AttemptFailed { attempt: attempt("read[1]", 1), failure: not_found() })
+        .push_after(0, Event::TaskEnded { task: "read[1]".into(), outcome: Outcome::Failed(not_found()) })
         .push_after(0, Event::TaskEnded { task: "read".into(), outcome: Outcome::Failed(items) });
 }

@@ -6,7 +6,7 @@ use crate::model::text::truncate_chars;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{AgentId, Answer, QuestionId, Task, Usage};
+use crate::model::{AgentId, Answer, Task, Usage};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
@@ -46,14 +46,6 @@ pub fn describe_task(task: &Task) -> String {
 /// Formats a count: `1 task`, `2 tasks`.
 pub fn count_text(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Describes the request of another process to a run: an answer or a cancellation.
-pub(crate) fn describe_request(question: Option<&QuestionId>) -> String {
-    question.map_or_else(
-        || "a cancellation".to_owned(),
-        |question| format!("an answer to {}", truncated(question.as_str())),
-    )
 }
 
 /// Describes the results and calls of an earlier run that a task keeps.

@@ -82,11 +82,11 @@ impl State {
         let budgets = || [of_run].into_iter().chain(of_task);
         let too_small = budgets().find_map(|(payer, limit, _)| {
             let limit = limit.filter(|limit| tokens > *limit)?;
-            let whose = if payer.is_some() { "task" } else { "run" };
-            Some(format!("a request can use up to {tokens} tokens, more than the {whose}'s budget of {limit}"))
+            let owner = if payer.is_some() { "task" } else { "run" };
+            Some(format!("a request can use up to {tokens} tokens, more than the {owner}'s budget of {limit}"))
         });
-        if let Some(why) = too_small {
-            return TokenAvailability::Exceeds(why);
+        if let Some(reason) = too_small {
+            return TokenAvailability::Exceeds(reason);
         }
         let reserved = budgets().find(|(_, limit, account)| {
             let Some((limit, account)) = limit.zip(*account) else { return false };
@@ -97,12 +97,5 @@ impl State {
             Some((payer, ..)) => TokenAvailability::Reserved(payer),
             None => TokenAvailability::Available,
         }
-    }
-
-    /// Returns the run's model calls, tool calls, tokens, and US dollars. Reservations are not included.
-    #[cfg(test)]
-    pub(crate) fn spent_totals(&self) -> (u64, u64, u64, MicroDollars) {
-        let run = self.ledger.spending().run;
-        (run.llm_calls, run.tool_calls, run.tokens(), run.cost_usd)
     }
 }

@@ -20,21 +20,21 @@ pub fn sampling_usage<'r>(records: impl IntoIterator<Item = &'r Record>) -> Hash
     for record in records {
         match &record.event {
             Event::SamplingStarted { request, origin: SamplingOrigin::Agent(origin), chat } => {
-                let most = chat.estimate_tokens();
+                let estimate = chat.estimate_tokens();
                 let sum = sums.entry(origin.agent.clone()).or_default();
                 sum.requests += 1;
-                sum.tokens += most;
-                open.insert(request, (&origin.agent, most));
+                sum.tokens += estimate;
+                open.insert(request, (&origin.agent, estimate));
             }
             Event::SamplingFinished { request, result } => {
                 let used = match result {
                     Ok(reply) => reply.usage.map(|usage| usage.input_tokens + usage.output_tokens),
                     Err(_) => Some(0),
                 };
-                if let (Some((agent, most)), Some(used)) = (open.remove(request), used)
+                if let (Some((agent, estimate)), Some(used)) = (open.remove(request), used)
                     && let Some(sum) = sums.get_mut(agent)
                 {
-                    sum.tokens = sum.tokens - most + used;
+                    sum.tokens = sum.tokens - estimate + used;
                 }
             }
             _ => {}
@@ -56,8 +56,8 @@ mod tests {
         let research = AgentId::from("research");
         let of = |events: &[Record]| sampling_usage(events).get(&research).copied();
         assert_eq!(of(&events), Some(SamplingUsage { requests: 1, tokens: 23 }));
-        let lost = of(&events[..asked]).expect("it asked");
-        assert_eq!((lost.requests, lost.tokens >= 100), (1, true), "{lost:?}");
+        let unanswered = of(&events[..asked]).expect("it asked");
+        assert_eq!((unanswered.requests, unanswered.tokens >= 100), (1, true), "{unanswered:?}");
         assert_eq!(of(&events[..asked - 1]), None);
     }
 }

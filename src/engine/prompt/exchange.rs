@@ -159,8 +159,8 @@ impl Transition<'_> {
             return self.fail_task(node, failure);
         }
         // If the JSON was in a code fence or in prose, only the JSON is the answer.
-        let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
-        let mut content = vec![ContentBlock::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
+        let extracted = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
+        let mut content = vec![ContentBlock::Text(extracted.map_or_else(|| text.clone(), Value::to_string))];
         if let Some(reason) = unchecked {
             content.push(ContentBlock::Text(format!("\n\n(Not validated against `output_schema`: {reason}.)")));
         }
@@ -247,10 +247,10 @@ impl Transition<'_> {
         else {
             return self.fail_task(node, failure);
         };
-        let pause = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(requested);
-        let ready_at = self.now.after(pause);
+        let delay = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(requested);
+        let ready_at = self.now.after(delay);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {
-            let help = format!("the next attempt would be in {}, after the task's `deadline`", HumanDuration(pause));
+            let help = format!("the next attempt would be in {}, after the task's `deadline`", HumanDuration(delay));
             return self.fail_task(node, failure.with_additional_help(help));
         }
         if deadline.is_none() && retry::is_too_long(requested, None) {

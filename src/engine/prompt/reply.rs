@@ -42,8 +42,8 @@ impl Run {
         Some(match &conversation.reply_status {
             ReplyStatus::Complete => return None,
             ReplyStatus::Truncated => {
-                let is_early = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
-                let (at, help) = match conversation.output_tokens.filter(is_early) {
+                let is_below_limit = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
+                let (at, help) = match conversation.output_tokens.filter(is_below_limit) {
                     Some(counted) => (
                         format!("after {counted} of at most {limit} tokens (`max_tokens`),"),
                         format!(
@@ -103,14 +103,14 @@ pub(super) fn called_tools(reply: &ChatMessage) -> String {
         ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.as_str()),
         _ => None,
     });
-    let mut shown: Vec<String> = Vec::new();
+    let mut tools: Vec<String> = Vec::new();
     for name in names {
         let name = if name.is_empty() { "a tool without a name".to_owned() } else { format!("the tool `{name}`") };
-        if !shown.contains(&name) {
-            shown.push(name);
+        if !tools.contains(&name) {
+            tools.push(name);
         }
     }
-    shown.join(" and ")
+    tools.join(" and ")
 }
 
 /// Parses an answer that must be JSON and conform to the schema; the JSON may be in a code fence or in prose. If the

@@ -9,7 +9,7 @@ use crate::engine::state::run::Run;
 use crate::engine::synthesis::answer;
 use crate::expression;
 use crate::model::{
-    AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, ToolInfo, Work,
+    AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, ToolInfo,
 };
 
 /// The parameters of the next exchange of a prompt.
@@ -81,7 +81,7 @@ impl Run {
     }
 
     pub(super) fn is_synthesis(&self, node: NodeIndex) -> bool {
-        matches!(self.graph[node].task.work, Work::Synthesis(_))
+        self.graph[node].task.is_synthesis()
     }
 
     /// Returns the available tools that a prompt allows, each named `AGENT.TOOL`.

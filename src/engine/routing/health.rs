@@ -8,11 +8,11 @@ impl Fold<'_> {
     /// Records that an attempt succeeded.
     pub(crate) fn record_attempt_success(&mut self, node: NodeIndex, route: usize) {
         let routes = self.state.graph[node].task.routes();
-        let taken = &routes[route];
-        if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
+        let used = &routes[route];
+        if let Some(agent) = self.state.agents.get_mut(&used.agent) {
             agent.health.record_success();
         }
-        for equal in routes.iter().filter(|other| other.rank == taken.rank && other.agent != taken.agent) {
+        for equal in routes.iter().filter(|other| other.rank == used.rank && other.agent != used.agent) {
             if let Some(agent) = self.state.agents.get_mut(&equal.agent) {
                 agent.health.cooldown_attempts = agent.health.cooldown_attempts.saturating_sub(1);
             }
@@ -27,14 +27,14 @@ impl Fold<'_> {
         at: Timestamp,
     ) {
         let routes = self.state.graph[node].task.routes();
-        let taken = &routes[route];
-        let has_equal = routes.iter().any(|other| other.rank == taken.rank && other.agent != taken.agent);
+        let used = &routes[route];
+        let has_equal = routes.iter().any(|other| other.rank == used.rank && other.agent != used.agent);
         if !has_equal || !retry::is_agent_failure(kind) {
             return;
         }
-        if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
+        if let Some(agent) = self.state.agents.get_mut(&used.agent) {
             agent.health.record_failure(at);
-            self.queues.cooldowns.insert((agent.health.cooldown_until, taken.agent.clone()));
+            self.queues.cooldowns.insert((agent.health.cooldown_until, used.agent.clone()));
         }
     }
 }

@@ -25,8 +25,10 @@ impl Transition<'_> {
         for (index, route) in routes {
             let state = self.run.tasks[node.index()].routes.get(index).copied().unwrap_or_default();
             let ConnectionStatus::Unavailable(failure) = &self.run.agents[&route.agent].connection else { continue };
-            let wait = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
-            if state.is_used_up || failure.kind == FailureKind::Unauthorized || retry::is_too_long(wait, task.deadline)
+            let requested = failure.retry_after.map(|requested| requested.0).unwrap_or_default();
+            if state.is_used_up
+                || failure.kind == FailureKind::Unauthorized
+                || retry::is_too_long(requested, task.deadline)
             {
                 continue;
             }
@@ -42,8 +44,8 @@ impl Transition<'_> {
                 }
                 OutageAction::Pause(tries) => {
                     let id = self.run.graph[node].id.clone();
-                    let pause = retry::retry_delay(&task.retry.backoff, tries, self.run.seed, &id).max(wait);
-                    let (ready_at, agent) = (self.now.after(pause), Some(route.agent.clone()));
+                    let delay = retry::retry_delay(&task.retry.backoff, tries, self.run.seed, &id).max(requested);
+                    let (ready_at, agent) = (self.now.after(delay), Some(route.agent.clone()));
                     self.emit(Event::RetryScheduled { task: id, ready_at, agent, reason });
                     return true;
                 }

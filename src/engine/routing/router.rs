@@ -2,7 +2,6 @@
 
 use crate::engine::state::agent::{AgentState, ConnectionStatus, least_busy};
 use crate::engine::state::run_state::State;
-use crate::engine::state::task::RouteState;
 use crate::model::{AgentId, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
 
 /// The choice of a route.
@@ -48,19 +47,14 @@ impl State {
     fn candidate_routes(&self, node: NodeIndex) -> Vec<usize> {
         let routes = self.graph[node].task.routes();
         let states = &self.tasks[node.index()].routes;
-        let is_left = |index: usize, route: &Route| {
-            !is_used_up(states, index)
+        let is_usable = |index: usize, route: &Route| {
+            !states.get(index).is_some_and(|state| state.is_used_up)
                 && !matches!(self.agents[&route.agent].connection, ConnectionStatus::Unavailable(_))
         };
-        let left = || routes.iter().enumerate().filter(|(index, route)| is_left(*index, route));
-        let rank = left().map(|(_, route)| route.rank).min();
-        left().filter(|(_, route)| Some(route.rank) == rank).map(|(index, _)| index).collect()
+        let usable = || routes.iter().enumerate().filter(|(index, route)| is_usable(*index, route));
+        let rank = usable().map(|(_, route)| route.rank).min();
+        usable().filter(|(_, route)| Some(route.rank) == rank).map(|(index, _)| index).collect()
     }
-}
-
-/// Returns whether a route may not be tried again. Before the first attempt, no route has a state.
-fn is_used_up(states: &[RouteState], index: usize) -> bool {
-    states.get(index).is_some_and(|route| route.is_used_up)
 }
 
 /// Returns the failure of a task without usable routes: the unavailable agents and the reasons.

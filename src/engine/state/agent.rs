@@ -56,13 +56,13 @@ impl AgentState {
     /// Returns the number of attempts that may run on the agent at once. `smallest_debt` is the smallest debt of the
     /// agents that could be chosen instead.
     pub(crate) fn capacity(&self, smallest_debt: u32, now: Timestamp) -> usize {
-        let most = self.policy.max_concurrency;
+        let max_concurrency = self.policy.max_concurrency;
         if self.health.debt() <= smallest_debt {
-            return most;
+            return max_concurrency;
         }
         match self.health.is_cooling_down(now) {
             true => 0,
-            false => most.min(self.health.streak as usize).max(1),
+            false => max_concurrency.min(self.health.streak as usize).max(1),
         }
     }
 }

@@ -56,8 +56,8 @@ impl Outages {
     /// Records that a connection attempt failed.
     pub(crate) fn on_failed(&mut self, agent: &AgentId, now: Timestamp) {
         let outage = self.agents.entry(agent.clone()).or_default();
-        let hold = MIN_RECONNECT_DELAY.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_RECONNECT_DELAY);
-        *outage = Outage { failures: outage.failures.saturating_add(1), reconnect_at: now.after(hold) };
+        let delay = MIN_RECONNECT_DELAY.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_RECONNECT_DELAY);
+        *outage = Outage { failures: outage.failures.saturating_add(1), reconnect_at: now.after(delay) };
     }
 
     /// Decides the next action for a node that may try `max_tries` times and has made `attempts`.
@@ -71,9 +71,9 @@ impl Outages {
         let key = (node, agent.clone());
         let waited = self.waiting.remove(&key);
         let tries = self.tries.entry(key).or_default();
-        let held = self.agents.get(agent).is_some_and(|outage| now < outage.reconnect_at);
+        let is_delayed = self.agents.get(agent).is_some_and(|outage| now < outage.reconnect_at);
         // A recent failure counts as one that the node has waited for.
-        let failed_now = waited || (*tries == 0 && held);
+        let failed_now = waited || (*tries == 0 && is_delayed);
         if failed_now {
             *tries += 1;
         }
@@ -108,21 +108,21 @@ mod tests {
         let (mut outages, agent, node) = outages();
         outages.on_failed(&agent, Timestamp(0));
         assert_eq!(outages.next_action((node, &agent), 0, 1, Timestamp(999)), OutageAction::GiveUp);
-        let (late, patient) = (NodeIndex::new(1), NodeIndex::new(2));
-        assert_eq!(outages.next_action((late, &agent), 0, 1, Timestamp(1_000)), OutageAction::Connect);
-        assert_eq!(outages.next_action((patient, &agent), 0, 2, Timestamp(999)), OutageAction::Pause(1));
-        assert_eq!(outages.next_action((patient, &agent), 0, 2, Timestamp(1_500)), OutageAction::Connect);
+        let (second, third) = (NodeIndex::new(1), NodeIndex::new(2));
+        assert_eq!(outages.next_action((second, &agent), 0, 1, Timestamp(1_000)), OutageAction::Connect);
+        assert_eq!(outages.next_action((third, &agent), 0, 2, Timestamp(999)), OutageAction::Pause(1));
+        assert_eq!(outages.next_action((third, &agent), 0, 2, Timestamp(1_500)), OutageAction::Connect);
     }
 
     #[test]
     fn reconnect_delay_grows_with_failures() {
         let (mut outages, agent, _) = outages();
-        let mut holds = Vec::new();
+        let mut delays = Vec::new();
         for _ in 0..8 {
             outages.on_failed(&agent, Timestamp(0));
-            holds.push(outages.agents[&agent].reconnect_at.0 / 1_000);
+            delays.push(outages.agents[&agent].reconnect_at.0 / 1_000);
         }
-        assert_eq!(holds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         outages.on_connected(&agent);
         outages.on_failed(&agent, Timestamp(0));
         assert_eq!(outages.agents[&agent].reconnect_at, Timestamp(1_000));

@@ -31,8 +31,8 @@ impl WaitQueues {
     pub(crate) fn push(&mut self, mut agents: Vec<AgentId>, node: NodeIndex) {
         agents.sort_unstable();
         agents.dedup();
-        let line = match self.queue_by_agents.get(agents.as_slice()) {
-            Some(line) => *line,
+        let index = match self.queue_by_agents.get(agents.as_slice()) {
+            Some(index) => *index,
             None => {
                 let agents: Arc<[AgentId]> = agents.into();
                 self.queues.push(WaitQueue { agents: Arc::clone(&agents), nodes: VecDeque::new() });
@@ -40,10 +40,10 @@ impl WaitQueues {
                 self.queues.len() - 1
             }
         };
-        let WaitQueue { agents, nodes } = &mut self.queues[line];
+        let WaitQueue { agents, nodes } = &mut self.queues[index];
         if nodes.is_empty() {
             for agent in agents.iter() {
-                self.queues_by_agent.entry(agent.clone()).or_default().insert(line);
+                self.queues_by_agent.entry(agent.clone()).or_default().insert(index);
             }
         }
         nodes.push_back((self.next_arrival, node));
@@ -64,41 +64,41 @@ impl WaitQueues {
         runnable: &mut VecDeque<NodeIndex>,
     ) {
         let mut next: Option<(u64, usize)> = None;
-        for (agent, lines) in &self.queues_by_agent {
-            let is_gone = match agents[agent].connection {
+        for (agent, queues) in &self.queues_by_agent {
+            let is_unavailable = match agents[agent].connection {
                 ConnectionStatus::Connected(_) if agents[agent].has_capacity() => false,
                 ConnectionStatus::Unavailable(_) => true,
                 ConnectionStatus::Connected(_) | ConnectionStatus::NotRequested | ConnectionStatus::Connecting => {
                     continue;
                 }
             };
-            for &line in lines {
-                let WaitQueue { agents: equals, nodes } = &self.queues[line];
+            for &index in queues {
+                let WaitQueue { agents: equals, nodes } = &self.queues[index];
                 let Some(&(arrival, _)) = nodes.front() else { continue };
-                if is_gone {
-                    let nodes = std::mem::take(&mut self.queues[line].nodes);
+                if is_unavailable {
+                    let nodes = std::mem::take(&mut self.queues[index].nodes);
                     runnable.extend(nodes.into_iter().map(|(_, node)| node));
-                    return self.remove_if_empty(line);
+                    return self.remove_if_empty(index);
                 }
-                let comes_first = next.is_none_or(|(first, _)| arrival < first);
-                if comes_first && least_busy(equals.iter().map(|id| (id, 0, &agents[id])), now).is_some() {
-                    next = Some((arrival, line));
+                let is_earlier = next.is_none_or(|(first, _)| arrival < first);
+                if is_earlier && least_busy(equals.iter().map(|id| (id, 0, &agents[id])), now).is_some() {
+                    next = Some((arrival, index));
                 }
             }
         }
-        if let Some((_, line)) = next
-            && let Some((_, node)) = self.queues[line].nodes.pop_front()
+        if let Some((_, index)) = next
+            && let Some((_, node)) = self.queues[index].nodes.pop_front()
         {
             runnable.push_back(node);
-            self.remove_if_empty(line);
+            self.remove_if_empty(index);
         }
     }
 
     fn remove_if_empty(&mut self, queue: usize) {
         if self.queues[queue].nodes.is_empty() {
             for agent in self.queues[queue].agents.iter() {
-                if let Some(lines) = self.queues_by_agent.get_mut(agent) {
-                    lines.remove(&queue);
+                if let Some(queues) = self.queues_by_agent.get_mut(agent) {
+                    queues.remove(&queue);
                 }
             }
         }

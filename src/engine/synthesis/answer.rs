@@ -200,10 +200,10 @@ fn citations<'s, 'a, 't>(
             _ => !cited.is_empty() && !is_link,
         };
         let before = answer[..start].chars().next_back();
-        let is_in_place = prose[start..].starts_with(open)
+        let is_in_prose = prose[start..].starts_with(open)
             && !before.is_some_and(|before| before.is_alphanumeric() || matches!(before, '_' | ']' | ')' | '!' | '\\'))
             && !answer[end + close.len_utf8()..].starts_with(['(', '[', ':']);
-        if open != '(' && is_in_place {
+        if open != '(' && is_in_prose {
             misspelled
                 .extend(ids.iter().filter(|id| find_source(sources, id).is_none() && is_misspelled_id(sources, id)));
         }
@@ -285,10 +285,10 @@ fn mask_markup(answer: &str) -> String {
 
 /// Returns whether the answer contains `id` as a separate word.
 fn has_word(answer: &str, id: &str) -> bool {
-    let part_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let is_name_char = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     answer
         .match_indices(id)
-        .any(|(at, _)| !answer[..at].ends_with(part_of_a_name) && !answer[at + id.len()..].starts_with(part_of_a_name))
+        .any(|(at, _)| !answer[..at].ends_with(is_name_char) && !answer[at + id.len()..].starts_with(is_name_char))
 }
 
 /// Returns the ranges of quotations of a minimum length.

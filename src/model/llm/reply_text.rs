@@ -231,7 +231,7 @@ pub fn json_candidates(answer: &str) -> Vec<Value> {
 
 /// Returns the JSON values that fill a code fence, in order.
 fn fenced_json(answer: &str) -> VecDeque<Value> {
-    let mut found = VecDeque::new();
+    let mut values = VecDeque::new();
     let mut fences = CodeFences::default();
     let mut block: Option<String> = None;
     for line in answer.split_inclusive('\n').chain(std::iter::once("")) {
@@ -243,25 +243,25 @@ fn fenced_json(answer: &str) -> VecDeque<Value> {
             (true, true) if is_code => block.get_or_insert_default().push_str(line),
             (true, _) => {
                 let value = block.take().and_then(|block| serde_json::from_str(&block).ok());
-                value.into_iter().for_each(|value| push_bounded(&mut found, value));
+                value.into_iter().for_each(|value| push_bounded(&mut values, value));
             }
             _ => {}
         }
     }
-    found
+    values
 }
 
 /// Returns the objects and arrays in prose, in order.
 fn embedded_json(answer: &str) -> VecDeque<Value> {
-    let mut found = VecDeque::new();
+    let mut values = VecDeque::new();
     let mut rest = answer;
     while let Some(start) = rest.find(['{', '[']) {
         rest = &rest[start..];
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-        match values.next() {
+        let mut parser = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match parser.next() {
             Some(Ok(value)) => {
-                push_bounded(&mut found, value);
-                rest = &rest[values.byte_offset()..];
+                push_bounded(&mut values, value);
+                rest = &rest[parser.byte_offset()..];
             }
             // The rest belongs to a truncated value.
             Some(Err(error)) if error.is_eof() => break,
@@ -272,14 +272,14 @@ fn embedded_json(answer: &str) -> VecDeque<Value> {
             _ => rest = &rest[1..],
         }
     }
-    found
+    values
 }
 
-fn push_bounded(found: &mut VecDeque<Value>, value: Value) {
-    if found.len() == MAX_CANDIDATES {
-        found.pop_front();
+fn push_bounded(values: &mut VecDeque<Value>, value: Value) {
+    if values.len() == MAX_CANDIDATES {
+        values.pop_front();
     }
-    found.push_back(value);
+    values.push_back(value);
 }
 
 /// Returns whether a bracket starts a JSON value rather than prose.
@@ -427,8 +427,8 @@ mod tests {
     #[test]
     fn bounds_values_and_brackets() {
         let many: String = (0..1_000).map(|number| format!("{{\"a\": {number}}} and ")).collect();
-        let found = json_candidates(&many);
-        assert_eq!((found.len(), &found[0]), (MAX_CANDIDATES, &json!({"a": 999})));
+        let values = json_candidates(&many);
+        assert_eq!((values.len(), &values[0]), (MAX_CANDIDATES, &json!({"a": 999})));
         assert_eq!(json_candidates(&"[".repeat(100_000)), Vec::<Value>::new());
         assert_eq!(json_candidates(&"{".repeat(100_000)), Vec::<Value>::new());
     }

@@ -163,8 +163,8 @@ impl TaskGraph {
     /// Adds a tool call of the model that answers the prompt at `parent`.
     pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
         let id = task.id.clone();
-        let part = NodeKind::ToolCall(Box::new(ToolCallNode { parent, arguments }));
-        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), kind: part });
+        let kind = NodeKind::ToolCall(Box::new(ToolCallNode { parent, arguments }));
+        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), kind });
         self.by_id.insert(id, node);
         self.graph.add_edge(node, parent, ());
         node
@@ -212,14 +212,14 @@ impl TaskGraph {
         // Every node of a strongly connected component has a dependency inside it, so a walk along dependencies
         // revisits a node.
         let mut path = vec![component[0]];
-        let mut place = HashMap::from([(component[0], 0)]);
+        let mut positions = HashMap::from([(component[0], 0)]);
         loop {
             let here = path[path.len() - 1];
             let next = self.dependencies(here).find(|node| within.contains(node))?;
-            if let Some(&start) = place.get(&next) {
+            if let Some(&start) = positions.get(&next) {
                 return Some(path[start..].iter().map(|&node| self.graph[node].id.clone()).collect());
             }
-            place.insert(next, path.len());
+            positions.insert(next, path.len());
             path.push(next);
         }
     }

@@ -56,7 +56,7 @@ pub struct Plan {
 impl Plan {
     /// Returns the task that synthesizes one answer from all other results, if any.
     pub fn synthesis(&self) -> Option<&Task> {
-        self.tasks.iter().map(AsRef::as_ref).find(|task| matches!(task.work, Work::Synthesis(_)))
+        self.tasks.iter().map(AsRef::as_ref).find(|task| task.is_synthesis())
     }
 }
 
@@ -156,6 +156,11 @@ impl Task {
             Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
             Work::Call(_) => None,
         }
+    }
+
+    /// Returns whether it synthesizes one answer from all other results.
+    pub fn is_synthesis(&self) -> bool {
+        matches!(self.work, Work::Synthesis(_))
     }
 
     /// Returns the agents of its routes and of the tools that its prompt allows.

@@ -218,8 +218,8 @@ fn split_styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(text);
     iter::from_fn(move || {
         let text = rest.take()?;
-        let found = text.match_indices('\x1b').find_map(|(at, _)| Some((at, style_length(&text[at..])?)));
-        let Some((at, length)) = found else { return Some((text, "")) };
+        let style = text.match_indices('\x1b').find_map(|(at, _)| Some((at, style_length(&text[at..])?)));
+        let Some((at, length)) = style else { return Some((text, "")) };
         rest = Some(&text[at + length..]);
         Some((&text[..at], &text[at..at + length]))
     })

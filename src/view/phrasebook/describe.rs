@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::view::report_line::{LineKind, ReportLine};
 use crate::view::run_view::RunView;
-use crate::view::text::{count_text, describe_request, format_elapsed, kept, route_name, tokens_text, truncated};
+use crate::view::text::{count_text, format_elapsed, kept, route_name, tokens_text, truncated};
 
 /// How much is said about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Description<'_> {
                 self.line(event).into_iter().chain(warning).collect()
             }
             Event::SamplingFinished { request, result } => {
-                let subject = self.view.sampling(request).map_or(request.as_str(), sampling_subject);
+                let subject = self.view.samplings.get(request).map_or(request.as_str(), sampling_subject);
                 self.line(event).into_iter().chain(reply_warning(subject, result)).collect()
             }
             _ => self.line(event).into_iter().collect(),
@@ -114,7 +114,7 @@ impl Description<'_> {
             Event::TasksAdded { parent, items } => info(parent.as_str(), count_text(items.len(), "item")),
             Event::AttemptStarted { attempt, agent, tool } => started(attempt, &route_name(agent, tool)),
             Event::AttemptProgressed { attempt, progress } => {
-                let running = self.view.running_call(&attempt.task);
+                let running = self.view.running.get(&attempt.task);
                 let is_newer = running.is_some_and(|running| !running.is_outdated(attempt, progress));
                 let line = || ReportLine::new(LineKind::Progress, attempt.task.as_str(), progress_text(progress));
                 return (is_newer || self.is_full).then(line);
@@ -177,15 +177,18 @@ impl Description<'_> {
                 let text = format!("requests up to {tokens} from the language model");
                 ReportLine::new(LineKind::Started, sampling_subject(origin), text)
             }
-            Event::SamplingFinished { request, result } => match self.view.sampling(request) {
+            Event::SamplingFinished { request, result } => match self.view.samplings.get(request) {
                 Some(origin) => info(sampling_subject(origin), reply_text(result)),
                 None => return self.is_full.then(|| info(request.as_str(), reply_text(result))),
             },
             Event::AgentLogged { origin, message } => log_line(origin, message),
             Event::BudgetSpent { what } => info("budget", format!("spent: {}; nothing more starts", truncated(what))),
             Event::RequestRefused { question, by, reason } => {
-                let what = describe_request(question.as_ref());
-                self.run_line(format!("refused {what} by {}: {}", truncated(by), truncated(reason)))
+                let request = match question {
+                    Some(question) => format!("an answer to {}", truncated(question.as_str())),
+                    None => "a cancellation".to_owned(),
+                };
+                self.run_line(format!("refused {request} by {}: {}", truncated(by), truncated(reason)))
             }
             Event::CancelRequested { by } => {
                 let by = by.as_deref().map(|by| format!(" (requested by {})", truncated(by))).unwrap_or_default();
@@ -207,7 +210,7 @@ impl Description<'_> {
 
     /// Describes the call of a task that ends with this event, or that ended before it; empty if there was none.
     fn call_text(&self, task: &TaskId) -> String {
-        match (self.view.running_call(task), self.view.failed_call(task)) {
+        match (self.view.running.get(task), self.view.failed_calls.get(task)) {
             (Some(running), _) => running.summary(self.at),
             (None, Some((call, ended_at))) => call.summary(*ended_at),
             (None, None) => String::new(),
@@ -215,7 +218,7 @@ impl Description<'_> {
     }
 
     fn succeeded(&self, attempt: &AttemptId, output: &ToolOutput) -> ReportLine {
-        let running = self.view.running_call(&attempt.task);
+        let running = self.view.running.get(&attempt.task);
         let mut text = running.map(|running| running.summary(self.at)).unwrap_or_default();
         if self.is_full {
             text += &format!("; result: {}", truncated(&inline_json(&output.value())));
@@ -227,9 +230,9 @@ impl Description<'_> {
     }
 
     fn task_ended(&self, task: &TaskId, outcome: &Outcome) -> Option<ReportLine> {
-        let call = || match self.view.open_items(task) {
+        let call = || match self.view.foreach_tasks.get(task) {
             Some((items, since)) => {
-                format!("{}, {}", count_text(items, "item"), format_elapsed(self.at.since(since)))
+                format!("{}, {}", count_text(*items, "item"), format_elapsed(self.at.since(*since)))
             }
             None => self.call_text(task),
         };

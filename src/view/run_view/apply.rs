@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::activity::{RunningCall, ScheduledRetry, WaitingOn};
+use super::questions::AskedQuestion;
 use super::state::{AgentConnection, RunView};
-use crate::model::{AgentId, AttemptId, Event, Outcome, Record, TaskId, Timestamp};
+use crate::model::{AgentId, AttemptId, Event, Outcome, QuestionId, Record, TaskId, Timestamp};
 use crate::view::run_result::TaskStatus;
 
 impl RunView {
@@ -101,19 +102,29 @@ impl RunView {
                 }
             }
             Event::QuestionAsked { question, .. } => {
-                self.questions.asked(question, at);
+                let asked = AskedQuestion {
+                    question: Arc::clone(question),
+                    at,
+                    answer: None,
+                    deferred_because: None,
+                    is_pending_again: false,
+                };
+                self.questions.insert(question.id.clone(), asked);
                 self.set_waiting_for(question.asker.task(), WaitingOn::Person);
             }
             Event::QuestionAskedAgain { question, .. } => {
-                let task = self.questions.asked_again(question).and_then(|question| question.asker.task()).cloned();
-                self.set_waiting_for(task.as_ref(), WaitingOn::Person);
+                self.update_question(question, WaitingOn::Person, |asked| asked.is_pending_again = true);
             }
             Event::QuestionAnswered { question, answer, by } => {
-                let answered = self.questions.answered(question, answer, by);
-                let task = answered.and_then(|question| question.asker.task()).cloned();
-                self.set_waiting_for(task.as_ref(), WaitingOn::Agent);
+                let answer = Some((answer.clone(), by.clone()));
+                self.update_question(question, WaitingOn::Agent, |asked| asked.answer = answer);
             }
-            Event::QuestionDeferred { question, reason } => self.questions.keep_open(question, reason),
+            Event::QuestionDeferred { question, reason } => {
+                if let Some(asked) = self.questions.get_mut(question) {
+                    asked.deferred_because = Some(reason.clone());
+                    asked.is_pending_again = false;
+                }
+            }
             Event::SamplingStarted { request, origin, .. } => {
                 self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Model);
                 self.samplings.insert(request.clone(), origin.clone());
@@ -180,11 +191,20 @@ impl RunView {
     fn mark_interrupted(&mut self, resumed: &[AttemptId]) {
         self.connecting.clear();
         self.samplings.clear();
-        for (task, running) in &mut self.running {
-            let waits = self.questions.open().any(|asked| asked.question.asker.task() == Some(task));
+        let mut running = std::mem::take(&mut self.running);
+        for (task, running) in &mut running {
+            let waits = self.open_questions().any(|asked| asked.question.asker.task() == Some(task));
             let continues = resumed.iter().any(|attempt| attempt.task == *task);
             running.waiting_for = if waits && continues { WaitingOn::Person } else { WaitingOn::Agent };
         }
+        self.running = running;
+    }
+
+    fn update_question(&mut self, id: &QuestionId, waiting_for: WaitingOn, change: impl FnOnce(&mut AskedQuestion)) {
+        let Some(asked) = self.questions.get_mut(id) else { return };
+        change(asked);
+        let question = Arc::clone(&asked.question);
+        self.set_waiting_for(question.asker.task(), waiting_for);
     }
 
     fn set_waiting_for(&mut self, task: Option<&TaskId>, waiting_for: WaitingOn) {

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::activity::{OutcomeCounts, RunningCall, ScheduledRetry};
 use super::history::RunHistory;
-use super::questions::{AskedQuestion, AskedQuestions};
+use super::questions::AskedQuestion;
 use super::tasks::TaskResults;
 use crate::engine::{Ledger, SpendingTotals};
 use crate::model::{
-    AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, Record, RequestId, RunId, SamplingOrigin, Task, TaskId,
-    Timestamp,
+    AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, QuestionId, Record, RequestId, RunId, SamplingOrigin, Task,
+    TaskId, Timestamp,
 };
 use crate::view::run_result::RunResult;
 
@@ -43,16 +43,18 @@ pub struct RunView {
     pub(super) counts: OutcomeCounts,
     pub(super) agents: IndexMap<AgentId, AgentConnection>,
     pub(super) connecting: Vec<AgentId>,
-    pub(super) running: IdHashMap<TaskId, RunningCall>,
+    pub(in crate::view) running: IdHashMap<TaskId, RunningCall>,
     /// The number of calls that started.
     pub(super) started_calls: u64,
     /// The calls whose consequence is in the next event of the task, with the time of their end.
-    pub(super) failed_calls: IdHashMap<TaskId, (RunningCall, Timestamp)>,
+    pub(in crate::view) failed_calls: IdHashMap<TaskId, (RunningCall, Timestamp)>,
     pub(super) retrying: BTreeMap<TaskId, ScheduledRetry>,
     /// The number of items of each `foreach` task, and when it started.
-    pub(super) foreach_tasks: IdHashMap<TaskId, (usize, Timestamp)>,
-    pub(super) questions: AskedQuestions,
-    pub(super) samplings: IdHashMap<RequestId, SamplingOrigin>,
+    pub(in crate::view) foreach_tasks: IdHashMap<TaskId, (usize, Timestamp)>,
+    /// The questions, in the order in which they were first asked.
+    pub(super) questions: IndexMap<QuestionId, AskedQuestion>,
+    /// The requests to the language model that have no reply yet.
+    pub(in crate::view) samplings: IdHashMap<RequestId, SamplingOrigin>,
     /// The number of the replan that the planner is working on.
     pub(super) replanning: Option<u32>,
     /// Empty unless it is recorded.
@@ -164,21 +166,6 @@ impl RunView {
         running
     }
 
-    /// Returns the running call of a task.
-    pub(crate) fn running_call(&self, task: &TaskId) -> Option<&RunningCall> {
-        self.running.get(task)
-    }
-
-    /// Returns the call of a task that failed last, with its end, until the consequence is known.
-    pub(crate) fn failed_call(&self, task: &TaskId) -> Option<&(RunningCall, Timestamp)> {
-        self.failed_calls.get(task)
-    }
-
-    /// Returns the number of items of a `foreach` task that has not ended, and its start time.
-    pub(crate) fn open_items(&self, task: &TaskId) -> Option<(usize, Timestamp)> {
-        self.foreach_tasks.get(task).copied()
-    }
-
     /// Returns the tasks with a scheduled retry.
     pub fn retrying(&self) -> &BTreeMap<TaskId, ScheduledRetry> {
         &self.retrying
@@ -186,22 +173,17 @@ impl RunView {
 
     /// Returns all questions, in the order in which they were first asked.
     pub fn questions(&self) -> impl Iterator<Item = &AskedQuestion> {
-        self.questions.0.values()
+        self.questions.values()
     }
 
     /// Returns the questions that wait for an answer.
     pub fn open_questions(&self) -> impl Iterator<Item = &AskedQuestion> {
-        self.questions.open()
+        self.questions.values().filter(|asked| asked.is_open())
     }
 
     /// Returns a question by its ID.
     pub fn question(&self, question: &str) -> Option<&AskedQuestion> {
-        self.questions.0.get(question)
-    }
-
-    /// Returns the origin of a request to the language model that has no reply yet.
-    pub(crate) fn sampling(&self, request: &RequestId) -> Option<&SamplingOrigin> {
-        self.samplings.get(request)
+        self.questions.get(question)
     }
 
     /// Counts the outcome of a task of the plan; items are not counted.

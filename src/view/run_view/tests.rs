@@ -116,14 +116,14 @@ fn events_of_unknown_tasks_are_ignored() {
 fn question_is_open_until_answered() {
     let mut view = RunView::new(&samples::sample_run_id());
     let open = |view: &RunView| view.open_questions().map(|asked| asked.question.id.to_string()).collect::<Vec<_>>();
-    let mut seen = Vec::new();
+    let mut changes = Vec::new();
     for record in samples::sample_run() {
         view.apply(&record);
-        if seen.last() != Some(&open(&view)) {
-            seen.push(open(&view));
+        if changes.last() != Some(&open(&view)) {
+            changes.push(open(&view));
         }
     }
-    assert_eq!(seen, [vec![], vec!["q1".to_owned()], vec![], vec!["q2".to_owned()]]);
+    assert_eq!(changes, [vec![], vec!["q1".to_owned()], vec![], vec!["q2".to_owned()]]);
     let asked = view.question("q2").expect("was asked");
     assert_eq!((asked.deferred_reason(), asked.at.0), (Some("no one answered"), 1_700_000_024_000));
     assert_eq!(view.question("q1").and_then(|asked| asked.answer.clone()).expect("answered").1, "person");
@@ -132,8 +132,8 @@ fn question_is_open_until_answered() {
 #[test]
 fn question_that_is_asked_again_keeps_the_earlier_reason_for_the_history() {
     let mut events = samples::sample_run();
-    let again = json!([{"type": "question_asked_again", "question": "q2", "request": "r9"}]);
-    events.extend(samples::records_from_events(again));
+    let repeated = json!([{"type": "question_asked_again", "question": "q2", "request": "r9"}]);
+    events.extend(samples::records_from_events(repeated));
     let mut view = RunView::new(&samples::sample_run_id());
     events.iter().for_each(|record| view.apply(record));
     let asked = view.question("q2").expect("was asked");

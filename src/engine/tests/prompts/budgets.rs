@@ -9,13 +9,13 @@ fn plan_with_budget(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
 /// Replies to model requests with this many tokens each until none remain. Returns the maximum number of concurrent
 /// requests.
 fn reply_to_all(driver: &mut Driver, tokens: u64) -> usize {
-    let mut most = 0;
+    let mut max_open = 0;
     let mut open: Vec<String> = Vec::new();
     loop {
-        open.extend(driver.drain_model_requests().into_iter().map(|(turn, _)| turn));
-        most = most.max(open.len());
+        open.extend(driver.drain_model_requests().into_iter().map(|(attempt, _)| attempt));
+        max_open = max_open.max(open.len());
         if open.is_empty() {
-            return most;
+            return max_open;
         }
         let (task, number) =
             open.remove(0).split_once('#').map(|(task, number)| (task.to_owned(), number.parse().unwrap())).unwrap();
@@ -58,8 +58,8 @@ fn task_budget_delays_only_its_own_prompts() {
         ..text_prompt(prompt("each", &[], None))
     };
     let mut driver = Driver::start(&plan(vec![each, text_prompt(prompt("other", &[], None))]));
-    let turns: Vec<String> = driver.drain_model_requests().into_iter().map(|(turn, _)| turn).collect();
-    assert_eq!(turns, ["other#1", "each[0]#1", "each[1]#1"]);
+    let attempts: Vec<String> = driver.drain_model_requests().into_iter().map(|(attempt, _)| attempt).collect();
+    assert_eq!(attempts, ["other#1", "each[0]#1", "each[1]#1"]);
     driver.reply("each[0]", 1, reply_using(50));
     assert_eq!(driver.drain_model_requests().len(), 0, "50 are spent and 101 reserved");
     driver.reply("each[1]", 1, reply_using(50));
@@ -91,7 +91,7 @@ fn oversized_request_fails_its_task() {
 fn agent_sampling_waits_for_reserved_tokens() {
     let budget = Budget { tokens: Some(150), ..Budget::default() };
     let mut driver = Driver::connected(&plan_with_budget(budget, vec![task("t", &[])]));
-    let asks = |driver: &mut Driver, request: &str, max_tokens| {
+    let request_sampling = |driver: &mut Driver, request: &str, max_tokens| {
         let attempt = Some(AttemptId { task: "t".into(), number: 1 });
         let origin = SamplingOrigin::Agent(Origin { agent: "a".into(), attempt, key: None });
         let chat = Arc::new(ChatRequest { max_tokens, ..ChatRequest::default() });
@@ -110,9 +110,9 @@ fn agent_sampling_waits_for_reserved_tokens() {
         })
     };
     for request in ["a/1", "a/2", "a/3"] {
-        asks(&mut driver, request, 100);
+        request_sampling(&mut driver, request, 100);
     }
-    asks(&mut driver, "a/4", 200);
+    request_sampling(&mut driver, "a/4", 200);
     assert_eq!(asked(&mut driver), ["a/1"]);
     let message = "a request can use up to 200 tokens, more than the run's budget of 150";
     assert_eq!(refused(&mut driver), [("a/4".to_owned(), message.to_owned())]);
@@ -186,7 +186,7 @@ fn exhausted_budget_rejects_sampling() {
         _ => None,
     });
     assert_eq!(refused, ["the budget is exhausted: language model requests (0 of 0)"]);
-    assert_eq!(driver.run.spent_totals(), (0, 1, 0, MicroDollars::default()));
+    assert_eq!(spent_totals(&driver.run), (0, 1, 0, MicroDollars::default()));
     driver.end("t", 1, Ok(text("done without")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
@@ -230,28 +230,28 @@ fn fold_of_any_prefix_reproduces_spending() {
     let planned = planning(3, Some(Usage { input_tokens: 7, output_tokens: 2 }));
     let mut driver = Driver::start_planned(&plan, Some(&planned));
     let mut accounts = vec![(driver.records.len(), driver.run.ledger.clone())];
-    let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.ledger.clone()));
+    let mut record_account = |driver: &Driver| accounts.push((driver.records.len(), driver.run.ledger.clone()));
     driver.connect_all();
-    note(&driver);
+    record_account(&driver);
     driver.reply("p", 1, tool_use_reply(&[("c1", "a.work")]));
-    note(&driver);
+    record_account(&driver);
     let attempt = Some(AttemptId { task: "p/1".into(), number: 1 });
     let origin = SamplingOrigin::Agent(Origin { agent: "a".into(), attempt, key: None });
     let chat = Arc::new(ChatRequest { max_tokens: 40, ..ChatRequest::default() });
     driver.send_input(Input::SamplingRequested { request: "a/1".into(), origin, chat });
-    note(&driver);
+    record_account(&driver);
     driver.send_input(Input::SamplingFinished { request: "a/1".into(), result: reply_using(12) });
-    note(&driver);
+    record_account(&driver);
     driver.end("p/1", 1, Ok(text("x")));
-    note(&driver);
+    record_account(&driver);
     driver.reply("p", 2, reply_using(30));
-    note(&driver);
+    record_account(&driver);
     for (until, accounts) in accounts {
         let folded = Run::fold(&driver.records[..until]).expect("a run");
         assert_eq!(folded.ledger, accounts, "after {until} events");
     }
     // The first reply did not report its usage, so its whole reservation is charged.
-    let spent = driver.run.spent_totals();
+    let spent = spent_totals(&driver.run);
     let first = 104;
     assert_eq!(spent, (6, 2, 27 + first + 12 + 30, MicroDollars::from_usd(0.05)));
 }

@@ -15,9 +15,9 @@ fn prompt_returns_text() {
         prompt.prompt = Template(json!("Why?"));
     }
     let mut driver = start_with(asked);
-    let turns = driver.drain_model_requests();
-    assert_eq!(turns.iter().map(|(turn, _)| turn.as_str()).collect::<Vec<_>>(), ["p#1"]);
-    assert_eq!(turns[0].1.messages[0].text_content(), "Why?");
+    let requests = driver.drain_model_requests();
+    assert_eq!(requests.iter().map(|(number, _)| number.as_str()).collect::<Vec<_>>(), ["p#1"]);
+    assert_eq!(requests[0].1.messages[0].text_content(), "Why?");
     driver.reply("p", 1, reply_text("Because."));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Because."))));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
@@ -34,12 +34,12 @@ fn tool_calls_of_a_model_are_attempts() {
         _ => None,
     });
     // Text from a model is data and is never evaluated.
-    let said = json!({"text": "${{ inputs.secret }}"});
-    assert_eq!(calls, [("p/1#1".to_owned(), said.clone()), ("p/2#1".to_owned(), said)]);
+    let arguments = json!({"text": "${{ inputs.secret }}"});
+    assert_eq!(calls, [("p/1#1".to_owned(), arguments.clone()), ("p/2#1".to_owned(), arguments)]);
     driver.end("p/1", 1, Ok(text("found")));
     assert_eq!(driver.drain_model_requests(), [], "the model gets all results at once");
     driver.fail("p/2", 1, FailureKind::ToolError);
-    let turns = driver.drain_model_requests();
+    let requests = driver.drain_model_requests();
     let results = ChatPart::ToolResult { id: "c1".into(), text: "found".into(), is_error: false };
     let missing = ChatPart::ToolResult {
         id: "c2".into(),
@@ -47,7 +47,10 @@ fn tool_calls_of_a_model_are_attempts() {
         is_error: true,
     };
     let broken = ChatPart::ToolResult { id: "c3".into(), text: "broke".into(), is_error: true };
-    assert_eq!(turns[0].1.messages.last().map(|message| message.parts.clone()), Some(vec![results, missing, broken]));
+    assert_eq!(
+        requests[0].1.messages.last().map(|message| message.parts.clone()),
+        Some(vec![results, missing, broken])
+    );
     driver.reply("p", 2, reply_text("Done."));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)), "a failed call of the loop is the model's affair");
 }
@@ -73,8 +76,8 @@ fn invalid_tool_calls_are_returned_to_the_model() {
     let Ok(ChatReply { parts, .. }) = tool_use_reply(&[("c2", "a.work")]) else { unreachable!("a reply") };
     driver.reply("p", 2, reply_with([parts, vec![unreadable("c3")]].concat()));
     driver.end("p/1", 1, Ok(text("found")));
-    let found = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
-    assert_eq!(results(&mut driver), Some(vec![found, refused("c3")]));
+    let result = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
+    assert_eq!(results(&mut driver), Some(vec![result, refused("c3")]));
     driver.reply("p", 3, reply_text("Done."));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
 }
@@ -82,9 +85,9 @@ fn invalid_tool_calls_are_returned_to_the_model() {
 #[test]
 fn last_exchange_offers_no_tools() {
     let mut driver = start_with(text_prompt(prompt("p", &["a"], None)));
-    for turn in 1..3 {
+    for number in 1..3 {
         assert_eq!(driver.drain_model_requests()[0].1.tool_choice, ToolChoice::Auto);
-        driver.reply("p", turn, tool_use_reply(&[("c", "a.none")]));
+        driver.reply("p", number, tool_use_reply(&[("c", "a.none")]));
     }
     assert_eq!(driver.drain_model_requests()[0].1.tool_choice, ToolChoice::None);
     driver.reply("p", 3, reply_text("Enough."));
@@ -98,8 +101,8 @@ fn invalid_answer_is_repaired_once() {
         let mut driver = start_with(text_prompt(prompt("p", &[], Some(schema.clone()))));
         driver.drain_model_requests();
         driver.reply("p", 1, reply_text("{\"n\": 1.5}"));
-        let turns = driver.drain_model_requests();
-        assert!(turns[0].1.messages[2].text_content().contains("at `/n`"), "{turns:?}");
+        let requests = driver.drain_model_requests();
+        assert!(requests[0].1.messages[2].text_content().contains("at `/n`"), "{requests:?}");
         driver.reply("p", 2, reply_text(second));
         match driver.outcome("p") {
             Some(Outcome::Succeeded(output)) if ends_well => assert_eq!(output.structured, Some(json!({"n": 2}))),
@@ -139,27 +142,27 @@ fn failure_of(driver: &Driver, task: &str) -> Failure {
 
 #[test]
 fn incomplete_reply_is_never_an_answer() {
-    let say = |text: &str| ChatPart::Text { text: text.into() };
+    let text_part = |text: &str| ChatPart::Text { text: text.into() };
     let reasoning = || ChatPart::Reasoning { model: "m".into(), text: "Hm.".into() };
     let schema = json!({"type": "object"});
     for (stop_reason, parts, message) in [
-        ("maxTokens", vec![say("One. Tw")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
-        ("maxTokens", vec![say("{\"a\": 1}")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
+        ("maxTokens", vec![text_part("One. Tw")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
+        ("maxTokens", vec![text_part("{\"a\": 1}")], "the model's answer was truncated at 100 tokens (`max_tokens`)"),
         (
             "maxTokens",
-            vec![reasoning(), say("")],
+            vec![reasoning(), text_part("")],
             "the model's reasoning was truncated at 100 tokens (`max_tokens`) before an answer began",
         ),
         (
             "maxTokens",
-            vec![say("")],
+            vec![text_part("")],
             "the model's reply was truncated at 100 tokens (`max_tokens`) before an answer began",
         ),
-        ("content_filter", vec![say("One.")], "a content filter of the endpoint stopped the model's answer"),
-        ("content_filter", vec![say("")], "a content filter of the endpoint stopped the model's answer"),
-        ("refusal", vec![say("I can't.")], "the model refused to answer: I can't."),
-        ("refusal", vec![say("")], "the model refused to answer"),
-        ("odd", vec![say("One.")], "the model's reply ended for an unknown reason (`odd`) and may be incomplete"),
+        ("content_filter", vec![text_part("One.")], "a content filter of the endpoint stopped the model's answer"),
+        ("content_filter", vec![text_part("")], "a content filter of the endpoint stopped the model's answer"),
+        ("refusal", vec![text_part("I can't.")], "the model refused to answer: I can't."),
+        ("refusal", vec![text_part("")], "the model refused to answer"),
+        ("odd", vec![text_part("One.")], "the model's reply ended for an unknown reason (`odd`) and may be incomplete"),
     ] {
         let of_prompt = [None, Some(schema.clone())].map(|schema| (text_prompt(prompt("p", &[], schema)), "p"));
         let of_synthesis = [None, Some(schema.clone())].map(|schema| (synthesis(schema, &[]), "answer"));
@@ -179,26 +182,27 @@ fn each_way_in_which_a_reply_ends_early_has_its_own_help() {
         driver.reply(id, 1, reply);
         failure_of(&driver, id).help.unwrap_or_default()
     };
-    let say = |stop_reason: &str| reply_with_stop_reason(stop_reason, vec![ChatPart::Text { text: "One. Tw".into() }]);
+    let text_part =
+        |stop_reason: &str| reply_with_stop_reason(stop_reason, vec![ChatPart::Text { text: "One. Tw".into() }]);
     let counted = |tokens: u64| {
         let usage = Some(Usage { input_tokens: 9, output_tokens: tokens });
-        say("maxTokens").map(|reply| ChatReply { usage, ..reply })
+        text_part("maxTokens").map(|reply| ChatReply { usage, ..reply })
     };
     for (task, id, key) in [
         (text_prompt(prompt("p", &[], None)), "p", "`max_tokens` of the task"),
         (synthesis(None, &[]), "answer", "`max_tokens` of `result.synthesize`"),
     ] {
         let help = |reply| help(task.clone(), id, reply);
-        assert!(help(say("maxTokens")).starts_with(&format!("raise {key}; `max_output_tokens`")));
-        assert_eq!(help(counted(100)), help(say("maxTokens")));
-        let early = help(counted(40));
+        assert!(help(text_part("maxTokens")).starts_with(&format!("raise {key}; `max_output_tokens`")));
+        assert_eq!(help(counted(100)), help(text_part("maxTokens")));
+        let short = help(counted(40));
         assert!(
-            early.starts_with("the context limit of the model, `max_output_tokens`") && early.ends_with(key),
-            "{early}"
+            short.starts_with("the context limit of the model, `max_output_tokens`") && short.ends_with(key),
+            "{short}"
         );
-        assert_eq!(help(say("content_filter")), "change the prompt or the data in it, or use another model");
-        assert_eq!(help(say("refusal")), "change the prompt, or use another model");
-        assert_eq!(help(say("odd")), "use another model or endpoint");
+        assert_eq!(help(text_part("content_filter")), "change the prompt or the data in it, or use another model");
+        assert_eq!(help(text_part("refusal")), "change the prompt, or use another model");
+        assert_eq!(help(text_part("odd")), "use another model or endpoint");
     }
     let mut driver = start_with(text_prompt(prompt("p", &[], None)));
     driver.reply("p", 1, counted(40));
@@ -232,8 +236,8 @@ fn unexpected_tool_call_is_rejected_once() {
 #[test]
 fn max_turns_failure_names_last_calls() {
     let mut driver = start_with(text_prompt(prompt("p", &["a"], None)));
-    for turn in 1..=3 {
-        driver.reply("p", turn, tool_use_reply(&[("c", "a.none"), ("d", "a.none")]));
+    for number in 1..=3 {
+        driver.reply("p", number, tool_use_reply(&[("c", "a.none"), ("d", "a.none")]));
     }
     let failure = failure_of(&driver, "p");
     let message = "the model called the tool `a.none` in the last of its 3 replies (`max_turns`) instead of answering";

@@ -20,7 +20,7 @@ fn driver(task: Task) -> Driver {
 }
 
 /// Returns the delay before the next request, in milliseconds.
-fn pause(driver: &Driver) -> Option<u64> {
+fn retry_delay(driver: &Driver) -> Option<u64> {
     assert_eq!(Run::fold(&driver.records).expect("a run"), driver.run);
     driver.run.next_wakeup().map(|due| u64::try_from(due.since(driver.now).as_millis()).expect("not long"))
 }
@@ -37,15 +37,15 @@ fn a_request_that_failed_is_repeated_as_often_as_the_task_says() {
     let (first, chat) = driver.drain_model_requests().remove(0);
     assert_eq!((first.as_str(), chat.single_try), ("p#1", true));
     driver.reply("p", 1, busy(None));
-    assert_eq!(pause(&driver), Some(1_000));
+    assert_eq!(retry_delay(&driver), Some(1_000));
     driver.sleep();
     assert_eq!(driver.drain_model_requests(), [("p#2".to_owned(), chat.clone())], "the same request");
     driver.reply("p", 2, busy(Some(5)));
-    assert_eq!(pause(&driver), Some(5_000), "the endpoint asks for more than the backoff of two seconds");
+    assert_eq!(retry_delay(&driver), Some(5_000), "the endpoint asks for more than the backoff of two seconds");
     driver.sleep();
     assert_eq!(driver.drain_model_requests(), [("p#3".to_owned(), chat)]);
     driver.reply("p", 3, busy(None));
-    assert_eq!((pause(&driver), failed(&driver)), (None, ("busy".to_owned(), String::new())));
+    assert_eq!((retry_delay(&driver), failed(&driver)), (None, ("busy".to_owned(), String::new())));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn each_request_has_all_attempts() {
     driver.sleep();
     driver.reply("p", 2, tool_use_reply(&[("c", "a.none")]));
     driver.reply("p", 3, busy(None));
-    assert_eq!(pause(&driver), Some(1_000));
+    assert_eq!(retry_delay(&driver), Some(1_000));
     driver.sleep();
     driver.reply("p", 4, reply_text("Done."));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
@@ -71,7 +71,7 @@ fn what_repeating_does_not_help_is_not_repeated() {
     ] {
         let mut driver = driver(retrying(3));
         driver.reply("p", 1, reply);
-        assert_eq!((pause(&driver), failed(&driver).0.as_str()), (None, message));
+        assert_eq!((retry_delay(&driver), failed(&driver).0.as_str()), (None, message));
     }
     let mut driver = driver(retrying(1));
     assert!(
@@ -79,7 +79,7 @@ fn what_repeating_does_not_help_is_not_repeated() {
         "without a retry of the task, the client's own tries count"
     );
     driver.reply("p", 1, busy(Some(1)));
-    assert_eq!((pause(&driver), failed(&driver).0.as_str()), (None, "busy"));
+    assert_eq!((retry_delay(&driver), failed(&driver).0.as_str()), (None, "busy"));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn nothing_is_repeated_once_the_run_stops() {
     let mut driver = driver(retrying(3));
     driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.reply("p", 1, busy(None));
-    assert_eq!((pause(&driver), driver.outcome("p")), (None, Some(Outcome::Cancelled)));
+    assert_eq!((retry_delay(&driver), driver.outcome("p")), (None, Some(Outcome::Cancelled)));
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn synthesis_quotes_results_and_checks_citations() {
     assert!(question.starts_with("Why?\n") && question.contains(shown), "{question}");
     assert!(question.contains("<result task=\"c\" status=\"has no result\">\nskipped: it needs `b`"), "{question}");
     driver.reply("answer", 1, reply_text("It is green [z]; b failed, so c was skipped."));
-    let again = driver.drain_model_requests().remove(0).1.messages.pop().expect("a message").text_content();
-    assert!(again.contains("it cites no task"), "{again}");
+    let repair = driver.drain_model_requests().remove(0).1.messages.pop().expect("a message").text_content();
+    assert!(repair.contains("it cites no task"), "{repair}");
     driver.reply("answer", 2, reply_text("It is green [a]; b failed, so c was skipped."));
     let Some(Outcome::Succeeded(output)) = driver.outcome("answer") else { panic!("not answered") };
     let expected =

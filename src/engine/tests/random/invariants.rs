@@ -9,7 +9,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
     let mut agents = plan.agents.clone();
     let mut replanning = false;
     let mut replans = 0;
-    let mut begun: HashSet<String> = HashSet::new();
+    let mut started: HashSet<String> = HashSet::new();
     let mut ended: HashSet<String> = HashSet::new();
     let mut expected: HashSet<String> = tasks.keys().cloned().collect();
     let mut running: HashMap<AttemptId, AgentId> = HashMap::new();
@@ -20,7 +20,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
         match &record.event {
             Event::TasksAdded { parent, items } => {
                 prop_assert!(!replanning || items.is_empty(), "`{parent}` began during a replan");
-                begun.insert(parent.to_string());
+                started.insert(parent.to_string());
                 expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
             }
             Event::ReplanStarted { number, .. } => {
@@ -33,7 +33,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 prop_assert!(std::mem::take(&mut replanning), "a replan ended that had not begun");
                 let Ok(patch) = result else { continue };
                 for id in &patch.removed {
-                    prop_assert!(!begun.contains(id.as_str()), "`{id}` was left out after it had started");
+                    prop_assert!(!started.contains(id.as_str()), "`{id}` was left out after it had started");
                 }
                 for task in &patch.added {
                     prop_assert!(tasks.insert(task.id.to_string(), task).is_none(), "`{}` was there already", task.id);
@@ -43,7 +43,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
             }
             Event::QuestionAsked { question, .. } => {
                 if let Asker::Plan { task } = &question.asker {
-                    begun.insert(base(task));
+                    started.insert(base(task));
                 }
             }
             Event::ToolCallsAdded { parent, calls } => {
@@ -51,7 +51,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 expected.extend((0..calls.len()).map(|index| parent.tool_call(earlier + index + 1).to_string()));
             }
             Event::ModelRequested { attempt, .. } => {
-                let is_new = begun.insert(base(&attempt.task));
+                let is_new = started.insert(base(&attempt.task));
                 prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 let prompt = AgentId::from("the model");
                 prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` was asked after its end", attempt.task);
@@ -64,7 +64,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
             }
             Event::AttemptStarted { attempt, agent, .. } => {
                 let task = tasks[&base(&attempt.task)];
-                let is_new = begun.insert(base(&attempt.task));
+                let is_new = started.insert(base(&attempt.task));
                 prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 for need in &task.needs {
                     prop_assert!(ended.contains(need.as_str()), "`{}` started before `{need}` ended", attempt.task);
@@ -80,10 +80,10 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
                 let on_agent = running.values().filter(|other| *other == agent).count();
                 prop_assert!(on_agent <= agents[agent].max_concurrency, "agent `{agent}` is over its limit");
-                if let Some(most) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
+                if let Some(limit) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
                     let of_a_prompt = matches!(task.work, Work::Prompt(_));
                     let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
-                    prop_assert!(of_a_prompt || siblings <= most, "`foreach` is over its limit");
+                    prop_assert!(of_a_prompt || siblings <= limit, "`foreach` is over its limit");
                 }
             }
             Event::AttemptSucceeded { attempt, .. } => {
@@ -112,7 +112,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
             _ => {}
         }
     }
-    prop_assert!(plan.budget.tool_calls.is_none_or(|most| calls <= most), "{calls} calls are over the budget");
+    prop_assert!(plan.budget.tool_calls.is_none_or(|limit| calls <= limit), "{calls} calls are over the budget");
     prop_assert!(running.is_empty(), "attempts without an end: {running:?}");
     let Some(Event::RunEnded { status, .. }) = records.last().map(|record| &record.event) else {
         return Err(TestCaseError::fail("the last event is not the end of the run"));
@@ -136,7 +136,7 @@ fn check_spending(records: &[Record]) -> Result<(), TestCaseError> {
             Event::ModelRequested { .. } | Event::SamplingStarted { .. } => llm_calls += 1,
             Event::GoalPlanned(planning) => {
                 llm_calls += planning.exchanges.len() as u64;
-                planning.exchanges.iter().for_each(|turn| count_usage(turn.usage));
+                planning.exchanges.iter().for_each(|exchange| count_usage(exchange.usage));
             }
             Event::ModelReplied { result, .. } | Event::SamplingFinished { result, .. } => match result {
                 Ok(reply) => count_usage(reply.usage),

@@ -91,14 +91,19 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
 
 /// Returns a random patch that removes pending tasks and adds tasks that depend on existing ones.
 pub(crate) fn random_patch(request: &ReplanRequest, choose: &mut impl FnMut(usize) -> usize) -> PlanPatch {
-    let open: Vec<&TaskId> =
-        request.tasks.iter().filter(|so_far| so_far.progress.is_pending()).map(|so_far| &so_far.task.id).collect();
+    let open: Vec<&TaskId> = request
+        .tasks
+        .iter()
+        .filter(|snapshot| snapshot.progress.is_pending())
+        .map(|snapshot| &snapshot.task.id)
+        .collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     for id in open {
         if choose(2) == 0 { &mut kept } else { &mut removed }.push(id.clone());
     }
-    let usable = request.tasks.iter().filter(|so_far| so_far.progress.has_result() || kept.contains(&so_far.task.id));
-    let mut usable: Vec<String> = usable.map(|so_far| so_far.task.id.to_string()).collect();
+    let usable =
+        request.tasks.iter().filter(|snapshot| snapshot.progress.has_result() || kept.contains(&snapshot.task.id));
+    let mut usable: Vec<String> = usable.map(|snapshot| snapshot.task.id.to_string()).collect();
     let mut added = Vec::new();
     for index in 0..choose(4) {
         let mut needs: Vec<&str> = usable.iter().filter(|_| choose(3) == 0).map(String::as_str).collect();

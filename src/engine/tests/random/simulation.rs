@@ -41,10 +41,10 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
         },
         PendingEffect::Replan(request) => {
             // A process after a kill numbers its requests differently.
-            let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, choose(usize::MAX)));
+            let sampling = crate::model::RequestId::from(format!("planner/{}/{}", request.number, choose(usize::MAX)));
             let origin = SamplingOrigin::Planner { replan: request.number };
-            before.push(Input::SamplingRequested { request: turn.clone(), origin, chat: Arc::default() });
-            before.push(Input::SamplingFinished { request: turn, result: reply_using(choose(60) as u64) });
+            before.push(Input::SamplingRequested { request: sampling.clone(), origin, chat: Arc::default() });
+            before.push(Input::SamplingFinished { request: sampling, result: reply_using(choose(60) as u64) });
             let result = match choose(3) {
                 0 => Err(Failure::new(FailureKind::ModelFailed, "nonsense")),
                 _ => Ok(Arc::new(random_patch(&request, choose))),
@@ -108,7 +108,7 @@ pub(crate) fn simulate(
                     let spent = crate::view::run_result(&"r".into(), &driver.records).spent;
                     let tokens = spent.input_tokens + spent.output_tokens;
                     let shown = (spent.llm_calls, spent.tool_calls, tokens, spent.cost_usd);
-                    prop_assert_eq!(shown, driver.run.spent_totals(), "what is shown differs from what budgets count");
+                    prop_assert_eq!(shown, spent_totals(&driver.run), "what is shown differs from what budgets count");
                     return Ok(driver.records);
                 }
                 _ => {}
@@ -154,14 +154,14 @@ proptest! {
             Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { max_replans, consent });
         }
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
-        let planning = planned.map(|turns| GoalPlanning {
-            exchanges: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).exchanges.remove(0) }; turns],
+        let planning = planned.map(|exchanges| GoalPlanning {
+            exchanges: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).exchanges.remove(0) }; exchanges],
             ..planning(0, None)
         });
         let records = simulate(&plan, planning.as_ref(), seeded_choices(seed))?;
         check_invariants(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
-        let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
-        prop_assert_eq!(again, records);
+        let parsed: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
+        prop_assert_eq!(parsed, records);
     }
 }

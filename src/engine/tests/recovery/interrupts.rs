@@ -123,11 +123,11 @@ fn resume_repeats_model_request_but_not_its_calls() {
     driver.send_input(Input::InterruptRequested);
     assert!(driver.is_interrupted(), "a request to the model is not waited for");
     let mut driver = driver.resume_with(&[]);
-    let turns = driver.drain_model_requests();
-    let [(turn, chat)] = turns.as_slice() else { panic!("{turns:?}") };
+    let requests = driver.drain_model_requests();
+    let [(attempt, chat)] = requests.as_slice() else { panic!("{requests:?}") };
     let roles: Vec<_> = chat.messages.iter().map(|message| message.role).collect();
     assert_eq!(
-        (turn.as_str(), roles.as_slice()),
+        (attempt.as_str(), roles.as_slice()),
         ("p#2", [ChatRole::User, ChatRole::Assistant, ChatRole::User].as_slice())
     );
     driver.connect_all();

@@ -45,7 +45,7 @@ impl Driver {
 }
 
 fn progress_of_tasks(request: &ReplanRequest) -> Vec<(&str, TaskProgress)> {
-    request.tasks.iter().map(|so_far| (so_far.task.id.as_str(), so_far.progress.clone())).collect()
+    request.tasks.iter().map(|snapshot| (snapshot.task.id.as_str(), snapshot.progress.clone())).collect()
 }
 
 #[test]
@@ -278,14 +278,14 @@ fn patch_needs_approval_if_configured() {
 
 #[test]
 fn a_replan_repeats_no_item_that_is_done_and_asks_before_it_repeats_what_may_be_done() {
-    let once = |task: Task| Task { effect: Some(Effect::AtMostOnce), ..task };
-    let each = |id: &str, items: Value| Task { id: id.into(), ..once(foreach_task(items, None)) };
+    let at_most_once = |task: Task| Task { effect: Some(Effect::AtMostOnce), ..task };
+    let each = |id: &str, items: Value| Task { id: id.into(), ..at_most_once(foreach_task(items, None)) };
     let mut driver = start_replannable(1, vec![each("each", json!(["a", "b", "c"]))]);
     driver.drain_call_names();
     driver.end("each[0]", 1, Ok(text("A")));
     driver.fail("each[1]", 1, FailureKind::IdleTimeout);
     driver.fail("each[2]", 1, FailureKind::Refused);
-    let single = |id: &str, value: &str| once(with_arguments(json!({"value": value}), task(id, &[])));
+    let single = |id: &str, value: &str| at_most_once(with_arguments(json!({"value": value}), task(id, &[])));
     let added = vec![each("rest", json!(["a", "b", "c", "d"])), single("one", "b"), single("other", "e")];
     driver.drain_call_names();
     driver.answer_replan(1, plan_patch(&[], added));

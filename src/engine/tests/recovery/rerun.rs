@@ -16,10 +16,10 @@ pub(crate) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> 
     let new_run = NewRun { inputs: Arc::clone(earlier.inputs()), ..new_run(plan, None) };
     let rerun = Rerun { earlier_id: RunId::from("earlier"), earlier, from: TaskId::from(from), new_run };
     let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
-    let mut again = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
-    again.apply_step(step);
-    assert!(Run::fold(&again.records).expect("a history") == again.run);
-    again
+    let mut rerun = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
+    rerun.apply_step(step);
+    assert!(Run::fold(&rerun.records).expect("a history") == rerun.run);
+    rerun
 }
 
 pub(crate) fn reused_tasks(driver: &Driver) -> Vec<String> {

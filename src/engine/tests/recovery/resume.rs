@@ -110,8 +110,8 @@ fn call_with_checkpoint_is_reattached() {
     let tasks = vec![with_effect(Effect::AtMostOnce, task("t", &[])), task("u", &[])];
     let mut driver = Driver::connected(&plan(tasks));
     assert_eq!(driver.drain_call_names(), ["t#1@a", "u#1@a"]);
-    let noted = |attempt: &AttemptId| attempt.task.as_str() == "t";
-    let mut driver = driver.restart_after(driver.records.len(), &noted);
+    let has_checkpoint = |attempt: &AttemptId| attempt.task.as_str() == "t";
+    let mut driver = driver.restart_after(driver.records.len(), &has_checkpoint);
     assert_eq!(driver.drain_reattached(), ["t#1"]);
     assert_eq!(driver.questions().len(), 1, "`u` has no note");
     // A rejected request says nothing about a call that was made long ago.
@@ -210,10 +210,10 @@ fn downtime_is_not_charged() {
     let mut short = (*plan(vec![with_effect(Effect::ReadOnly, task("t", &[]))])).clone();
     short.budget.time = Some(HumanDuration(Duration::from_secs(10)));
     let driver = Driver::connected(&Arc::new(short));
-    let left = driver.run.next_wakeup().expect("a deadline").since(driver.now);
+    let remaining = driver.run.next_wakeup().expect("a deadline").since(driver.now);
     let driver = driver.restart();
     let deadline = driver.run.deadline.expect("a deadline");
-    assert_eq!((left, deadline.since(driver.now)), (Duration::from_secs(10), Duration::from_secs(10)));
+    assert_eq!((remaining, deadline.since(driver.now)), (Duration::from_secs(10), Duration::from_secs(10)));
 }
 
 #[test]
@@ -228,11 +228,11 @@ fn lost_reply_stays_charged_and_is_repeated() {
     let before = asked(&mut driver);
     let mut driver = driver.restart();
     assert_eq!(asked(&mut driver), before);
-    let mut once = driver.run.ledger.clone();
+    let mut ledger = driver.run.ledger.clone();
     let driver = driver.restart();
-    assert_ne!(driver.run.ledger, once, "each lost reply may have used its reservation");
-    once = driver.run.ledger.clone();
-    assert_eq!(Run::fold(&driver.records).expect("a history").ledger, once);
+    assert_ne!(driver.run.ledger, ledger, "each lost reply may have used its reservation");
+    ledger = driver.run.ledger.clone();
+    assert_eq!(Run::fold(&driver.records).expect("a history").ledger, ledger);
 }
 
 #[test]
@@ -278,8 +278,8 @@ impl AgentModel {
                 let graph = &driver.run.graph;
                 let planned = &graph[graph.node_index(task.as_str()).expect("an order for a task of the run")].task;
                 prop_assert!(driver.outcome(task.as_str()).is_none(), "`{task}` is run again after its end");
-                let once = planned.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
-                prop_assert!(!once || !self.ambiguous_tasks.contains(task), "`{task}` may be done twice");
+                let is_at_most_once = planned.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
+                prop_assert!(!is_at_most_once || !self.ambiguous_tasks.contains(task), "`{task}` may be done twice");
                 prop_assert!(self.running_calls.insert(call.attempt.clone()), "{} was made twice", call.attempt);
                 PendingEffect::Call(call.attempt)
             }
@@ -329,11 +329,12 @@ fn simulate_with_crashes(
             // The events of the last step may not be durable, and then its commands were not executed.
             let events = known.max(1) + choose(driver.records.len() - known.max(1) + 1);
             world.apply_records(&driver.records[known.min(events)..events]);
-            let noted: HashSet<AttemptId> = world.running_calls.iter().filter(|_| choose(2) == 0).cloned().collect();
-            let lost = world.running_calls.iter().filter(|attempt| !noted.contains(*attempt));
-            world.ambiguous_tasks.extend(lost.map(|attempt| attempt.task.clone()));
-            world.running_calls.retain(|attempt| noted.contains(attempt));
-            driver = driver.restart_after(events, &|attempt| noted.contains(attempt));
+            let checkpointed: HashSet<AttemptId> =
+                world.running_calls.iter().filter(|_| choose(2) == 0).cloned().collect();
+            let interrupted = world.running_calls.iter().filter(|attempt| !checkpointed.contains(*attempt));
+            world.ambiguous_tasks.extend(interrupted.map(|attempt| attempt.task.clone()));
+            world.running_calls.retain(|attempt| checkpointed.contains(attempt));
+            driver = driver.restart_after(events, &|attempt| checkpointed.contains(attempt));
             known = events;
             under_way.clear();
             asking.clear();
@@ -418,8 +419,8 @@ proptest! {
         let records = simulate_with_crashes(&plan, seeded_choices(seed))?;
         check_invariants(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
-        let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
-        prop_assert_eq!(again, records);
+        let parsed: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
+        prop_assert_eq!(parsed, records);
     }
 }
 
@@ -441,8 +442,8 @@ proptest! {
         let mut dice = seeded_choices(seed);
         let records = simulate(&plan, None, &mut dice)?;
         for events in 1..records.len() {
-            let noted = |attempt: &AttemptId| attempt.number.is_multiple_of(2);
-            let whole = Driver {
+            let has_checkpoint = |attempt: &AttemptId| attempt.number.is_multiple_of(2);
+            let complete = Driver {
                 run: Run::fold(&records).expect("a history"),
                 records: records.clone(),
                 commands: Vec::new(),
@@ -453,7 +454,7 @@ proptest! {
                 Event::TaskEnded { task, .. } => Some(task.clone()),
                 _ => None,
             }).collect();
-            let mut driver = whole.restart_after(events, &noted);
+            let mut driver = complete.restart_after(events, &has_checkpoint);
             let mut under_way: Vec<PendingEffect> = Vec::new();
             loop {
                 for order in std::mem::take(&mut driver.commands) {

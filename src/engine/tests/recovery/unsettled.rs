@@ -6,7 +6,7 @@ use crate::model::AmbiguityResolution;
 
 /// Returns the run of an `at_most_once` task whose call has failed with `kind`.
 fn failed(kind: FailureKind) -> Driver {
-    let mut driver = Driver::connected(&plan(vec![once(json!({"v": 1}))]));
+    let mut driver = Driver::connected(&plan(vec![at_most_once(json!({"v": 1}))]));
     driver.drain_call_names();
     match kind {
         // A later process cancels the run before the question is answered.
@@ -24,7 +24,7 @@ fn failed(kind: FailureKind) -> Driver {
     driver
 }
 
-fn once(arguments: Value) -> Task {
+fn at_most_once(arguments: Value) -> Task {
     Task { effect: Some(Effect::AtMostOnce), ..with_arguments(arguments, task("t", &[])) }
 }
 
@@ -90,7 +90,9 @@ fn call_without_effect_or_safe_call_is_repeated() {
         assert_eq!(retried(&failed(kind), "t").drain_call_names(), ["t#1@a"], "{kind:?}");
     }
     let earlier = failed(FailureKind::ConnectionLost);
-    for now in [Task { effect: Some(Effect::Idempotent), ..once(json!({"v": 1})) }, once(json!({"v": 2}))] {
+    for now in
+        [Task { effect: Some(Effect::Idempotent), ..at_most_once(json!({"v": 1})) }, at_most_once(json!({"v": 2}))]
+    {
         let mut driver = rerun_with_plan(&earlier, &plan(vec![now]), "t");
         driver.connect_all();
         assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0));
@@ -116,9 +118,9 @@ fn a_question_without_an_answer_is_asked_by_every_later_process_and_retry() {
     let mut driver = rerun_from(&driver, "t");
     driver.send_input(Input::CancelRequested { by: "p".into() });
     let mut driver = retried(&driver, "t");
-    let again = question(&mut driver);
-    assert_eq!((&again.message, driver.drain_call_names().len()), (&asked.message, 0));
-    driver.resolve_ambiguity(&again.id, AmbiguityResolution::Repeat);
+    let repeated = question(&mut driver);
+    assert_eq!((&repeated.message, driver.drain_call_names().len()), (&asked.message, 0));
+    driver.resolve_ambiguity(&repeated.id, AmbiguityResolution::Repeat);
     let mut driver = driver.restart();
     driver.connect_all();
     assert!(driver.drain_call_names().is_empty() && driver.questions().len() == 1, "now it is this run's own call");
@@ -169,5 +171,5 @@ fn ambiguous_call_of_a_prompt_asks_before_it_is_repeated() {
     assert_eq!(driver.drain_call_names(), [""; 0]);
     let asked = question(&mut driver);
     driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Done);
-    assert_eq!(driver.drain_model_requests().last().map(|(turn, _)| turn.clone()), Some("p#2".to_owned()));
+    assert_eq!(driver.drain_model_requests().last().map(|(attempt, _)| attempt.clone()), Some("p#2".to_owned()));
 }

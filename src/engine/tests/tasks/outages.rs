@@ -81,7 +81,7 @@ fn tasks_share_one_connection_attempt() {
 
 #[test]
 fn retry_delay_honors_retry_after() {
-    let asks_for = |seconds| {
+    let retry_after = |seconds| {
         let wait = Some(HumanDuration(Duration::from_secs(seconds)));
         Failure { retry_after: wait, ..Failure::new(FailureKind::RateLimited, "slow down") }
     };
@@ -94,7 +94,7 @@ fn retry_delay_honors_retry_after() {
         (with_retry(3, task("t", &[])), 3_601, None),
     ] {
         let mut driver = Driver::connected(&plan(vec![task]));
-        driver.end("t", 1, Err(asks_for(wait)));
+        driver.end("t", 1, Err(retry_after(wait)));
         assert_eq!(driver.run.next_wakeup(), wakes.map(Timestamp), "{wait}");
         assert_eq!(driver.ended().is_some(), wakes.is_none());
     }

@@ -73,8 +73,8 @@ fn approved_items() -> Arc<Plan> {
 #[test]
 fn an_approval_says_which_item_it_is_about() {
     let mut driver = Driver::connected(&approved_items());
-    let places: Vec<_> = driver.questions().iter().map(|question| question.item).collect();
-    assert_eq!(places, [1, 2, 3].map(|number| Some(ItemPlace { number, of: 3 })));
+    let items: Vec<_> = driver.questions().iter().map(|question| question.item).collect();
+    assert_eq!(items, [1, 2, 3].map(|number| Some(ItemPlace { number, of: 3 })));
 }
 
 #[test]

@@ -74,18 +74,18 @@ fn retry(max_attempts: u32) -> Retry {
 /// Drives a plan to its end in virtual time.
 fn simulate_routing(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> SimulationResult {
     let mut driver = Driver::start(plan);
-    let begun = driver.now.0;
+    let started_at = driver.now.0;
     driver.connect_all();
     let mut in_flight: BTreeMap<(u64, usize), RunningAttempt> = BTreeMap::new();
     let mut shares: BTreeMap<String, AgentShare> = BTreeMap::new();
-    let (mut ends, mut order, mut most_attempts) = (Vec::new(), 0, 0);
+    let (mut ends, mut order, mut max_attempts) = (Vec::new(), 0, 0);
     while !driver.run.has_ended() {
         for (attempt, agent) in driver.drain_calls() {
             let (_, behavior) = agents.iter_mut().find(|(name, _)| *name == agent.as_str()).expect("an agent");
-            let (takes, result) = behavior(driver.now.0 - begun);
+            let (duration, result) = behavior(driver.now.0 - started_at);
             order += 1;
-            most_attempts = most_attempts.max(attempt.number);
-            in_flight.insert((driver.now.0 + takes, order), (attempt, agent.to_string(), result));
+            max_attempts = max_attempts.max(attempt.number);
+            in_flight.insert((driver.now.0 + duration, order), (attempt, agent.to_string(), result));
         }
         let end = in_flight.keys().next().map(|(at, _)| *at);
         let wake = driver.run.next_wakeup().map(|at| at.0);
@@ -98,7 +98,7 @@ fn simulate_routing(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Simu
             match result {
                 Ok(()) => {
                     share.completed += 1;
-                    ends.push(next - begun);
+                    ends.push(next - started_at);
                 }
                 Err(_) => share.failed += 1,
             }
@@ -110,35 +110,33 @@ fn simulate_routing(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Simu
     }
     assert!(Run::fold(&driver.records).expect("a run") == driver.run, "fold(events) differs from the live run");
     let (status, _) = driver.ended().expect("it ended");
-    SimulationResult {
-        shares,
-        duration_ms: driver.now.0 - begun,
-        status,
-        end_times_ms: ends,
-        max_attempts: most_attempts,
-    }
+    SimulationResult { shares, duration_ms: driver.now.0 - started_at, status, end_times_ms: ends, max_attempts }
 }
 
 /// Returns whether both shares are between 40 and 60% of their sum.
 fn is_even(one: usize, other: usize) -> bool {
-    let part = one * 100 / (one + other).max(1);
-    (40..=60).contains(&part)
+    let percent = one * 100 / (one + other).max(1);
+    (40..=60).contains(&percent)
 }
 
 #[test]
 fn healthy_agents_share_work_of_dead_agent() {
-    for place in 0..3 {
+    for position in 0..3 {
         let names = ["w1", "w2", "w3"];
-        let agents = names.iter().enumerate().map(|(index, name)| match index == place {
+        let agents = names.iter().enumerate().map(|(index, name)| match index == position {
             true => (*name, fails_after(1, FailureKind::ConnectionLost)),
             false => (*name, succeeds_after(100)),
         });
         let outcomes = simulate_routing(&shared_by(&names, 300, retry(4)), agents.collect());
-        let living: Vec<AgentShare> =
-            names.iter().enumerate().filter(|(index, _)| *index != place).map(|(_, name)| outcomes.of(name)).collect();
+        let living: Vec<AgentShare> = names
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != position)
+            .map(|(_, name)| outcomes.of(name))
+            .collect();
         assert_eq!(outcomes.status, RunStatus::Succeeded);
         assert!(is_even(living[0].completed, living[1].completed), "{:?}", outcomes.shares);
-        assert!(outcomes.of(names[place]).failed <= 15, "{:?}", outcomes.shares);
+        assert!(outcomes.of(names[position]).failed <= 15, "{:?}", outcomes.shares);
         // 300 tasks of 100 ms with a concurrency of eight take 3.8 s.
         assert!(outcomes.duration_ms <= 4_500, "{} ms", outcomes.duration_ms);
     }
@@ -225,7 +223,8 @@ fn allowance(max_concurrency: usize) -> usize {
 
 #[test]
 fn an_agent_that_fails_draws_no_more_tasks_than_it_completes() {
-    for (max_concurrency, percent) in [1, 4, 16].into_iter().flat_map(|most| [10, 40, 50, 60, 90].map(|p| (most, p))) {
+    for (max_concurrency, percent) in [1, 4, 16].into_iter().flat_map(|limit| [10, 40, 50, 60, 90].map(|p| (limit, p)))
+    {
         for (seed, slow) in [(7, 1), (8, 90), (9, 1), (10, 90)] {
             let mut dice = crate::engine::tests::random::simulation::seeded_choices(seed);
             let unlucky: Behavior = Box::new(move |_| match dice(100) < percent {
@@ -238,8 +237,8 @@ fn an_agent_that_fails_draws_no_more_tasks_than_it_completes() {
             let outcomes = simulate_routing(&Arc::new(plan), agents);
             let share = outcomes.of("w2");
             assert_eq!(outcomes.status, RunStatus::Succeeded);
-            let most = share.completed + allowance(max_concurrency);
-            assert!(share.failed <= most, "{percent} % of {max_concurrency} at once: {:?}", outcomes.shares);
+            let max_failed = share.completed + allowance(max_concurrency);
+            assert!(share.failed <= max_failed, "{percent} % of {max_concurrency} at once: {:?}", outcomes.shares);
             assert!(percent > 10 || share.completed > 100, "it is used: {:?}", outcomes.shares);
         }
     }
@@ -251,8 +250,8 @@ fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_man
     for up in [70, 130, 250, 500, 2_000] {
         for max_concurrency in [4, 16, 64] {
             let crashes: Behavior = Box::new(move |now| match up - now % up {
-                left if left > 60 => (60, Ok(())),
-                left => (left, Err(FailureKind::ConnectionLost)),
+                remaining if remaining > 60 => (60, Ok(())),
+                remaining => (remaining, Err(FailureKind::ConnectionLost)),
             });
             let agents = vec![("w1", succeeds_after(60)), ("w2", crashes), ("w3", succeeds_after(60))];
             let mut plan = (*shared_by(&["w1", "w2", "w3"], 3_000, retry(20))).clone();
@@ -261,8 +260,8 @@ fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_man
             let outcomes = simulate_routing(&Arc::new(plan), agents);
             let share = outcomes.of("w2");
             assert_eq!(outcomes.status, RunStatus::Succeeded);
-            let most = share.completed + allowance(max_concurrency);
-            assert!(share.failed <= most, "{up} ms, {max_concurrency} at once: {:?}", outcomes.shares);
+            let max_failed = share.completed + allowance(max_concurrency);
+            assert!(share.failed <= max_failed, "{up} ms, {max_concurrency} at once: {:?}", outcomes.shares);
         }
     }
 }
@@ -281,11 +280,11 @@ fn slow_agent_does_not_block_others() {
 fn single_failure_idles_agent_briefly() {
     // The second attempt on `w2` works; its equals need a minute for each task.
     let mut first = true;
-    let once: Behavior =
+    let fails_once: Behavior =
         Box::new(
             move |_| if std::mem::take(&mut first) { (1, Err(FailureKind::ConnectionLost)) } else { (10, Ok(())) },
         );
-    let agents = vec![("w1", succeeds_after(60_000)), ("w2", once), ("w3", succeeds_after(60_000))];
+    let agents = vec![("w1", succeeds_after(60_000)), ("w2", fails_once), ("w3", succeeds_after(60_000))];
     let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 100, retry(4)), agents);
     assert_eq!(outcomes.of("w2"), AgentShare { completed: 92, failed: 1 });
     assert_eq!(outcomes.duration_ms, 60_000);
@@ -304,8 +303,8 @@ fn sequential_tasks_are_shared() {
 
 #[test]
 fn dead_agents_fail_tasks_after_max_attempts() {
-    let dead = || fails_after(1, FailureKind::ConnectionLost);
-    let agents = vec![("w1", dead()), ("w2", dead()), ("w3", dead())];
+    let failing = || fails_after(1, FailureKind::ConnectionLost);
+    let agents = vec![("w1", failing()), ("w2", failing()), ("w3", failing())];
     let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 50, retry(4)), agents);
     assert_eq!((outcomes.status, outcomes.max_attempts), (RunStatus::Partial, 12));
     assert_eq!(outcomes.shares.values().map(|share| share.failed).sum::<usize>(), 600);
@@ -347,7 +346,7 @@ proptest! {
     #[test]
     fn one_working_agent_completes_all_tasks(
         kinds in prop::collection::vec((0_u8..5, 1_u64..400), 1..5),
-        place in 0_usize..5,
+        position in 0_usize..5,
         items in 1_usize..120,
         max_parallel in 1_usize..30,
     ) {
@@ -363,14 +362,14 @@ proptest! {
                 _ => fails_after(millis, FailureKind::UnknownTool),
             })
             .collect();
-        behaviors.insert(place % count, succeeds_after(50));
+        behaviors.insert(position % count, succeeds_after(50));
         let mut plan = (*shared_by(&names[..count], items, retry(3))).clone();
         plan.max_parallel = max_parallel;
         let outcomes = simulate_routing(&Arc::new(plan), names.into_iter().zip(behaviors).collect());
         prop_assert_eq!(outcomes.status, RunStatus::Succeeded);
         prop_assert_eq!(outcomes.end_times_ms.len(), items);
-        let dead = names.iter().enumerate().filter(|(index, _)| *index < count).map(|(_, name)| outcomes.of(name));
-        for share in dead.filter(|share| share.completed == 0) {
+        let failing = names.iter().enumerate().filter(|(index, _)| *index < count).map(|(_, name)| outcomes.of(name));
+        for share in failing.filter(|share| share.completed == 0) {
             prop_assert!(share.failed <= items / 8 + 16, "{:?}", outcomes.shares);
         }
     }

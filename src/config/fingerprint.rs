@@ -17,8 +17,8 @@ pub fn fingerprint_of(text: &str) -> String {
 /// Returns a hash of the section before variables are expanded. Excludes the values of its environment and headers:
 /// they may be secret, and may change without changing the agent.
 pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
-    let mut written = section.to_json();
-    if let Value::Object(keys) = &mut written {
+    let mut json = section.to_json();
+    if let Value::Object(keys) = &mut json {
         for secret in ["env", "http_headers"] {
             if let Some(Value::Object(entries)) = keys.get_mut(secret) {
                 entries.values_mut().for_each(|value| *value = Value::Null);
@@ -27,5 +27,5 @@ pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
         // The order of keys has no meaning.
         keys.sort_keys();
     }
-    fingerprint_of(&written.to_string())
+    fingerprint_of(&json.to_string())
 }

@@ -60,7 +60,7 @@ fn doubling_references_are_bounded() {
 #[test]
 fn doubling_is_bounded_for_every_keyword() {
     let next = |level: usize| json!({"$ref": format!("#/definitions/{level}")});
-    for shape in [
+    for definition in [
         |next: Value| json!({"if": next, "then": next, "else": next}),
         |next: Value| json!({"not": {"not": next}, "allOf": [next]}),
         |next: Value| json!({"dependentSchemas": {"a": next}, "allOf": [next]}),
@@ -68,7 +68,7 @@ fn doubling_is_bounded_for_every_keyword() {
     ] {
         let levels = 40;
         let definitions: serde_json::Map<_, _> = (0..levels)
-            .map(|level| (level.to_string(), shape(next(level + 1))))
+            .map(|level| (level.to_string(), definition(next(level + 1))))
             .chain([(levels.to_string(), json!({}))])
             .collect();
         let schema = json!({"definitions": definitions, "$ref": "#/definitions/0"});

@@ -49,7 +49,7 @@ fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
 /// The reason, if no value of the schema can have one.
 fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
     let mut schemas = vec![root];
-    let mut walked = String::new();
+    let mut path = String::new();
     for step in output_path(pointer) {
         let mut plain = Vec::new();
         for schema in schemas {
@@ -73,11 +73,11 @@ fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
             }
         }
         if inside.is_empty() {
-            let place = if walked.is_empty() { "the result".to_owned() } else { format!("`{walked}`") };
-            return Err(format!("{place} {}", reasons.join(", or ")));
+            let subject = if path.is_empty() { "the result".to_owned() } else { format!("`{path}`") };
+            return Err(format!("{subject} {}", reasons.join(", or ")));
         }
         schemas = inside;
-        walked += &format!("/{}", truncate_chars(&step, MAX_WORD_CHARS));
+        path += &format!("/{}", truncate_chars(&step, MAX_WORD_CHARS));
     }
     Ok(())
 }

@@ -115,11 +115,11 @@ fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], 
 /// Returns the keys that the reply format does not have.
 fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     let mut unknown = Vec::new();
-    let mut check_keys = |value: Option<&Value>, known: &[&str], place: &str| {
+    let mut check_keys = |value: Option<&Value>, known: &[&str], location: &str| {
         let keys = value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
         unknown.extend(
             keys.filter(|key| !known.contains(&key.as_str()))
-                .map(|key| format!("`{}` of {place}", truncate_chars(key, 64))),
+                .map(|key| format!("`{}` of {location}", truncate_chars(key, 64))),
         );
     };
     let tasks = answer.get("tasks").and_then(Value::as_array);
@@ -487,13 +487,13 @@ mod tests {
             }],
         });
         let draft = write_plan(&Goal { text: "Do it", max_replans: 0 }, &object(answer.clone()), &[]);
-        let places = [
+        let locations = [
             "`effect` of task `t1`",
             "`retry` of the call of task `t1`",
             "`default` of a binding of task `t1`",
             "`outputs` of the plan",
         ];
-        assert_eq!(draft.unknown_keys, places);
+        assert_eq!(draft.unknown_keys, locations);
         let written = json!([{"id": "t1", "agent": "a", "tool": "b", "with": {"q": "${{ tasks.t0.output }}"}}]);
         assert_eq!(tasks(answer, json!({})), written);
     }

@@ -266,7 +266,7 @@ fn reject_unreadable<T>(validator: &AnswerValidator<'_, T>, answer: &str, mistak
 /// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.
 fn describe_diagnostic(diagnostic: &Diagnostic, draft: &PlanDraft) -> String {
     let task = diagnostic.position.and_then(|position| draft.task_at(position.line));
-    let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
+    let prefix = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
     let help = diagnostic.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("- {place}{}{help}", diagnostic.message)
+    format!("- {prefix}{}{help}", diagnostic.message)
 }

@@ -49,8 +49,8 @@ impl TokenLimit {
 
     /// Doubles the limit, up to the maximum. Returns whether it changed.
     pub(super) fn grow(&mut self) -> bool {
-        let grown = self.current_tokens.saturating_mul(2).min(self.max_tokens);
-        std::mem::replace(&mut self.current_tokens, grown) < grown
+        let next_tokens = self.current_tokens.saturating_mul(2).min(self.max_tokens);
+        std::mem::replace(&mut self.current_tokens, next_tokens) < next_tokens
     }
 
     /// Resets the limit to the first one, for an endpoint that rejects a higher one. Returns whether it changed.
@@ -89,17 +89,17 @@ mod tests {
 
     #[test]
     fn only_the_default_limit_grows() {
-        let grown = |max_tokens, max_output_tokens| {
+        let growth = |max_tokens, max_output_tokens| {
             let (mut limit, _) = limit(max_tokens, max_output_tokens);
             let first = limit.current();
-            let grown: Vec<_> = (0..3).map(|_| (limit.grow(), limit.current())).collect();
-            (first, grown)
+            let limits: Vec<_> = (0..3).map(|_| (limit.grow(), limit.current())).collect();
+            (first, limits)
         };
-        assert_eq!(grown(None, None), (8_192, vec![(true, 16_384), (true, 32_768), (false, 32_768)]));
-        assert_eq!(grown(None, Some(10_000)), (8_192, vec![(true, 10_000), (false, 10_000), (false, 10_000)]));
-        assert_eq!(grown(None, Some(500)), (500, vec![(false, 500); 3]));
-        assert_eq!(grown(Some(60_000), None), (60_000, vec![(false, 60_000); 3]));
-        assert_eq!(grown(Some(100), Some(500)), (100, vec![(false, 100); 3]));
+        assert_eq!(growth(None, None), (8_192, vec![(true, 16_384), (true, 32_768), (false, 32_768)]));
+        assert_eq!(growth(None, Some(10_000)), (8_192, vec![(true, 10_000), (false, 10_000), (false, 10_000)]));
+        assert_eq!(growth(None, Some(500)), (500, vec![(false, 500); 3]));
+        assert_eq!(growth(Some(60_000), None), (60_000, vec![(false, 60_000); 3]));
+        assert_eq!(growth(Some(100), Some(500)), (100, vec![(false, 100); 3]));
     }
 
     #[test]

@@ -82,37 +82,30 @@ impl<'e> Expander<'e> {
 
     /// Replaces each `${…}` in the text. Returns `None` if one of them has no value.
     fn expand_text(&mut self, text: &str, at: SourceSpan, sink: &mut DiagnosticSink) -> Option<String> {
-        let (mut expanded, mut rest) = (Some(String::with_capacity(text.len())), text);
-        let push = |expanded: &mut Option<String>, part: &str| {
-            if let Some(expanded) = expanded {
-                expanded.push_str(part);
-            }
-        };
+        let (mut expanded, mut is_complete, mut rest) = (String::with_capacity(text.len()), true, text);
         while let Some(dollar) = rest.find('$') {
-            push(&mut expanded, &rest[..dollar]);
+            expanded.push_str(&rest[..dollar]);
             rest = &rest[dollar + 1..];
-            if let Some(after) = rest.strip_prefix('$') {
-                push(&mut expanded, "$");
-                rest = after;
-            } else if let Some(after) = rest.strip_prefix('{') {
+            if let Some(after) = rest.strip_prefix('{') {
                 let Some(close) = after.find('}') else {
                     sink.error("variable", at, "`${` has no closing `}`").help("a literal `$` is written `$$`");
                     return None;
                 };
                 match self.resolve_variable(&after[..close]) {
-                    Ok(value) => push(&mut expanded, &value),
+                    Ok(value) => expanded.push_str(&value),
                     Err((message, help)) => {
                         sink.error("variable", at, message).help(help);
-                        expanded = None;
+                        is_complete = false;
                     }
                 }
                 rest = &after[close + 1..];
             } else {
-                push(&mut expanded, "$");
+                expanded.push('$');
+                rest = rest.strip_prefix('$').unwrap_or(rest);
             }
         }
-        push(&mut expanded, rest);
-        expanded
+        expanded.push_str(rest);
+        is_complete.then_some(expanded)
     }
 
     /// Returns the value of `NAME` or `NAME:-default`.

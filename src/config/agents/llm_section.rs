@@ -90,9 +90,9 @@ pub(crate) fn resolve_model<'n>(
 fn read_dialect(fields: CheckedTable<'_>, preset: Dialect, sink: &mut DiagnosticSink) -> Dialect {
     let flag = |key, preset| fields.boolean(key).unwrap_or(preset);
     let structured_output = fields.choice(&LLM.structured_output).unwrap_or(preset.structured_output);
-    let hides_form =
+    let hidden_schema =
         fields.node(&LLM.schema_in_prompt).filter(|_| fields.boolean(&LLM.schema_in_prompt) == Some(false));
-    if let Some(node) = hides_form.filter(|_| structured_output != StructuredOutput::JsonSchema) {
+    if let Some(node) = hidden_schema.filter(|_| structured_output != StructuredOutput::JsonSchema) {
         let message = "with `schema_in_prompt = false`, the model does not receive the schema".to_owned();
         let error = sink.error("unseen_schema", node.span, message);
         error.help("remove it, or set `structured_output = \"json_schema\"` if the endpoint supports schemas");

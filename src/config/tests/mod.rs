@@ -119,7 +119,7 @@ fn rendered(diagnostics: &Diagnostics) -> String {
 /// Returns the codes of all diagnostics with their lines.
 fn diagnostic_codes(text: &str) -> Vec<(String, usize)> {
     let diagnostics = match load_test_plan(text) {
-        Ok(lowered) => lowered.warnings,
+        Ok(validated) => validated.warnings,
         Err(diagnostics) => diagnostics,
     };
     let line = |diagnostic: &Diagnostic| diagnostic.position.map_or(0, |position| position.line);

@@ -57,11 +57,11 @@ fn read_plan(
 ) -> (Plan, Vec<usize>) {
     let fields = CheckedTable::new(root);
     let inputs = inputs::read_inputs(fields, sink);
-    let written = fields.tables(&PLAN.tasks);
-    if fields.has(&PLAN.tasks) && written.is_empty() && !sink.has_errors() {
+    let task_tables = fields.tables(&PLAN.tasks);
+    if fields.has(&PLAN.tasks) && task_tables.is_empty() && !sink.has_errors() {
         sink.error("no_tasks", fields.span(), "the plan has no tasks");
     }
-    let names = SymbolTable::new(&inputs, written, sink);
+    let names = SymbolTable::new(&inputs, task_tables, sink);
     let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);
     let mut used = UsedInputs::default();
     let mut tasks = Vec::with_capacity(names.tasks.len());

@@ -53,8 +53,8 @@ pub fn load_plan_patch<'a>(
     let kept = kept_tasks(fields, &snapshots, &mut sink);
     check_outputs(context.request, (&snapshots, &kept), &mut sink);
 
-    let written = fields.tables(&PLAN_PATCH.tasks);
-    for fields in &written {
+    let task_tables = fields.tables(&PLAN_PATCH.tasks);
+    for fields in &task_tables {
         let Some((id, node)) = fields.text(&TASK.id).zip(fields.node(&TASK.id)) else { continue };
         if snapshots.contains_key(id) || context.request.used_task_ids.iter().any(|used| used.as_str() == id) {
             let message = format!("the run already has a task `{id}`, and the meaning of an ID never changes");
@@ -67,7 +67,7 @@ pub fn load_plan_patch<'a>(
         is_foreach: snapshot.task.foreach.is_some(),
         is_usable: snapshot.progress.has_result() || kept.contains(&snapshot.task.id),
     };
-    let mut names = SymbolTable::new(&context.request.plan.inputs, written, &mut sink);
+    let mut names = SymbolTable::new(&context.request.plan.inputs, task_tables, &mut sink);
     names.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
     let mut router = RouteResolver::new(context.agents, Some(context.catalog));
     let mut added = Vec::with_capacity(names.tasks.len());

@@ -82,18 +82,18 @@ pub(super) fn synthesis_task(
         let error = sink.error("bad_name", node.span, "the ID `answer` is reserved for the synthesis");
         error.help("rename this task");
     }
-    let written = |key| section.and_then(|section| section.node(key));
+    let setting = |key| section.and_then(|section| section.node(key));
     let described = || {
         plan.text(&PLAN.description).or_else(|| plan.text(&PLAN.name)).unwrap_or("Summarize the results.").to_owned()
     };
     // A description is plain text and must not be parsed as an expression.
     let request =
-        written(&SYNTHESIS.prompt).map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
+        setting(&SYNTHESIS.prompt).map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
     let prompt = Prompt {
-        model: written(&SYNTHESIS.model).and_then(|node| router.resolve_model(node, sink)),
+        model: setting(&SYNTHESIS.model).and_then(|node| router.resolve_model(node, sink)),
         system: None,
         prompt: Template(request),
-        output_schema: written(&SYNTHESIS.output_schema).and_then(|node| read_output_schema(node, sink)),
+        output_schema: setting(&SYNTHESIS.output_schema).and_then(|node| read_output_schema(node, sink)),
         tools: Vec::new(),
         max_turns: DEFAULT_MAX_REPLIES,
         max_tokens: section.and_then(|section| section.integer(&SYNTHESIS.max_tokens)).unwrap_or(DEFAULT_MAX_TOKENS),

@@ -42,12 +42,12 @@ impl<'n> SymbolTable<'n> {
     /// Collects the tasks by their IDs. Reports a duplicate ID and omits its task.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
-        written: Vec<CheckedTable<'n>>,
+        task_tables: Vec<CheckedTable<'n>>,
         sink: &mut DiagnosticSink,
     ) -> Self {
         let mut tasks: IndexMap<&str, TaskDeclaration<'n>, NameHasher> =
-            IndexMap::with_capacity_and_hasher(written.len(), NameHasher::default());
-        for fields in written {
+            IndexMap::with_capacity_and_hasher(task_tables.len(), NameHasher::default());
+        for fields in task_tables {
             let Some(id) = fields.text(&TASK.id) else { continue };
             match tasks.entry(id) {
                 map::Entry::Vacant(free) => {

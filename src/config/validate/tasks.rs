@@ -38,8 +38,8 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         let condition = fields.node(&TASK.condition).map(|node| match node.value {
             NodeValue::Bool(value) => Expression(value.to_string()),
             _ => {
-                let (bare, found) = references::check_expression(node, self.names, binding, sink, used);
-                edges.extend(found);
+                let (bare, references) = references::check_expression(node, self.names, binding, sink, used);
+                edges.extend(references);
                 Expression(bare.to_owned())
             }
         });
@@ -132,8 +132,8 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         };
         let items = match &node.value {
             NodeValue::Text(_) => {
-                let (bare, found) = references::check_expression(node, self.names, None, sink, used);
-                edges.extend(found);
+                let (bare, references) = references::check_expression(node, self.names, None, sink, used);
+                edges.extend(references);
                 format!("${{{{ {bare} }}}}").into()
             }
             _ => {

@@ -45,26 +45,26 @@ pub(crate) fn normalize(text: &str) -> Cow<'_, str> {
     if !may_hold_pairs || serde_json::from_str::<IgnoredAny>(text).is_err() {
         return Cow::Borrowed(text);
     }
-    let mut written = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
-        written.push_str(&rest[..at]);
+        escaped.push_str(&rest[..at]);
         rest = &rest[at..];
         let length = match surrogate_pair(rest) {
             Some(pair) => {
-                written.push_str(&format!("\\U{:08X}", u32::from(pair)));
+                escaped.push_str(&format!("\\U{:08X}", u32::from(pair)));
                 12
             }
             None => {
                 let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
-                written.push_str(&rest[..length]);
+                escaped.push_str(&rest[..length]);
                 length
             }
         };
         rest = &rest[length..];
     }
-    written.push_str(rest);
-    Cow::Owned(written)
+    escaped.push_str(rest);
+    Cow::Owned(escaped)
 }
 
 /// Decodes the character at the start of `text`, if it is a pair of escaped UTF-16 surrogates.

@@ -74,7 +74,7 @@ async fn booking_reports_four_progress_steps() {
             tokio::task::yield_now().await;
         }
         let mut progress = client_config.record.lock().expect("not poisoned").progress.clone();
-        progress.sort_by(|left, right| left.0.total_cmp(&right.0));
+        progress.sort_by(|first, second| first.0.total_cmp(&second.0));
         let steps: Vec<(f64, Option<f64>)> = progress.iter().map(|(done, total, _)| (*done, *total)).collect();
         assert_eq!(steps, [25.0, 50.0, 75.0, 100.0].map(|step| (step, Some(100.0))), "{connection:?}");
         assert_eq!(progress[0].2.as_deref(), Some("looking for a place to stay in Lisbon"));

@@ -107,9 +107,9 @@ impl OperatorScan {
             Expr::BinOp(operation) => {
                 let (can_grow, is_chain) = match (operation.op, &operation.left) {
                     // A product within a sum or a concatenation is charged separately, since it can be very long.
-                    (BinOpKind::Mul, Expr::BinOp(left)) => (true, matches!(left.op, BinOpKind::Mul)),
-                    (BinOpKind::Add | BinOpKind::Concat, Expr::BinOp(left)) => {
-                        (true, matches!(left.op, BinOpKind::Add | BinOpKind::Concat))
+                    (BinOpKind::Mul, Expr::BinOp(operand)) => (true, matches!(operand.op, BinOpKind::Mul)),
+                    (BinOpKind::Add | BinOpKind::Concat, Expr::BinOp(operand)) => {
+                        (true, matches!(operand.op, BinOpKind::Add | BinOpKind::Concat))
                     }
                     (BinOpKind::Add | BinOpKind::Mul | BinOpKind::Concat, _) => (true, false),
                     _ => (false, false),

@@ -9,8 +9,8 @@ use super::environment::Environment as _;
 use super::secret_collector::is_secret_name;
 use super::section_reader::{SectionReader, parse_url};
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{AGENT, SAMPLING};
-use crate::config::schema::table::{CheckedTable, KeySchema};
+use crate::config::schema::keys::{AGENT, AgentKeys, SAMPLING};
+use crate::config::schema::table::{CheckedTable, Key};
 use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, SamplingPolicy, Transport};
 
 /// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
@@ -19,7 +19,7 @@ const DEFAULT_MAX_CONCURRENCY: usize = 8;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TOOL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-impl SectionReader<'_> {
+impl SectionReader<'_, AgentKeys> {
     /// Reads the agent `id`. Returns `None` if its command or URL is missing or invalid.
     pub(super) fn read_agent(&self, id: &AgentId, sink: &mut DiagnosticSink) -> Option<AgentSpec> {
         let fields = self.fields;
@@ -57,7 +57,7 @@ impl SectionReader<'_> {
 
     fn read_transport(&self, sink: &mut DiagnosticSink) -> Option<Transport> {
         let fields = self.fields;
-        let mut check_needs = |keys: &[&KeySchema], needs: &KeySchema| {
+        let mut check_needs = |keys: &[&Key<AgentKeys>], needs: &Key<AgentKeys>| {
             let useless = keys.iter().filter(|_| !fields.has(needs));
             for (key, at) in useless.filter_map(|key| Some((key.name, fields.key_span(key)?))) {
                 sink.error("useless_key", at, format!("`{key}` has no effect without `{}`", needs.name));
@@ -79,7 +79,7 @@ impl SectionReader<'_> {
         let url = fields.node(&AGENT.url)?;
         Some(Transport::Http {
             url: parse_url(url, &AGENT.url, sink)?,
-            headers: self.read_headers(sink),
+            headers: self.read_headers((&AGENT.http_headers, &AGENT.env_http_headers), sink),
             bearer_token: self.read_secret(&AGENT.bearer_token_env_var, sink),
             server: child,
         })

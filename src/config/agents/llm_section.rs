@@ -6,18 +6,18 @@ use super::agents_file::{AgentsFile, PlannerSettings};
 use super::providers::find_preset;
 use super::section_reader::{SectionReader, parse_url};
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{LLM, PLANNER, PRICES, SCORES};
+use crate::config::schema::keys::{LLM, LlmKeys, PLANNER, PRICES, PlannerKeys, SCORES};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::DocumentNode;
 use crate::model::{Dialect, HumanDuration, LlmSpec, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
-impl SectionReader<'_> {
+impl SectionReader<'_, LlmKeys> {
     /// Reads the model `name`. Returns `None` if its URL or its model name is missing or invalid.
     pub(crate) fn read_model(&self, name: &str, sink: &mut DiagnosticSink) -> Option<LlmSpec> {
         let fields = self.fields;
-        let headers = self.read_headers(sink);
+        let headers = self.read_headers((&LLM.http_headers, &LLM.env_http_headers), sink);
         let api_key = self.read_secret(&LLM.api_key_env_var, sink);
         let preset = fields.text(&LLM.provider).and_then(find_preset);
         let base_url = match (fields.node(&LLM.base_url), preset.and_then(|preset| preset.base_url)) {
@@ -49,7 +49,7 @@ impl SectionReader<'_> {
 }
 
 /// Reads the settings of the planner, with `model` or the default model.
-pub(crate) fn read_planner(fields: CheckedTable<'_>, model: Option<String>) -> PlannerSettings {
+pub(crate) fn read_planner(fields: CheckedTable<'_, PlannerKeys>, model: Option<String>) -> PlannerSettings {
     #[expect(clippy::cast_possible_truncation, reason = "a temperature needs no more digits")]
     let temperature = fields.number(&PLANNER.temperature).map(|temperature| temperature as f32);
     PlannerSettings {
@@ -62,7 +62,7 @@ pub(crate) fn read_planner(fields: CheckedTable<'_>, model: Option<String>) -> P
 }
 
 /// Reports a temperature that requests to the planning model would not contain.
-pub(crate) fn check_planner(fields: CheckedTable<'_>, file: &AgentsFile, sink: &mut DiagnosticSink) {
+pub(crate) fn check_planner(fields: CheckedTable<'_, PlannerKeys>, file: &AgentsFile, sink: &mut DiagnosticSink) {
     let Some(node) = fields.node(&PLANNER.temperature) else { return };
     let Some(spec) = file.planner_model().filter(|spec| !spec.dialect.temperature) else { return };
     let message = format!("the model `{}` does not support a temperature", spec.name);
@@ -87,7 +87,7 @@ pub(crate) fn resolve_model<'n>(
     None
 }
 
-fn read_dialect(fields: CheckedTable<'_>, preset: Dialect, sink: &mut DiagnosticSink) -> Dialect {
+fn read_dialect(fields: CheckedTable<'_, LlmKeys>, preset: Dialect, sink: &mut DiagnosticSink) -> Dialect {
     let flag = |key, preset| fields.boolean(key).unwrap_or(preset);
     let structured_output = fields.choice(&LLM.structured_output).unwrap_or(preset.structured_output);
     let hidden_schema =
@@ -114,7 +114,7 @@ fn read_dialect(fields: CheckedTable<'_>, preset: Dialect, sink: &mut Diagnostic
     }
 }
 
-fn read_settings(fields: CheckedTable<'_>, sink: &mut DiagnosticSink) -> RequestSettings {
+fn read_settings(fields: CheckedTable<'_, LlmKeys>, sink: &mut DiagnosticSink) -> RequestSettings {
     for (name, entry) in fields.entries(&LLM.extra_body) {
         if let Some((_, setting)) = OWN_KEYS.iter().find(|(key, _)| *key == name) {
             let message = format!("`extra_body` must not contain `{name}`: kapell sets it");
@@ -132,7 +132,7 @@ fn read_settings(fields: CheckedTable<'_>, sink: &mut DiagnosticSink) -> Request
     }
 }
 
-fn read_scores(fields: CheckedTable<'_>) -> Scores {
+fn read_scores(fields: CheckedTable<'_, LlmKeys>) -> Scores {
     let default = Scores::default();
     let Some(scores) = fields.node(&LLM.scores).map(CheckedTable::new) else { return default };
     #[expect(clippy::cast_possible_truncation, reason = "a score needs no more digits")]
@@ -144,7 +144,7 @@ fn read_scores(fields: CheckedTable<'_>) -> Scores {
     }
 }
 
-fn read_prices(fields: CheckedTable<'_>) -> Option<Prices> {
+fn read_prices(fields: CheckedTable<'_, LlmKeys>) -> Option<Prices> {
     let prices = CheckedTable::new(fields.node(&LLM.prices)?);
     Some(Prices { input: prices.number(&PRICES.input)?, output: prices.number(&PRICES.output)? })
 }

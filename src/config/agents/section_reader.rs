@@ -5,31 +5,33 @@ use super::redaction;
 use super::secret_collector::{SecretCollector, is_secret_name};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::AGENT;
-use crate::config::schema::table::{CheckedTable, KeySchema};
+use crate::config::schema::table::{CheckedTable, Key, KeySchema};
 use crate::config::yaml::document::DocumentNode;
 
 /// A reader of one section.
-pub(super) struct SectionReader<'n> {
-    pub(super) fields: CheckedTable<'n>,
+pub(super) struct SectionReader<'n, K> {
+    pub(super) fields: CheckedTable<'n, K>,
     pub(super) environment: &'n SecretCollector<'n>,
     /// The position of the section's name.
     pub(super) span: SourceSpan,
 }
 
-impl SectionReader<'_> {
-    /// Returns the headers with literal values and those with values from variables. The keys of models have the same
-    /// names.
-    pub(super) fn read_headers(&self, sink: &mut DiagnosticSink) -> Vec<(String, String)> {
+impl<K> SectionReader<'_, K> {
+    /// Returns the headers with literal values and those with values from variables.
+    pub(super) fn read_headers(
+        &self,
+        (literal, from_variables): (&Key<K>, &Key<K>),
+        sink: &mut DiagnosticSink,
+    ) -> Vec<(String, String)> {
         let mut headers = Vec::new();
-        for (name, node, value) in self.fields.text_map(&AGENT.http_headers) {
+        for (name, node, value) in self.fields.text_map(literal) {
             check_header((name, value), node.span, sink);
             if node.is_secret && is_secret_name(name) {
                 self.environment.add_header(value);
             }
             headers.push((name.to_owned(), value.to_owned()));
         }
-        for (name, node, variable) in self.fields.text_map(&AGENT.env_http_headers) {
+        for (name, node, variable) in self.fields.text_map(from_variables) {
             if let Some(value) = self.read_variable(variable, node, sink) {
                 check_header((name, &value), node.span, sink);
                 if is_secret_name(name) {
@@ -42,7 +44,7 @@ impl SectionReader<'_> {
     }
 
     /// Returns the value of the variable that `key` refers to.
-    pub(super) fn read_secret(&self, key: &KeySchema, sink: &mut DiagnosticSink) -> Option<String> {
+    pub(super) fn read_secret(&self, key: &Key<K>, sink: &mut DiagnosticSink) -> Option<String> {
         let node = self.fields.node(key)?;
         let value = self.read_variable(node.as_text()?, node, sink)?;
         self.environment.add(&value);

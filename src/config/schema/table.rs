@@ -1,6 +1,8 @@
 //! The schema of a file's tables: the same description is used for checks, documentation, and reading.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -35,6 +37,20 @@ pub(crate) struct KeySchema {
     pub(crate) description: &'static str,
     /// The type of its value.
     pub(crate) value_type: ValueType,
+}
+
+/// A key of the table with the keys `K`.
+pub(crate) struct Key<K> {
+    pub(crate) schema: KeySchema,
+    pub(crate) table: PhantomData<fn() -> K>,
+}
+
+impl<K> Deref for Key<K> {
+    type Target = KeySchema;
+
+    fn deref(&self) -> &KeySchema {
+        &self.schema
+    }
 }
 
 /// The type of a value.
@@ -317,86 +333,97 @@ fn check_table(at: SourceSpan, map: &Map<'_>, table: &'static TableSchema, sink:
 /// A reader of a map that was checked against a schema. Values that are absent or have the wrong type, which was
 /// reported already, read as `None`.
 ///
-/// In debug builds, reading a key as a type that its value cannot have panics.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CheckedTable<'n>(&'n DocumentNode<'n>);
+/// `K` is the type of the table's keys, so reading a key of another table does not compile. In debug builds, reading a
+/// key as a type that its value cannot have panics.
+pub(crate) struct CheckedTable<'n, K> {
+    node: &'n DocumentNode<'n>,
+    keys: PhantomData<fn() -> K>,
+}
 
-impl<'n> CheckedTable<'n> {
+impl<K> Clone for CheckedTable<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for CheckedTable<'_, K> {}
+
+impl<'n, K> CheckedTable<'n, K> {
     pub(crate) fn new(node: &'n DocumentNode<'n>) -> Self {
-        Self(node)
+        Self { node, keys: PhantomData }
     }
 
     /// Returns the position of the map.
     pub(crate) fn span(self) -> SourceSpan {
-        self.0.span
+        self.node.span
     }
 
-    fn entry(self, key: &KeySchema) -> Option<&'n MapEntry<'n>> {
-        let map = self.0.as_map()?;
+    fn entry(self, key: &Key<K>) -> Option<&'n MapEntry<'n>> {
+        let map = self.node.as_map()?;
         key.names().find_map(|name| map.get(name))
     }
 
     /// Returns the value of a key whose type allows values like `example`.
-    fn typed(self, key: &KeySchema, example: NodeValue<'_>) -> Option<&'n NodeValue<'n>> {
+    fn typed(self, key: &Key<K>, example: NodeValue<'_>) -> Option<&'n NodeValue<'n>> {
         debug_assert!(key.value_type.accepts(&example), "`{}` never holds {example:?}", key.name);
         Some(&self.node(key)?.value)
     }
 
     /// Returns the value of a key or one of its aliases.
-    pub(crate) fn node(self, key: &KeySchema) -> Option<&'n DocumentNode<'n>> {
+    pub(crate) fn node(self, key: &Key<K>) -> Option<&'n DocumentNode<'n>> {
         let node = &self.entry(key)?.node;
         Some(node).filter(|node| !matches!(node.value, NodeValue::Null) && key.value_type.accepts(&node.value))
     }
 
     /// Returns the position of the key itself.
-    pub(crate) fn key_span(self, key: &KeySchema) -> Option<SourceSpan> {
+    pub(crate) fn key_span(self, key: &Key<K>) -> Option<SourceSpan> {
         Some(self.entry(key)?.key_span)
     }
 
     /// Returns whether the key exists, regardless of its value.
-    pub(crate) fn has(self, key: &KeySchema) -> bool {
+    pub(crate) fn has(self, key: &Key<K>) -> bool {
         self.entry(key).is_some()
     }
 
-    pub(crate) fn text(self, key: &KeySchema) -> Option<&'n str> {
+    pub(crate) fn text(self, key: &Key<K>) -> Option<&'n str> {
         match self.typed(key, NodeValue::Text("".into()))? {
             NodeValue::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn boolean(self, key: &KeySchema) -> Option<bool> {
+    pub(crate) fn boolean(self, key: &Key<K>) -> Option<bool> {
         match self.typed(key, NodeValue::Bool(true))? {
             NodeValue::Bool(value) => Some(*value),
             _ => None,
         }
     }
 
-    pub(crate) fn integer<T: TryFrom<u64>>(self, key: &KeySchema) -> Option<T> {
+    pub(crate) fn integer<T: TryFrom<u64>>(self, key: &Key<K>) -> Option<T> {
         match self.typed(key, NodeValue::Number(0.into()))? {
             NodeValue::Number(number) => T::try_from(number.as_u64()?).ok(),
             _ => None,
         }
     }
 
-    pub(crate) fn number(self, key: &KeySchema) -> Option<f64> {
+    pub(crate) fn number(self, key: &Key<K>) -> Option<f64> {
         match self.typed(key, NodeValue::Number(0.into()))? {
             NodeValue::Number(number) => number.as_f64(),
             _ => None,
         }
     }
 
-    pub(crate) fn duration(self, key: &KeySchema) -> Option<HumanDuration> {
+    pub(crate) fn duration(self, key: &Key<K>) -> Option<HumanDuration> {
         HumanDuration::parse(self.text(key)?).ok()
     }
 
     /// Returns the word of a choice, deserialized into its type.
-    pub(crate) fn choice<T: DeserializeOwned>(self, key: &KeySchema) -> Option<T> {
+    pub(crate) fn choice<T: DeserializeOwned>(self, key: &Key<K>) -> Option<T> {
         T::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(self.text(key)?)).ok()
     }
 
     /// Returns a text, or the texts of a list, each with its node.
-    pub(crate) fn text_list(self, key: &KeySchema) -> Vec<(&'n str, &'n DocumentNode<'n>)> {
+    pub(crate) fn text_list(self, key: &Key<K>) -> Vec<(&'n str, &'n DocumentNode<'n>)> {
         let Some(node) = self.node(key) else { return Vec::new() };
         let nodes = match &node.value {
             NodeValue::List(nodes) => nodes.as_slice(),
@@ -408,8 +435,8 @@ impl<'n> CheckedTable<'n> {
     /// Returns the entries of a map.
     pub(crate) fn entries(
         self,
-        key: &KeySchema,
-    ) -> impl Iterator<Item = (&'n str, &'n MapEntry<'n>)> + Clone + use<'n> {
+        key: &Key<K>,
+    ) -> impl Iterator<Item = (&'n str, &'n MapEntry<'n>)> + Clone + use<'n, K> {
         let map = self.node(key).and_then(DocumentNode::as_map);
         map.into_iter().flatten().map(|(name, entry)| (&**name, entry))
     }
@@ -417,15 +444,15 @@ impl<'n> CheckedTable<'n> {
     /// Returns the key, node, and text of each entry of a map.
     pub(crate) fn text_map(
         self,
-        key: &KeySchema,
-    ) -> impl Iterator<Item = (&'n str, &'n DocumentNode<'n>, &'n str)> + use<'n> {
+        key: &Key<K>,
+    ) -> impl Iterator<Item = (&'n str, &'n DocumentNode<'n>, &'n str)> + use<'n, K> {
         self.entries(key).filter_map(|(name, entry)| Some((name, &entry.node, entry.node.as_text()?)))
     }
 
     /// Returns the elements of a list of maps.
-    pub(crate) fn tables(self, key: &KeySchema) -> Vec<Self> {
+    pub(crate) fn tables<T>(self, key: &Key<K>) -> Vec<CheckedTable<'n, T>> {
         match self.typed(key, NodeValue::List(Vec::new())) {
-            Some(NodeValue::List(nodes)) => nodes.iter().map(Self::new).collect(),
+            Some(NodeValue::List(nodes)) => nodes.iter().map(CheckedTable::new).collect(),
             _ => Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::TASK;
+use crate::config::schema::keys::{TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, Map, NodeValue};
 use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind};
@@ -28,7 +28,7 @@ impl<'a> ArgumentChecker<'a> {
         &mut self,
         agent: &AgentId,
         tool: &'a ToolInfo,
-        task: CheckedTable<'_>,
+        task: CheckedTable<'_, TaskKeys>,
         sink: &mut DiagnosticSink,
     ) {
         let empty = DocumentNode::new(NodeValue::Map(Map::default()), task.span());

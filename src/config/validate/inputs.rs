@@ -4,18 +4,18 @@ use indexmap::IndexMap;
 
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::inputs::{has_type, type_conversion_help, type_name};
-use crate::config::schema::keys::{INPUT, PLAN};
+use crate::config::schema::keys::{INPUT, InputKeys, PLAN, PlanKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::DocumentNode;
 use crate::model::InputSpec;
 
-pub(super) fn read_inputs(plan: CheckedTable<'_>, sink: &mut DiagnosticSink) -> IndexMap<String, InputSpec> {
+pub(super) fn read_inputs(plan: CheckedTable<'_, PlanKeys>, sink: &mut DiagnosticSink) -> IndexMap<String, InputSpec> {
     let entries = plan.entries(&PLAN.inputs);
     entries.map(|(name, entry)| (name.to_owned(), read_input(name, CheckedTable::new(&entry.node), sink))).collect()
 }
 
 /// Reads an input. Without a valid type it becomes a string, so that references to it are not reported too.
-fn read_input(name: &str, fields: CheckedTable<'_>, sink: &mut DiagnosticSink) -> InputSpec {
+fn read_input(name: &str, fields: CheckedTable<'_, InputKeys>, sink: &mut DiagnosticSink) -> InputSpec {
     let kind = fields.choice(&INPUT.kind);
     let default = fields.node(&INPUT.default);
     let required = fields.boolean(&INPUT.required).unwrap_or(false);

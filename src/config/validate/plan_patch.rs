@@ -13,7 +13,7 @@ use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceFile;
-use crate::config::schema::keys::{PLAN_PATCH, TASK};
+use crate::config::schema::keys::{PLAN_PATCH, PlanPatchKeys, TASK};
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::parser;
 use crate::expression::{self, Reference};
@@ -96,7 +96,7 @@ pub fn load_plan_patch<'a>(
 
 /// Returns the tasks that `keep` lists, and reports those that cannot be kept.
 fn kept_tasks<'r>(
-    fields: CheckedTable<'_>,
+    fields: CheckedTable<'_, PlanPatchKeys>,
     snapshots: &IndexMap<&str, &'r TaskSnapshot>,
     sink: &mut DiagnosticSink,
 ) -> HashSet<&'r TaskId> {

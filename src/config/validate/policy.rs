@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{BACKOFF, BUDGET, QUESTIONS, RETRY, TASK};
+use crate::config::schema::keys::{BACKOFF, BUDGET, QUESTIONS, RETRY, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NodeValue};
 use crate::model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry};
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(
-    task: CheckedTable<'_>,
-    defaults: Option<CheckedTable<'_>>,
+    task: CheckedTable<'_, TaskKeys>,
+    defaults: Option<CheckedTable<'_, TaskKeys>>,
     sink: &mut DiagnosticSink,
 ) -> Retry {
     let mut retry = Retry::default();
@@ -38,7 +38,7 @@ pub(super) fn read_retry(
 }
 
 /// Returns the policy for unanswered questions, if `fields` set a timeout.
-pub(super) fn read_question_policy(fields: CheckedTable<'_>) -> Option<QuestionPolicy> {
+pub(super) fn read_question_policy(fields: CheckedTable<'_, TaskKeys>) -> Option<QuestionPolicy> {
     let questions = CheckedTable::new(fields.node(&TASK.questions)?);
     Some(QuestionPolicy {
         timeout: questions.duration(&QUESTIONS.timeout)?,

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::routes::{NO_MODEL_HELP, RouteResolver};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::read_text;
-use crate::config::schema::keys::{PLAN, RESULT, SYNTHESIS, TASK};
-use crate::config::schema::table::{CheckedTable, KeySchema};
+use crate::config::schema::keys::{PLAN, PlanKeys, RESULT, SYNTHESIS, TASK, TaskKeys};
+use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::yaml::document::DocumentNode;
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
 use crate::model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work};
@@ -20,12 +20,12 @@ const DEFAULT_MAX_REPLIES: u32 = 8;
 const DEFAULT_MAX_TOKENS: u32 = 4_096;
 
 /// The keys that only a call has.
-static CALL_ONLY_KEYS: [&KeySchema; 6] =
+static CALL_ONLY_KEYS: [&Key<TaskKeys>; 6] =
     [&TASK.agent, &TASK.capability, &TASK.tool, &TASK.with, &TASK.awaits, &TASK.fallback];
 
 /// Returns the prompt of a task, if it has one. Reports keys of a call next to it.
 pub(super) fn read_prompt(
-    fields: CheckedTable<'_>,
+    fields: CheckedTable<'_, TaskKeys>,
     router: &mut RouteResolver<'_>,
     sink: &mut DiagnosticSink,
 ) -> Option<Prompt> {
@@ -59,14 +59,14 @@ fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>
 const SYNTHESIS_TASK_ID: &str = "answer";
 
 /// Returns the prompt of the synthesis, if the plan sets one.
-pub(super) fn synthesis_node<'n>(plan: CheckedTable<'n>) -> Option<&'n DocumentNode<'n>> {
+pub(super) fn synthesis_node<'n>(plan: CheckedTable<'n, PlanKeys>) -> Option<&'n DocumentNode<'n>> {
     let result = CheckedTable::new(plan.node(&PLAN.result).filter(|node| node.as_text().is_none())?);
     CheckedTable::new(result.node(&RESULT.synthesize)?).node(&SYNTHESIS.prompt)
 }
 
 /// Returns the task that synthesizes one answer from the results of all `others`, if the plan asks for one.
 pub(super) fn synthesis_task(
-    plan: CheckedTable<'_>,
+    plan: CheckedTable<'_, PlanKeys>,
     others: &[Arc<Task>],
     router: &RouteResolver<'_>,
     sink: &mut DiagnosticSink,

@@ -7,7 +7,7 @@ use indexmap::{IndexMap, map};
 
 use super::graph::DependencyEdge;
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{PLAN, TASK};
+use crate::config::schema::keys::{PLAN, PlanKeys, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart};
@@ -16,7 +16,7 @@ use crate::model::{InputSpec, TaskId};
 /// A task that expressions can refer to.
 pub(super) struct TaskDeclaration<'n> {
     pub(super) id: TaskId,
-    pub(super) fields: CheckedTable<'n>,
+    pub(super) fields: CheckedTable<'n, TaskKeys>,
     pub(super) is_foreach: bool,
 }
 
@@ -42,7 +42,7 @@ impl<'n> SymbolTable<'n> {
     /// Collects the tasks by their IDs. Reports a duplicate ID and omits its task.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
-        task_tables: Vec<CheckedTable<'n>>,
+        task_tables: Vec<CheckedTable<'n, TaskKeys>>,
         sink: &mut DiagnosticSink,
     ) -> Self {
         let mut tasks: IndexMap<&str, TaskDeclaration<'n>, NameHasher> =
@@ -55,7 +55,9 @@ impl<'n> SymbolTable<'n> {
                     free.insert(TaskDeclaration { id: id.into(), fields, is_foreach });
                 }
                 map::Entry::Occupied(first) => {
-                    let at = |fields: CheckedTable<'_>| fields.node(&TASK.id).map_or(fields.span(), |node| node.span);
+                    let at = |fields: CheckedTable<'_, TaskKeys>| {
+                        fields.node(&TASK.id).map_or(fields.span(), |node| node.span)
+                    };
                     let line = sink.source.line(at(first.get().fields));
                     let error = sink.error("duplicate_task", at(fields), format!("duplicate task ID `{id}`"));
                     error.help(format!("the first is in line {line}; rename this task"));
@@ -101,7 +103,7 @@ pub(super) struct UsedInputs {
 }
 
 impl UsedInputs {
-    pub(super) fn warn_of_unused_inputs(&self, plan: CheckedTable<'_>, sink: &mut DiagnosticSink) {
+    pub(super) fn warn_of_unused_inputs(&self, plan: CheckedTable<'_, PlanKeys>, sink: &mut DiagnosticSink) {
         // Next to errors the warning would only be noise: a misspelled reference may be the reason.
         if self.all_inputs || sink.has_errors() {
             return;

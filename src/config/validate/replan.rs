@@ -3,7 +3,7 @@
 use super::routes::{NO_MODEL_HELP, RouteResolver};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::PLAN;
+use crate::config::schema::keys::{PLAN, PlanKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::model::{Consent, ReplanPolicy};
 
@@ -15,7 +15,7 @@ const DEFAULT_MAX_REPLANS: u32 = 1;
 /// Returns `None` with a warning if no language model is configured: the failures
 /// then count as `fail`.
 pub(super) fn read_replan_policy(
-    plan: CheckedTable<'_>,
+    plan: CheckedTable<'_, PlanKeys>,
     first_replan: Option<SourceSpan>,
     router: &RouteResolver<'_>,
     sink: &mut DiagnosticSink,

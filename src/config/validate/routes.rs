@@ -11,7 +11,7 @@ use crate::config::agents::agents_file::AgentsFile;
 use crate::config::agents::llm_section;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::{FALLBACK, TASK};
+use crate::config::schema::keys::{FALLBACK, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher};
 use crate::model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route};
@@ -85,7 +85,7 @@ impl<'a> RouteResolver<'a> {
     }
 
     /// Returns the routes of a task, best first.
-    pub(super) fn routes(&mut self, task: CheckedTable<'_>, sink: &mut DiagnosticSink) -> Vec<Route> {
+    pub(super) fn routes(&mut self, task: CheckedTable<'_, TaskKeys>, sink: &mut DiagnosticSink) -> Vec<Route> {
         let mut specs = self.primary_routes(task, sink);
         for (rank, fallback) in (1..).zip(task.tables(&TASK.fallback)) {
             let Some(agent) = fallback.node(&FALLBACK.agent) else { continue };
@@ -106,7 +106,7 @@ impl<'a> RouteResolver<'a> {
     }
 
     /// Returns the routes of rank 0.
-    fn primary_routes<'w>(&self, task: CheckedTable<'w>, sink: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
+    fn primary_routes<'w>(&self, task: CheckedTable<'w, TaskKeys>, sink: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
     {
@@ -183,7 +183,7 @@ impl<'a> RouteResolver<'a> {
     fn resolve_route(
         &mut self,
         spec: &RouteSpec<'_>,
-        task: CheckedTable<'_>,
+        task: CheckedTable<'_, TaskKeys>,
         sink: &mut DiagnosticSink,
     ) -> Option<Route> {
         let agent = &self.resolve_agent(spec, sink)?.id;
@@ -240,7 +240,7 @@ impl<'a> RouteResolver<'a> {
         &mut self,
         spec: &RouteSpec<'_>,
         tool: &str,
-        task: Option<CheckedTable<'_>>,
+        task: Option<CheckedTable<'_, TaskKeys>>,
         sink: &mut DiagnosticSink,
     ) {
         let Some((id, offered)) = self.catalog.and_then(|catalog| catalog.get_key_value(spec.agent)) else {

@@ -7,7 +7,7 @@ use super::references::{self, SymbolTable, TaskDeclaration, UsedInputs};
 use super::routes::RouteResolver;
 use super::{policy, prompts};
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{AWAIT, TASK};
+use crate::config::schema::keys::{AWAIT, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::RESERVED_NAMES;
@@ -19,7 +19,7 @@ const DEFAULT_BINDING: &str = "item";
 /// A reader of one task.
 pub(super) struct TaskReader<'r, 'n> {
     pub(super) task: &'r TaskDeclaration<'n>,
-    pub(super) defaults: Option<CheckedTable<'n>>,
+    pub(super) defaults: Option<CheckedTable<'n, TaskKeys>>,
     pub(super) names: &'r SymbolTable<'n>,
 }
 
@@ -78,7 +78,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         (task, edges)
     }
 
-    fn fields(&self) -> CheckedTable<'n> {
+    fn fields(&self) -> CheckedTable<'n, TaskKeys> {
         self.task.fields
     }
 

@@ -2,7 +2,8 @@
 
 use crate::config::schema::table::ValueType::{self, Choice, Integer};
 
-/// Defines a table and its keys. Each key is a field of the static, so a misspelled key does not compile.
+/// Defines a table and its keys. Each key is a field of the static, so a misspelled key, or one of
+/// another table, does not compile.
 ///
 /// A key is written `field: type, description;`. Its name is that of the field, or the text after the field. A text
 /// after `|` is its alias.
@@ -18,21 +19,24 @@ macro_rules! table {
                 name: stringify!($table),
                 title: $title,
                 description: $description,
-                required: &[$(&$table.$required),*],
-                keys: &[$(&$table.$field),+],
+                required: &[$(&$table.$required.schema),*],
+                keys: &[$(&$table.$field.schema),+],
             },
-            $($field: $crate::config::schema::table::KeySchema {
-                name: [$($name,)? stringify!($field)][0],
-                aliases: &[$($alias)?],
-                description: $about,
-                value_type: $value_type,
+            $($field: $crate::config::schema::table::Key {
+                schema: $crate::config::schema::table::KeySchema {
+                    name: [$($name,)? stringify!($field)][0],
+                    aliases: &[$($alias)?],
+                    description: $about,
+                    value_type: $value_type,
+                },
+                table: std::marker::PhantomData,
             },)+
         };
 
         #[doc = concat!("The keys of [`", stringify!($table), "`].")]
         pub(crate) struct $keys {
             pub(crate) table: $crate::config::schema::table::TableSchema,
-            $(pub(crate) $field: $crate::config::schema::table::KeySchema,)+
+            $(pub(crate) $field: $crate::config::schema::table::Key<$keys>,)+
         }
     };
 }

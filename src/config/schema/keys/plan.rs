@@ -78,7 +78,14 @@ static DEFAULTS: TableSchema = TableSchema {
     title: "`defaults`",
     description: "Defaults for all tasks.",
     required: &[],
-    keys: &[&TASK.retry, &TASK.effect, &TASK.timeout, &TASK.deadline, &TASK.questions, &TASK.on_failure],
+    keys: &[
+        &TASK.retry.schema,
+        &TASK.effect.schema,
+        &TASK.timeout.schema,
+        &TASK.deadline.schema,
+        &TASK.questions.schema,
+        &TASK.on_failure.schema,
+    ],
 };
 
 table! {
@@ -140,7 +147,7 @@ static TASK_BUDGET: TableSchema = TableSchema {
     title: "a task's `budget`",
     description: "The budget of a task. `deadline` limits its duration.",
     required: &[],
-    keys: &[&BUDGET.tokens, &BUDGET.cost_usd, &BUDGET.llm_calls, &BUDGET.tool_calls],
+    keys: &[&BUDGET.tokens.schema, &BUDGET.cost_usd.schema, &BUDGET.llm_calls.schema, &BUDGET.tool_calls.schema],
 };
 
 table! {

@@ -107,7 +107,7 @@ pub fn form(data: &[u8]) {
     let Some(Form::Fields { schema }) = mcp::fuzzing::elicitation(&params) else { return };
     let form = FormSchema::parse_schema(&schema);
     let mut answer = serde_json::Map::new();
-    for field in form.iter() {
+    for field in &form.fields {
         let _ = field.expected_input();
         let mut typed = vec![String::new(), "yes".to_owned(), "1".to_owned(), "1, 2".to_owned(), "é".to_owned()];
         typed.extend(field.choices().map(|(key, _)| key).take(3));
@@ -119,7 +119,7 @@ pub fn form(data: &[u8]) {
         }
     }
     if let Ok(complete) = form.complete_answer(answer) {
-        let fields: Vec<&str> = form.iter().map(|field| field.name.as_str()).collect();
+        let fields: Vec<&str> = form.fields.iter().map(|field| field.name.as_str()).collect();
         let object = complete.as_object().expect("an answer is an object");
         assert!(object.keys().all(|key| fields.contains(&key.as_str())), "{object:?} has other keys than {fields:?}");
     }

@@ -248,29 +248,39 @@ pub enum JournalError {
     )]
     Closed,
     /// No run matches the name.
-    #[error("unknown run `{wanted}`{}", run_list(.known, "; the latest runs are "))]
+    #[error("unknown run `{name}`{}", run_list(.known, "; the latest runs are "))]
     #[diagnostic(
         code(journal::unknown_run),
         help("`kapell runs list` lists all runs; pass `last`, an ID, or the beginning or end of an ID")
     )]
     UnknownRun {
         /// The requested name.
-        wanted: String,
+        name: String,
         /// The latest runs, latest first.
         known: Vec<RunId>,
     },
     /// Several runs match the name.
-    #[error("several runs match `{wanted}`{}", run_list(.candidates, ": "))]
+    #[error("several runs match `{name}`{}", run_list(.candidates, ": "))]
     #[diagnostic(code(journal::ambiguous_run), help("pass more characters of the ID"))]
     AmbiguousRun {
         /// The requested name.
-        wanted: String,
+        name: String,
         /// Some of the matching runs, latest first.
         candidates: Vec<RunId>,
     },
 }
 
 impl JournalError {
+    /// Returns the error for a run that the journal does not have.
+    pub(super) fn unknown_run(run: &RunId) -> Self {
+        Self::UnknownRun { name: run.to_string(), known: Vec::new() }
+    }
+
+    /// Returns the error for a record that is not valid JSON, or cannot be written as JSON.
+    pub(super) fn invalid_record(run: &RunId, seq: u64, source: serde_json::Error) -> Self {
+        Self::InvalidRecord { run: run.clone(), seq, source: Arc::new(source) }
+    }
+
     /// Returns the location of the damaged journal, if this error reports one.
     pub fn damaged_journal(&self) -> Option<&JournalLocation> {
         match self {

@@ -3,17 +3,7 @@
 use std::fmt;
 
 /// The exclusive right to drive a run, until it is dropped.
-#[derive(Debug)]
-pub struct Lease {
-    _guard: Box<dyn fmt::Debug + Send + Sync>,
-}
-
-impl Lease {
-    /// Creates a lease that dropping `guard` releases.
-    pub fn new(guard: impl fmt::Debug + Send + Sync + 'static) -> Self {
-        Self { _guard: Box::new(guard) }
-    }
-}
+pub type Lease = Box<dyn fmt::Debug + Send + Sync>;
 
 /// The process that drives a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::raw_record::PAGE_BYTES;
+use super::store::check_accepts_requests;
 use super::{
-    ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease, QueuedRequest,
-    RawRecord, RecoveryScan, RunSummary, Store,
+    CommitFuture, ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease,
+    QueuedRequest, RawRecord, RecoveryScan, RunSummary, Store,
 };
 use crate::model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp};
 use crate::system::process::RequestSender;
@@ -34,25 +34,11 @@ struct Content {
 #[derive(Debug, Default)]
 struct MemoryRun {
     records: Vec<Record>,
-    /// Present once the run has started.
-    started: Option<RunEntry>,
+    /// The summary without the driver. Present once the run has started.
+    summary: Option<RunSummary>,
     checkpoints: Checkpoints,
     requests: Vec<QueuedRequest>,
     is_driven: bool,
-}
-
-#[derive(Debug)]
-struct RunEntry {
-    name: String,
-    at: Timestamp,
-    status: RunStatus,
-    ended: Option<Timestamp>,
-}
-
-impl MemoryJournal {
-    fn lock(&self) -> MutexGuard<'_, Content> {
-        self.content.lock()
-    }
 }
 
 impl Store for MemoryJournal {
@@ -65,13 +51,13 @@ impl Store for MemoryJournal {
     }
 
     fn acquire_lease(&self, run: &RunId) -> Result<Lease, JournalError> {
-        let mut content = self.lock();
+        let mut content = self.content.lock();
         let driven = &mut content.runs.entry(run.clone()).or_default().is_driven;
         if *driven {
             return Err(JournalError::Driven { run: run.clone(), holder: this_process() });
         }
         *driven = true;
-        Ok(Lease::new(MemoryLease { journal: self.clone(), run: run.clone() }))
+        Ok(Box::new(MemoryLease { journal: self.clone(), run: run.clone() }))
     }
 
     fn control_queue(&self, run: &RunId) -> Box<dyn ControlQueue> {
@@ -80,81 +66,68 @@ impl Store for MemoryJournal {
 
     fn prune(&self, run: &RunId) -> Result<(), JournalError> {
         let _lease = self.acquire_lease(run)?;
-        let mut content = self.lock();
+        let mut content = self.content.lock();
         content.run_order.retain(|other| other != run);
         content.runs.remove(run);
         Ok(())
     }
 
     fn recovery_scan(&self) -> RecoveryScan {
-        RecoveryScan { intact: self.lock().run_order.iter().rev().cloned().collect(), damaged: Vec::new() }
+        RecoveryScan { intact: self.content.lock().run_order.iter().rev().cloned().collect(), damaged: Vec::new() }
     }
 }
 
 impl JournalWriter for MemoryJournal {
-    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        futures::future::ready(self.lock().append(run, &records)).boxed()
+    fn append(&self, run: &RunId, records: Arc<[Record]>) -> CommitFuture {
+        futures::future::ready(self.content.lock().append(run, &records)).boxed()
     }
 
-    fn save_checkpoint(
-        &self,
-        run: &RunId,
-        key: CheckpointKey,
-        checkpoint: Value,
-    ) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.lock().runs.entry(run.clone()).or_default().checkpoints.insert(key, checkpoint);
+    fn save_checkpoint(&self, run: &RunId, key: CheckpointKey, checkpoint: Value) -> CommitFuture {
+        self.content.lock().runs.entry(run.clone()).or_default().checkpoints.insert(key, checkpoint);
         futures::future::ready(Ok(())).boxed()
     }
 }
 
 impl JournalReader for MemoryJournal {
     fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
-        Ok(self.lock().summaries().take(limit).collect())
-    }
-
-    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
-        Ok(self.lock().summaries().filter(RunSummary::is_unfinished).collect())
+        Ok(self.content.lock().summaries().take(limit).collect())
     }
 
     fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
-        let content = self.lock();
-        let found = content.runs.get(run).and_then(|found| found.summary(run));
-        found.ok_or_else(|| unknown_run(run))
+        let summary = self.content.lock().runs.get(run).and_then(MemoryRun::summary);
+        summary.ok_or_else(|| JournalError::unknown_run(run))
     }
 
     fn matching_runs(&self, name: &str, limit: usize) -> Result<Vec<RunId>, JournalError> {
-        let matches = |run: &&RunId| run.as_str().starts_with(name) || run.as_str().ends_with(name);
-        let mut found: Vec<_> = self.lock().run_order.iter().rev().filter(matches).cloned().collect();
+        let is_match = |run: &&RunId| run.as_str().starts_with(name) || run.as_str().ends_with(name);
+        let mut matches: Vec<_> = self.content.lock().run_order.iter().rev().filter(is_match).cloned().collect();
         // Stable, so the order of the others stays.
-        found.sort_by_key(|run| run.as_str() != name);
-        found.truncate(limit);
-        Ok(found)
+        matches.sort_by_key(|run| run.as_str() != name);
+        matches.truncate(limit);
+        Ok(matches)
     }
 
     fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
-        Ok(self.lock().runs.get(run).filter(|run| run.is_driven).map(|_| this_process()))
+        Ok(self.content.lock().runs.get(run).filter(|run| run.is_driven).map(|_| this_process()))
     }
 
     fn pending_answers(&self, run: &RunId) -> Result<Vec<QuestionId>, JournalError> {
-        let content = self.lock();
+        let content = self.content.lock();
         let requests = content.runs.get(run).into_iter().flat_map(|run| &run.requests);
         Ok(requests.filter_map(|queued| queued.request.question()).cloned().collect())
     }
 
     fn checkpoints(&self, run: &RunId) -> Result<Checkpoints, JournalError> {
-        Ok(self.lock().runs.get(run).map(|run| run.checkpoints.clone()).unwrap_or_default())
+        Ok(self.content.lock().runs.get(run).map(|run| run.checkpoints.clone()).unwrap_or_default())
     }
 
     fn read_page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
-        let content = self.lock();
+        let content = self.content.lock();
         let (mut page, mut bytes) = (Vec::new(), 0);
         let first = usize::try_from(from_seq).unwrap_or(usize::MAX);
         for record in content.runs.get(run).into_iter().flat_map(|run| run.records.iter().skip(first)) {
-            let json = serde_json::to_string(record).map_err(|source| JournalError::InvalidRecord {
-                run: run.clone(),
-                seq: record.seq,
-                source: Arc::new(source),
-            })?;
+            let json =
+                serde_json::to_string(record).map_err(|error| JournalError::invalid_record(run, record.seq, error))?;
             bytes += json.len();
             page.push(RawRecord { seq: record.seq, json });
             if bytes >= PAGE_BYTES {
@@ -177,24 +150,31 @@ impl Content {
             if matches!(record.event, Event::RunStarted { .. }) {
                 self.run_order.push(run.clone());
             }
-            stored.apply(record);
+            stored.apply(run, record);
         }
         Ok(())
     }
 
     /// Returns the runs that have started, latest first.
     fn summaries(&self) -> impl Iterator<Item = RunSummary> {
-        self.run_order.iter().rev().filter_map(|run| self.runs.get(run)?.summary(run))
+        self.run_order.iter().rev().filter_map(|run| self.runs.get(run)?.summary())
     }
 }
 
 impl MemoryRun {
     /// Keeps the state of the run and its requests consistent with its events.
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, run: &RunId, record: &Record) {
         match &record.event {
             Event::RunStarted { plan, .. } => {
-                let (name, status) = (plan.name.clone(), RunStatus::Running);
-                self.started = Some(RunEntry { name, at: record.at, status, ended: None });
+                self.summary = Some(RunSummary {
+                    run: run.clone(),
+                    name: plan.name.clone(),
+                    started: record.at,
+                    ended: None,
+                    status: RunStatus::Running,
+                    last_event: record.at,
+                    driver: None,
+                });
             }
             Event::RunEnded { status, .. } => {
                 if !status.is_unfinished() {
@@ -210,25 +190,21 @@ impl MemoryRun {
             Event::CancelRequested { .. } => self.requests.retain(|queued| queued.request != ControlRequest::Cancel),
             _ => {}
         }
-    }
-
-    fn set_status(&mut self, status: RunStatus, ended: Option<Timestamp>) {
-        if let Some(started) = &mut self.started {
-            (started.status, started.ended) = (status, ended);
+        if let Some(summary) = &mut self.summary {
+            summary.last_event = record.at;
         }
     }
 
-    fn summary(&self, run: &RunId) -> Option<RunSummary> {
-        let RunEntry { name, at, status, ended } = self.started.as_ref()?;
-        Some(RunSummary {
-            run: run.clone(),
-            name: name.clone(),
-            started: *at,
-            ended: *ended,
-            status: *status,
-            last_event: self.records.last()?.at,
-            driver: (ended.is_none() && self.is_driven).then(this_process),
-        })
+    fn set_status(&mut self, status: RunStatus, ended: Option<Timestamp>) {
+        if let Some(summary) = &mut self.summary {
+            (summary.status, summary.ended) = (status, ended);
+        }
+    }
+
+    fn summary(&self) -> Option<RunSummary> {
+        let summary = self.summary.clone()?;
+        let driver = (summary.ended.is_none() && self.is_driven).then(this_process);
+        Some(RunSummary { driver, ..summary })
     }
 }
 
@@ -241,7 +217,7 @@ struct MemoryLease {
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        if let Some(run) = self.journal.lock().runs.get_mut(&self.run) {
+        if let Some(run) = self.journal.content.lock().runs.get_mut(&self.run) {
             run.is_driven = false;
         }
     }
@@ -257,16 +233,10 @@ struct MemoryControlQueue {
 
 impl ControlQueue for MemoryControlQueue {
     fn send(&mut self, request: &ControlRequest, sender: &RequestSender) -> Result<(), JournalError> {
-        let mut content = self.journal.lock();
+        let mut content = self.journal.content.lock();
         let Content { runs, last_request_id, .. } = &mut *content;
-        let run = runs.get_mut(&self.run).ok_or_else(|| unknown_run(&self.run))?;
-        match &run.started {
-            Some(RunEntry { status, .. }) if status.is_unfinished() => {}
-            Some(RunEntry { status, .. }) => {
-                return Err(JournalError::RunEnded { run: self.run.clone(), status: *status });
-            }
-            None => return Err(unknown_run(&self.run)),
-        }
+        let run = runs.entry(self.run.clone()).or_default();
+        check_accepts_requests(&self.run, run.summary.as_ref().map(|summary| summary.status))?;
         if let Some(question) = request.question()
             && run.requests.iter().any(|queued| queued.request.question() == Some(question))
         {
@@ -282,7 +252,7 @@ impl ControlQueue for MemoryControlQueue {
     }
 
     fn read_new(&mut self) -> Result<Vec<QueuedRequest>, JournalError> {
-        let content = self.journal.lock();
+        let content = self.journal.content.lock();
         let requests = content.runs.get(&self.run).into_iter().flat_map(|run| &run.requests);
         let new: Vec<_> = requests.filter(|queued| queued.id > self.last_read_id).cloned().collect();
         self.last_read_id = new.last().map_or(self.last_read_id, |queued| queued.id);
@@ -290,7 +260,7 @@ impl ControlQueue for MemoryControlQueue {
     }
 
     fn remove(&mut self, id: i64) -> Result<(), JournalError> {
-        if let Some(run) = self.journal.lock().runs.get_mut(&self.run) {
+        if let Some(run) = self.journal.content.lock().runs.get_mut(&self.run) {
             run.requests.retain(|queued| queued.id != id);
         }
         Ok(())
@@ -299,8 +269,4 @@ impl ControlQueue for MemoryControlQueue {
 
 fn this_process() -> Holder {
     Holder { pid: Some(std::process::id()) }
-}
-
-fn unknown_run(run: &RunId) -> JournalError {
-    JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() }
 }

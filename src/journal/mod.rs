@@ -23,10 +23,9 @@ pub use lease::{Holder, Lease};
 pub use location::JournalLocation;
 pub use memory::MemoryJournal;
 pub use raw_record::RawRecord;
-pub use reading::{RawRecords, Records};
 pub use store::{
-    ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan, RunSummary,
-    Store,
+    CommitFuture, ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan,
+    RunSummary, Store,
 };
 
 /// Returns the store at `location`. Nothing is opened or created until the store is used.

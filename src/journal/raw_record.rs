@@ -1,7 +1,5 @@
 //! The stored form of a record.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
 use super::JournalError;
@@ -30,11 +28,7 @@ impl RawRecord {
         // An agent's result may be nested as deeply as the limit for external JSON, and its record adds a few levels.
         // Accepted content must be readable.
         json.disable_recursion_limit();
-        Record::deserialize(&mut json).map_err(|source| JournalError::InvalidRecord {
-            run: run.clone(),
-            seq: self.seq,
-            source: Arc::new(source),
-        })
+        Record::deserialize(&mut json).map_err(|error| JournalError::invalid_record(run, self.seq, error))
     }
 }
 

@@ -47,33 +47,29 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn recovery_scan(&self) -> RecoveryScan;
 }
 
+/// A future that completes when a write is durable. The write is kept even if the future is dropped.
+pub type CommitFuture = BoxFuture<'static, Result<(), JournalError>>;
+
 /// Appends events. Appends become durable in the order of the `append` calls.
 pub trait JournalWriter: Send + Sync {
-    /// Queues the records immediately; the future completes when they are durable.
+    /// Queues the records immediately.
     ///
-    /// The records are kept even if the future is dropped. All records of one append become durable together. The caller
-    /// bounds the number of appends that it does not wait for.
+    /// All records of one append become durable together. The caller bounds the number of appends that it does not wait
+    /// for.
     ///
     /// # Errors
     /// Returns an error if they are not durable. The run's next append must then start with the same record: a gap is
     /// rejected with [`JournalError::SequenceGap`].
-    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn append(&self, run: &RunId, records: Arc<[Record]>) -> CommitFuture;
 
-    /// Queues a checkpoint of `run`, which replaces an earlier one with the same key; the future completes when it is
-    /// durable.
+    /// Queues a checkpoint of `run`, which replaces an earlier one with the same key.
     ///
     /// A checkpoint becomes durable no later than the records that are appended after it, unless a later checkpoint
-    /// with the same key replaces it first. The checkpoints of a run are removed once it has ended for good. The
-    /// checkpoint is kept even if the future is dropped.
+    /// with the same key replaces it first. The checkpoints of a run are removed once it has ended for good.
     ///
     /// # Errors
     /// Returns an error if it is not durable.
-    fn save_checkpoint(
-        &self,
-        run: &RunId,
-        key: CheckpointKey,
-        checkpoint: Value,
-    ) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn save_checkpoint(&self, run: &RunId, key: CheckpointKey, checkpoint: Value) -> CommitFuture;
 }
 
 /// Reads a journal while other processes write to it.
@@ -83,12 +79,6 @@ pub trait JournalReader: fmt::Debug + Send {
     /// # Errors
     /// Returns an error if the journal cannot be read.
     fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError>;
-
-    /// Returns the runs that can continue, latest first: running, interrupted, and paused ones.
-    ///
-    /// # Errors
-    /// Returns an error if the journal cannot be read.
-    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError>;
 
     /// Returns one run.
     ///
@@ -181,13 +171,6 @@ pub struct RunSummary {
     pub driver: Option<Holder>,
 }
 
-impl RunSummary {
-    /// Returns whether the run can continue: it is running, interrupted, or paused.
-    pub fn is_unfinished(&self) -> bool {
-        self.status.is_unfinished()
-    }
-}
-
 /// A request to a run, whether or not another process drives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -213,6 +196,15 @@ impl ControlRequest {
             Self::Answer { question, .. } => Some(question),
             Self::Cancel => None,
         }
+    }
+}
+
+/// Checks that a run with this status accepts requests; `None` is the status of an unknown run.
+pub(super) fn check_accepts_requests(run: &RunId, status: Option<RunStatus>) -> Result<(), JournalError> {
+    match status {
+        Some(status) if status.is_unfinished() => Ok(()),
+        Some(status) => Err(JournalError::RunEnded { run: run.clone(), status }),
+        None => Err(JournalError::unknown_run(run)),
     }
 }
 

@@ -120,7 +120,6 @@ fn runs_are_listed_in_the_order_of_their_start() {
         assert_eq!(reader.run(&"aa-old-1".into()).expect("is there"), all[2]);
         assert_eq!(code(&reader.run(&"aa-old".into()).expect_err("is not there")), "journal::unknown_run");
         assert_eq!(reader.runs(1).expect("lists"), all[..1]);
-        assert_eq!(reader.unfinished_runs().expect("lists"), all[..2]);
 
         let lease = store.acquire_lease(&"ab-mid-2".into()).expect("acquires");
         let driver = Some(Holder { pid: Some(std::process::id()) });
@@ -133,15 +132,15 @@ fn runs_are_listed_in_the_order_of_their_start() {
         }
         let ids = |ids: &[&str]| ids.iter().map(|&id| RunId::from(id)).collect::<Vec<_>>();
         match reader.find_run("ab") {
-            Err(JournalError::AmbiguousRun { wanted, candidates }) => {
-                assert_eq!((wanted.as_str(), candidates), ("ab", ids(&["ab-new-22", "ab-mid-2"])));
+            Err(JournalError::AmbiguousRun { name, candidates }) => {
+                assert_eq!((name.as_str(), candidates), ("ab", ids(&["ab-new-22", "ab-mid-2"])));
             }
             other => panic!("{other:?}"),
         }
         for name in ["%", ""] {
             match reader.find_run(name) {
-                Err(JournalError::UnknownRun { wanted, known }) => {
-                    assert_eq!((wanted.as_str(), known), (name, ids(&["ab-new-22", "ab-mid-2", "aa-old-1"])));
+                Err(JournalError::UnknownRun { name: unknown, known }) => {
+                    assert_eq!((unknown.as_str(), known), (name, ids(&["ab-new-22", "ab-mid-2", "aa-old-1"])));
                 }
                 other => panic!("{other:?}"),
             }
@@ -313,8 +312,8 @@ fn pruning_removes_one_run_only() {
         assert_eq!(remaining, [runs[1].clone()]);
         let sessions = |run| reader.checkpoints(run).expect("reads").sessions.len();
         let requests = |run| store.control_queue(run).read_new().expect("reads").len();
-        let found = runs.each_ref().map(|run| (reader.records(run, 0).count(), sessions(run), requests(run)));
-        assert_eq!(found, [(0, 0, 0), (7, 1, 1)]);
+        let content = runs.each_ref().map(|run| (reader.records(run, 0).count(), sessions(run), requests(run)));
+        assert_eq!(content, [(0, 0, 0), (7, 1, 1)]);
     });
 }
 
@@ -331,7 +330,7 @@ fn reading_creates_no_journal() {
 }
 
 #[test]
-fn companion_directories_are_beside_the_journal() {
+fn companion_directories_are_next_to_the_journal() {
     let location = JournalLocation::from(Path::new("state/journal.db"));
     assert_eq!(location.companion_directory("plans"), Path::new("state/journal.plans"));
 }

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_retry_after_are_read_and_a_date_counts_from_the_servers_own() {
+    fn parses_both_forms_of_retry_after() {
         // The local clock does not matter.
         let sent = Some("Fri, 20 Nov 2026 10:00:00 GMT");
         let seconds = |text| retry_after(text, sent).map(|wait| wait.as_secs_f64());
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_differ_wherever_the_clock_stands() {
+    fn ids_differ_at_any_clock_time() {
         for clock in [Duration::ZERO, Duration::from_secs(4_102_444_800), Duration::MAX] {
             assert_ne!(id_at(clock), id_at(clock));
         }

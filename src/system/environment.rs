@@ -116,7 +116,7 @@ fn initial_strings() -> Vec<(*mut u8, usize)> {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    let mut found = Vec::new();
+    let mut strings = Vec::new();
     // SAFETY: the C library keeps a list of strings here that ends with a null pointer, and nothing changes it now.
     unsafe {
         let mut entry = environ;
@@ -124,12 +124,12 @@ fn initial_strings() -> Vec<(*mut u8, usize)> {
             let text = std::ffi::CStr::from_ptr(*entry).to_bytes();
             let name = text.split(|byte| *byte == b'=').next().unwrap_or_default();
             if !is_kept(OsStr::from_bytes(name)) {
-                found.push(((*entry).cast::<u8>(), text.len()));
+                strings.push(((*entry).cast::<u8>(), text.len()));
             }
             entry = entry.add(1);
         }
     }
-    found
+    strings
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -31,11 +31,11 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 /// Returns an error for a symbolic link, since its creator would control where files are written.
 pub fn create_own_directory(path: &Path) -> io::Result<()> {
     create_directory(path)?;
-    let found = fs::symlink_metadata(path)?;
-    if !found.is_dir() {
-        return Err(wrong_kind_error(path, describe_kind(found.file_type()), "a directory"));
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(wrong_kind_error(path, describe_kind(metadata.file_type()), "a directory"));
     }
-    make_private(&found, |permissions| fs::set_permissions(path, permissions))
+    make_private(&metadata, |permissions| fs::set_permissions(path, permissions))
 }
 
 /// Opens a private regular file for writing. Does not follow symbolic links.
@@ -46,22 +46,22 @@ pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
     // Without `O_NONBLOCK`, opening a FIFO waits for its other end.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let opened = options.mode(0o600).custom_flags(flags).open(path).and_then(|file| Ok((file.metadata()?, file)));
-    let (found, file) = match opened {
+    let (metadata, file) = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
         Err(error) => {
             return Err(match fs::symlink_metadata(path) {
-                Ok(found) if !found.is_file() => {
-                    wrong_kind_error(path, describe_kind(found.file_type()), "a regular file")
+                Ok(metadata) if !metadata.is_file() => {
+                    wrong_kind_error(path, describe_kind(metadata.file_type()), "a regular file")
                 }
                 _ => error,
             });
         }
     };
-    if !found.is_file() {
-        return Err(wrong_kind_error(path, describe_kind(found.file_type()), "a regular file"));
+    if !metadata.is_file() {
+        return Err(wrong_kind_error(path, describe_kind(metadata.file_type()), "a regular file"));
     }
-    make_private(&found, |permissions| file.set_permissions(permissions))?;
+    make_private(&metadata, |permissions| file.set_permissions(permissions))?;
     Ok(file)
 }
 
@@ -101,8 +101,8 @@ pub fn write_private(path: &Path, contents: &[u8], replaces: bool) -> io::Result
 /// Returns an error that names the kind of any other path.
 pub fn check_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(found) if !found.is_file() => {
-            Err(wrong_kind_error(path, describe_kind(found.file_type()), "a regular file"))
+        Ok(metadata) if !metadata.is_file() => {
+            Err(wrong_kind_error(path, describe_kind(metadata.file_type()), "a regular file"))
         }
         _ => Ok(()),
     }
@@ -113,21 +113,21 @@ pub fn check_regular(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Returns an error without reading for a directory, a device, a named FIFO, or a file above the limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let found = fs::metadata(path)?;
+    let metadata = fs::metadata(path)?;
     let is_own_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|prefix| path.starts_with(prefix));
-    let is_allowed = found.is_file() || is_own_descriptor && !found.is_dir() || path == Path::new("/dev/null");
+    let is_allowed = metadata.is_file() || is_own_descriptor && !metadata.is_dir() || path == Path::new("/dev/null");
     if !is_allowed {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("it is {}, not a regular file", describe_kind(found.file_type())),
+            format!("it is {}, not a regular file", describe_kind(metadata.file_type())),
         ));
     }
     // The file may have been replaced since the check, and opening a FIFO would wait.
-    let file = match found.is_file() {
+    let file = match metadata.is_file() {
         true => OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?,
         false => File::open(path)?,
     };
-    if found.len() > limit {
+    if metadata.len() > limit {
         return Err(too_large(limit));
     }
     read_all(file, limit)
@@ -168,9 +168,9 @@ fn describe_kind(kind: FileType) -> &'static str {
 }
 
 /// Removes the permissions of other users if this user owns the file. Files of other owners stay unchanged.
-fn make_private(found: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
-    let mode = found.mode() & 0o7777;
-    if mode & GROUP_AND_OTHER_BITS == 0 || found.uid() != nix::unistd::geteuid().as_raw() {
+fn make_private(metadata: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
+    let mode = metadata.mode() & 0o7777;
+    if mode & GROUP_AND_OTHER_BITS == 0 || metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
     set(Permissions::from_mode(mode & !GROUP_AND_OTHER_BITS))

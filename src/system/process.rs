@@ -120,7 +120,7 @@ impl Process {
 
     /// Returns whether the process is still running.
     fn is_running(&self) -> bool {
-        Self::find(self.pid).is_some_and(|found| found.started == self.started)
+        Self::find(self.pid).is_some_and(|current| current.started == self.started)
     }
 }
 
@@ -160,17 +160,17 @@ impl ProcessStat {
 
 /// Returns a process and its ancestors, nearest first.
 fn ancestry(pid: u32) -> Vec<Process> {
-    let (mut found, mut next) = (Vec::new(), pid);
-    while next != 0 && found.len() < MAX_ANCESTORS {
+    let (mut processes, mut next) = (Vec::new(), pid);
+    while next != 0 && processes.len() < MAX_ANCESTORS {
         let Some(stat) = ProcessStat::read(next) else {
             // A process that cannot be read, such as one of another user under `hidepid`.
-            found.push(Process { pid: next, started: 0, name: String::new() });
+            processes.push(Process { pid: next, started: 0, name: String::new() });
             break;
         };
-        found.push(stat.process);
+        processes.push(stat.process);
         next = stat.parent;
     }
-    found
+    processes
 }
 
 /// The sender of a request to a run, as described by itself.
@@ -295,16 +295,16 @@ mod tests {
     }
 
     #[test]
-    fn a_script_called_like_the_host_is_no_host() {
+    fn script_named_like_the_host_is_not_a_host() {
         let folder = tempfile::tempdir().expect("a folder");
         let script = folder.path().join(HOST_NAME);
         std::os::unix::fs::symlink("/bin/cat", &script).expect("linked");
         let mut child = Command::new(&script).stdin(Stdio::piped()).spawn().expect("cat starts");
-        let found = Process::find(child.id()).expect("is there");
-        assert_eq!((found.name.as_str(), found.may_be_host("other")), (HOST_NAME, false));
+        let running = Process::find(child.id()).expect("a process");
+        assert_eq!((running.name.as_str(), running.may_be_host("other")), (HOST_NAME, false));
         // The program of an exited process cannot be read.
-        let gone = Process { started: found.started + 1, ..found };
-        assert!(gone.may_be_host("other"));
+        let exited = Process { started: running.started + 1, ..running };
+        assert!(exited.may_be_host("other"));
         drop(child.stdin.take());
         child.wait().expect("ends");
     }
@@ -313,20 +313,20 @@ mod tests {
     fn requests_are_checked_against_the_real_ancestry() {
         let me = std::process::id();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
-        let found = Process::find(child.id()).expect("is there");
+        let running = Process::find(child.id()).expect("a process");
         let by_me = format!("it was started by an agent of the kapell host in process {me}");
         // The sender's claims about its ancestors are not trusted.
-        let liar = sender(found.clone(), vec![process(1, "init")]);
-        assert_eq!(liar.current_objection(Some(me)).as_deref(), Some(&*by_me));
-        assert_eq!(liar.current_objection(None), None);
+        let impostor = sender(running.clone(), vec![process(1, "init")]);
+        assert_eq!(impostor.current_objection(Some(me)).as_deref(), Some(&*by_me));
+        assert_eq!(impostor.current_objection(None), None);
         // An exited sender is judged by its nearest running ancestor.
-        let gone = sender(process(found.pid, "kapell"), vec![found]);
-        assert_eq!(gone.current_objection(Some(me)).as_deref(), Some(&*by_me));
+        let exited = sender(process(running.pid, "kapell"), vec![running]);
+        assert_eq!(exited.current_objection(Some(me)).as_deref(), Some(&*by_me));
         drop(child.stdin.take());
         child.wait().expect("ends");
         let ended = Some("its process ended before it could be checked");
-        assert_eq!(liar.current_objection(Some(me)).as_deref(), ended);
-        assert_eq!(liar.current_objection(None), None);
+        assert_eq!(impostor.current_objection(Some(me)).as_deref(), ended);
+        assert_eq!(impostor.current_objection(None), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
+use crate::config;
 use crate::journal::JournalLocation;
 
 /// The path of the agents file.
@@ -13,6 +14,13 @@ pub(crate) struct AgentsArg {
     /// The agents file [default: agents.toml in the current directory, or else in the configuration directory]
     #[arg(long, value_name = "PATH")]
     pub(crate) agents: Option<PathBuf>,
+}
+
+impl AgentsArg {
+    /// Returns the path of the agents file.
+    pub(crate) fn path(&self) -> PathBuf {
+        config::agents_path(self.agents.as_deref())
+    }
 }
 
 /// The location of the journal.

@@ -42,7 +42,7 @@ impl<'a> CommandTarget<'a> {
         }
         let explicit = format!("`kapell {command} --goal TEXT` treats any text as a goal");
         let problem = match fs::metadata(text) {
-            Ok(found) if found.is_dir() => {
+            Ok(metadata) if metadata.is_dir() => {
                 let help = format!("name a plan file; {explicit}");
                 let message = format!("`{text}` is a directory, not a plan file");
                 return Err(CliError::usage("cli::not_a_file", message, help));
@@ -65,7 +65,7 @@ impl<'a> CommandTarget<'a> {
             _ => return Ok(Self::Goal(text)),
         };
         let help = match similar_file(name) {
-            Some(found) => format!("did you mean `{}`? {explicit}", found.display()),
+            Some(path) => format!("did you mean `{}`? {explicit}", path.display()),
             None => explicit,
         };
         Err(CliError::usage("cli::unknown_plan", message, help))
@@ -114,11 +114,11 @@ fn file_with_extension(name: &str) -> Option<PathBuf> {
 
 /// Returns the plan file that was probably meant.
 fn similar_file(name: &str) -> Option<PathBuf> {
-    if let Some(found) = file_with_extension(name) {
-        return Some(found);
+    if let Some(path) = file_with_extension(name) {
+        return Some(path);
     }
     let path = Path::new(name);
-    let wanted = path.file_name()?.to_str()?;
+    let file_name = path.file_name()?.to_str()?;
     let directory = existing_directory(name);
     let entries = fs::read_dir(directory.unwrap_or(Path::new("."))).ok()?.take(MAX_COMPARED_ENTRIES);
     let names: Vec<String> = entries
@@ -129,11 +129,11 @@ fn similar_file(name: &str) -> Option<PathBuf> {
     let stem = |name: &str| Path::new(name).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
     let by_stem = || {
         let stems: Vec<String> = names.iter().filter_map(|name| stem(name)).collect();
-        let found = closest_match(&stem(wanted)?, stems.iter().map(String::as_str))?.to_owned();
-        names.iter().find(|name| stem(name).as_ref() == Some(&found)).map(String::as_str)
+        let closest = closest_match(&stem(file_name)?, stems.iter().map(String::as_str))?.to_owned();
+        names.iter().find(|name| stem(name).as_ref() == Some(&closest)).map(String::as_str)
     };
-    let found = by_stem().or_else(|| closest_match(wanted, names.iter().map(String::as_str)))?;
-    Some(directory.map_or_else(|| PathBuf::from(found), |directory| directory.join(found)))
+    let similar = by_stem().or_else(|| closest_match(file_name, names.iter().map(String::as_str)))?;
+    Some(directory.map_or_else(|| PathBuf::from(similar), |directory| directory.join(similar)))
 }
 
 /// Returns whether a text without spaces is a sentence in a script without spaces, such as Chinese, Japanese or Thai.

@@ -25,42 +25,27 @@ use crate::ui::terminal::screen::Screen;
 use crate::view::{self, RunResult};
 use crate::{Host, journal};
 
-/// A run that has ended.
-pub(crate) struct FinishedRun {
-    /// The result of the run.
-    pub(crate) result: RunResult,
-    /// The exit code of the process.
-    pub(crate) exit: Exit,
-    /// The part of the answer that the terminal shows already.
-    pub(crate) displayed: DisplayedAnswer,
-}
-
-impl FinishedRun {
-    /// Prints the result of a run, except an answer that is completely shown already. Returns the exit code.
-    ///
-    /// # Errors
-    /// Fails if stdout cannot be written.
-    pub(crate) fn print(self, output: RunOutputFormat) -> Result<Exit, CliError> {
-        let Self { result, exit, displayed } = self;
-        if output == RunOutputFormat::Text
-            && result.has_structured_synthesis()
-            && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
-        {
-            // On stderr: if the answer is JSON, stdout must stay JSON.
-            message!("{notice}");
-        }
-        match output {
-            RunOutputFormat::Text if displayed == DisplayedAnswer::Complete => {}
-            // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
-            RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
-            RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
-            RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
-            // The last line of the stream was the result.
-            RunOutputFormat::StreamJson => {}
-        }
-        // The process ends, so its memory is freed at once rather than result by result.
-        mem::forget(result);
-        Ok(exit)
+/// Prints the result of a run, except an answer that the terminal shows completely.
+fn print_unless_displayed(
+    result: &RunResult,
+    output: RunOutputFormat,
+    displayed: DisplayedAnswer,
+) -> Result<(), CliError> {
+    if output == RunOutputFormat::Text
+        && result.has_structured_synthesis()
+        && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
+    {
+        // On stderr: if the answer is JSON, stdout must stay JSON.
+        message!("{notice}");
+    }
+    match output {
+        RunOutputFormat::Text if displayed == DisplayedAnswer::Complete => Ok(()),
+        // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
+        RunOutputFormat::Text if result.status == RunStatus::Interrupted => Ok(()),
+        RunOutputFormat::Text => print_result(OutputFormat::Text, result),
+        RunOutputFormat::Json => print_result(OutputFormat::Json, result),
+        // The last line of the stream was the result.
+        RunOutputFormat::StreamJson => Ok(()),
     }
 }
 
@@ -83,8 +68,8 @@ fn print_answer(answer: &str) -> Result<(), CliError> {
     print(answer)
 }
 
-/// Executes a run. `catalog` is what the agents offered when the goal was planned. With
-/// [`RunOutputFormat::StreamJson`], the result is printed already.
+/// Executes a run and prints its result. `catalog` is what the agents offered when the goal was planned. Returns the exit
+/// code.
 ///
 /// # Errors
 /// Fails if a component that the run needs fails. A failed task is part of the result instead.
@@ -93,13 +78,13 @@ pub(crate) async fn execute(
     agents: AgentsFile,
     catalog: AgentCatalog,
     request: RunRequest,
-) -> Result<FinishedRun, CliError> {
+) -> Result<Exit, CliError> {
     let RunContext { run, journal, screen, human, output, durability } = context;
     let store = journal::store(&journal);
     let plan = request.plan();
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
-    let resumable = request.resumable();
+    let resumable = if let RunRequest::Resume(resumable) = &request { Some(resumable) } else { None };
     let clock = RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
     let mut view = progress_reporter(&screen, &run, Arc::new(move || clock.now()));
     let mut answer = match output {
@@ -145,8 +130,11 @@ pub(crate) async fn execute(
     if let Some(lines) = lines {
         lines.finish(&result).map_err(lines_error)?;
     }
+    print_unless_displayed(&result, output, displayed)?;
     let exit = Exit::of_run(result.status, result.cause.as_ref());
-    Ok(FinishedRun { result, exit, displayed })
+    // The process ends, so its memory is freed at once rather than result by result.
+    mem::forget(result);
+    Ok(exit)
 }
 
 fn lines_error(error: JsonLinesError) -> CliError {

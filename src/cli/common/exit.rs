@@ -5,9 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::{fmt, iter};
 
-use miette::{MietteHandler, MietteHandlerOpts, ReportHandler};
+use miette::{MietteDiagnostic, MietteHandler, MietteHandlerOpts, Report, ReportHandler};
 use serde::Serialize;
+use serde_json::Value;
 
+use super::args::OutputFormat;
 use crate::HostError;
 use crate::config::Diagnostics;
 use crate::journal::{self, JournalError, RecoveryScan};
@@ -172,6 +174,34 @@ impl CliError {
         }
     }
 
+    /// Returns the error that determines code and help. The journal's error is more specific than what it caused.
+    fn diagnostic(&self) -> Option<&dyn miette::Diagnostic> {
+        match (self, self.journal_error()) {
+            (_, Some(error)) => Some(error),
+            (Self::Plan(error), None) => Some(&**error),
+            (Self::Endpoint(error), None) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Returns the stable code of the error, if it has one.
+    fn code(&self) -> Option<String> {
+        match (self, self.diagnostic()) {
+            (_, Some(error)) => error.code().map(|code| code.to_string()),
+            (Self::Usage { code, .. } | Self::Failed { code, .. }, None) => Some((*code).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Returns the way to fix the error, if it is known.
+    fn help(&self) -> Option<String> {
+        match (self, self.diagnostic()) {
+            (_, Some(error)) => error.help().map(|help| help.to_string()),
+            (Self::Usage { help, .. }, None) => help.clone(),
+            _ => None,
+        }
+    }
+
     /// Prints the error to stderr and returns its exit code.
     pub(crate) fn report(self) -> Exit {
         let exit = match &self {
@@ -186,12 +216,12 @@ impl CliError {
             Self::Shown(exit) => *exit,
         };
         match self {
-            Self::File(mistakes) => show_diagnostics(&mistakes),
+            Self::File(diagnostics) => show_diagnostics(&diagnostics),
             Self::Shown(_) => {}
             other => {
                 message!("{}", WrappedError(&other));
                 if let Some(journal) = other.journal_error().and_then(JournalError::damaged_journal) {
-                    message!("{}", describe_salvage(&journal::store(journal).recovery_scan()));
+                    message!("{}", describe_scan(&journal::store(journal).recovery_scan()));
                 }
             }
         }
@@ -199,37 +229,14 @@ impl CliError {
     }
 }
 
-/// The code and help of a failure that the journal caused are those of the journal's error, which is more specific.
-impl miette::Diagnostic for CliError {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        match (self, self.journal_error()) {
-            (_, Some(error)) => error.code(),
-            (Self::Usage { code, .. } | Self::Failed { code, .. }, None) => Some(Box::new(code)),
-            (Self::Plan(error), None) => error.code(),
-            (Self::Endpoint(error), None) => error.code(),
-            (Self::File(_) | Self::Journal(_) | Self::Shown(_), None) => None,
-        }
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        match (self, self.journal_error()) {
-            (_, Some(error)) => error.help(),
-            (Self::Plan(error), None) => error.help(),
-            (Self::Endpoint(error), None) => error.help(),
-            (Self::Usage { help, .. }, None) => help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>),
-            (Self::File(_) | Self::Journal(_) | Self::Failed { .. } | Self::Shown(_), None) => None,
-        }
-    }
-}
-
 /// Describes in a line or two what can be read of a damaged journal.
-fn describe_salvage(salvage: &RecoveryScan) -> String {
-    if salvage.intact.is_empty() && salvage.damaged.is_empty() {
+fn describe_scan(scan: &RecoveryScan) -> String {
+    if scan.intact.is_empty() && scan.damaged.is_empty() {
         return "no run in it is readable".to_owned();
     }
-    let whole = salvage.intact.iter().map(|run| format!("\n  {run}"));
-    let broken = salvage.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
-    let lines: String = whole.chain(broken).collect();
+    let intact = scan.intact.iter().map(|run| format!("\n  {run}"));
+    let damaged = scan.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
+    let lines: String = intact.chain(damaged).collect();
     format!(
         "`kapell logs RUN --output json` exports the readable events of a run; these runs are readable, some of them in part:{lines}"
     )
@@ -240,63 +247,22 @@ struct WrappedError<'e>(&'e CliError);
 
 impl fmt::Display for WrappedError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = SafeReport::new(self.0);
-        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(&report, f)
-    }
-}
-
-/// A copy of an error with unsafe characters escaped before styles are added, so that styles never come from outside.
-#[derive(Debug)]
-struct SafeReport {
-    message: String,
-    code: Option<String>,
-    help: Option<String>,
-    cause: Option<Box<SafeReport>>,
-}
-
-impl SafeReport {
-    fn new(error: &CliError) -> Self {
-        let text = |part: Option<Box<dyn fmt::Display + '_>>| part.map(|part| escaped(&part));
-        let mut report = Self::of_cause(error);
-        report.code = text(miette::Diagnostic::code(error));
-        report.help = text(miette::Diagnostic::help(error));
-        report
-    }
-
-    fn of_cause(error: &dyn Error) -> Self {
-        let cause = error.source().map(|cause| Box::new(Self::of_cause(cause)));
-        Self { message: escaped(&error), code: None, help: None, cause }
-    }
-}
-
-fn escaped(text: &dyn fmt::Display) -> String {
-    printable_text(&text.to_string()).into_owned()
-}
-
-impl fmt::Display for SafeReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for SafeReport {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
-    }
-}
-
-impl miette::Diagnostic for SafeReport {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.code.as_ref().map(|code| Box::new(code) as Box<dyn fmt::Display>)
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        // Escaped before styles are added, so that styles never come from outside.
+        let escaped = |text: String| printable_text(&text).into_owned();
+        let causes = iter::successors(Some(self.0 as &dyn Error), |&cause| cause.source());
+        let mut messages: Vec<_> = causes.map(|cause| escaped(cause.to_string())).collect();
+        let root = MietteDiagnostic {
+            code: self.0.code().map(escaped),
+            help: self.0.help().map(escaped),
+            ..MietteDiagnostic::new(messages.pop().unwrap_or_default())
+        };
+        let report = messages.into_iter().rev().fold(Report::new(root), Report::wrap_err);
+        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(report.as_ref(), f)
     }
 }
 
 /// Prints the diagnostics of a file to stderr: with source excerpts on a terminal, one diagnostic a line elsewhere.
-pub(crate) fn show_diagnostics(mistakes: &Diagnostics) {
+pub(crate) fn show_diagnostics(diagnostics: &Diagnostics) {
     struct RenderedDiagnostics<'d>(&'d Diagnostics);
     impl fmt::Display for RenderedDiagnostics<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -304,9 +270,9 @@ pub(crate) fn show_diagnostics(mistakes: &Diagnostics) {
         }
     }
     if io::stderr().is_terminal() {
-        message!("{}", RenderedDiagnostics(mistakes));
+        message!("{}", RenderedDiagnostics(diagnostics));
     } else {
-        message!("{mistakes}");
+        message!("{diagnostics}");
     }
 }
 
@@ -331,7 +297,28 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 /// Fails as [`print()`] does.
 pub(crate) fn print_raw(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed("cli::output", "cannot write the result to stdout", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints items to stdout as a JSON list, or each as text.
+///
+/// # Errors
+/// Fails as [`print()`] does.
+pub(crate) fn print_items<T>(
+    format: OutputFormat,
+    items: &[T],
+    json: impl Fn(&T) -> Value,
+    text: impl Fn(&T) -> String,
+) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Json => print_json(&items.iter().map(json).collect::<Value>()),
+        OutputFormat::Text => print(&items.iter().map(text).collect::<String>()),
+    }
 }
 
 /// Prints a value to stdout as one line of JSON, with unsafe characters as `\u` escapes.
@@ -342,13 +329,4 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let json = serde_json::to_string(value)
         .map_err(|error| CliError::failed("cli::output", "the result cannot be converted to JSON", error))?;
     print_raw(&(safe_json(&json).into_owned() + "\n"))
-}
-
-fn ignore_closed_pipe(written: io::Result<()>) -> Result<(), CliError> {
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::failed("cli::output", "cannot write the result to stdout", error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::exit::show_diagnostics;
-use super::files;
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::llm::Models;
@@ -59,17 +58,17 @@ impl GoalRequest<'_> {
             let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
             planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
         };
-        let PlanningResult { result, requests: turns, exchanges: answered } = planning;
-        let planning = GoalPlanning { goal: self.text.to_owned(), exchanges: answered };
-        let spent = usage_text(turns, &planning);
+        let PlanningResult { result, requests, exchanges } = planning;
+        let planning = GoalPlanning { goal: self.text.to_owned(), exchanges };
+        let usage = usage_text(requests, &planning);
         match result {
-            Ok(planned) => {
-                let tasks = count_text(planned.validated.plan.tasks.len(), "task");
-                self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(GoalPlan { generated: planned, planning, catalog })
+            Ok(generated) => {
+                let tasks = count_text(generated.validated.plan.tasks.len(), "task");
+                self.screen.println(format!("planned {tasks} {usage}"));
+                Ok(GoalPlan { generated, planning, catalog })
             }
             Err(error) => {
-                self.screen.println(format!("no plan {spent}"));
+                self.screen.println(format!("no plan {usage}"));
                 Err(self.to_cli_error(error))
             }
         }
@@ -90,7 +89,7 @@ impl GoalRequest<'_> {
     }
 
     fn load_models(&self) -> Result<Models, CliError> {
-        files::load_models(self.agents)?.ok_or_else(|| {
+        Models::new(self.agents.models.iter().cloned())?.ok_or_else(|| {
             CliError::usage(
                 "cli::no_model",
                 format!(
@@ -104,7 +103,7 @@ impl GoalRequest<'_> {
         })
     }
 
-    /// Returns the tools of each agent. An agent that does not answer is reported and left out.
+    /// Returns the tools of each agent. An agent that does not answer is reported and omitted.
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
         let catalog = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
@@ -124,8 +123,8 @@ impl GoalRequest<'_> {
             PlanningProgress::Started { shown, tools } => {
                 format!("planning with {shown} of {}", count_text(tools, "tool"))
             }
-            PlanningProgress::Repairing { mistakes, repair, max: most } => {
-                format!("the plan has {}; repair attempt {repair} of {most}", count_text(mistakes, "error"))
+            PlanningProgress::Repairing { mistakes, repair, max } => {
+                format!("the plan has {}; repair attempt {repair} of {max}", count_text(mistakes, "error"))
             }
             PlanningProgress::Warned(warning) => format!("warning: {}", printable(&warning)),
         });
@@ -154,11 +153,11 @@ impl GoalRequest<'_> {
 }
 
 /// Describes the number of model requests, and the tokens where the endpoint reported them.
-fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
-    let turns = format!("in {}", count_text(turns as usize, "request"));
+fn usage_text(requests: u32, planning: &GoalPlanning) -> String {
+    let requests = format!("in {}", count_text(requests as usize, "request"));
     match planning.usage().filter(|_| !planning.exchanges.is_empty()) {
-        Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
-        None => turns,
+        Some(usage) => format!("{requests}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
+        None => requests,
     }
 }
 

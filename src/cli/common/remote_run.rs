@@ -34,7 +34,7 @@ impl RemoteRun {
         let run = reader.find_run(name)?;
         let remote = Self { reader, run, store };
         let summary = remote.summary()?;
-        if summary.is_unfinished() {
+        if summary.status.is_unfinished() {
             return Ok(remote);
         }
         Err(JournalError::RunEnded { run: summary.run, status: summary.status }.into())
@@ -74,9 +74,9 @@ impl RemoteRun {
         let give_up = Instant::now() + timeout;
         loop {
             let driven = self.reader.driver(&self.run)?.is_some();
-            let found = effect(&*self.reader)?;
-            if found.is_some() || !driven || Instant::now() >= give_up {
-                return Ok(found);
+            let observed = effect(&*self.reader)?;
+            if observed.is_some() || !driven || Instant::now() >= give_up {
+                return Ok(observed);
             }
             sleep(POLL_INTERVAL).await;
         }

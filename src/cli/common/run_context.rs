@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::files;
 use super::run_options::{Interaction, RunOptions, RunOutputFormat};
 use crate::cli::CliError;
 use crate::journal::{Durability, JournalLocation};
@@ -26,16 +27,12 @@ pub(crate) struct RunContext {
 }
 
 impl RunContext {
-    /// Creates the context of `run`, with the journal at `journal`.
+    /// Creates the context of `run`.
     ///
     /// # Errors
-    /// Fails if the screen cannot be opened, or as [`RunOptions::build_human`] does.
-    pub(crate) fn new(
-        run: RunId,
-        journal: JournalLocation,
-        options: &RunOptions,
-        interaction: Interaction,
-    ) -> Result<Self, CliError> {
+    /// Fails if there is no journal or screen, or as [`RunOptions::build_human`] does.
+    pub(crate) fn new(run: RunId, options: &RunOptions, interaction: Interaction) -> Result<Self, CliError> {
+        let journal = files::journal_location(&options.journal)?;
         let screen = open_screen()?;
         let human = options.build_human(&screen, &run, interaction)?;
         Ok(Self { run, journal, screen, human, output: options.output, durability: options.durability })

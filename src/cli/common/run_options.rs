@@ -1,5 +1,5 @@
-//! The options of all commands that drive a run: who answers questions, what is printed, and how durable the journal
-//! is.
+//! The options of all commands that drive a run: its files, who answers questions, what is printed, and how durable the
+//! journal is.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
+use super::args::{AgentsArg, JournalArg};
 use crate::cli::CliError;
 use crate::config::{self, Diagnostics};
 use crate::journal::Durability;
@@ -20,6 +21,10 @@ use crate::ui::terminal::screen::Screen;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub(crate) agents: AgentsArg,
+    #[command(flatten)]
+    pub(crate) journal: JournalArg,
     /// The output format of stdout
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: RunOutputFormat,
@@ -80,23 +85,20 @@ impl RunOptions {
         run: &RunId,
         interaction: Interaction,
     ) -> Result<Arc<dyn Human>, CliError> {
-        let last: Box<dyn Human> = match interaction {
+        let person: Box<dyn Human> = match interaction {
             _ if self.no_input => Box::new(NoInput),
             Interaction::Remote => Box::new(RemoteAnswers),
             // An agent can open a terminal, so that alone does not prove a person.
             Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
-            Interaction::Terminal => {
-                let terminal = TerminalPrompter::open(screen.clone(), run.clone())
-                    .map_err(|error| CliError::failed("cli::terminal", "cannot read the terminal", error))?;
-                match terminal {
-                    Some(terminal) => Box::new(terminal),
-                    None => Box::new(NoInput),
-                }
-            }
+            Interaction::Terminal => match TerminalPrompter::open(screen.clone(), run.clone()) {
+                Ok(Some(prompter)) => Box::new(prompter),
+                Ok(None) => Box::new(NoInput),
+                Err(error) => return Err(CliError::failed("cli::terminal", "cannot read the terminal", error)),
+            },
         };
         match self.answer_rules()? {
-            Some(rules) => Ok(Arc::new(RulesThenHuman::new(rules, last, screen.clone()))),
-            None => Ok(last.into()),
+            Some(rules) => Ok(Arc::new(RulesThenHuman::new(rules, person, screen.clone()))),
+            None => Ok(person.into()),
         }
     }
 

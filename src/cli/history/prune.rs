@@ -38,9 +38,9 @@ pub(crate) struct PruneArgs {
 pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
     let journal = files::journal_location(&args.journal)?;
     let store = journal::store(&journal);
-    let viewpoint = files::display_context();
+    let context = files::display_context();
     let mut runs = store.open_reader()?.runs(usize::MAX)?;
-    runs = runs_to_prune(args, runs, viewpoint.now);
+    runs = runs_to_prune(args, runs, context.now);
     if !args.dry_run {
         let mut pruned = Vec::new();
         for run in runs {
@@ -60,10 +60,10 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
     match args.output {
         OutputFormat::Json => print_json(&history::runs_json(&runs))?,
         OutputFormat::Text if runs.is_empty() => {}
-        OutputFormat::Text => print(&history::runs_text(&runs, &viewpoint))?,
+        OutputFormat::Text => print(&history::runs_text(&runs, &context))?,
     }
-    let would = if args.dry_run { "would be deleted" } else { "deleted" };
-    message!("{} {would}", count_text(runs.len(), "run"));
+    let action = if args.dry_run { "would be deleted" } else { "deleted" };
+    message!("{} {action}", count_text(runs.len(), "run"));
     Ok(Exit::Success)
 }
 
@@ -73,8 +73,8 @@ fn runs_to_prune(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec
         let since = now.since(run.ended.unwrap_or(run.last_event));
         args.older_than.is_none_or(|age| since > age.0)
     };
-    let may_go = |run: &RunSummary| run.driver.is_none() && (args.force || !run.is_unfinished());
-    runs.into_iter().skip(args.keep.unwrap_or(0)).filter(|run| may_go(run) && is_old(run)).collect()
+    let is_deletable = |run: &RunSummary| run.driver.is_none() && (args.force || !run.status.is_unfinished());
+    runs.into_iter().skip(args.keep.unwrap_or(0)).filter(|run| is_deletable(run) && is_old(run)).collect()
 }
 
 /// Removes the files that a run has beside the journal.

@@ -69,16 +69,16 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let screen = run_context::open_screen()?;
-    let clock = ReplayClock::new(args.speed);
-    let mut shown = progress_reporter(&screen, &run, clock.time_source());
-    let mut reporters = Reporters::new(&run, vec![&mut *shown]);
+    let clock = ReplayClock { speed: args.speed, last_event: Arc::default() };
+    let mut progress = progress_reporter(&screen, &run, clock.time_source());
+    let mut reporters = Reporters::new(&run, vec![&mut *progress]);
     for record in reader.records(&run, 0) {
         let record = record?;
         clock.wait_for(&record).await;
         reporters.report(std::slice::from_ref(&record));
     }
     let result = reporters.into_result();
-    drop(shown);
+    drop(progress);
     screen.flush();
     print_result(args.output, &result)?;
     Ok(Exit::Success)
@@ -93,17 +93,10 @@ struct ReplayClock {
 }
 
 impl ReplayClock {
-    fn new(speed: ReplaySpeed) -> Self {
-        Self { speed, last_event: Arc::default() }
-    }
-
-    fn last_event(&self) -> Option<(Timestamp, Instant)> {
-        *self.last_event.lock()
-    }
-
     /// Waits until the event is due.
     async fn wait_for(&self, record: &Record) {
-        if let Some((last, _)) = self.last_event() {
+        let last_event = *self.last_event.lock();
+        if let Some((last, _)) = last_event {
             let pause = self.speed.pause(record.at.since(last));
             if !pause.is_zero() {
                 sleep(pause).await;
@@ -115,7 +108,7 @@ impl ReplayClock {
     /// Returns the current time within the run.
     fn time_source(&self) -> TimeSource {
         let clock = self.clone();
-        Arc::new(move || match (clock.last_event(), clock.speed) {
+        Arc::new(move || match (*clock.last_event.lock(), clock.speed) {
             (Some((at, shown)), ReplaySpeed::Factor(times)) => at.after(shown.elapsed().mul_f64(times.min(1e6))),
             (Some((at, _)), ReplaySpeed::Immediate) => at,
             (None, _) => Timestamp::default(),

@@ -6,6 +6,7 @@ use crate::cli::common::args::AgentsArg;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
+use crate::config;
 use crate::view::{dot, mermaid};
 
 #[derive(Debug, Args)]
@@ -30,7 +31,8 @@ enum DiagramFormat {
 
 pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
-    let plan = files::load_plan(&args.plan, &agents, None)?.plan;
+    let (name, text) = files::read_plan_text(&args.plan)?;
+    let plan = config::load_plan(name, &text, &agents, None)?.plan;
     print(&match args.format {
         DiagramFormat::Mermaid => mermaid(&plan),
         DiagramFormat::Dot => dot(&plan),

@@ -1,6 +1,8 @@
 //! `kapell plan`: turns a goal into a plan file for people to edit. An invalid plan is never written to `--output`.
 
-use std::io::IsTerminal;
+use std::fs::{self, FileType};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -47,7 +49,7 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
     // Checked before any model request is paid for.
     if let Some(path) = output {
-        files::check_output(path, args.force)?;
+        check_output(path, args.force)?;
     }
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
@@ -76,8 +78,53 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
 /// # Errors
 /// Fails as [`print()`] does.
 pub(crate) fn show_plan(text: &str) -> Result<(), CliError> {
-    if !std::io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() {
         return print_raw(text);
     }
     print(text)
+}
+
+/// Checks that a new file can be written at a path that a person has named.
+///
+/// # Errors
+/// Fails if the directory is missing, or the path names something that must not be overwritten.
+fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(CliError::usage(
+            "cli::no_directory",
+            format!("the directory `{}` does not exist", folder.display()),
+            "create it, or pass another file with `--output`",
+        ));
+    }
+    let existing = match fs::symlink_metadata(path) {
+        Ok(existing) => existing.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CliError::failed("cli::unwritable", format!("cannot write `{shown}`"), error)),
+    };
+    if existing.is_file() {
+        return match replaces {
+            true => Ok(()),
+            false => {
+                Err(CliError::usage("cli::file_exists", format!("`{shown}` exists already"), "`--force` replaces it"))
+            }
+        };
+    }
+    let (kind, help) = if existing.is_dir() {
+        ("a directory", "pass a file in it with `--output`")
+    } else if existing.is_symlink() {
+        ("a symbolic link", "links are not followed: pass the file that it points to with `--output`")
+    } else {
+        (file_kind(existing), "pass a regular file with `--output`, or remove `--output` to print the plan")
+    };
+    Err(CliError::usage("cli::not_a_file", format!("cannot write the plan to `{shown}`: it is {kind}"), help))
+}
+
+fn file_kind(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
 }

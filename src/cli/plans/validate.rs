@@ -32,11 +32,11 @@ pub(crate) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
         Ok((warnings, agents)) => {
             match args.output {
                 OutputFormat::Json => {
-                    let mut found = json!({"valid": true, "diagnostics": warnings});
+                    let mut result = json!({"valid": true, "diagnostics": warnings});
                     if !agents.is_empty() {
-                        found["agents"] = json!(agents);
+                        result["agents"] = json!(agents);
                     }
-                    print_json(&found)?;
+                    print_json(&result)?;
                 }
                 OutputFormat::Text => {
                     for AgentWarnings { agent, warnings } in &agents {
@@ -52,8 +52,8 @@ pub(crate) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
             }
             Ok(Exit::Success)
         }
-        Err(CliError::File(mistakes)) if args.output == OutputFormat::Json => {
-            print_json(&json!({"valid": false, "diagnostics": mistakes}))?;
+        Err(CliError::File(diagnostics)) if args.output == OutputFormat::Json => {
+            print_json(&json!({"valid": false, "diagnostics": diagnostics}))?;
             Ok(Exit::Usage)
         }
         Err(error) => Err(error),
@@ -76,13 +76,13 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
         return Ok((offline?.warnings, Vec::new()));
     }
     // An invalid plan may still name agents. All agents of the file are asked, so that one pass finds all diagnostics.
-    let named = offline.ok().map(|lowered| lowered.plan.agents);
-    let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
-    let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let catalog = discover(asked, runtime::connect_options(&agents, None)?, &agents.secrets).await;
-    let warned = catalog.iter().filter_map(|(agent, info)| {
+    let named = offline.ok().map(|validated| validated.plan.agents);
+    let is_named = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
+    let specs = agents.agents.values().filter(is_named).cloned().collect();
+    let catalog = discover(specs, runtime::connect_options(&agents, None)?, &agents.secrets).await;
+    let warnings = catalog.iter().filter_map(|(agent, info)| {
         let warnings = info.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: agent.clone(), warnings })
     });
-    Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warned.collect()))
+    Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warnings.collect()))
 }

@@ -35,7 +35,7 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let ended = remote
         .wait_for_effect(WAIT_TIMEOUT, |reader| {
             let summary = reader.run(run)?;
-            Ok((!summary.is_unfinished()).then_some(summary.status))
+            Ok((!summary.status.is_unfinished()).then_some(summary.status))
         })
         .await?;
     match (ended, remote.summary()?.driver) {

@@ -29,11 +29,11 @@ pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let runs = match &args.run {
         Some(name) => vec![reader.run(&reader.find_run(name)?)?],
-        None => reader.unfinished_runs()?,
+        None => reader.runs(usize::MAX)?,
     };
     let mut objects = Vec::new();
     let mut text = String::new();
-    for run in runs.iter().filter(|run| run.is_unfinished()) {
+    for run in runs.iter().filter(|run| run.status.is_unfinished()) {
         let view = read_view(&*reader, &run.run)?;
         let answered = reader.pending_answers(&run.run)?;
         for asked in view.open_questions() {

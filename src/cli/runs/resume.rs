@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::args::JournalArg;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -12,7 +12,7 @@ use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_pers
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::Run;
-use crate::journal::{self, JournalError, JournalLocation};
+use crate::journal::JournalError;
 use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
 use crate::runtime::ResumableRun;
 
@@ -23,10 +23,6 @@ pub(crate) struct ResumeArgs {
     /// The latest run
     #[arg(long, conflicts_with = "run")]
     last: bool,
-    #[command(flatten)]
-    agents: AgentsArg,
-    #[command(flatten)]
-    journal: JournalArg,
     #[command(flatten)]
     options: RunOptions,
     /// Resume even if the plan, the agents file, or an agent's tools have changed since the run began
@@ -44,19 +40,18 @@ pub(crate) enum ChangePolicy {
 }
 
 pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
-    let journal = files::journal_location(&args.journal)?;
-    let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
-    let run = journal::store(&journal).open_reader()?.find_run(wanted)?;
+    let name = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
+    let run = files::open_journal(&args.options.journal)?.find_run(name)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
-    resume_run(&run, &journal, &args.agents, &args.options, changes).await
+    resume_run(&run, &args.options, changes).await
 }
 
 /// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.
 ///
 /// # Errors
 /// Fails if the journal cannot be read.
-pub(crate) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Result<Option<RunId>, CliError> {
-    let reader = match journal::store(journal).open_reader() {
+pub(crate) fn latest_unfinished(journal: &JournalArg, plan: &Path) -> Result<Option<RunId>, CliError> {
+    let reader = match files::journal_store(journal)?.open_reader() {
         Err(JournalError::Missing { .. }) => return Ok(None),
         opened => opened?,
     };
@@ -66,7 +61,9 @@ pub(crate) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Resul
         let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
         if source.plan.as_deref() == Some(plan.as_str()) {
             // The lease is checked too: a summary does not show a process that is just resuming a paused run.
-            return Ok((summary.is_unfinished() && reader.driver(&summary.run)?.is_none()).then_some(summary.run));
+            return Ok(
+                (summary.status.is_unfinished() && reader.driver(&summary.run)?.is_none()).then_some(summary.run)
+            );
         }
     }
     Ok(None)
@@ -76,20 +73,14 @@ pub(crate) fn latest_unfinished(journal: &JournalLocation, plan: &Path) -> Resul
 ///
 /// # Errors
 /// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
-pub(crate) async fn resume_run(
-    run: &RunId,
-    journal: &JournalLocation,
-    agents: &AgentsArg,
-    options: &RunOptions,
-    accepted: ChangePolicy,
-) -> Result<Exit, CliError> {
+pub(crate) async fn resume_run(run: &RunId, options: &RunOptions, accepted: ChangePolicy) -> Result<Exit, CliError> {
     options.check_speaker()?;
     if accepted == ChangePolicy::Accept {
         speaks_for_a_person()?;
     }
-    let store = journal::store(journal);
+    let store = files::journal_store(&options.journal)?;
     let resumable = ResumableRun::load(&*store, run, accepted == ChangePolicy::Accept)?;
-    let agents = files::load_agents_for_run(agents, resumable.run())?;
+    let agents = files::load_agents_for_run(&options.agents, resumable.run())?;
     let changes = file_changes(resumable.run(), &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
@@ -101,21 +92,21 @@ pub(crate) async fn resume_run(
             ),
         ));
     }
-    let context = RunContext::new(run.clone(), journal.clone(), options, Interaction::Terminal)?;
+    let context = RunContext::new(run.clone(), options, Interaction::Terminal)?;
     for change in changes {
         context.screen.println(format!("accepted: {change}"));
     }
     if let Some(change) = params_change(resumable.run()) {
         context.screen.println(format!("changed since the run began: {change}"));
     }
-    execute(context, agents, AgentCatalog::default(), resumable.into()).await?.print(options.output)
+    execute(context, agents, AgentCatalog::default(), resumable.into()).await
 }
 
 /// Describes how the plan file and the agents file differ from those that the run began with.
 fn file_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
-    let mut found = agent_changes(run, agents);
-    found.extend(plan_changes(run, agents));
-    found
+    let mut changes = agent_changes(run, agents);
+    changes.extend(plan_changes(run, agents));
+    changes
 }
 
 /// Describes how the agents file differs from the one that the run began with.
@@ -127,18 +118,14 @@ pub(crate) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
 /// Describes how the plan file differs from the one that the run began with. A plan file that is missing, or a plan
 /// from standard input, yields nothing, since the run has the plan.
 pub(crate) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
-    let plan = run.plan();
-    let mut found = Vec::new();
-    if let Some(RunSource { plan: Some(path), plan_hash, .. }) = run.source()
-        && let Ok(text) = config::read_text(Path::new(path))
-        && config::fingerprint_of(&text) != *plan_hash
-    {
-        match config::load_plan(path, &text, agents, None) {
-            Ok(now) => found.extend(config::plan_changes(plan, &now.plan)),
-            Err(_) => found.push(format!("`{path}` is no longer a valid plan")),
-        }
+    let Some(RunSource { plan: Some(path), plan_hash, .. }) = run.source() else { return Vec::new() };
+    match config::read_text(Path::new(path)) {
+        Ok(text) if config::fingerprint_of(&text) != *plan_hash => match config::load_plan(path, &text, agents, None) {
+            Ok(now) => config::plan_changes(run.plan(), &now.plan),
+            Err(_) => vec![format!("`{path}` is no longer a valid plan")],
+        },
+        _ => Vec::new(),
     }
-    found
 }
 
 /// Describes how the parameters file differs from the one that gave the inputs of the run. The run has its inputs, so a

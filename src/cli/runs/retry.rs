@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
-use crate::cli::common::args::{AgentsArg, JournalArg};
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -15,8 +14,7 @@ use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_pers
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Rerun, Run};
-use crate::journal;
-use crate::model::{Plan, RunId, RunSource, TaskId};
+use crate::model::{Plan, Record, RunId, RunSource, TaskId};
 use crate::runtime::{jitter_seed, new_run_id};
 
 #[derive(Debug, Args)]
@@ -33,10 +31,6 @@ pub(crate) struct RetryArgs {
     #[arg(long)]
     accept_changes: bool,
     #[command(flatten)]
-    agents: AgentsArg,
-    #[command(flatten)]
-    journal: JournalArg,
-    #[command(flatten)]
     options: RunOptions,
 }
 
@@ -45,63 +39,61 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.accept_changes {
         speaks_for_a_person()?;
     }
-    let journal = files::journal_location(&args.journal)?;
-    let reader = journal::store(&journal).open_reader()?;
-    let of = reader.find_run(&args.run)?;
-    let earlier = files::load_run(&*reader, &of)?;
+    let reader = files::open_journal(&args.options.journal)?;
+    let earlier_id = reader.find_run(&args.run)?;
+    let records: Vec<Record> = reader.records(&earlier_id, 0).collect::<Result<_, _>>()?;
+    let earlier = Run::fold(&records)
+        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{earlier_id}`"), error))?;
     if earlier.status().is_unfinished() {
         return Err(CliError::usage(
             "cli::run_not_ended",
-            format!("run `{of}` has not ended, so it cannot be rerun"),
-            format!("`kapell resume {of}` resumes it; `kapell cancel {of}` cancels it"),
+            format!("run `{earlier_id}` has not ended, so it cannot be rerun"),
+            format!("`kapell resume {earlier_id}` resumes it; `kapell cancel {earlier_id}` cancels it"),
         ));
     }
-    let agents = files::load_agents_for_run(&args.agents, &earlier)?;
+    let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
     let from = TaskId::from(args.from.as_str());
-    let agents_path = files::absolute(&config::agents_path(args.agents.agents.as_deref()));
+    let agents_path = files::absolute(&args.options.agents.path());
     let (plan, inputs, source) = match &args.plan {
         Some(path) => corrected_start(path, &agents, agents_path, &earlier)?,
         None => {
             if !args.accept_changes {
-                check_plan(&of, &earlier, &agents, &from)?;
+                check_plan(&earlier_id, &earlier, &agents, &from)?;
             }
             let source = earlier.source().cloned().map(Arc::new);
             (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
         }
     };
     // Checked before anything starts, since it is an error of the command line.
-    let checked = engine::check_rerun(&plan, &of, &from);
+    let checked = engine::check_rerun(&plan, &earlier_id, &from);
     checked.map_err(|error| CliError::Usage { code: "cli::unknown_task", message: error.to_string(), help: None })?;
-    let context = RunContext::new(new_run_id(), journal, &args.options, Interaction::Terminal)?;
-    for change in agent_changes(&earlier, &agents) {
-        context.screen.println(format!("changed since run {}: {change}", of.short()));
-    }
-    if let Some(change) = params_change(&earlier) {
-        context.screen.println(format!("changed since run {}: {change}", of.short()));
+    let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
+    for change in agent_changes(&earlier, &agents).into_iter().chain(params_change(&earlier)) {
+        context.screen.println(format!("changed since run {}: {change}", earlier_id.short()));
     }
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
-    let rerun = Rerun { earlier_id: of, earlier, from, new_run };
-    execute(context, agents, AgentCatalog::default(), rerun.into()).await?.print(args.options.output)
+    let rerun = Rerun { earlier_id, earlier, from, new_run };
+    execute(context, agents, AgentCatalog::default(), rerun.into()).await
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
-fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
+fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
         return Err(CliError::usage(
             "cli::changed_files",
-            format!("the plan of run `{of}` has changed since it ran: {}", changes.join("; ")),
+            format!("the plan of run `{earlier_id}` has changed since it ran: {}", changes.join("; ")),
             format!(
-                "`kapell retry {of} --from {from} --plan {path}` reruns with the current plan and keeps the results of \
+                "`kapell retry {earlier_id} --from {from} --plan {path}` reruns with the current plan and keeps the results of \
                  unchanged tasks; `--accept-changes` reruns with the original plan; `kapell run {path}` starts over"
             ),
         ));
     }
-    let gone = earlier.plan().agents.keys().find(|id| !agents.agents.contains_key(*id));
-    match gone {
+    let removed = earlier.plan().agents.keys().find(|id| !agents.agents.contains_key(*id));
+    match removed {
         Some(agent) => Err(CliError::usage(
             "cli::unknown_agent",
-            format!("agent `{agent}` of run `{of}` is no longer in the agents file"),
+            format!("agent `{agent}` of run `{earlier_id}` is no longer in the agents file"),
             "pass another agents file with `--agents FILE`, or a plan that uses other agents with `--plan FILE`; with \
              `--accept-changes`, tasks that need the agent fail",
         )),

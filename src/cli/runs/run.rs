@@ -6,7 +6,6 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::resume::{self, ChangePolicy};
-use crate::cli::common::args::{AgentsArg, JournalArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::detach;
 use crate::cli::common::execute::execute;
@@ -34,10 +33,6 @@ pub(crate) struct RunArgs {
     /// The goal; any text, even one that looks like a file name
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["plan", "resume_last"])]
     goal: Option<String>,
-    #[command(flatten)]
-    agents: AgentsArg,
-    #[command(flatten)]
-    journal: JournalArg,
     /// An input of the plan, as NAME=VALUE; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
@@ -84,14 +79,14 @@ enum Review {
     None,
     /// The outline: what each task does.
     Outline,
-    /// The whole plan file.
-    Whole,
+    /// The plan file.
+    File,
 }
 
 impl Review {
     fn of(args: &RunArgs, target: &CommandTarget<'_>, person_is_here: bool) -> Self {
         match (args.approve, target) {
-            (Some(ApprovalTarget::Plan), _) => Self::Whole,
+            (Some(ApprovalTarget::Plan), _) => Self::File,
             (None, CommandTarget::Goal(_)) if person_is_here && !args.yes => Self::Outline,
             (None, _) => Self::None,
         }
@@ -105,11 +100,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     if args.resume_last
         && let Some(plan) = &args.plan
+        && let Some(run) = resume::latest_unfinished(&args.options.journal, Path::new(plan))?
     {
-        let journal = files::journal_location(&args.journal)?;
-        if let Some(run) = resume::latest_unfinished(&journal, Path::new(plan))? {
-            return resume::resume_run(&run, &journal, &args.agents, &args.options, ChangePolicy::Reject).await;
-        }
+        return resume::resume_run(&run, &args.options, ChangePolicy::Reject).await;
     }
     let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
@@ -121,19 +114,21 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
             ));
         }
         if args.detached_as.is_none() {
-            return detach(&files::journal_location(&args.journal)?, &new_run_id()).await;
+            return detach(&files::journal_location(&args.options.journal)?, &new_run_id()).await;
         }
         guard::detach_from_terminal()
             .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
     }
-    let agents = files::load_agents(&args.agents)?;
+    let agents = files::load_agents(&args.options.agents)?;
     if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before a plan is in memory, since the guard would keep that memory.
         guard::start().map_err(|error| {
             CliError::failed("cli::guard", "cannot start the guard process that ends agents", error)
         })?;
     }
-    let context = run_context(&args)?;
+    let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
+    let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
+    let context = RunContext::new(run, &args.options, interaction)?;
     let LoadedPlan { validated, text, file, planning, catalog } = match target {
         CommandTarget::Goal(goal) => plan_goal(goal, &args, &agents, &context).await?,
         CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
@@ -160,7 +155,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let shown = match review {
         Review::None => None,
         Review::Outline => Some(plan_outline(&plan, &catalog)),
-        Review::Whole => Some(text.clone()),
+        Review::File => Some(text.clone()),
     };
     if let Some(shown) = shown
         && let Some(exit) = confirm_plan(&context, &shown, &file).await
@@ -170,14 +165,14 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let source = Arc::new(RunSource {
         plan: (target != CommandTarget::Plan("-")).then(|| files::absolute(Path::new(&file))),
         plan_hash: config::fingerprint_of(&text),
-        agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
+        agents: files::absolute(&args.options.agents.path()),
         params,
     });
     // A run can take long, and a plan's text can be large.
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
     let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source) };
-    execute(context, agents, catalog, new_run.into()).await?.print(args.options.output)
+    execute(context, agents, catalog, new_run.into()).await
 }
 
 /// A plan that is ready to run.
@@ -226,9 +221,9 @@ async fn plan_goal(
     let file = saved.display().to_string();
     let replans = args.replan.unwrap_or(DEFAULT_MAX_REPLANS);
     let goal = GoalRequest { text, max_replans: replans, agents, screen: &context.screen, saved_path: saved };
-    let GoalPlan { generated: planned, planning, catalog } = goal.plan().await?;
-    goal.save(&planned.text)?;
-    Ok(LoadedPlan { validated: planned.validated, text: planned.text, file, planning: Some(planning), catalog })
+    let GoalPlan { generated, planning, catalog } = goal.plan().await?;
+    goal.save(&generated.text)?;
+    Ok(LoadedPlan { validated: generated.validated, text: generated.text, file, planning: Some(planning), catalog })
 }
 
 /// Shows the plan and asks for approval. Returns the exit code if it is not approved.
@@ -249,14 +244,14 @@ async fn confirm_plan(context: &RunContext, text: &str, file: &str) -> Option<Ex
     }
 }
 
-/// Returns the outline of a plan, one task a line. `offered` holds the tools of the agents, where they are known.
-fn plan_outline(plan: &Plan, offered: &AgentCatalog) -> String {
+/// Returns the outline of a plan, one task a line. `catalog` holds the tools of the agents, where they are known.
+fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
     let mut text = format!("{}: {}\n", plan.name, count_text(plan.tasks.len(), "task"));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
         let work = match task.routes().first() {
             None => "asks the language model".to_owned(),
-            Some(first) => format!("{}{}", routes.join(" or "), effect(plan, task, first, offered)),
+            Some(first) => format!("{}{}", routes.join(" or "), effect(plan, task, first, catalog)),
         };
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
         text += &format!("  {}: {}", task.id, work);
@@ -269,21 +264,12 @@ fn plan_outline(plan: &Plan, offered: &AgentCatalog) -> String {
 }
 
 /// Describes in parentheses the effect of repeating a call, where the agent's tools are known.
-fn effect(plan: &Plan, task: &Task, route: &Route, offered: &AgentCatalog) -> String {
-    if offered.is_empty() {
+fn effect(plan: &Plan, task: &Task, route: &Route, catalog: &AgentCatalog) -> String {
+    if catalog.is_empty() {
         return String::new();
     }
-    let claimed = || offered.get(&route.agent)?.as_ref().ok()?.tool(&route.tool)?.effect;
+    let claimed = || catalog.get(&route.agent)?.as_ref().ok()?.tool(&route.tool)?.effect;
     let configured = plan.agents.get(&route.agent).and_then(|agent| agent.effect);
     let effect = task.effect.or(configured).or_else(claimed).unwrap_or(Effect::AtMostOnce);
     format!(" ({})", form_prompt::effect_in_words(effect))
-}
-
-fn run_context(args: &RunArgs) -> Result<RunContext, CliError> {
-    let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
-    let interaction = match args {
-        RunArgs { detach: true, .. } => Interaction::Remote,
-        _ => Interaction::Terminal,
-    };
-    RunContext::new(run, files::journal_location(&args.journal)?, &args.options, interaction)
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::common::args::{AgentsArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::{print, print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::schema_warnings;
-use crate::model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url};
+use crate::model::{AgentSpec, Effect, Protocol, Transport, redact_url};
 use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::printable;
 
@@ -39,15 +39,22 @@ pub(crate) struct AgentsArgs {
 pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
         AgentsCommand::List(args) => {
-            list_agents(&selected_agents(files::load_agents(&args.agents)?, &args)?, args.output)
+            let specs = selected_agents(files::load_agents(&args.agents)?, &args)?;
+            print_items(args.output, &specs, agent_json, agent_text)?;
+            Ok(Exit::Success)
         }
         AgentsCommand::Test(args) => {
-            let (specs, found) = discover_agents(&args).await?;
-            test_agents(&specs, &found, args.output)
+            let (specs, probes) = discover_agents(&args).await?;
+            print_items(args.output, &probes, probe_json, probe_text)?;
+            Ok(exit_code(&specs, &probes))
         }
         AgentsCommand::Tools(args) => {
-            let (specs, found) = discover_agents(&args).await?;
-            list_tools(&specs, &found, args.output)
+            let (specs, probes) = discover_agents(&args).await?;
+            match args.output {
+                OutputFormat::Json => print_json(&probes.iter().map(tools_json).collect::<Value>())?,
+                OutputFormat::Text => probes.iter().try_for_each(print_tools)?,
+            }
+            Ok(exit_code(&specs, &probes))
         }
     }
 }
@@ -58,14 +65,14 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
     let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
-    let mut found = probe_agents(specs.clone(), options, &secrets).await;
-    for info in found.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
+    let mut probes = probe_agents(specs.clone(), options, &secrets).await;
+    for info in probes.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
             Arc::make_mut(info).warnings.extend(warnings);
         }
     }
-    Ok((specs, found))
+    Ok((specs, probes))
 }
 
 /// Returns the agents that the command line names, or all of them.
@@ -78,49 +85,38 @@ fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>
             format!("the agents file has {}", known.join(", ")),
         ));
     }
-    let wanted = |spec: &AgentSpec| args.names.is_empty() || args.names.iter().any(|name| name == spec.id.as_str());
-    Ok(file.agents.into_values().filter(wanted).collect())
+    let is_selected =
+        |spec: &AgentSpec| args.names.is_empty() || args.names.iter().any(|name| name == spec.id.as_str());
+    Ok(file.agents.into_values().filter(is_selected).collect())
 }
 
-fn list_agents(agents: &[AgentSpec], format: OutputFormat) -> Result<Exit, CliError> {
-    match format {
-        OutputFormat::Json => {
-            let list: Vec<_> = agents
-                .iter()
-                .map(|agent| {
-                    let (transport, address) = address(agent);
-                    json!({
-                        "agent": agent.id,
-                        "transport": transport,
-                        "address": address,
-                        "protocol": agent.protocol,
-                        "required": agent.policy.required,
-                        "max_concurrency": agent.policy.max_concurrency,
-                        "capabilities": agent.capabilities.keys().collect::<Vec<_>>(),
-                    })
-                })
-                .collect();
-            print_json(&list)?;
-        }
-        OutputFormat::Text => {
-            for agent in agents {
-                let (transport, address) = address(agent);
-                let mut line = format!("{}  {transport}  {address}", agent.id);
-                if agent.protocol != Protocol::Auto {
-                    line += if agent.protocol == Protocol::Legacy { "  legacy" } else { "  modern" };
-                }
-                if agent.policy.required {
-                    line += "  required";
-                }
-                if !agent.capabilities.is_empty() {
-                    let names: Vec<&str> = agent.capabilities.keys().map(String::as_str).collect();
-                    line += &format!("  ({})", names.join(", "));
-                }
-                print(&(line + "\n"))?;
-            }
-        }
+fn agent_json(agent: &AgentSpec) -> Value {
+    let (transport, address) = address(agent);
+    json!({
+        "agent": agent.id,
+        "transport": transport,
+        "address": address,
+        "protocol": agent.protocol,
+        "required": agent.policy.required,
+        "max_concurrency": agent.policy.max_concurrency,
+        "capabilities": agent.capabilities.keys().collect::<Vec<_>>(),
+    })
+}
+
+fn agent_text(agent: &AgentSpec) -> String {
+    let (transport, address) = address(agent);
+    let mut line = format!("{}  {transport}  {address}", agent.id);
+    if agent.protocol != Protocol::Auto {
+        line += if agent.protocol == Protocol::Legacy { "  legacy" } else { "  modern" };
     }
-    Ok(Exit::Success)
+    if agent.policy.required {
+        line += "  required";
+    }
+    if !agent.capabilities.is_empty() {
+        let names: Vec<&str> = agent.capabilities.keys().map(String::as_str).collect();
+        line += &format!("  ({})", names.join(", "));
+    }
+    line + "\n"
 }
 
 /// Returns the kind of transport and the address shown to a person. Arguments and queries can hold secrets and are
@@ -132,108 +128,79 @@ fn address(agent: &AgentSpec) -> (&'static str, String) {
     }
 }
 
-fn test_agents(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat) -> Result<Exit, CliError> {
-    match format {
-        OutputFormat::Json => {
-            let list: Vec<_> = found
-                .iter()
-                .map(|AgentProbe { agent, result, duration }| match result {
-                    Ok(info) => json!({
-                        "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-                        "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
-                    }),
-                    Err(failure) => json!({
-                        "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
-                    }),
-                })
-                .collect();
-            print_json(&list)?;
-        }
-        OutputFormat::Text => {
-            for AgentProbe { agent, result, duration } in found {
-                let line = match result {
-                    Ok(info) => {
-                        format!(
-                            "{agent}  ok  {}  MCP {}  {} tools  {} ms\n",
-                            printable(info.server.as_deref().unwrap_or("(unnamed server)")),
-                            printable(&info.protocol),
-                            info.tools.len(),
-                            duration.as_millis()
-                        ) + &warnings(info)
-                    }
-                    Err(failure) => {
-                        let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
-                        format!("{agent}  failed  {}{}\n", printable(&failure.message), help.collect::<String>())
-                    }
-                };
-                print(&line)?;
-            }
-        }
+fn probe_json(probe: &AgentProbe) -> Value {
+    let AgentProbe { agent, result, duration } = probe;
+    match result {
+        Ok(info) => json!({
+            "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
+            "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
+        }),
+        Err(failure) => json!({
+            "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
+        }),
     }
-    Ok(exit_code(agents, found))
 }
 
-fn list_tools(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat) -> Result<Exit, CliError> {
-    match format {
-        OutputFormat::Json => {
-            let list: Vec<_> = found
-                .iter()
-                .map(|AgentProbe { agent, result, .. }| match result {
-                    Ok(info) => json!({"agent": agent, "ok": true, "tools": info.tools, "warnings": info.warnings}),
-                    Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
-                })
-                .collect();
-            print_json(&list)?;
+fn probe_text(probe: &AgentProbe) -> String {
+    let AgentProbe { agent, result, duration } = probe;
+    match result {
+        Ok(info) => {
+            let server = printable(info.server.as_deref().unwrap_or("(unnamed server)"));
+            let (protocol, tools) = (printable(&info.protocol), info.tools.len());
+            let milliseconds = duration.as_millis();
+            let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
+            format!("{agent}  ok  {server}  MCP {protocol}  {tools} tools  {milliseconds} ms\n")
+                + &warnings.collect::<String>()
         }
-        OutputFormat::Text => {
-            for AgentProbe { agent, result, .. } in found {
-                match result {
-                    Ok(info) => {
-                        for tool in &info.tools {
-                            let effect = match tool.effect {
-                                Some(Effect::ReadOnly) => "  read_only",
-                                Some(Effect::Idempotent) => "  idempotent",
-                                Some(Effect::AtMostOnce) | None => "",
-                            };
-                            let about = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
-                            let first = about.lines().next().unwrap_or_default();
-                            let arguments: Vec<_> = tool
-                                .input_schema
-                                .get("properties")
-                                .and_then(|properties| properties.as_object())
-                                .map(|properties| properties.keys().map(String::as_str).collect())
-                                .unwrap_or_default();
-                            print(&format!(
-                                "{agent}.{}({}){effect}\n    {}\n",
-                                printable(&tool.name),
-                                printable(&arguments.join(", ")),
-                                printable(first)
-                            ))?;
-                        }
-                        for warning in &info.warnings {
-                            message!("{agent}  warning  {}", printable(warning));
-                        }
-                    }
-                    Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
-                }
-            }
+        Err(failure) => {
+            let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
+            format!("{agent}  failed  {}{}\n", printable(&failure.message), help.collect::<String>())
         }
     }
-    Ok(exit_code(agents, found))
 }
 
-/// Returns the warnings about an agent's own description, one a line.
-fn warnings(info: &AgentInfo) -> String {
-    info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning))).collect()
+fn tools_json(probe: &AgentProbe) -> Value {
+    match &probe.result {
+        Ok(info) => json!({"agent": probe.agent, "ok": true, "tools": info.tools, "warnings": info.warnings}),
+        Err(failure) => json!({"agent": probe.agent, "ok": false, "error": failure}),
+    }
+}
+
+/// Prints the tools of an agent, with its warnings or failure on stderr.
+fn print_tools(AgentProbe { agent, result, .. }: &AgentProbe) -> Result<(), CliError> {
+    let info = match result {
+        Ok(info) => info,
+        Err(failure) => {
+            message!("{agent}  failed  {}", printable(&failure.message));
+            return Ok(());
+        }
+    };
+    for tool in &info.tools {
+        let effect = match tool.effect {
+            Some(Effect::ReadOnly) => "  read_only",
+            Some(Effect::Idempotent) => "  idempotent",
+            Some(Effect::AtMostOnce) | None => "",
+        };
+        let description = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
+        let summary = printable(description.lines().next().unwrap_or_default());
+        let properties = tool.input_schema.get("properties").and_then(Value::as_object);
+        let arguments: Vec<&str> = properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
+        let (name, arguments) = (printable(&tool.name), arguments.join(", "));
+        print(&format!("{agent}.{name}({}){effect}\n    {summary}\n", printable(&arguments)))?;
+    }
+    for warning in &info.warnings {
+        message!("{agent}  warning  {}", printable(warning));
+    }
+    Ok(())
 }
 
 /// Returns the exit code. A required agent that failed outweighs any other.
-fn exit_code(agents: &[AgentSpec], found: &[AgentProbe]) -> Exit {
+fn exit_code(agents: &[AgentSpec], probes: &[AgentProbe]) -> Exit {
     let failed = |probe: &&AgentProbe| probe.result.is_err();
     let required = |probe: &AgentProbe| agents.iter().any(|agent| agent.id == probe.agent && agent.policy.required);
-    if found.iter().filter(failed).any(required) {
+    if probes.iter().filter(failed).any(required) {
         Exit::AgentUnavailable
-    } else if found.iter().any(|probe| probe.result.is_err()) {
+    } else if probes.iter().any(|probe| probe.result.is_err()) {
         Exit::Failed
     } else {
         Exit::Success

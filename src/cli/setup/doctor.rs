@@ -7,10 +7,10 @@ use futures::future::join_all;
 use serde_json::json;
 
 use crate::cli::common::args::{AgentsArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::print_items;
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
-use crate::llm::{Check, OpenAi, ProbeOutcome, probe_model};
+use crate::llm::{Check, Models, OpenAi, ProbeOutcome, probe_model};
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ impl ModelReport<'_> {
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
-    let Some(models) = files::load_models(&agents)? else {
+    let Some(models) = Models::new(agents.models.iter().cloned())? else {
         return Err(CliError::usage(
             "cli::no_model",
             "no language model is configured",
@@ -45,41 +45,38 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
              requires a key, `api_key_env_var`; `kapell schema agents` describes these keys",
         ));
     };
-    let examined = join_all(models.iter().map(|model| async move {
+    let reports = join_all(models.iter().map(|model| async move {
         let start = Instant::now();
         let checks = probe_model(model).await;
         ModelReport { model, checks, milliseconds: start.elapsed().as_millis() }
     }))
     .await;
-    match args.output {
-        OutputFormat::Json => print_json(&examined.iter().map(report_json).collect::<Vec<_>>())?,
-        OutputFormat::Text => print(&examined.iter().map(report_text).collect::<String>())?,
-    }
-    Ok(if examined.iter().all(ModelReport::is_healthy) { Exit::Success } else { Exit::Failed })
+    print_items(args.output, &reports, report_json, report_text)?;
+    Ok(if reports.iter().all(ModelReport::is_healthy) { Exit::Success } else { Exit::Failed })
 }
 
-fn report_json(examined: &ModelReport<'_>) -> serde_json::Value {
-    let spec = examined.model.spec();
+fn report_json(report: &ModelReport<'_>) -> serde_json::Value {
+    let spec = report.model.spec();
     json!({
         "name": spec.name,
         "model": spec.model,
-        "base_url": examined.model.base_url(),
-        "ok": examined.is_healthy(),
-        "milliseconds": examined.milliseconds,
-        "checks": examined.checks,
+        "base_url": report.model.base_url(),
+        "ok": report.is_healthy(),
+        "milliseconds": report.milliseconds,
+        "checks": report.checks,
     })
 }
 
-fn report_text(examined: &ModelReport<'_>) -> String {
-    let spec = examined.model.spec();
+fn report_text(report: &ModelReport<'_>) -> String {
+    let spec = report.model.spec();
     let mut text = format!(
         "{}  {} at {}  {} ms\n",
         printable(&spec.name),
         printable(&spec.model),
-        printable(examined.model.base_url()),
-        examined.milliseconds
+        printable(report.model.base_url()),
+        report.milliseconds
     );
-    for Check { check, outcome } in &examined.checks {
+    for Check { check, outcome } in &report.checks {
         let (word, message) = match outcome {
             ProbeOutcome::Works(message) => ("works", message),
             ProbeOutcome::Absent(message) => ("-", message),

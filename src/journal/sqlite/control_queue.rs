@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::journal::store::check_accepts_requests;
 use crate::journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest};
 use crate::model::{RunId, RunStatus};
 use crate::system::process::RequestSender;
@@ -50,11 +51,7 @@ impl ControlQueue for SqliteControlQueue {
             .query_row("SELECT status FROM runs WHERE run_id = ?1", [run.as_str()], |row| schema::read_status(row, 0))
             .optional()
             .map_err(failed)?;
-        match status {
-            Some(status) if status.is_unfinished() => {}
-            Some(status) => return Err(JournalError::RunEnded { run: run.clone(), status }),
-            None => return Err(JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() }),
-        }
+        check_accepts_requests(run, status)?;
         let question = request.question();
         let json = StoredRequest { request, sender: Some(sender.clone()) };
         let json = serde_json::to_string(&json).expect("ids, texts and JSON can be written as JSON");
@@ -88,10 +85,10 @@ impl ControlQueue for SqliteControlQueue {
             let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
             *data_version = Some(now);
             *last_read_id = rows.last().map_or(*last_read_id, |(id, _)| *id);
-            let mut found = Vec::new();
+            let mut requests = Vec::new();
             for (id, json) in rows {
                 match serde_json::from_str(&json) {
-                    Ok(StoredRequest { request, sender }) => found.push(QueuedRequest { id, request, sender }),
+                    Ok(StoredRequest { request, sender }) => requests.push(QueuedRequest { id, request, sender }),
                     Err(error) => {
                         // If it stayed, it would block an answer to the same question forever.
                         tracing::warn!(%error, "removing a request that cannot be read");
@@ -99,7 +96,7 @@ impl ControlQueue for SqliteControlQueue {
                     }
                 }
             }
-            Ok(found)
+            Ok(requests)
         };
         read().map_err(|error| JournalError::from_sqlite(path, error))
     }

@@ -34,13 +34,14 @@ impl FileLease {
     /// fails.
     pub(super) fn acquire(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
         let path = lease_path(journal, run);
-        Self::acquire_at(&path, run).map_err(|error| match error {
-            AcquireError::Held(holder) => JournalError::Driven { run: run.clone(), holder },
-            AcquireError::Io(source) => JournalError::LeaseUnavailable { path, source: Arc::new(source) },
-        })
+        match Self::acquire_at(&path, run) {
+            Ok(acquired) => acquired.map_err(|holder| JournalError::Driven { run: run.clone(), holder }),
+            Err(source) => Err(JournalError::LeaseUnavailable { path, source: Arc::new(source) }),
+        }
     }
 
-    fn acquire_at(path: &Path, run: &RunId) -> Result<Self, AcquireError> {
+    /// Returns the lease, or the process that holds it.
+    fn acquire_at(path: &Path, run: &RunId) -> io::Result<Result<Self, Holder>> {
         check_run_id(run)?;
         if let Some(folder) = path.parent() {
             files::create_own_directory(folder)?;
@@ -53,13 +54,13 @@ impl FileLease {
                 Ok(()) if is_same_file(&file, path)? => {
                     file.set_len(0)?;
                     file.write_all(std::process::id().to_string().as_bytes())?;
-                    return Ok(Self { path: path.to_path_buf(), _file: file });
+                    return Ok(Ok(Self { path: path.to_path_buf(), _file: file }));
                 }
                 // The previous holder removed the file after it was opened here.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(5)),
-                Err(TryLockError::WouldBlock) => return Err(AcquireError::Held(parse_holder(file))),
-                Err(TryLockError::Error(error)) => return Err(error.into()),
+                Err(TryLockError::WouldBlock) => return Ok(Err(parse_holder(file))),
+                Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
@@ -78,18 +79,6 @@ impl Drop for FileLease {
     fn drop(&mut self) {
         // A remaining file is not locked, so it is harmless.
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// The reason why a lease was not acquired.
-enum AcquireError {
-    Held(Holder),
-    Io(io::Error),
-}
-
-impl From<io::Error> for AcquireError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 
@@ -118,7 +107,7 @@ fn parse_holder(mut file: File) -> Holder {
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+        Ok(current) => Ok((current.dev(), current.ino()) == (open.dev(), open.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

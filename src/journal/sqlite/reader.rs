@@ -24,13 +24,9 @@ impl JournalReader for SqliteReader {
         self.summaries("ORDER BY number DESC LIMIT ?1", [limit])
     }
 
-    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
-        self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
-    }
-
     fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
-        let found = self.summaries("WHERE run_id = ?1", [run.as_str()])?.pop();
-        found.ok_or_else(|| JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() })
+        let summary = self.summaries("WHERE run_id = ?1", [run.as_str()])?.pop();
+        summary.ok_or_else(|| JournalError::unknown_run(run))
     }
 
     fn matching_runs(&self, name: &str, limit: usize) -> Result<Vec<RunId>, JournalError> {
@@ -58,33 +54,26 @@ impl JournalReader for SqliteReader {
     }
 
     fn checkpoints(&self, run: &RunId) -> Result<Checkpoints, JournalError> {
-        let mut query = self
-            .with_journal_path(self.connection.prepare_cached("SELECT key, json FROM checkpoints WHERE run_id = ?1"))?;
-        let rows = query.query_map([run.as_str()], |row| {
-            let invalid = |column, error: Box<dyn std::error::Error + Send + Sync>| {
-                rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
-            };
+        let rows = self.query_rows("SELECT key, json FROM checkpoints WHERE run_id = ?1", [run.as_str()], |row| {
+            let invalid = |column, error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error);
             let key: String = row.get(0)?;
             let key = CheckpointKey::parse(&key)
                 .ok_or_else(|| invalid(0, format!("invalid checkpoint key `{key}`").into()))?;
             let checkpoint =
                 serde_json::from_str(&row.get::<_, String>(1)?).map_err(|error| invalid(1, error.into()))?;
             Ok((key, checkpoint))
-        });
+        })?;
         let mut checkpoints = Checkpoints::default();
-        for row in self.with_journal_path(rows)? {
-            let (key, checkpoint) = self.with_journal_path(row)?;
-            checkpoints.insert(key, checkpoint);
-        }
+        rows.into_iter().for_each(|(key, checkpoint)| checkpoints.insert(key, checkpoint));
         Ok(checkpoints)
     }
 
     fn read_page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
         let failed = |error| JournalError::from_sqlite(&self.path, error);
-        let altered =
+        let corrupted =
             |seq| JournalError::RecordCorrupted { journal: self.path.as_path().into(), run: run.clone(), seq };
         // One snapshot for the records and their number, regardless of concurrent appends.
-        let _look = self.connection.unchecked_transaction().map_err(failed)?;
+        let _snapshot = self.connection.unchecked_transaction().map_err(failed)?;
         let mut next = self.row_containing(run, from_seq).map_err(failed)?;
         let query = "SELECT first_seq, json_lines, checksums FROM events WHERE run_id = ?1 AND first_seq >= ?2 ORDER BY first_seq";
         let mut query = self.connection.prepare_cached(query).map_err(failed)?;
@@ -95,21 +84,21 @@ impl JournalReader for SqliteReader {
                 return if self.record_count(run).map_err(failed)?.is_none_or(|count| count <= next) {
                     Ok(page)
                 } else {
-                    Err(altered(next))
+                    Err(corrupted(next))
                 };
             };
             let first: u64 = row.get(0).map_err(failed)?;
             // A value of another type is damage too.
-            let lines = row.get_ref(1).map_err(failed)?.as_str().map_err(|_| altered(next))?;
-            let checksums = row.get_ref(2).map_err(failed)?.as_blob().map_err(|_| altered(next))?;
+            let lines = row.get_ref(1).map_err(failed)?.as_str().map_err(|_| corrupted(next))?;
+            let checksums = row.get_ref(2).map_err(failed)?.as_blob().map_err(|_| corrupted(next))?;
             let mut checksums = checksums.as_chunks().0.iter();
             if first != next {
-                return Err(altered(next));
+                return Err(corrupted(next));
             }
             for line in lines.split('\n') {
                 let checksum = schema::checksum(run, next, line.as_bytes());
                 if checksums.next() != Some(&checksum) {
-                    return Err(altered(next));
+                    return Err(corrupted(next));
                 }
                 if next >= from_seq {
                     page.push(RawRecord { seq: next, json: line.to_owned() });
@@ -117,7 +106,7 @@ impl JournalReader for SqliteReader {
                 next += 1;
             }
             if checksums.next().is_some() {
-                return Err(altered(next));
+                return Err(corrupted(next));
             }
             bytes += lines.len();
         }
@@ -134,51 +123,44 @@ impl SqliteReader {
         Ok(Self { connection: schema::open_for_reading(path)?, path: path.to_path_buf() })
     }
 
-    /// Returns the runs selected by `which`, each with its driver.
-    fn summaries(&self, which: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunSummary>, JournalError> {
+    /// Returns the runs selected by `clause`, each with its driver.
+    fn summaries(&self, clause: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunSummary>, JournalError> {
         const COLUMNS: &str = "
             SELECT run_id, plan_name, started_at, ended_at, status,
                 (SELECT last_at FROM events WHERE events.run_id = runs.run_id ORDER BY first_seq DESC LIMIT 1)
             FROM runs ";
-        let mut found = self.query_rows(&(COLUMNS.to_owned() + which), parameters, row_summary)?;
-        for summary in found.iter_mut().filter(|summary| summary.ended.is_none()) {
+        let mut summaries = self.query_rows(&(COLUMNS.to_owned() + clause), parameters, row_summary)?;
+        for summary in summaries.iter_mut().filter(|summary| summary.ended.is_none()) {
             summary.driver = self.driver(&summary.run)?;
             if summary.driver.is_none() {
                 // It may have ended since the first query. A driver releases its lease after the end is durable.
-                let again = self.query_rows(
-                    &(COLUMNS.to_owned() + "WHERE run_id = ?1"),
-                    [summary.run.as_str()],
-                    self::row_summary,
-                )?;
-                *summary = again.into_iter().next().unwrap_or_else(|| summary.clone());
+                let current =
+                    self.query_rows(&(COLUMNS.to_owned() + "WHERE run_id = ?1"), [summary.run.as_str()], row_summary)?;
+                *summary = current.into_iter().next().unwrap_or_else(|| summary.clone());
             }
         }
-        Ok(found)
+        Ok(summaries)
     }
 
     /// Returns the IDs of the runs, latest first, as far as they are readable.
     pub(super) fn run_ids(&self) -> Vec<RunId> {
-        let of = |query: &str| {
-            let mut found = Vec::new();
+        let query_ids = |query: &str| {
+            let mut ids = Vec::new();
             if let Ok(mut query) = self.connection.prepare(query)
                 && let Ok(mut rows) = query.query([])
             {
                 while let Ok(Some(row)) = rows.next() {
-                    found.extend(row.get::<_, String>(0).ok().map(RunId::from));
+                    ids.extend(row.get::<_, String>(0).ok().map(RunId::from));
                 }
             }
-            found
+            ids
         };
-        let mut found = of("SELECT run_id FROM runs ORDER BY number DESC");
-        if found.is_empty() {
+        let mut ids = query_ids("SELECT run_id FROM runs ORDER BY number DESC");
+        if ids.is_empty() {
             // The run list is lost, but the events contain the same IDs.
-            found = of("SELECT run_id FROM events GROUP BY run_id ORDER BY min(rowid) DESC");
+            ids = query_ids("SELECT run_id FROM events GROUP BY run_id ORDER BY min(rowid) DESC");
         }
-        found
-    }
-
-    fn with_journal_path<T>(&self, result: rusqlite::Result<T>) -> Result<T, JournalError> {
-        result.map_err(|error| JournalError::from_sqlite(&self.path, error))
+        ids
     }
 
     /// Returns the start of the row that contains event `seq`, or `seq` itself if there is none yet.
@@ -187,9 +169,9 @@ impl SqliteReader {
             "SELECT iif(first_seq + {EVENTS_PER_ROW_SQL} > ?2, first_seq, ?2)
             FROM events WHERE run_id = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC LIMIT 1"
         );
-        let found =
+        let first =
             self.connection.prepare_cached(&query)?.query_row((run.as_str(), seq), |row| row.get(0)).optional()?;
-        Ok(found.unwrap_or(seq))
+        Ok(first.unwrap_or(seq))
     }
 
     /// Returns the number of records of `run` according to the run list, if it is listed.

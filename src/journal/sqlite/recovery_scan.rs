@@ -2,32 +2,24 @@
 
 use std::path::Path;
 
-use super::SqliteReader;
+use super::reader::SqliteReader;
 use crate::journal::{JournalReader, RecoveryScan};
 
 /// Reads the whole journal at `path`. This is slow, so it is only for damaged journals.
 pub(super) fn recovery_scan(path: &Path) -> RecoveryScan {
-    let mut found = RecoveryScan::default();
-    let Ok(reader) = SqliteReader::open(path) else { return found };
-    let run_ids = reader.run_ids();
-    let reader: &dyn JournalReader = &reader;
-    for run in run_ids {
+    let mut scan = RecoveryScan::default();
+    let Ok(reader) = SqliteReader::open(path) else { return scan };
+    for run in reader.run_ids() {
         let mut readable = 0;
-        let mut records = reader.records(&run, 0);
-        let broken = loop {
-            match records.next() {
-                Some(Ok(_)) => readable += 1,
-                Some(Err(_)) => break true,
-                None => break readable == 0,
-            }
-        };
-        if broken {
-            found.damaged.push((run, readable));
+        let records = (&reader as &dyn JournalReader).records(&run, 0);
+        let is_damaged = records.map(|record| record.map(|_| readable += 1)).any(|counted| counted.is_err());
+        if is_damaged || readable == 0 {
+            scan.damaged.push((run, readable));
         } else {
-            found.intact.push(run);
+            scan.intact.push(run);
         }
     }
-    found
+    scan
 }
 
 #[cfg(test)]

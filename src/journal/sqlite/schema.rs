@@ -19,7 +19,7 @@ use crate::system::files;
 
 /// The format of the tables and their records. Each change of their meaning is a new format.
 ///
-/// [`DEVELOPMENT_FORMATS`] are taken, so the next format is 6.
+/// [`DEVELOPMENT_FORMATS`] are used, so the next format is 6.
 pub(super) const FORMAT_VERSION: i64 = 1;
 
 /// The formats of unreleased versions.
@@ -231,17 +231,19 @@ fn inspect(connection: &Connection, path: &Path) -> Result<FileContent, JournalE
             .map_err(|error| JournalError::from_sqlite(path, error))
     };
     let application = number("PRAGMA application_id")?;
-    let found = number("PRAGMA user_version")?;
+    let version = number("PRAGMA user_version")?;
     if application == APPLICATION_ID {
-        return match found {
+        return match version {
             FORMAT_VERSION => Ok(FileContent::Journal),
-            _ if DEVELOPMENT_FORMATS.contains(&found) => {
-                Err(JournalError::DevelopmentFormat { journal: path.into(), found })
+            _ if DEVELOPMENT_FORMATS.contains(&version) => {
+                Err(JournalError::DevelopmentFormat { journal: path.into(), found: version })
             }
-            _ => Err(JournalError::UnsupportedVersion { journal: path.into(), found, expected: FORMAT_VERSION }),
+            _ => {
+                Err(JournalError::UnsupportedVersion { journal: path.into(), found: version, expected: FORMAT_VERSION })
+            }
         };
     }
-    match (application, found, number("SELECT count(*) FROM sqlite_schema")?) {
+    match (application, version, number("SELECT count(*) FROM sqlite_schema")?) {
         (0, 0, 0) => Ok(FileContent::Empty),
         _ => Err(JournalError::NotAJournal { journal: path.into() }),
     }

@@ -10,13 +10,12 @@ use std::{iter, mem};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde_json::Value;
 
 use super::schema::{self, EVENTS_PER_ROW_SQL};
-use crate::journal::{Durability, JournalError, JournalWriter};
+use crate::journal::{CommitFuture, Durability, JournalError, JournalWriter};
 use crate::model::{CheckpointKey, Event, Record, RunId, RunStatus};
 
 /// The maximum number of appends in one transaction, so that the first of many need not wait for all others.
@@ -136,8 +135,7 @@ impl SqliteWriter {
     /// Returns an error if the file cannot be created or written to, is not a journal, is damaged, or has another
     /// format.
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
-        let connection = schema::open_for_writing(path)?;
-        Self::start_writer(connection, path, durability)
+        Self::start_writer(schema::open_for_writing(path)?, path, durability)
     }
 
     fn start_writer(connection: Connection, path: &Path, durability: Durability) -> Result<Self, JournalError> {
@@ -149,52 +147,49 @@ impl SqliteWriter {
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
         let (queue, messages) = channel();
-        let checkpoints = Arc::new(PendingCheckpoints::new());
-        let pending = Arc::clone(&checkpoints);
-        let writer =
-            WriterThread { connection, path: path.to_path_buf(), row: EventRow::default(), checkpoints: pending };
+        let pending_checkpoints = Arc::new(PendingCheckpoints::new());
+        let writer = WriterThread {
+            connection,
+            path: path.to_path_buf(),
+            row: EventRow::default(),
+            checkpoints: Arc::clone(&pending_checkpoints),
+        };
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.process_messages(&messages))
             .map_err(|source| JournalError::Create { journal: path.into(), source: Arc::new(source) })?;
-        Ok(Self { queue: Some(queue), pending_checkpoints: checkpoints, writer: Some(writer) })
+        Ok(Self { queue: Some(queue), pending_checkpoints, writer: Some(writer) })
+    }
+
+    /// Sends a message to the writer. If it has ended, the callers that wait for the message get
+    /// [`JournalError::Closed`].
+    fn send(&self, message: WriterMessage) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(message);
+        }
     }
 }
 
 impl JournalWriter for SqliteWriter {
-    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.queue(run, AppendContent::Records(records))
+    fn append(&self, run: &RunId, records: Arc<[Record]>) -> CommitFuture {
+        let (done, written) = oneshot::channel();
+        let content = AppendContent::Records(records);
+        // Queued here rather than in the future, so that the order is that of the calls.
+        self.send(WriterMessage::Append(AppendRequest { run: run.clone(), content, waiters: vec![done] }));
+        commit_future(written)
     }
 
-    fn save_checkpoint(
-        &self,
-        run: &RunId,
-        key: CheckpointKey,
-        checkpoint: Value,
-    ) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn save_checkpoint(&self, run: &RunId, key: CheckpointKey, checkpoint: Value) -> CommitFuture {
         let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), checkpoint);
-        if let (true, Some(queue)) = (wakes, &self.queue) {
-            // A writer that has ended closes the pending checkpoints.
-            let _ = queue.send(WriterMessage::Checkpoints);
+        if wakes {
+            self.send(WriterMessage::Checkpoints);
         }
-        async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
+        commit_future(written)
     }
 }
 
-impl SqliteWriter {
-    fn queue(&self, run: &RunId, content: AppendContent) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (done, written) = oneshot::channel();
-        let append = AppendRequest { run: run.clone(), content, waiters: vec![done] };
-        // Queued here rather than in the future, so that the order is that of the calls.
-        let sent = self.queue.as_ref().is_some_and(|queue| queue.send(WriterMessage::Append(append)).is_ok());
-        async move {
-            if !sent {
-                return Err(JournalError::Closed);
-            }
-            written.await.unwrap_or(Err(JournalError::Closed))
-        }
-        .boxed()
-    }
+fn commit_future(written: oneshot::Receiver<Result<(), JournalError>>) -> CommitFuture {
+    async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
 }
 
 impl Drop for SqliteWriter {
@@ -298,11 +293,8 @@ impl EventRow {
             self.json_lines.push(b'\n');
         }
         let start = self.json_lines.len();
-        serde_json::to_writer(&mut self.json_lines, record).map_err(|source| JournalError::InvalidRecord {
-            run: run.clone(),
-            seq: record.seq,
-            source: Arc::new(source),
-        })?;
+        serde_json::to_writer(&mut self.json_lines, record)
+            .map_err(|error| JournalError::invalid_record(run, record.seq, error))?;
         self.checksums.extend(schema::checksum(run, record.seq, &self.json_lines[start..]));
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 
-use super::rules::AnswerRules;
+use super::rules::{AnswerRules, RuleProblem};
 use crate::model::Question;
 use crate::ui::human::{Human, HumanResponse, default_response};
 use crate::ui::terminal::screen::Screen;
@@ -46,29 +46,24 @@ pub struct RulesThenHuman {
 }
 
 impl RulesThenHuman {
-    /// Creates a source that uses `answers`, then `otherwise` if no rule answers. Each mismatched rule is reported on
+    /// Creates a source that uses `answers`, then `fallback` if no rule answers. Each mismatched rule is reported on
     /// `screen` once.
-    pub fn new(answers: AnswerRules, otherwise: Box<dyn Human>, screen: Screen) -> Self {
-        Self { answers, fallback: otherwise, screen, reported_rules: Mutex::default() }
-    }
-
-    fn mark_reported(&self, rule: usize) -> bool {
-        self.reported_rules.lock().insert(rule)
+    pub fn new(answers: AnswerRules, fallback: Box<dyn Human>, screen: Screen) -> Self {
+        Self { answers, fallback, screen, reported_rules: Mutex::default() }
     }
 }
 
 #[async_trait::async_trait]
 impl Human for RulesThenHuman {
     async fn ask(&self, question: &Question) -> HumanResponse {
-        let found = self.answers.apply(question);
-        for misfit in found.mismatches {
-            if self.mark_reported(misfit.rule) {
-                let problem = printable(&misfit.problem).into_owned();
-                self.screen
-                    .println(format!("answers file: rule {} does not match this question: {problem}", misfit.rule));
+        let outcome = self.answers.apply(question);
+        for RuleProblem { rule, problem } in outcome.mismatches {
+            if self.reported_rules.lock().insert(rule) {
+                let problem = printable(&problem);
+                self.screen.println(format!("answers file: rule {rule} does not match this question: {problem}"));
             }
         }
-        match found.answer {
+        match outcome.answer {
             Some(answer) => HumanResponse::Answered { answer, answered_by: "answers file".to_owned() },
             None => self.fallback.ask(question).await,
         }
@@ -132,8 +127,8 @@ mod tests {
     #[tokio::test]
     async fn rules_answer_first_and_mismatches_are_reported_once() {
         let memory = MemoryDevice::default();
-        let abilities = ScreenCapabilities { live: false, color: false };
-        let screen = Screen::with_device(memory.clone(), abilities).expect("a thread");
+        let capabilities = ScreenCapabilities { live: false, color: false };
+        let screen = Screen::with_device(memory.clone(), capabilities).expect("a thread");
         let answers = AnswerRules::new(vec![
             json!({"message": "book", "accept": {"confirm": "maybe"}}),
             json!({"message": "rail", "cancel": true}),

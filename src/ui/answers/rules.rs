@@ -25,13 +25,13 @@ pub struct AnswerRules {
     rules: Vec<Rule>,
 }
 
-/// Reports an invalid rule in an answers file.
+/// A problem with a rule of an answers file: it is invalid, or its answer does not fit the form of a question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule}: {problem}")]
-pub struct InvalidRule {
+pub struct RuleProblem {
     /// The position of the rule in the file, from 1.
     pub rule: usize,
-    /// The problem with the rule.
+    /// The description of the problem.
     pub problem: String,
 }
 
@@ -41,16 +41,7 @@ pub struct RuleOutcome {
     /// The answer of the first rule that matches and fits the form.
     pub answer: Option<Answer>,
     /// The earlier rules that match but do not fit the form.
-    pub mismatches: Vec<MismatchedRule>,
-}
-
-/// A rule that matches a question but whose answer does not fit the form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MismatchedRule {
-    /// The position of the rule in the file, from 1.
-    pub rule: usize,
-    /// The problem with the answer.
-    pub problem: String,
+    pub mismatches: Vec<RuleProblem>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +78,7 @@ impl TryFrom<RawRule> for Rule {
     type Error = &'static str;
 
     fn try_from(written: RawRule) -> Result<Self, Self::Error> {
-        let then = match (written.accept, written.decline, written.cancel) {
+        let action = match (written.accept, written.decline, written.cancel) {
             (Some(Value::Bool(true)), None, None) => RuleAction::Accept(JsonObject::new()),
             (Some(Value::Object(fields)), None, None) => RuleAction::Accept(fields),
             (Some(_), None, None) => return Err("`accept` must be `true` or the fields of the answer"),
@@ -96,7 +87,7 @@ impl TryFrom<RawRule> for Rule {
             _ => return Err("a rule must have exactly one of `accept`, `decline: true`, and `cancel: true`"),
         };
         let message = written.message.map(|message| message.to_lowercase());
-        Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, action: then })
+        Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, action })
     }
 }
 
@@ -105,33 +96,34 @@ impl AnswerRules {
     ///
     /// # Errors
     /// Returns the first rule that is invalid.
-    pub fn new(rules: Vec<Value>) -> Result<Self, InvalidRule> {
+    pub fn new(rules: Vec<Value>) -> Result<Self, RuleProblem> {
         let read = |(index, rule): (usize, Value)| {
             let written = RawRule::deserialize(rule).map_err(|error| error.to_string());
             let rule = written.and_then(|written| Rule::try_from(written).map_err(str::to_owned));
-            rule.map_err(|problem| InvalidRule { rule: index + 1, problem })
+            rule.map_err(|problem| RuleProblem { rule: index + 1, problem })
         };
         Ok(Self { rules: rules.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
     }
 
     /// Applies the rules to `question`.
     pub fn apply(&self, question: &Question) -> RuleOutcome {
-        let mut misfits = Vec::new();
+        let mut mismatches = Vec::new();
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(question)) {
             match rule.action.answer(&question.form) {
-                Ok(answer) => return RuleOutcome { answer: Some(answer), mismatches: misfits },
-                Err(problem) => misfits.push(MismatchedRule { rule: index + 1, problem }),
+                Ok(answer) => return RuleOutcome { answer: Some(answer), mismatches },
+                Err(problem) => mismatches.push(RuleProblem { rule: index + 1, problem }),
             }
         }
-        RuleOutcome { answer: None, mismatches: misfits }
+        RuleOutcome { answer: None, mismatches }
     }
 }
 
 impl Rule {
     fn matches(&self, question: &Question) -> bool {
         let (agent, task) = (question.asker.agent(), question.asker.task());
-        let is =
-            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|name| found == Some(name));
+        let is = |condition: &Option<String>, value: Option<&str>| {
+            condition.as_deref().is_none_or(|name| value == Some(name))
+        };
         is(&self.agent, agent.map(|agent| agent.as_str()))
             && is(&self.tool, question.tool.as_deref())
             && self.task.as_deref().is_none_or(|name| task.is_some_and(|task| is_task_or_item(name, task.as_str())))
@@ -244,20 +236,17 @@ mod tests {
     #[test]
     fn mismatched_rule_is_skipped_and_reported() {
         let question = test_question("travel", None, "Book?");
-        let found = answers("- accept: {confirm: maybe}\n- accept: true\n- accept: {confirm: false, notes: 5}")
+        let outcome = answers("- accept: {confirm: maybe}\n- accept: true\n- accept: {confirm: false, notes: 5}")
             .apply(&question);
         let problem = |text: &str| text.to_owned();
         assert_eq!(
-            found,
+            outcome,
             RuleOutcome {
                 answer: None,
                 mismatches: vec![
-                    MismatchedRule {
-                        rule: 1,
-                        problem: problem("`confirm`: \"maybe\" does not fit: expected yes or no")
-                    },
-                    MismatchedRule { rule: 2, problem: problem("`confirm` is required") },
-                    MismatchedRule { rule: 3, problem: problem("`notes`: 5 does not fit: expected text") },
+                    RuleProblem { rule: 1, problem: problem("`confirm`: \"maybe\" does not fit: expected yes or no") },
+                    RuleProblem { rule: 2, problem: problem("`confirm` is required") },
+                    RuleProblem { rule: 3, problem: problem("`notes`: 5 does not fit: expected text") },
                 ]
             }
         );

@@ -33,8 +33,8 @@ impl AnswerInput {
         };
         match form {
             Form::Fields { schema } => {
-                let fields = FormSchema::parse_schema(schema);
-                let content = fields.complete_answer(parse_fields(&fields, &given)?)?;
+                let form = FormSchema::parse_schema(schema);
+                let content = form.complete_answer(parse_fields(&form, &given)?)?;
                 Ok(Answer::Accept { content: Some(content) })
             }
             Form::Approval | Form::Url { .. } if given.is_empty() => Ok(Answer::Accept { content: None }),
@@ -43,13 +43,13 @@ impl AnswerInput {
     }
 }
 
-fn parse_fields(fields: &FormSchema, given: &[String]) -> Result<JsonObject, String> {
+fn parse_fields(form: &FormSchema, given: &[String]) -> Result<JsonObject, String> {
     let mut content = JsonObject::new();
     for pair in given {
         let (name, text) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;
         // Control sequences, such as those of arrow keys in a shell, are not part of an answer.
         let text = &strip_control_sequences(text);
-        let value = match fields.iter().find(|field| field.name == name) {
+        let value = match form.fields.iter().find(|field| field.name == name) {
             Some(field) => {
                 field.parse(text).map_err(|problem| format!("`{name}`: {problem}{}", choices_text(field)))?
             }
@@ -108,9 +108,9 @@ pub(crate) fn call_lines(question: &Question) -> Vec<String> {
             let shown = arguments.iter().take(MAX_SHOWN_ARGUMENTS);
             lines
                 .extend(shown.map(|(name, value)| format!("  {}: {}", truncated(name), truncated(&value.to_string()))));
-            let more = arguments.len().saturating_sub(MAX_SHOWN_ARGUMENTS);
-            if more > 0 {
-                lines.push(format!("  and {more} more arguments"));
+            let hidden = arguments.len().saturating_sub(MAX_SHOWN_ARGUMENTS);
+            if hidden > 0 {
+                lines.push(format!("  and {hidden} more arguments"));
             }
         }
         Value::Null => {}
@@ -157,18 +157,19 @@ pub fn question_lines(run: &RunId, question: &Question) -> Vec<String> {
             }
         }
         Form::Fields { schema } => {
-            let fields = FormSchema::parse_schema(schema);
-            if let Some(reason) = &fields.unchecked_reason {
+            let form = FormSchema::parse_schema(schema);
+            if let Some(reason) = &form.unchecked_reason {
                 lines.push(format!("    warning: answers are not checked: {}", truncated(reason)));
             }
-            lines.extend(fields.iter().flat_map(field_lines));
-            let needed: Vec<String> = fields
+            lines.extend(form.fields.iter().flat_map(field_lines));
+            let required: Vec<String> = form
+                .fields
                 .iter()
                 .filter(|field| field.required && !field.nullable && field.default.is_none())
                 .map(|field| format!("--field {}=…", truncated(&field.name)))
                 .collect();
-            if !needed.is_empty() {
-                options = needed.join(" ");
+            if !required.is_empty() {
+                options = required.join(" ");
             }
         }
     }
@@ -177,15 +178,15 @@ pub fn question_lines(run: &RunId, question: &Question) -> Vec<String> {
 }
 
 fn field_lines(field: &FormField) -> Vec<String> {
-    let about = [&field.title, &field.description].map(|text| text.as_deref().map(truncated));
-    let about = about.into_iter().flatten().map(|text| text + ": ").collect::<String>();
-    let needed = match &field.default {
+    let about = [&field.title, &field.description].into_iter().flatten();
+    let about: String = about.map(|text| truncated(text) + ": ").collect();
+    let presence = match &field.default {
         Some(default) => format!("default {}", truncated(&field.format_value(default))),
         None if field.required && !field.nullable => "required".to_owned(),
         None => "optional".to_owned(),
     };
     let mut lines =
-        vec![format!("    {}  {about}{}; {needed}", truncated(&field.name), truncated(&field.expected_input()))];
+        vec![format!("    {}  {about}{}; {presence}", truncated(&field.name), truncated(&field.expected_input()))];
     lines.extend(
         field.choices().map(|(pick, choice)| format!("        {}) {}", truncated(&pick), truncated(&choice.title))),
     );
@@ -198,7 +199,7 @@ fn field_lines(field: &FormField) -> Vec<String> {
 /// default, choices}`.
 pub fn question_json(question: &Question) -> Value {
     let fields: Vec<Value> = match &question.form {
-        Form::Fields { schema } => FormSchema::parse_schema(schema).iter().map(field_json).collect(),
+        Form::Fields { schema } => FormSchema::parse_schema(schema).fields.iter().map(field_json).collect(),
         Form::Approval | Form::Url { .. } => Vec::new(),
     };
     json!({

@@ -1,6 +1,6 @@
 //! Shows the relevant facts about a URL before a page is opened, and opens it.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -64,37 +64,51 @@ impl PageUrl {
     }
 }
 
-/// The program that opens pages.
+/// The commands that open an address, in the order in which they are tried.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Browser(pub(crate) &'static str);
+pub(crate) struct Browser(pub(crate) fn(&str) -> Vec<Command>);
 
 impl Default for Browser {
     fn default() -> Self {
-        Self(if cfg!(target_os = "macos") { "open" } else { "xdg-open" })
+        Self(|address| open::commands(address))
     }
 }
 
 impl Browser {
-    /// Opens the page in a separate process group, so that Ctrl-C here does not close the browser.
+    /// Opens the page with the first command that works.
     ///
     /// # Errors
-    /// Describes why the page could not be opened.
+    /// Describes why the first command could not open the page.
     pub(crate) async fn open(self, page: &PageUrl) -> Result<(), String> {
-        let mut opener = tokio::process::Command::new(self.0)
-            .arg(page.address())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("`{}` could not be started: {error}", self.0))?;
-        let _own = opener.id().map(OwnChild::new);
-        match tokio::time::timeout(OPENER_TIMEOUT, opener.wait()).await {
-            Ok(Ok(status)) if !status.success() => Err(format!("`{}` failed: {status}", self.0)),
-            Ok(Err(error)) => Err(format!("`{}` failed: {error}", self.0)),
-            // Still running: some openers run as long as the browser.
-            Ok(Ok(_)) | Err(_) => Ok(()),
+        let mut problem = None;
+        for command in (self.0)(page.address()) {
+            match launch(command).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => problem.get_or_insert(reason),
+            };
         }
+        Err(problem.unwrap_or_else(|| "this system has no program that opens pages".to_owned()))
+    }
+}
+
+/// Runs an opener in a separate process group, so that Ctrl-C here does not close the browser.
+///
+/// The process is registered, so that it is not reaped as an orphan of an agent before its status is read.
+async fn launch(command: Command) -> Result<(), String> {
+    let program = command.get_program().display().to_string();
+    let mut opener = tokio::process::Command::from(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("`{program}` could not be started: {error}"))?;
+    let _own = opener.id().map(OwnChild::new);
+    match tokio::time::timeout(OPENER_TIMEOUT, opener.wait()).await {
+        Ok(Ok(status)) if !status.success() => Err(format!("`{program}` failed: {status}")),
+        Ok(Err(error)) => Err(format!("`{program}` failed: {error}")),
+        // Still running: some openers run as long as the browser.
+        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }
 
@@ -135,9 +149,23 @@ mod tests {
     #[tokio::test]
     async fn reports_failure_to_open_a_page() {
         let page = PageUrl::parse("https://example.com").expect("an address");
-        assert_eq!(Browser("true").open(&page).await, Ok(()));
-        assert_eq!(Browser("false").open(&page).await, Err("`false` failed: exit status: 1".to_owned()));
-        let missing = Browser("/nonexistent/opener").open(&page).await.expect_err("no opener");
-        assert!(missing.starts_with("`/nonexistent/opener` could not be started: "), "{missing}");
+        let works = |_: &str| vec![Command::new("true")];
+        assert_eq!(Browser(works).open(&page).await, Ok(()));
+        let fails = |_: &str| vec![Command::new("false"), Command::new("/nonexistent/opener")];
+        assert_eq!(Browser(fails).open(&page).await, Err("`false` failed: exit status: 1".to_owned()));
+        let missing = |_: &str| vec![Command::new("/nonexistent/opener")];
+        let problem = Browser(missing).open(&page).await.expect_err("no opener");
+        assert!(problem.starts_with("`/nonexistent/opener` could not be started: "), "{problem}");
+        let second = |_: &str| vec![Command::new("/nonexistent/opener"), Command::new("false"), Command::new("true")];
+        assert_eq!(Browser(second).open(&page).await, Ok(()));
+    }
+
+    #[test]
+    fn address_is_passed_to_each_opener_as_a_whole() {
+        let address = "https://example.com/?a=$(id)&b=`id`;c";
+        for command in open::commands(address) {
+            let mut given = command.get_args().chain(command.get_envs().filter_map(|(_, value)| value));
+            assert!(given.any(|text| text == address), "{command:?}");
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Compares two runs, task by task. Durations do not count as differences.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -59,20 +58,17 @@ impl RunsDiff {
     pub fn new(runs: [&RunDetails; 2]) -> Self {
         let tasks = runs.map(|run| tasks_with_items(run).into_iter().collect::<IndexMap<TaskId, &TaskResult>>());
         let ids: IndexSet<&TaskId> = tasks.iter().flat_map(IndexMap::keys).collect();
-        let find = |side: usize, id: &TaskId| tasks[side].get(id).copied();
-        let tasks: Vec<TaskDiff> = ids
-            .iter()
-            .map(|id| {
-                let took = runs.map(|run| run.duration(id));
-                TaskDiff::new((*id).clone(), [find(0, id), find(1, id)], took)
-            })
-            .collect();
+        let diff = |id: &&TaskId| {
+            let results = tasks.each_ref().map(|tasks| tasks.get(*id).copied());
+            TaskDiff::new((*id).clone(), results, runs.map(|run| run.duration(id)))
+        };
+        let tasks: Vec<TaskDiff> = ids.iter().map(diff).collect();
         let status = runs.map(RunDetails::status);
-        let [started, other] = runs.map(RunDetails::start);
+        let [started, other] = runs.map(|run| run.view.start());
         let same_plan = started.map(|(plan, _)| plan) == other.map(|(plan, _)| plan);
         let same_inputs = started.map(|(_, inputs)| inputs) == other.map(|(_, inputs)| inputs);
         let same = status[0] == status[1] && same_plan && same_inputs && tasks.iter().all(|task| task.same);
-        Self { runs: runs.map(|run| run.run().clone()), same, status, same_plan, same_inputs, tasks }
+        Self { runs: runs.map(|run| run.view.run().clone()), same, status, same_plan, same_inputs, tasks }
     }
 
     /// Returns whether the runs differ in nothing but time.
@@ -116,10 +112,10 @@ impl TaskDiff {
 
     /// Returns the differences of a task, one line each.
     fn difference_lines(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut lines = Vec::new();
         let mut compare = |what: &str, values: [String; 2]| {
             if values[0] != values[1] {
-                notes.push(format!("{what}: {}", values.join(" / ")));
+                lines.push(format!("{what}: {}", values.join(" / ")));
             }
         };
         compare(
@@ -131,16 +127,16 @@ impl TaskDiff {
         compare("agent", self.agent.each_ref().map(name));
         if let Some(Difference { at, values }) = &self.output {
             let place = if at.is_empty() { String::new() } else { format!(" at `{}`", truncated(at)) };
-            notes.push(format!("output{place}: {}", excerpts(values.each_ref().map(Option::as_ref)).join(" / ")));
+            lines.push(format!("output{place}: {}", excerpts(values.each_ref().map(Option::as_ref)).join(" / ")));
         }
-        notes
+        lines
     }
 }
 
 /// Returns the tasks of a run, each `foreach` task followed by its items.
 fn tasks_with_items(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
     let mut all = Vec::new();
-    for (id, task) in &run.result().tasks {
+    for (id, task) in &run.view.result().tasks {
         all.push((id.clone(), task));
         all.extend(task.items.iter().flatten().enumerate().map(|(index, item)| (id.item(index), item)));
     }
@@ -157,12 +153,8 @@ fn first_difference(values: [Option<&Value>; 2], at: String) -> Option<Differenc
             keys.into_iter()
                 .find_map(|key| first_difference([first.get(key), second.get(key)], format!("{at}{dot}{key}")))
         }
-        [Some(Value::Array(first)), Some(Value::Array(second))] => {
-            let indices: BTreeSet<usize> = (0..first.len().max(second.len())).collect();
-            indices
-                .into_iter()
-                .find_map(|index| first_difference([first.get(index), second.get(index)], format!("{at}[{index}]")))
-        }
+        [Some(Value::Array(first)), Some(Value::Array(second))] => (0..first.len().max(second.len()))
+            .find_map(|index| first_difference([first.get(index), second.get(index)], format!("{at}[{index}]"))),
         values => Some(Difference { at, values: values.map(|value| value.cloned()) }),
     }
 }
@@ -174,9 +166,9 @@ fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
         Some(value) => value.to_string(),
         None => "nothing".to_owned(),
     });
-    let same = texts[0].chars().zip(texts[1].chars()).take_while(|(first, second)| first == second).count();
+    let common = texts[0].chars().zip(texts[1].chars()).take_while(|(first, second)| first == second).count();
     // Some common text before the difference shows where it is.
-    let from = same.saturating_sub(MAX_EXCERPT_CHARS / 3);
+    let from = common.saturating_sub(MAX_EXCERPT_CHARS / 3);
     texts.map(|text| {
         let length = text.chars().count();
         let cut: String = text.chars().skip(from).take(MAX_EXCERPT_CHARS).collect();
@@ -205,7 +197,7 @@ mod tests {
     }
 
     /// Returns the records of the sample run, slower, with another booking, and with a task that failed at first.
-    fn other_journey() -> Vec<Record> {
+    fn other_sample_run() -> Vec<Record> {
         let mut events = samples::sample_run();
         for record in &mut events {
             record.at = Timestamp(record.at.0 + record.seq * 500);
@@ -248,7 +240,7 @@ mod tests {
 
     #[test]
     fn lists_differences_by_task() {
-        let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &other_journey())]);
+        let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &other_sample_run())]);
         assert!(!diff.is_same());
         insta::assert_snapshot!(diff.text(), @r"
         run     a     cancelled

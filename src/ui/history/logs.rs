@@ -47,7 +47,7 @@ pub enum LogFormat {
 pub enum WatchMode {
     /// Print only the existing events.
     No,
-    /// Wait until the run ends or its process is gone.
+    /// Wait until the run ends or its process exits.
     UntilRunEnds,
 }
 
@@ -163,8 +163,8 @@ mod tests {
         let mut output = CallbackWriter(Vec::new(), Some(act));
         let logs =
             Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: WatchMode::UntilRunEnds };
-        let stood = logs.print(&mut output).expect("prints");
-        (stood, String::from_utf8(output.0).expect("UTF-8").lines().count())
+        let liveness = logs.print(&mut output).expect("prints");
+        (liveness, String::from_utf8(output.0).expect("UTF-8").lines().count())
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         let events = samples::sample_run();
         let (before, after) = events.split_at(5);
         with_journal(before, |journal, reader| {
-            let _lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
+            let _lease = journal.acquire_lease(&samples::sample_run_id()).expect("acquires");
             let appended = || block_on(journal.append(&samples::sample_run_id(), after.into())).expect("appends");
             assert_eq!(watch_logs(reader, appended), (RunLiveness::EndedOrRunning, events.len()));
         });
@@ -182,7 +182,7 @@ mod tests {
     fn live_logs_end_when_the_process_exits() {
         let events = samples::sample_run();
         with_journal(&events[..5], |journal, reader| {
-            let lease = journal.acquire_lease(&samples::sample_run_id()).expect("takes");
+            let lease = journal.acquire_lease(&samples::sample_run_id()).expect("acquires");
             let dies = || {
                 block_on(journal.append(&samples::sample_run_id(), events[5..7].into())).expect("appends");
                 drop(lease);

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::list::run_status;
 use crate::journal::{Holder, JournalError, JournalReader};
-use crate::model::{AttemptId, Failure, Plan, Record, RunId, RunStatus, TaskId};
-use crate::view::run_view::{RunHistory, TaskTimes};
-use crate::view::{RunResult, RunView, TaskResult};
+use crate::model::{AttemptId, Failure, Record, RunId, RunStatus, TaskId};
+use crate::view::run_view::TaskTimes;
+use crate::view::{RunView, TaskResult};
 
 /// The details of a run, from its events and from the process that drives it.
 #[derive(Debug, Clone)]
@@ -28,29 +26,9 @@ impl RunDetails {
         self.view.apply(record);
     }
 
-    /// Returns the ID of the run.
-    pub(super) fn run(&self) -> &RunId {
-        self.view.run()
-    }
-
-    /// Returns the result so far.
-    pub(super) fn result(&self) -> &RunResult {
-        self.view.result()
-    }
-
-    /// Returns the plan and the inputs of the run.
-    pub(super) fn start(&self) -> Option<(&Plan, &Value)> {
-        self.view.start()
-    }
-
-    /// Returns the times, failures, and model requests of the run.
-    pub(super) fn history(&self) -> &RunHistory {
-        self.view.history()
-    }
-
     /// Returns the times of a task.
     pub(super) fn times(&self, task: &TaskId) -> TaskTimes {
-        self.history().times.get(task).copied().unwrap_or_default()
+        self.view.history().times.get(task).copied().unwrap_or_default()
     }
 
     /// Returns the duration of a task, from the start of its first attempt to its end.
@@ -61,22 +39,22 @@ impl RunDetails {
 
     /// Returns the status of the run, which is running only while a process drives it.
     pub(super) fn status(&self) -> RunStatus {
-        run_status(self.result().status, self.driver)
+        run_status(self.view.result().status, self.driver)
     }
 
     /// Returns the result of a task or of an item.
     pub(super) fn task_result(&self, id: &TaskId) -> Option<&TaskResult> {
-        let tasks = &self.result().tasks;
+        let tasks = &self.view.result().tasks;
         let item = || {
-            let (parent, place) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
-            tasks.get(parent)?.items.as_ref()?.get(place.parse::<usize>().ok()?)
+            let (parent, index) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
+            tasks.get(parent)?.items.as_ref()?.get(index.parse::<usize>().ok()?)
         };
         tasks.get(id).or_else(item)
     }
 
     /// Returns the failure of a call, if it failed.
     pub(super) fn failure_of(&self, attempt: &AttemptId) -> Option<&Failure> {
-        self.history().failures.get(attempt)
+        self.view.history().failures.get(attempt)
     }
 }
 
@@ -90,4 +68,12 @@ pub fn read_view(reader: &dyn JournalReader, run: &RunId) -> Result<RunView, Jou
         view.apply(&record?);
     }
     Ok(view)
+}
+
+/// Returns the details of the sample run with these events.
+#[cfg(test)]
+pub(super) fn sample_details(events: &[Record]) -> RunDetails {
+    let mut details = RunDetails::new(&crate::journal::samples::sample_run_id(), None);
+    events.iter().for_each(|record| details.apply(record));
+    details
 }

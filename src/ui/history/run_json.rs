@@ -1,137 +1,83 @@
 //! The details of a run as JSON (`kapell runs show --output json`).
 
-use indexmap::IndexMap;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json, to_value};
 
 use super::run_details::RunDetails;
 use super::spending::Budgets;
-use crate::model::{
-    AgentId, Answer, Asker, Failure, GoalPlanning, ProposedCall, QuestionId, RequestId, SentCall, TaskId, Timestamp,
-};
-use crate::view::run_view::{AgentConnection, AskedQuestion, SamplingSummary, TaskTimes};
-use crate::view::{RunResult, SpendingBreakdown};
-
-/// The result of a run with additional fields. Times are in milliseconds since the Unix epoch.
-#[derive(Serialize)]
-struct RunJson<'a> {
-    #[serde(flatten)]
-    result: &'a RunResult,
-    name: &'a str,
-    /// The process that drives the run.
-    process: Option<u32>,
-    started: Option<Timestamp>,
-    ended: Option<Timestamp>,
-    agents: IndexMap<&'a AgentId, AgentJson<'a>>,
-    times: &'a IndexMap<TaskId, TaskTimes>,
-    questions: IndexMap<&'a QuestionId, QuestionJson<'a>>,
-    sampling: &'a IndexMap<RequestId, SamplingSummary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    planning: Option<&'a GoalPlanning>,
-    #[serde(skip_serializing_if = "Budgets::is_empty")]
-    budgets: Budgets,
-    spending: &'a SpendingBreakdown,
-}
-
-/// An agent in the JSON output.
-#[derive(Serialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-enum AgentJson<'a> {
-    Connecting,
-    Connected { protocol: &'a str, server: Option<&'a str>, tools: usize },
-    Unavailable { failure: &'a Failure },
-}
-
-impl<'a> From<&'a AgentConnection> for AgentJson<'a> {
-    fn from(state: &'a AgentConnection) -> Self {
-        match state {
-            AgentConnection::Connecting => Self::Connecting,
-            AgentConnection::Connected(info) => {
-                Self::Connected { protocol: &info.protocol, server: info.server.as_deref(), tools: info.tools.len() }
-            }
-            AgentConnection::Unavailable(failure) => Self::Unavailable { failure },
-        }
-    }
-}
-
-/// A question in the JSON output.
-#[derive(Serialize)]
-struct QuestionJson<'a> {
-    asker: &'a Asker,
-    message: &'a str,
-    answer: Option<&'a Answer>,
-    answered_by: Option<&'a str>,
-    left_open_because: Option<&'a str>,
-}
-
-impl<'a> From<&'a AskedQuestion> for QuestionJson<'a> {
-    fn from(asked: &'a AskedQuestion) -> Self {
-        Self {
-            asker: &asked.question.asker,
-            message: &asked.question.message,
-            answer: asked.answer.as_ref().map(|(answer, _)| answer),
-            answered_by: asked.answer.as_ref().map(|(_, by)| by.as_str()),
-            left_open_because: asked.deferred_because.as_deref(),
-        }
-    }
-}
+use crate::model::{ProposedCall, SentCall};
+use crate::view::run_view::{AgentConnection, AskedQuestion};
 
 impl RunDetails {
-    /// Formats the details as JSON. `calls` are the calls of the run; long arguments are shortened to a string.
+    /// Formats the details as JSON: the result of the run with additional fields. Times are in milliseconds since the
+    /// Unix epoch. `calls` are the calls of the run; long arguments are shortened to a string.
     ///
     /// # Errors
     /// When the serialization fails, which cannot happen for values that came from JSON.
     pub fn json(&self, calls: Vec<SentCall>) -> serde_json::Result<Value> {
-        let (view, history) = (&self.view, self.history());
-        let mut whole = serde_json::to_value(RunJson {
-            result: view.result(),
-            name: view.plan_name(),
-            process: self.driver.and_then(|driver| driver.pid),
-            started: view.started_at(),
-            ended: view.ended_at(),
-            agents: view.agents().iter().map(|(agent, state)| (agent, state.into())).collect(),
-            times: &history.times,
-            questions: view.questions().map(|asked| (&asked.question.id, asked.into())).collect(),
-            sampling: &history.samplings,
-            planning: history.planning.as_ref(),
-            budgets: self.budgets(),
-            spending: history.spending(),
-        })?;
-        whole["status"] = self.status().as_str().into();
-        let shortened = |call: SentCall| {
-            serde_json::to_value(SentCall { arguments: ProposedCall::truncate_arguments(call.arguments), ..call })
-        };
-        whole["calls"] = calls.into_iter().map(shortened).collect::<serde_json::Result<Vec<_>>>()?.into();
-        Ok(whole)
+        let (view, history) = (&self.view, self.view.history());
+        let mut object = serde_json::to_value(view.result())?;
+        object["status"] = self.status().as_str().into();
+        object["name"] = view.plan_name().into();
+        object["process"] = self.driver.and_then(|driver| driver.pid).into();
+        object["started"] = to_value(view.started_at())?;
+        object["ended"] = to_value(view.ended_at())?;
+        object["agents"] = view.agents().iter().map(|(agent, state)| (agent.to_string(), agent_json(state))).collect();
+        object["times"] = to_value(&history.times)?;
+        let questions = view.questions().map(|asked| (asked.question.id.to_string(), question_json(asked)));
+        object["questions"] = questions.collect();
+        object["sampling"] = to_value(&history.samplings)?;
+        if let Some(planning) = &history.planning {
+            object["planning"] = to_value(planning)?;
+        }
+        let budgets = self.budgets();
+        if !budgets.is_empty() {
+            object["budgets"] = to_value(budgets)?;
+        }
+        object["spending"] = to_value(history.spending())?;
+        let shorten =
+            |call: SentCall| to_value(SentCall { arguments: ProposedCall::truncate_arguments(call.arguments), ..call });
+        object["calls"] = calls.into_iter().map(shorten).collect::<serde_json::Result<Value>>()?;
+        Ok(object)
     }
 
     /// Returns the budgets of the plan.
     pub(super) fn budgets(&self) -> Budgets {
-        self.start().map(|(plan, _)| Budgets::from_plan(plan)).unwrap_or_default()
+        self.view.start().map(|(plan, _)| Budgets::from_plan(plan)).unwrap_or_default()
     }
+}
+
+fn agent_json(state: &AgentConnection) -> Value {
+    match state {
+        AgentConnection::Connecting => json!({"status": "connecting"}),
+        AgentConnection::Connected(info) => json!({
+            "status": "connected", "protocol": info.protocol, "server": info.server, "tools": info.tools.len(),
+        }),
+        AgentConnection::Unavailable(failure) => json!({"status": "unavailable", "failure": failure}),
+    }
+}
+
+fn question_json(asked: &AskedQuestion) -> Value {
+    let (answer, answered_by) = asked.answer.as_ref().map(|(answer, by)| (answer, by)).unzip();
+    json!({
+        "asker": asked.question.asker, "message": asked.question.message, "answer": answer,
+        "answered_by": answered_by, "left_open_because": asked.deferred_because,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::journal::samples;
-    use crate::model::Record;
-
-    fn details(events: &[Record]) -> RunDetails {
-        let mut details = RunDetails::new(&samples::sample_run_id(), None);
-        events.iter().for_each(|record| details.apply(record));
-        details
-    }
+    use crate::ui::history::run_details::sample_details;
 
     #[test]
     fn json_is_the_result_with_metadata() {
         assert_eq!(
-            details(&samples::sample_run()[..8]).json(Vec::new()).expect("serializes")["status"],
+            sample_details(&samples::sample_run()[..8]).json(Vec::new()).expect("serializes")["status"],
             json!("interrupted")
         );
-        let json = details(&samples::sample_run()).json(Vec::new()).expect("serializes");
+        let json = sample_details(&samples::sample_run()).json(Vec::new()).expect("serializes");
         assert_eq!(json["status"], json!("cancelled"));
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(

@@ -20,7 +20,7 @@ impl RunDetails {
             ("agents", self.agents_table()),
             ("questions", self.questions_table()),
             ("sampling", self.sampling_table()),
-            ("spent", spending::spending_table(self.result(), self.history().spending(), &self.budgets())),
+            ("spent", spending::spending_table(self.view.result(), self.view.history().spending(), &self.budgets())),
         ];
         let mut text = String::new();
         for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {
@@ -33,7 +33,7 @@ impl RunDetails {
     }
 
     fn header_table(&self, context: &DisplayContext) -> TextTable {
-        let result = self.result();
+        let result = self.view.result();
         let zone = &context.zone;
         let status = match self.driver {
             Some(driver) if self.view.ended_at().is_none() => format!("{}, driven by {driver}", self.status()),
@@ -47,7 +47,7 @@ impl RunDetails {
         };
         let mut head = TextTable::default();
         head.push(TableRow::new(["run", result.run.as_str()]));
-        if let Some(planning) = &self.history().planning {
+        if let Some(planning) = &self.view.history().planning {
             head.push(TableRow::new(["goal", &planning.goal]));
         }
         head.push(TableRow::new(["plan", self.view.plan_name()]));
@@ -67,7 +67,7 @@ impl RunDetails {
 
     fn tasks_table(&self, now: Timestamp) -> TextTable {
         let mut table = TextTable::default();
-        for (id, task) in &self.result().tasks {
+        for (id, task) in &self.view.result().tasks {
             table.push(self.task_row(id, task, now));
             for (index, item) in task.items.iter().flatten().enumerate() {
                 table.push(self.task_row(&id.item(index), item, now));
@@ -148,19 +148,15 @@ impl RunDetails {
 
     fn sampling_table(&self) -> TextTable {
         let mut table = TextTable::default();
-        for turn in self.history().planning.iter().flat_map(|planning| &planning.exchanges) {
-            let used = turn.usage.map(tokens_text).unwrap_or_default();
-            table.push(TableRow::new(["planning", &turn.model, &turn.stop_reason, &used]));
+        for exchange in self.view.history().planning.iter().flat_map(|planning| &planning.exchanges) {
+            let used = exchange.usage.map(tokens_text).unwrap_or_default();
+            table.push(TableRow::new(["planning", &exchange.model, &exchange.stop_reason, &used]));
         }
-        for sampling in self.history().samplings.values() {
-            let word = |text: &Option<String>| text.clone().unwrap_or_default();
+        for sampling in self.view.history().samplings.values() {
+            let model = sampling.model.as_deref().unwrap_or_default();
+            let stop_reason = sampling.stop_reason.as_deref().unwrap_or_default();
             let used = sampling.usage.map(tokens_text).unwrap_or_default();
-            let row = TableRow::new([
-                sampling.requester().as_str(),
-                &word(&sampling.model),
-                &word(&sampling.stop_reason),
-                &used,
-            ]);
+            let row = TableRow::new([sampling.requester().as_str(), model, stop_reason, &used]);
             table.push(match &sampling.error {
                 Some(error) => row.with_detail(format!("failed: {error}")),
                 None => row,
@@ -176,13 +172,7 @@ mod tests {
 
     use super::*;
     use crate::journal::{Holder, samples};
-    use crate::model::Record;
-
-    fn details(events: &[Record]) -> RunDetails {
-        let mut details = RunDetails::new(&samples::sample_run_id(), None);
-        events.iter().for_each(|record| details.apply(record));
-        details
-    }
+    use crate::ui::history::run_details::sample_details;
 
     fn context() -> DisplayContext {
         DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC }
@@ -190,7 +180,7 @@ mod tests {
 
     #[test]
     fn shows_a_finished_run() {
-        insta::assert_snapshot!(details(&samples::sample_run()).text(&context()), @r"
+        insta::assert_snapshot!(sample_details(&samples::sample_run()).text(&context()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   cancelled
@@ -233,13 +223,13 @@ mod tests {
     #[test]
     fn shows_running_and_interrupted_runs() {
         let driver = Some(Holder { pid: Some(1234) });
-        let mut driven = RunDetails { driver, ..details(&samples::sample_run()[..8]) };
+        let mut driven = RunDetails { driver, ..sample_details(&samples::sample_run()[..8]) };
         driven.apply(&samples::sample_run()[8]);
         let shown = driven.text(&context());
         let head: Vec<_> = shown.lines().take(5).collect();
         assert_eq!(head[2], "status   running, driven by process 1234");
         assert_eq!(head[4], "ended    not yet; last event 1m32s ago");
-        insta::assert_snapshot!(details(&samples::sample_run()[..8]).text(&context()), @r"
+        insta::assert_snapshot!(sample_details(&samples::sample_run()[..8]).text(&context()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   interrupted

@@ -1,4 +1,4 @@
-//! Formats the spending of a run by task and agent, next to their budgets. The sums come from `synthesizer`.
+//! Formats the spending of a run by task and agent, next to their budgets. The sums come from the view.
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -49,17 +49,17 @@ pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, b
     if result.spent.llm_calls == 0 && budgets.is_empty() {
         return table;
     }
-    let lines = spending_rows(result, spending, budgets);
-    let cells: Vec<[String; COLUMNS.len()]> = lines.iter().map(SpendingRow::cells).collect();
+    let rows = spending_rows(result, spending, budgets);
+    let cells: Vec<[String; COLUMNS.len()]> = rows.iter().map(SpendingRow::cells).collect();
     let shown: Vec<usize> =
         (0..COLUMNS.len()).filter(|column| cells.iter().any(|cells| !cells[*column].is_empty())).collect();
     table.push(TableRow::new(std::iter::once("").chain(shown.iter().map(|column| COLUMNS[*column]))));
-    for (line, cells) in lines.iter().zip(&cells) {
-        let name = line.name.as_str();
-        let row = TableRow::new(std::iter::once(name).chain(shown.iter().map(|column| cells[*column].as_str())));
-        table.push(match line.spent.unreported_replies {
-            0 => row,
-            unreported => row.with_detail(format!(
+    for (row, cells) in rows.iter().zip(&cells) {
+        let name = row.name.as_str();
+        let table_row = TableRow::new(std::iter::once(name).chain(shown.iter().map(|column| cells[*column].as_str())));
+        table.push(match row.spent.unreported_replies {
+            0 => table_row,
+            unreported => table_row.with_detail(format!(
                 "and the tokens of {}, which the endpoint did not report; a budget counts their maximum",
                 total_text(unreported, "LLM call")
             )),
@@ -70,14 +70,14 @@ pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, b
 
 /// Returns the rows for planning, for tasks with spending or a budget, for agents, and for the total.
 fn spending_rows<'a>(result: &RunResult, spending: &SpendingBreakdown, budgets: &'a Budgets) -> Vec<SpendingRow<'a>> {
-    let line = |name: String, spent: SpendingTotals| SpendingRow { name, spent, budget: None };
-    let planning = spending.planning.map(|spent| line("planning".to_owned(), spent));
+    let row = |name: String, spent: SpendingTotals| SpendingRow { name, spent, budget: None };
+    let planning = spending.planning.map(|spent| row("planning".to_owned(), spent));
     let tasks = result.tasks.keys().filter_map(|task| {
         let (spent, budget) = (spending.tasks.get(task), budgets.tasks.get(task));
         let is_idle = spent.is_none() && budget.is_none();
         (!is_idle).then(|| SpendingRow { name: task.to_string(), spent: spent.copied().unwrap_or_default(), budget })
     });
-    let agents = spending.agents.iter().map(|(agent, spent)| line(format!("{agent}, for no task"), *spent));
+    let agents = spending.agents.iter().map(|(agent, spent)| row(format!("{agent}, for no task"), *spent));
     let all = SpendingRow { name: "all".to_owned(), spent: result.spent, budget: budgets.run.as_ref() };
     planning.into_iter().chain(tasks).chain(agents).chain([all]).collect()
 }
@@ -119,9 +119,15 @@ fn total_text(number: u64, thing: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use crate::journal::samples::{records_from_events, sample_run_id, sample_task};
+    use crate::journal::samples::{records_from_events, run_started_event, sample_task};
+    use crate::model::Timestamp;
     use crate::ui::history::RunDetails;
+    use crate::ui::history::run_details::sample_details;
     use crate::view::time::DisplayContext;
+
+    fn context() -> DisplayContext {
+        DisplayContext { now: Timestamp(1_700_000_100_000), zone: jiff::tz::TimeZone::UTC }
+    }
 
     /// Returns a planned run with every kind of spending, for two tasks and outside of tasks.
     fn details() -> RunDetails {
@@ -129,7 +135,7 @@ mod tests {
             json!([sample_task("ask", json!({})), sample_task("late", json!({})), sample_task("read", json!({}))]);
         tasks[0]["budget"] = json!({"tokens": 500, "llm_calls": 3});
         tasks[1]["budget"] = json!({"tool_calls": 1});
-        let mut started = crate::journal::samples::run_started_event(tasks);
+        let mut started = run_started_event(tasks);
         started["plan"]["budget"] = json!({"cost_usd": 0.5, "time": "10m"});
         let reply = |usage: serde_json::Value, cost: serde_json::Value| {
             let text = json!([{"type": "text", "text": "x"}]);
@@ -162,9 +168,7 @@ mod tests {
             sampled("the planner/5", json!({"replan": 1})),
             answered("the planner/5", reply(usage(200, 40), json!(0.002))),
         ]));
-        let mut details = RunDetails::new(&sample_run_id(), None);
-        events.iter().for_each(|record| details.apply(record));
-        details
+        sample_details(&events)
     }
 
     #[test]
@@ -200,9 +204,7 @@ mod tests {
 
     #[test]
     fn table_has_a_row_for_each_spender() {
-        let viewpoint =
-            DisplayContext { now: crate::model::Timestamp(1_700_000_100_000), zone: jiff::tz::TimeZone::UTC };
-        insta::assert_snapshot!(details().text(&viewpoint), @r"
+        insta::assert_snapshot!(details().text(&context()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         goal     Go to Lisbon
         plan     lisbon
@@ -243,16 +245,9 @@ mod tests {
 
     #[test]
     fn run_without_models_has_no_table() {
-        let mut details = RunDetails::new(&sample_run_id(), None);
         let call = json!({"type": "attempt_started", "attempt": {"task": "a", "number": 1}, "agent": "b", "tool": "c"});
-        let events = records_from_events(json!([
-            crate::journal::samples::run_started_event(json!([sample_task("a", json!({}))])),
-            call
-        ]));
-        events.iter().for_each(|record| details.apply(record));
-        let viewpoint =
-            DisplayContext { now: crate::model::Timestamp(1_700_000_100_000), zone: jiff::tz::TimeZone::UTC };
-        let text = details.text(&viewpoint);
+        let events = records_from_events(json!([run_started_event(json!([sample_task("a", json!({}))])), call]));
+        let text = sample_details(&events).text(&context());
         assert!(!text.contains("spent"), "{text}");
     }
 }

@@ -35,12 +35,12 @@ impl RunDetails {
 
 impl TaskDetails<'_> {
     /// Formats the task as text.
-    pub fn text(&self, viewpoint: &DisplayContext) -> String {
+    pub fn text(&self, context: &DisplayContext) -> String {
         let mut text = String::new();
         let result = self.details.task_result(&self.id);
         if let Some(result) = result {
             let mut table = TextTable::default();
-            table.push(self.details.task_row(&self.id, result, viewpoint.now));
+            table.push(self.details.task_row(&self.id, result, context.now));
             let _ = write!(text, "{table}");
         }
         for call in &self.calls {
@@ -92,6 +92,7 @@ mod tests {
     use super::*;
     use crate::journal::samples;
     use crate::model::{AttemptId, Timestamp};
+    use crate::ui::history::run_details::sample_details;
 
     fn calls() -> Vec<SentCall> {
         let call = |task: &str, number, arguments| SentCall {
@@ -107,22 +108,16 @@ mod tests {
         ]
     }
 
-    fn details() -> RunDetails {
-        let mut details = RunDetails::new(&samples::sample_run_id(), None);
-        samples::sample_run().iter().for_each(|record| details.apply(record));
-        details
-    }
-
     #[test]
     fn a_task_is_shown_with_its_calls_and_those_of_its_items() {
-        let details = details();
-        let viewpoint = DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
-        let task = details.task("read", calls()).expect("there");
-        insta::assert_snapshot!(task.text(&viewpoint));
+        let details = sample_details(&samples::sample_run());
+        let context = DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
+        let task = details.task("read", calls()).expect("the task");
+        insta::assert_snapshot!(task.text(&context));
         let json = task.json().expect("JSON");
         assert_eq!((&json["task"], &json["calls"][0]["error"]), (&json!("read"), &json!("no such page")));
         assert_eq!(json["calls"][1]["arguments"], json!({"url": "https://b.test"}));
-        let item = details.task("read[1]", calls()).expect("there");
+        let item = details.task("read[1]", calls()).expect("the task");
         assert_eq!(item.json().expect("JSON")["calls"].as_array().map(Vec::len), Some(1));
         assert!(details.task("rea", calls()).is_none());
     }

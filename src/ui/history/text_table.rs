@@ -28,8 +28,8 @@ impl TableRow {
     }
 
     /// Adds a detail line below the row.
-    pub(super) fn with_detail(mut self, note: impl Into<Cow<'static, str>>) -> Self {
-        self.details.push(printable(&note.into()).into_owned());
+    pub(super) fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.details.push(printable(&detail.into()).into_owned());
         self
     }
 }
@@ -60,8 +60,8 @@ impl fmt::Display for TextTable {
                 line.push_str(&pad_str(cell, width + 2, Alignment::Left, None));
             }
             writeln!(f, "{}", line.trim_end())?;
-            for note in &row.details {
-                writeln!(f, "    {note}")?;
+            for detail in &row.details {
+                writeln!(f, "    {detail}")?;
             }
         }
         Ok(())

@@ -78,8 +78,7 @@ impl<W: Write + Send + 'static> JsonLines<W> {
         // Dropping the sender ends the thread after the last event.
         drop(self.durable_seq);
         let Some(mut output) = self.writer_thread.join().map_err(|_| JsonLinesError::Thread)?? else { return Ok(None) };
-        let last = ResultLine { kind: "result", result };
-        let written = write_line(&mut output, &last).and_then(|()| output.flush());
+        let written = write_line(&mut output, &ExtraLine::Result(result)).and_then(|()| output.flush());
         Ok(ignore_closed_pipe(written)?.map(|()| output))
     }
 }
@@ -147,22 +146,14 @@ impl PendingDeltas {
     }
 }
 
-/// A piece of answer text among the events. It is not an event: it has no sequence number and is not in the journal.
+/// A line that is not an event: it has no sequence number and is not in the journal.
 #[derive(Serialize)]
-struct DeltaLine<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    attempt: &'a AttemptId,
-    text: &'a str,
-}
-
-/// The result, in the form of an event.
-#[derive(Serialize)]
-struct ResultLine<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    result: &'a RunResult,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ExtraLine<'a> {
+    /// A piece of answer text.
+    AnswerDelta { attempt: &'a AttemptId, text: &'a str },
+    /// The result of the run.
+    Result(&'a RunResult),
 }
 
 /// The source of the lines.
@@ -199,7 +190,7 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
                 }
             }
             if let Some(TextDelta { attempt, text, .. }) = piece {
-                let line = DeltaLine { kind: "answer_delta", attempt, text };
+                let line = ExtraLine::AnswerDelta { attempt, text };
                 if ignore_closed_pipe(write_line(&mut output, &line))?.is_none() {
                     return Ok(None);
                 }
@@ -218,7 +209,7 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
     }
 }
 
-fn write_line(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+fn write_line(output: &mut impl Write, line: &ExtraLine<'_>) -> io::Result<()> {
     let json = serde_json::to_string(line)?;
     writeln!(output, "{}", safe_json(&json))
 }
@@ -366,7 +357,7 @@ mod tests {
             pending.drain().iter().map(|piece| (piece.attempt.number, piece.after_seq, piece.text.len())).collect()
         };
         assert_eq!(waiting(&mut pending), [(1, 7, MAX_PENDING_DELTA_BYTES)]);
-        for piece in [piece(1, 7, "the end of what was missed"), piece(2, 9, "again"), piece(2, 10, "and on")] {
+        for piece in [piece(1, 7, "the end of the truncated text"), piece(2, 9, "again"), piece(2, 10, "and on")] {
             pending.add(piece);
         }
         assert_eq!(waiting(&mut pending), [(2, 9, 5), (2, 10, 6)]);

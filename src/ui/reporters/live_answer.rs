@@ -30,7 +30,7 @@ pub struct LiveAnswer {
 pub enum DisplayedAnswer {
     /// No valid text.
     Nothing,
-    /// The complete, validated answer, including the findings of the validation.
+    /// The complete, validated answer, including the diagnostics of the validation.
     Complete,
 }
 

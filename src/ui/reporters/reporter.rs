@@ -11,8 +11,8 @@ pub trait Reporter: Send {
     /// Ends a batch of events that became durable together. Reporters that write text write it here, once a batch.
     fn flush(&mut self) {}
 
-    /// Applies events of an earlier process, before any other. They are not news, so reporters that only forward events
-    /// ignore them.
+    /// Applies events of an earlier process, before any other. They were reported then, so reporters that only
+    /// forward events ignore them.
     fn catch_up(&mut self, _records: &[Record]) {}
 
     /// Reports more text of a synthesis, in an exchange whose `ModelRequested` was reported.

@@ -39,13 +39,13 @@ struct LineSlot {
 }
 
 impl LineSlot {
-    /// Takes the waiter, unless the question was withdrawn.
+    /// Removes the waiter, unless the question was withdrawn.
     fn pop_waiter(&mut self) -> Option<oneshot::Sender<Option<String>>> {
-        self.waiter.take().filter(|asker| !asker.is_closed())
+        self.waiter.take().filter(|waiter| !waiter.is_closed())
     }
 
     fn has_waiter(&self) -> bool {
-        self.waiter.as_ref().is_some_and(|asker| !asker.is_closed())
+        self.waiter.as_ref().is_some_and(|waiter| !waiter.is_closed())
     }
 }
 
@@ -92,13 +92,13 @@ impl LineReader {
     /// Returns the next line without its line break, or `None` at the end of the input (Ctrl-D). An end applies to one
     /// question only.
     pub(crate) async fn next_line(&self) -> Option<String> {
-        let (asker, answer) = oneshot::channel();
+        let (waiter, answer) = oneshot::channel();
         {
             let mut slot = self.shared.slot();
             if slot.has_ended {
                 return None;
             }
-            slot.waiter = Some(asker);
+            slot.waiter = Some(waiter);
         }
         self.shared.changed.notify_one();
         answer.await.ok().flatten()
@@ -135,9 +135,9 @@ fn read_lines(mut input: impl BufRead, shared: &LineReaderShared) {
         let read = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
         let line = read.ok().filter(|count| *count > 0).map(|_| decode_line(&line));
         // A line that was typed for a withdrawn question must not answer the next one.
-        if let Some(asker) = shared.slot().pop_waiter() {
+        if let Some(waiter) = shared.slot().pop_waiter() {
             // The question may be withdrawn at this moment, which is harmless.
-            let _ = asker.send(line);
+            let _ = waiter.send(line);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Asks a person at the terminal, one question at a time.
 //! Text of agents is always escaped, and a page is opened only with consent.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd as _;
@@ -8,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use owo_colors::OwoColorize;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::line_reader::{LineReader, is_in_foreground};
 use super::screen::{OpenPrompt, Screen};
@@ -40,7 +42,7 @@ pub struct TerminalPrompter {
     lines: LineReader,
     browser: Browser,
     /// Held by the question on the screen; other questions queue here.
-    prompt_lock: tokio::sync::Mutex<()>,
+    prompt_lock: Mutex<()>,
 }
 
 impl TerminalPrompter {
@@ -52,11 +54,16 @@ impl TerminalPrompter {
     pub fn open(screen: Screen, run: RunId) -> io::Result<Option<Self>> {
         let Some(keyboard) = open_input_terminal() else { return Ok(None) };
         let lines = LineReader::from_terminal(keyboard)?;
-        Ok(Some(Self { screen, run, lines, browser: Browser::default(), prompt_lock: tokio::sync::Mutex::default() }))
+        Ok(Some(Self { screen, run, lines, browser: Browser::default(), prompt_lock: Mutex::default() }))
     }
 
-    fn question_heading(&self, question: &Question) -> String {
-        format!("{} {} (run {}):", "?".cyan(), truncated(&asker_name(question)).bold(), self.run)
+    /// Opens a dialogue with this heading, once no other question is on the screen.
+    async fn open_dialogue(&self, heading: &str) -> Dialogue<'_> {
+        let permit = self.prompt_lock.lock().await;
+        self.lines.discard_pending_input();
+        let prompt = self.screen.prompt();
+        prompt.write_lines([format!("{} {} (run {}):", "?".cyan(), truncated(heading).bold(), self.run)]);
+        Dialogue { prompt, lines: &self.lines, _permit: permit }
     }
 }
 
@@ -77,33 +84,19 @@ fn open_input_terminal() -> Option<File> {
 #[async_trait::async_trait]
 impl Human for TerminalPrompter {
     async fn ask(&self, question: &Question) -> HumanResponse {
-        let _turn = self.prompt_lock.lock().await;
-        self.lines.discard_pending_input();
-        let prompt = self.screen.prompt();
-        prompt.write_lines([self.question_heading(question)]);
-        prompt.write_lines(printable_lines(&question.message).map(|line| format!("  {line}")));
-        prompt.write_lines(call_lines(question).into_iter().map(|line| format!("  {line}")));
-        let dialogue = Dialogue { prompt, lines: &self.lines };
-        let said = match &question.form {
+        let dialogue = self.open_dialogue(&asker_name(question)).await;
+        let lines = printable_lines(&question.message).map(Cow::into_owned).chain(call_lines(question));
+        dialogue.prompt.write_lines(lines.map(|line| format!("  {line}")));
+        let result = match &question.form {
             Form::Approval => match dialogue.approval(question).await {
                 Ok(Yes::ToAll) => return HumanResponse::AllApproved { by: ANSWERED_BY.to_owned() },
                 Ok(Yes::ToThis) => Ok(None),
-                Err(stop) => Err(stop),
+                Err(exit) => Err(exit),
             },
             Form::Fields { schema } => dialogue.fill_form(&FormSchema::parse_schema(schema)).await,
             Form::Url { url } => dialogue.confirm_page(url, self.browser).await,
         };
-        let answer = match said {
-            Ok(content) => Answer::Accept { content },
-            Err(DialogueExit::Declined) => Answer::Decline,
-            Err(DialogueExit::Canceled) => Answer::Cancel,
-            Err(DialogueExit::NoInput) => return default_response(question, CLOSED),
-            Err(DialogueExit::NoScreen) => return default_response(question, FAILED),
-            Err(DialogueExit::InvalidUrl) => {
-                return HumanResponse::Answered { answer: Answer::Decline, answered_by: "the host".to_owned() };
-            }
-        };
-        HumanResponse::Answered { answer, answered_by: ANSWERED_BY.to_owned() }
+        response(result, |reason| default_response(question, reason))
     }
 
     fn is_person_here(&self) -> bool {
@@ -118,20 +111,24 @@ impl Human for TerminalPrompter {
     }
 
     async fn confirm(&self, what: &str) -> HumanResponse {
-        let _turn = self.prompt_lock.lock().await;
-        self.lines.discard_pending_input();
-        let prompt = self.screen.prompt();
-        prompt.write_lines([format!("{} {} (run {}):", "?".cyan(), truncated(what).bold(), self.run)]);
-        let dialogue = Dialogue { prompt, lines: &self.lines };
-        let answer = match dialogue.yes_or_enter("continue").await {
-            Ok(()) => Answer::Accept { content: None },
-            Err(DialogueExit::NoInput) => return HumanResponse::Deferred { reason: CLOSED.to_owned() },
-            Err(DialogueExit::NoScreen) => return HumanResponse::Deferred { reason: FAILED.to_owned() },
-            Err(DialogueExit::Canceled) => Answer::Cancel,
-            Err(DialogueExit::Declined | DialogueExit::InvalidUrl) => Answer::Decline,
-        };
-        HumanResponse::Answered { answer, answered_by: ANSWERED_BY.to_owned() }
+        let dialogue = self.open_dialogue(what).await;
+        response(dialogue.yes_or_enter("continue").await, |reason| HumanResponse::Deferred {
+            reason: reason.to_owned(),
+        })
     }
+}
+
+/// Converts the result of a dialogue. `unanswered` returns the response to a question that could not be asked.
+fn response(result: Result<Option<Value>, DialogueExit>, unanswered: impl Fn(&str) -> HumanResponse) -> HumanResponse {
+    let (answer, answered_by) = match result {
+        Ok(content) => (Answer::Accept { content }, ANSWERED_BY),
+        Err(DialogueExit::Declined) => (Answer::Decline, ANSWERED_BY),
+        Err(DialogueExit::Canceled) => (Answer::Cancel, ANSWERED_BY),
+        Err(DialogueExit::InvalidUrl) => (Answer::Decline, "the host"),
+        Err(DialogueExit::NoInput) => return unanswered(CLOSED),
+        Err(DialogueExit::NoScreen) => return unanswered(FAILED),
+    };
+    HumanResponse::Answered { answer, answered_by: answered_by.to_owned() }
 }
 
 /// The reason that a question ended without acceptance.
@@ -162,6 +159,7 @@ enum Yes {
 struct Dialogue<'a> {
     prompt: OpenPrompt,
     lines: &'a LineReader,
+    _permit: MutexGuard<'a, ()>,
 }
 
 impl Drop for Dialogue<'_> {
@@ -204,10 +202,10 @@ impl Dialogue<'_> {
     }
 
     /// Asks until the person types yes or no; Enter alone means yes.
-    async fn yes_or_enter(&self, verb: &str) -> Result<(), DialogueExit> {
+    async fn yes_or_enter(&self, verb: &str) -> Result<Option<Value>, DialogueExit> {
         loop {
             match self.read_line(&format!("{verb}? [Y/n, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str() {
-                "" | "y" | "yes" => return Ok(()),
+                "" | "y" | "yes" => return Ok(None),
                 "n" | "no" => return Err(DialogueExit::Declined),
                 other => self.explain(other, &[]),
             }
@@ -226,10 +224,10 @@ impl Dialogue<'_> {
         if details.is_some() {
             keys.push(("d", "shows all arguments".to_owned()));
         }
-        let further: String = keys.iter().map(|(key, _)| format!("/{key}")).collect();
+        let more: String = keys.iter().map(|(key, _)| format!("/{key}")).collect();
         loop {
             match (
-                self.read_line(&format!("approve? [y/n{further}, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str(),
+                self.read_line(&format!("approve? [y/n{more}, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str(),
                 &details,
             ) {
                 ("y" | "yes", _) => return Ok(Yes::ToThis),
@@ -244,11 +242,11 @@ impl Dialogue<'_> {
     }
 
     /// Explains the available keys.
-    fn explain(&self, typed: &str, further: &[(&str, String)]) {
+    fn explain(&self, typed: &str, more_keys: &[(&str, String)]) {
         match typed {
             "?" | "h" | "help" | ":help" => {
-                let further: String = further.iter().map(|(key, does)| format!(", `{key}` {does}")).collect();
-                self.print(&format!("`y` approves, `n` declines{further}, {CANCEL_COMMAND} dismisses the question"));
+                let more: String = more_keys.iter().map(|(key, effect)| format!(", `{key}` {effect}")).collect();
+                self.print(&format!("`y` approves, `n` declines{more}, {CANCEL_COMMAND} dismisses the question"));
             }
             "" => self.print("type `y` or `n`, or `?` for help"),
             other => self.print(&format!("`{other}` is neither `y` nor `n`; type `?` for help")),
@@ -257,7 +255,7 @@ impl Dialogue<'_> {
 
     /// Asks for each field until it is valid, and for all fields again if the whole answer is invalid.
     async fn fill_form(&self, form: &FormSchema) -> Result<Option<Value>, DialogueExit> {
-        if form.is_empty() {
+        if form.fields.is_empty() {
             return self.confirm_yes_or_no("accept").await.map(|_| Some(Value::Object(JsonObject::new())));
         }
         self.print(&format!("({DECLINE_COMMAND} declines, {CANCEL_COMMAND} dismisses the question)"));
@@ -266,7 +264,7 @@ impl Dialogue<'_> {
         }
         loop {
             let mut given = JsonObject::new();
-            for field in form.iter() {
+            for field in &form.fields {
                 if let Some(value) = self.fill_field(field).await? {
                     given.insert(field.name.clone(), value);
                 }
@@ -307,10 +305,10 @@ impl Dialogue<'_> {
     fn describe_field(&self, field: &FormField) {
         let title = field.title.as_deref().unwrap_or(&field.name);
         let description = field.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
-        let needed = if field.required && !field.nullable { "required" } else { "optional" };
+        let presence = if field.required && !field.nullable { "required" } else { "optional" };
         let (title, description, expects) =
             (truncated(title), truncated(&description), truncated(&field.expected_input()));
-        self.prompt.write_lines([format!("  {}{description} ({expects}; {needed})", title.bold())]);
+        self.prompt.write_lines([format!("  {}{description} ({expects}; {presence})", title.bold())]);
         for (pick, choice) in field.choices() {
             self.print(&format!("  {pick}) {}", choice.title));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::source::Sources;
+use super::source::{NamedPath, PathKind, Sources};
 
 /// Each top-level module, and the modules that it may name. Dependencies point down only.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -138,7 +138,7 @@ fn violations(sources: &Sources, dependencies: &BTreeSet<String>) -> Vec<String>
     let mut found = BTreeSet::new();
     for (name, source) in sources.files.iter().filter(|(name, _)| *name != "lib") {
         for path in &source.paths {
-            if let Err(reason) = check_path(name, &source.module[0], &path.segments, dependencies) {
+            if let Err(reason) = check_path(name, &source.module[0], path, dependencies) {
                 found.insert(format!("src/{name}.rs:{}: {reason}", path.line));
             }
         }
@@ -148,11 +148,12 @@ fn violations(sources: &Sources, dependencies: &BTreeSet<String>) -> Vec<String>
 
 /// Checks whether the file `name` in the module `room` may name `path`, which starts with `crate` or the name of a
 /// crate.
-fn check_path(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String>) -> Result<(), String> {
+fn check_path(name: &str, room: &str, path: &NamedPath, dependencies: &BTreeSet<String>) -> Result<(), String> {
     /// Returns whether `name` starts with the whole segments of `prefix`.
     fn starts_with(name: &str, prefix: &str) -> bool {
         name.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     }
+    let (kind, path) = (path.kind, &path.segments[..]);
     let shown = path.join("::");
     let target = shown.strip_prefix("crate::").unwrap_or(&shown);
     let is_exception =
@@ -179,7 +180,9 @@ fn check_path(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<S
         return Err(format!("only {} may name `{krate}`", owners.join(", ")));
     }
     if PURE_LAYERS.contains(&room) {
-        let is_impure_crate = dependencies.contains(&path[0]) && !PURE_CRATES.contains(&path[0].as_str());
+        // A single name in code is a local one, or its import is checked.
+        let is_local = kind == PathKind::Code && path.len() == 1;
+        let is_impure_crate = !is_local && dependencies.contains(&path[0]) && !PURE_CRATES.contains(&path[0].as_str());
         let is_impure_module = IMPURE_MODULES.iter().any(|module| starts_with(&shown, module));
         let is_impure_name = path.len() > 1 && path.iter().any(|segment| IMPURE_NAMES.contains(&segment.as_str()));
         if !is_exception && (is_impure_crate || is_impure_module || is_impure_name) {

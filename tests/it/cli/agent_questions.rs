@@ -94,9 +94,9 @@ fn sampling_works_on_all_transports_and_eras() {
         for task in ["http", "pipe"] {
             assert_eq!(result["tasks"][task]["output"]["summary"], "In short: go.", "{protocol} {task}: {result}");
         }
-        let asked = endpoint.next_request();
+        let request = endpoint.next_request();
         assert_eq!(
-            (&asked["model"], &asked["max_tokens"], &asked["stream"]),
+            (&request["model"], &request["max_tokens"], &request["stream"]),
             (&json!("tiny"), &json!(100), &json!(true))
         );
         let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
@@ -150,9 +150,9 @@ fn sampling_policy_and_consent_are_enforced() {
     let answers = |ended: &CommandOutput| {
         let result = ended.result();
         ["a", "b", "c"].map(|task| {
-            let said = result["tasks"][task]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}"));
-            let said: serde_json::Value = serde_json::from_str(said).expect("JSON");
-            let answer = &said["answer"];
+            let output = result["tasks"][task]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}"));
+            let output: serde_json::Value = serde_json::from_str(output).expect("JSON");
+            let answer = &output["answer"];
             answer["text"].as_str().or(answer["message"].as_str()).unwrap_or_default().to_owned()
         })
     };
@@ -164,9 +164,9 @@ fn sampling_policy_and_consent_are_enforced() {
         "answers.yaml",
         "answers: [{ task: b, message: allow a request to the language model, accept: true }]\n",
     );
-    let asked = place.run_plan(PLAN, &["--answers", "answers.yaml"]);
-    assert_eq!(answers(&asked)[1], "In short: go.", "{asked:?}");
-    assert_eq!(answers(&asked)[0], "the request to the language model was not approved");
+    let ended = place.run_plan(PLAN, &["--answers", "answers.yaml"]);
+    assert_eq!(answers(&ended)[1], "In short: go.", "{ended:?}");
+    assert_eq!(answers(&ended)[0], "the request to the language model was not approved");
 
     // Each reply reports a usage of fifteen tokens.
     agents("sampling = { max_tokens = 114 }\nmax_processes = 2");
@@ -188,9 +188,9 @@ fn unreadable_tool_use_fails_sampling() {
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     place.write("agents.toml", format!("{}tools = true\n{agents}", endpoint.config_section()));
     let ended = place.run_plan("name: x\ntasks: [{ id: a, agent: odd-samples-tools, tool: work }]\n", &[]);
-    let said = ended.result()["tasks"]["a"]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}")).to_owned();
-    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let output = ended.result()["tasks"]["a"]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}")).to_owned();
+    let output: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     let message = "model `tiny-7b` called tool `geo.find` with arguments that are not JSON: \
                    EOF while parsing a value at line 1 column 8";
-    assert_eq!(said, json!({"code": -32603, "message": message}));
+    assert_eq!(output, json!({"code": -32603, "message": message}));
 }

@@ -50,13 +50,11 @@ fn a_day_ahead(place: &Workspace, until: &str) -> RunId {
 }
 
 #[test]
-fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() {
+fn clock_that_is_set_back_delays_no_retry() {
     let place = workspace();
     place.write("plan.yaml", PLAN).write("fail-b", "");
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("a retry", || {
-        place.kapell(&["logs", "last", "--output", "json"]).stdout.contains("retry_scheduled").then_some(())
-    });
+    wait_for("a retry", || place.events(&[]).iter().any(|event| event["type"] == "retry_scheduled").then_some(()));
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
     std::fs::remove_file(place.path("fail-b")).expect("it failed");

@@ -50,10 +50,18 @@ fn assert_worked(ended: &CommandOutput) {
     assert_eq!(ended.result()["tasks"]["a"]["output"], "worked");
 }
 
-fn task_error(ended: &CommandOutput) -> (String, String, String) {
+/// Returns the kind, the message, and the help of the failed task, without what differs between runs.
+fn task_error(place: &Workspace, ended: &CommandOutput) -> String {
     let error = &ended.result()["tasks"]["a"]["error"];
-    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-    (text("kind"), text("message"), text("help"))
+    let text = |key: &str| error[key].as_str().unwrap_or_default();
+    // The rest of a message describes the process, whose state depends on the load of the machine.
+    let message = text("message").split("; `python3` ").next().unwrap_or_default();
+    let text = [text("kind"), message, text("help")].join("\n");
+    let text = text.replace(&place.path("").display().to_string(), "PLACE/");
+    let mut parts = text.split("://127.0.0.1:");
+    let start = parts.next().unwrap_or_default().to_owned();
+    let without_port = |part: &str| part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+    parts.fold(start, |text, part| text + "://127.0.0.1:PORT" + &without_port(part))
 }
 
 #[test]
@@ -94,10 +102,7 @@ fn restarts_a_server_that_crashes_on_startup() {
 fn slow_startup_is_not_retried_and_names_the_key() {
     let place = workspace("slow", "startup_timeout = \"1s\"");
     let ended = run_work(&place, "");
-    let (kind, message, help) = task_error(&ended);
-    assert_eq!(kind, "agent_unavailable");
-    assert!(message.contains("did not finish the handshake within 1s"), "{message}");
-    assert!(help.contains("raise `startup_timeout` of `[agents.hard]` (now 1s)"), "{help}");
+    insta::assert_snapshot!(task_error(&place, &ended));
     assert_eq!(file_lines(&place, "starts").len(), 1);
 }
 
@@ -125,22 +130,15 @@ fn retries_a_server_that_is_not_ready() {
 fn retry_after_beyond_the_startup_timeout_fails() {
     let place = http_workspace("limited-start", "startup_timeout = \"5s\"");
     let ended = run_work(&place, "");
-    let (kind, message, help) = task_error(&ended);
-    assert!(matches!(kind.as_str(), "agent_unavailable" | "rate_limited"), "{kind}");
-    assert!(message.contains("HTTP 429") && !message.contains("is not known"), "{message}");
-    assert!(help.contains("requests a delay of 1h") && help.contains("startup_timeout"), "{help}");
+    insta::assert_snapshot!(task_error(&place, &ended));
     assert_eq!(file_lines(&place, "methods"), ["server/discover", "initialize"]);
 }
 
 #[test]
 fn redirect_names_the_new_url() {
     for status in ["301", "302", "303"] {
-        let ended = run_work(&http_workspace(&format!("redirects-{status}"), ""), "");
-        let (kind, message, help) = task_error(&ended);
-        assert_eq!(kind, "agent_unavailable");
-        assert!(message.contains(&format!("/mcp/` with HTTP {status}")), "{message}");
-        assert!(!message.contains("HTTP 405"), "{message}");
-        assert!(help.contains("set `url` in `[agents.hard]` to the new address"), "{help}");
+        let place = http_workspace(&format!("redirects-{status}"), "");
+        insta::assert_snapshot!(format!("redirect_{status}"), task_error(&place, &run_work(&place, "")));
     }
     for status in ["307", "308"] {
         assert_worked(&run_work(&http_workspace(&format!("redirects-{status}"), ""), ""));
@@ -149,27 +147,21 @@ fn redirect_names_the_new_url() {
 
 #[test]
 fn legacy_http_transport_is_reported() {
-    let ended = run_work(&http_workspace("old-transport", ""), "");
-    let (kind, message, help) = task_error(&ended);
-    assert_eq!(kind, "agent_unavailable");
-    assert!(message.contains("HTTP+SSE transport of 2024-11-05"), "{message}");
-    assert!(help.contains("mcp-proxy"), "{help}");
+    let place = http_workspace("old-transport", "");
+    insta::assert_snapshot!(task_error(&place, &run_work(&place, "")));
 }
 
 #[test]
 fn arguments_in_the_command_are_reported() {
     let place = Workspace::new();
     place.write("agents.toml", "[agents.hard]\ncommand = \"npx -y some-server\"\n");
-    let ended = run_work(&place, "");
-    let help = task_error(&ended).2;
-    assert!(help.contains("`command = \"npx\"` and `args = [\"-y\", \"some-server\"]`"), "{help}");
+    insta::assert_snapshot!(task_error(&place, &run_work(&place, "")));
 }
 
 #[test]
 fn configured_era_mismatch_is_reported() {
     let place = workspace("ends-not", "protocol = \"modern\"");
-    let help = task_error(&run_work(&place, "")).2;
-    assert!(help.contains("remove `protocol = \"modern\"` from `[agents.hard]`"), "{help}");
+    insta::assert_snapshot!(task_error(&place, &run_work(&place, "")));
 }
 
 #[test]
@@ -195,10 +187,10 @@ fn honors_retry_after_of_a_server() {
 
 #[test]
 fn retry_after_beyond_the_deadline_fails_the_task() {
-    let ended = run_work(&http_workspace("limited-for-long", ""), "retry: 3, deadline: 1m");
-    let (kind, _, help) = task_error(&ended);
-    assert_eq!((kind.as_str(), ended.result()["tasks"]["a"]["attempts"].as_u64()), ("rate_limited", Some(1)));
-    assert!(help.contains("requests a delay of 1h"), "{help}");
+    let place = http_workspace("limited-for-long", "");
+    let ended = run_work(&place, "retry: 3, deadline: 1m");
+    assert_eq!(ended.result()["tasks"]["a"]["attempts"], 1);
+    insta::assert_snapshot!(task_error(&place, &ended));
 }
 
 #[test]
@@ -250,7 +242,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn an_unknown_authority_is_named_at_once_and_can_be_made_known() {
+fn unknown_certificate_authority_is_reported() {
     let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls/authority.pem");
     let own = http_workspace("tls", "startup_timeout = \"1h\"");
     let agents = std::fs::read_to_string(own.path("agents.toml")).expect("written").replace("http://", "https://");
@@ -265,13 +257,9 @@ fn an_unknown_authority_is_named_at_once_and_can_be_made_known() {
     other.write("agents.toml", format!("[agents.hard]\n{url}"));
 
     for place in [own, other] {
-        let (kind, message, help) = task_error(&run_work(&place, ""));
-        assert_eq!(kind, "agent_unavailable", "{message}");
-        assert!(message.contains("no TLS connection") && message.contains("UnknownIssuer"), "{message}");
-        assert!(help.contains("set `SSL_CERT_FILE` to a PEM file"), "{help}");
+        insta::assert_snapshot!("unknown_authority", task_error(&place, &run_work(&place, "")));
         let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
-        let known =
-            CommandOutput::from_output(command.env("SSL_CERT_FILE", &authority).output().expect("kapell starts"));
+        let known = CommandOutput::of(command.env("SSL_CERT_FILE", &authority));
         assert_worked(&known);
     }
 }

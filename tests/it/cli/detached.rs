@@ -65,12 +65,12 @@ fn another_process_answers_questions_of_a_detached_run() {
     let place = Workspace::new();
     place.write_agents(&[]).write("plan.yaml", BOOK);
     let run = DetachedRun::start(&place, &["plan.yaml"]);
-    let asked = run.wait_for_questions(1);
+    let questions = run.wait_for_questions(1);
     assert_eq!(
-        (&asked[0]["run"], &asked[0]["question"], &asked[0]["asker"]["agent"]["agent"]),
+        (&questions[0]["run"], &questions[0]["question"], &questions[0]["asker"]["agent"]["agent"]),
         (&json!(run.run), &json!("q1"), &json!("travel"))
     );
-    assert_eq!(asked[0]["fields"][0]["name"], "confirm");
+    assert_eq!(questions[0]["fields"][0]["name"], "confirm");
     let shown = place.kapell(&["questions", "--journal", "journal.db"]);
     assert!(shown.stdout.contains(&format!("kapell answer {} q1 --field confirm=…", run.run)), "{shown:?}");
 
@@ -144,7 +144,7 @@ fn stopped_run_is_canceled_immediately() {
     place.write_agents(&["silent"]);
     place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-silent, tool: work }, { id: b, agent: odd-silent, tool: work }]\n");
     let run = DetachedRun::start(&place, &["plan.yaml"]);
-    wait_for("the call", || run.kapell(&["logs"], &[]).stdout.contains("b: started on").then_some(()));
+    place.wait_for_attempt("b", &["--journal", "journal.db"]);
     run.wait_for_questions(1);
     run.kill();
     wait_for("the process to be gone", || (run.show()["status"] == "interrupted").then_some(()));

@@ -12,8 +12,8 @@ const CALLS: usize = 100;
 
 /// Returns the number in a prompt of the demo's research agent: `… about topic 17:` and its findings.
 fn topic_number(request: &Value) -> usize {
-    let asked = request["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
-    let line = asked["content"].as_str().and_then(|text| text.lines().next()).expect("a line");
+    let message = request["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
+    let line = message["content"].as_str().and_then(|text| text.lines().next()).expect("a line");
     line.rsplit(' ').next().and_then(|word| word.strip_suffix(':')?.parse().ok()).expect("a topic")
 }
 
@@ -43,11 +43,11 @@ fn assert_requests_are_attributed(endpoint: &ScriptedEndpoint, agent: &str) {
     assert_eq!(ended.code, Some(0), "{agent}: {}", ended.stderr);
     let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
     let items = shown["tasks"]["ask"]["items"].as_array().expect("items");
-    let said =
+    let output =
         |item: &Value| json!([item["status"], item["attempts"], item["output"]["topic"], item["output"]["summary"]]);
     let expected =
         numbers.iter().map(|number| json!(["succeeded", 1, format!("topic {number}"), format!("sum {number}")]));
-    assert_eq!(items.iter().map(said).collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{agent}");
+    assert_eq!(items.iter().map(output).collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{agent}");
     let mut requests: Vec<Value> = shown["sampling"].as_object().expect("requests").values().cloned().collect();
     requests.sort_by_key(|request| request["usage"]["input_tokens"].as_u64());
     let expected = numbers.iter().map(|number| {

@@ -97,7 +97,7 @@ fn written_plan_is_private_and_never_overwrites() {
         command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(env!("CARGO_BIN_EXE_kapell"));
         command.args(["plan", "Read about Lisbon", "-o", output]).args(more).current_dir(place.path(""));
         command.env("HOME", place.path("")).env("XDG_STATE_HOME", place.path("state")).env("NO_COLOR", "1");
-        CommandOutput::from_output(command.output().expect("kapell starts"))
+        CommandOutput::of(&mut command)
     };
     let written = plan("plan.yaml", &[]);
     assert_eq!(written.code, Some(0), "{written:?}");

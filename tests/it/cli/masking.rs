@@ -23,16 +23,17 @@ fn workspace() -> Workspace {
     place
 }
 
-fn kapell(place: &Workspace, arguments: &[&str]) -> CommandOutput {
+/// Runs kapell with this value of `KAPELL_LOG`, if any.
+fn kapell(place: &Workspace, arguments: &[&str], log: Option<&str>) -> CommandOutput {
     let mut command = place.command(arguments);
-    command.env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
-    CommandOutput::from_output(command.output().expect("kapell starts"))
+    command.envs(log.map(|log| ("KAPELL_LOG", log)));
+    CommandOutput::of(command.env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1"))
 }
 
 #[test]
 fn echoed_secret_is_masked_everywhere() {
     let place = workspace();
-    let ended = kapell(&place, &["run", "plan.yaml", "--no-input", "--journal", "j.db", "--output", "json"]);
+    let ended = kapell(&place, &["run", "plan.yaml", "--no-input", "--journal", "j.db", "--output", "json"], None);
     let result = ended.result();
     assert_eq!(result["outputs"]["text"], "*** in eu-central-1");
     assert_eq!(
@@ -50,13 +51,11 @@ fn echoed_secret_is_masked_everywhere() {
     {
         let mut command = command.to_vec();
         command.extend(["--journal", "j.db"]);
-        shown.push(kapell(&place, &command));
+        shown.push(kapell(&place, &command, None));
     }
-    shown.push(kapell(&place, &["agents", "test"]));
+    shown.push(kapell(&place, &["agents", "test"], None));
     // Libraries log messages of agents unchanged.
-    let mut traced = place.command(["run", "plan.yaml", "--no-input"]);
-    traced.env("KAPELL_LOG", "trace").env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
-    shown.push(CommandOutput::from_output(traced.output().expect("kapell starts")));
+    shown.push(kapell(&place, &["run", "plan.yaml", "--no-input"], Some("trace")));
     for ended in shown {
         assert!(ended.stdout.contains("***") || ended.stderr.contains("***"), "{ended:?}");
         assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{ended:?}");

@@ -124,14 +124,14 @@ fn malformed_errors_fail_their_call() {
     for (mode, over) in
         [("answers", AgentTransport::Stdio), ("answers", AgentTransport::Http), ("sse", AgentTransport::Http)]
     {
-        for (tool, kind, said) in [
+        for (tool, kind, reason) in [
             ("no-id", "server_error", "disk quota exceeded"),
             ("word", "server_error", "disk quota exceeded"),
             ("mute", "tool_error", "`mute` of agent `odd` failed without a message"),
         ] {
             let ended = run_tools(mode, over, &[(tool, "")]);
             assert_eq!(ended.task(tool), failure(kind), "{mode} {ended:?}");
-            assert!(task_error(&ended, tool).contains(said), "{mode} {ended:?}");
+            assert!(task_error(&ended, tool).contains(reason), "{mode} {ended:?}");
         }
     }
 }
@@ -142,7 +142,7 @@ fn unreadable_response_fails_its_call() {
         [("answers", AgentTransport::Stdio), ("answers", AgentTransport::Http), ("sse", AgentTransport::Http)]
     {
         let ended = run_tools(mode, over, &["cut", "quotes", "both", "neither"].map(|tool| (tool, "")));
-        for (tool, said) in [
+        for (tool, reason) in [
             ("cut", "it starts with `{\\\"jsonrpc\\\":\\\"2.0\\\""),
             ("quotes", "invalid JSON: "),
             ("both", "it has both a `result` and an `error`"),
@@ -150,7 +150,7 @@ fn unreadable_response_fails_its_call() {
         ] {
             assert_eq!(ended.task(tool), failure("invalid_result"), "{mode} {ended:?}");
             let error = task_error(&ended, tool);
-            assert!(error.contains(said) && error.contains("agent `odd`"), "{mode} {error}");
+            assert!(error.contains(reason) && error.contains("agent `odd`"), "{mode} {error}");
             assert!(!error.contains("the call took effect"), "{mode} {error}");
         }
     }
@@ -165,7 +165,7 @@ fn schema_error_shows_the_result_text() {
 }
 
 #[test]
-fn an_agent_can_be_let_break_its_output_schemas() {
+fn result_checks_can_warn_or_be_disabled() {
     for over in [AgentTransport::Stdio, AgentTransport::Http] {
         let checked = |how: &str| {
             let place = workspace("answers", over);
@@ -213,7 +213,7 @@ fn an_agent_can_be_let_break_its_output_schemas() {
 #[test]
 fn unreadable_handshake_or_list_fails() {
     for over in [AgentTransport::Stdio, AgentTransport::Http] {
-        for (mode, said) in [
+        for (mode, reason) in [
             ("cut-handshake", "invalid JSON"),
             ("text-handshake", "the result of `initialize` is not an object"),
             ("cut-list", "invalid JSON"),
@@ -221,7 +221,7 @@ fn unreadable_handshake_or_list_fails() {
         ] {
             let ended = run_tools(mode, over, &[("t", "")]);
             assert_eq!(ended.task("t"), failure("agent_unavailable"), "{mode} {ended:?}");
-            assert!(task_error(&ended, "t").contains(said), "{mode} {ended:?}");
+            assert!(task_error(&ended, "t").contains(reason), "{mode} {ended:?}");
         }
         let ended = run_tools("bare-handshake", over, &[("t", "")]);
         assert_eq!(ended.task("t"), success(), "{ended:?}");
@@ -262,6 +262,6 @@ fn defective_tool_is_excluded_and_reported() {
 fn excluded_tool_is_named_in_the_error() {
     let ended = run_tools("tools", AgentTransport::Stdio, &[("text", "")]);
     let text = format!("{}{}", ended.stdout, ended.stderr);
-    let said = "tool `text` of agent `odd` is not usable: its `inputSchema` is not an object";
-    assert!(text.contains(said), "{text}");
+    let reason = "tool `text` of agent `odd` is not usable: its `inputSchema` is not an object";
+    assert!(text.contains(reason), "{text}");
 }

@@ -3,7 +3,7 @@
 use crate::support::workspace::{CommandOutput, Workspace};
 
 /// Runs one task on the misbehaving agent, with additional `keys`, and another one on a working agent.
-fn run_beside_a_working_agent(mode: &str, keys: &str) -> CommandOutput {
+fn run_with_a_working_agent(mode: &str, keys: &str) -> CommandOutput {
     let place = Workspace::new();
     place.write_agents(&[mode]);
     let plan = format!(
@@ -17,15 +17,15 @@ fn run_beside_a_working_agent(mode: &str, keys: &str) -> CommandOutput {
 }
 
 fn assert_survives(mode: &str) {
-    let ended = run_beside_a_working_agent(mode, "");
+    let ended = run_with_a_working_agent(mode, "");
     assert_eq!((ended.task("odd"), ended.code), (("succeeded".into(), None), Some(0)), "{ended:?}");
 }
 
-fn assert_fails(mode: &str, keys: &str, kind: &str, says: &str) {
-    let ended = run_beside_a_working_agent(mode, keys);
+fn assert_fails(mode: &str, keys: &str, kind: &str, reason: &str) {
+    let ended = run_with_a_working_agent(mode, keys);
     assert_eq!((ended.task("odd"), ended.code), (("failed".into(), Some(kind.into())), Some(3)), "{ended:?}");
     let error = ended.result()["tasks"]["odd"]["error"].to_string();
-    assert!(error.contains(says), "`{says}` is missing in {error}");
+    assert!(error.contains(reason), "`{reason}` is missing in {error}");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn accepts_a_result_of_20_megabytes() {
 
 #[test]
 fn accepts_1_000_progress_notifications_a_second() {
-    let ended = run_beside_a_working_agent("flood", "");
+    let ended = run_with_a_working_agent("flood", "");
     assert_eq!(ended.task("odd"), ("succeeded".into(), None), "{ended:?}");
     assert!(ended.stderr.lines().filter(|line| line.contains("step")).count() < 100, "{}", ended.stderr);
 }
@@ -103,7 +103,7 @@ fn dead_agent_is_replaced_by_its_fallback() {
 #[test]
 fn idle_call_times_out_and_progress_resets_the_timeout() {
     assert_fails("silent", "timeout: 300ms", "idle_timeout", "300ms");
-    let ended = run_beside_a_working_agent("slow", "timeout: 500ms");
+    let ended = run_with_a_working_agent("slow", "timeout: 500ms");
     assert_eq!(ended.task("odd"), ("succeeded".into(), None), "{ended:?}");
     assert_fails("slow", "timeout: 500ms, deadline: 400ms", "deadline_exceeded", "400ms");
 }
@@ -139,7 +139,7 @@ fn missing_program_is_named_in_the_error() {
 
 #[test]
 fn tool_error_is_retried_by_policy() {
-    let ended = run_beside_a_working_agent("fails", "retry: { max_attempts: 3, backoff: { initial: 1ms } }");
+    let ended = run_with_a_working_agent("fails", "retry: { max_attempts: 3, backoff: { initial: 1ms } }");
     assert_eq!(ended.task("odd"), ("failed".into(), Some("tool_error".into())), "{ended:?}");
     assert_eq!(ended.result()["tasks"]["odd"]["attempts"], 3);
 }

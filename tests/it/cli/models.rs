@@ -181,9 +181,9 @@ fn doctor_finds_contexts_that_are_too_small() {
         );
         check["message"].as_str().unwrap_or_default().to_owned()
     };
-    let found: Vec<String> = report_checks(&ended).iter().map(context).collect();
+    let contexts: Vec<String> = report_checks(&ended).iter().map(context).collect();
     assert_eq!(ended.code, Some(1));
-    insta::assert_snapshot!(found.join("\n").replace(&small, "SMALL"));
+    insta::assert_snapshot!(contexts.join("\n").replace(&small, "SMALL"));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn key_is_sent_only_to_its_endpoint() {
     );
     let mut command = place.command(["doctor"]);
     command.env("FIRST", "first-canary").env("SECOND", "second-canary").env("OPENAI_API_KEY", "third-canary");
-    let ended = CommandOutput::from_output(command.output().expect("kapell starts"));
+    let ended = CommandOutput::of(&mut command);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let (first, second) = (first_heads.recv().expect("a request"), second_heads.recv().expect("a request"));
     assert!(first.starts_with("POST /v1/chat/completions?v=1 "), "{first}");

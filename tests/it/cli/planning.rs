@@ -162,7 +162,7 @@ fn documented_models_plan_and_answer_a_goal() {
         // As on the page, but with another address.
         place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
         let mut command = place.command(["run", GOAL, "--no-input"]);
-        let ended = CommandOutput::from_output(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));
+        let ended = CommandOutput::of(command.env("OPENAI_API_KEY", "key"));
         assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
         assert_eq!(ended.stdout, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
         let requested = endpoint.next_request()["model"].clone();

@@ -21,18 +21,18 @@ fn run_with_open_umask(place: &Workspace, arguments: &[&str]) -> CommandOutput {
             None => shell.env_remove(name),
         };
     }
-    CommandOutput::from_output(shell.output().expect("sh starts"))
+    CommandOutput::of(&mut shell)
 }
 
 /// Returns all paths at or below a directory, including the directory.
 fn paths_below(path: &Path) -> Vec<PathBuf> {
-    let mut found = vec![path.to_owned()];
+    let mut paths = vec![path.to_owned()];
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("reads") {
-            found.extend(paths_below(&entry.expect("an entry").path()));
+            paths.extend(paths_below(&entry.expect("an entry").path()));
         }
     }
-    found
+    paths
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn written_files_are_private_with_any_umask() {
     }
     for path in written {
         // A log can be removed, and a lease released, in the meantime.
-        let Ok(found) = fs::symlink_metadata(&path) else { continue };
-        assert_eq!(found.permissions().mode() & 0o077, 0, "{}", path.display());
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::Child;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::pools::is_running;
 use crate::support::workspace::{CommandOutput, Workspace, send_signal, wait_for};
@@ -93,17 +93,16 @@ fn interrupt_cancels_calls_and_is_recorded() {
     let child = start_running(&place, "silent", "work");
     let log = place.path("state/kapell/agents/odd-silent.log");
     wait_for("the call to be in the journal", || {
-        let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.stdout.matches(": started on ").count() == 2).then_some(())
+        (place.logged_events("journal.db", "attempt_started").len() == 2).then_some(())
     });
     send_signal(&child, "INT");
     let ended = CommandOutput::from_output(child.wait_with_output().expect("ended"));
     assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(130), Some("interrupted")), "{ended:?}");
     assert_eq!(ended.task("a").0, "waiting");
-    let said = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
-    assert!(said.contains("cancelled: "), "{said}");
-    let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
-    assert!(listed.stdout.contains("interrupted"), "{}", listed.stdout);
+    let log = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    assert!(log.contains("cancelled: "), "{log}");
+    let listed = place.kapell(&["runs", "list", "--journal", "journal.db", "--output", "json"]).result();
+    assert_eq!(listed[0]["status"], "interrupted");
 }
 
 #[test]
@@ -112,7 +111,8 @@ fn two_interrupts_exit_immediately() {
     let child = start_running(&place, "stubborn", "work");
     recorded_pids(&place);
     wait_for("the run to be in the journal", || {
-        place.kapell(&["runs", "list", "--journal", "journal.db"]).stdout.contains("running").then_some(())
+        let runs = place.kapell(&["runs", "list", "--journal", "journal.db", "--output", "json"]);
+        (serde_json::from_str::<Value>(&runs.stdout).ok()?[0]["status"] == "running").then_some(())
     });
     send_signal(&child, "INT");
     send_signal(&child, "INT");
@@ -126,8 +126,7 @@ fn killed_run_stays_in_the_journal() {
     let place = Workspace::new();
     let mut child = start_running(&place, "silent", "work");
     wait_for("both calls to be in the journal", || {
-        let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.stdout.matches(": started on ").count() == 2).then_some(())
+        (place.logged_events("journal.db", "attempt_started").len() == 2).then_some(())
     });
     let shown = || place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
     assert_eq!((&shown()["status"], &shown()["process"]), (&json!("running"), &json!(child.id())));
@@ -149,7 +148,7 @@ fn agent_gets_only_its_configured_environment() {
         .write_agents(&["environment"])
         .write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-environment, tool: work }]\n");
     let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
-    let ended = CommandOutput::from_output(command.env("SECRET_OF_THE_HOST", "x").output().expect("kapell starts"));
+    let ended = CommandOutput::of(command.env("SECRET_OF_THE_HOST", "x"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("PATH") && !ended.stdout.contains("SECRET_OF_THE_HOST"), "{}", ended.stdout);
 }

@@ -49,8 +49,8 @@ fn patch_json(keep: &[&str], tasks: &[Value]) -> String {
 /// Returns a patch that reads about Lisbon elsewhere, and stores a document about it.
 fn research_patch() -> String {
     let reading = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
-    let noted = store_task("t6", "After ${{ tasks.t1.output.bytes }}: ${{ tasks.t5.output.findings[0].note }}");
-    patch_json(&[], &[task_json("t5", reading, json!([])), noted])
+    let store = store_task("t6", "After ${{ tasks.t1.output.bytes }}: ${{ tasks.t5.output.findings[0].note }}");
+    patch_json(&[], &[task_json("t5", reading, json!([])), store])
 }
 
 /// Returns the output, with only the progress lines that begin with one of `subjects`, without times and IDs.

@@ -50,10 +50,7 @@ fn run_and_kill(place: &Workspace, plan: &str) {
 fn run_and_kill_with(place: &Workspace, plan: &str, options: &[&str]) {
     place.write("plan.yaml", plan);
     let mut host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
-    wait_for("the second call", || {
-        let logs = place.kapell(&["logs", "last"]);
-        logs.stdout.contains("second: started on").then_some(())
-    });
+    place.wait_for_attempt("second", &[]);
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
 }
@@ -108,8 +105,8 @@ fn ambiguous_call_waits_for_a_person() {
     run_and_kill(&place, PLAN);
     let paused = place.kapell(&["resume", "--no-input", "--output", "json"]);
     assert_eq!(paused.code, Some(4), "{paused:?}");
-    let asked = place.kapell(&["questions", "--output", "json"]).result();
-    assert_eq!(asked[0]["asker"], json!({"host": {"attempt": {"task": "second", "number": 1}}}));
+    let questions = place.kapell(&["questions", "--output", "json"]).result();
+    assert_eq!(questions[0]["asker"], json!({"host": {"attempt": {"task": "second", "number": 1}}}));
     assert_eq!(stored_titles(&place), ["one"], "nothing was called without an answer");
 
     place.write("answers.yaml", "answers:\n  - { task: second, accept: { outcome: done } }\n");
@@ -141,7 +138,7 @@ fn active_run_cannot_be_resumed_or_retried() {
     let place = workspace();
     place.write("plan.yaml", PLAN);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("the second call", || place.kapell(&["logs", "last"]).stdout.contains("second: started on").then_some(()));
+    place.wait_for_attempt("second", &[]);
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!((resumed.code, resumed.error_code()), (Some(1), "journal::driven"));
     assert!(unwrapped(&resumed.stderr).contains(&format!("process {}", host.id())), "{}", resumed.stderr);

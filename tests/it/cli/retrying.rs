@@ -126,8 +126,8 @@ fn retry_rejects_an_unfinished_run_and_asks_about_unknown_outcomes() {
         // The outcome of `b` is unknown, so the retry asks as a resumed run would.
         let paused = run_retry(&place, &["--from", "each"]);
         assert_eq!(paused.code, Some(4), "{name}: {paused:?}");
-        let asked = place.kapell(&["questions", "--output", "json"]).result();
-        assert_eq!(asked[0]["asker"]["host"]["attempt"]["task"], "each[1]", "{name}: {asked}");
+        let questions = place.kapell(&["questions", "--output", "json"]).result();
+        assert_eq!(questions[0]["asker"]["host"]["attempt"]["task"], "each[1]", "{name}: {questions}");
         assert_eq!(recorded_calls(&place), ["c"], "{name}: what is known to be open is called");
         place
             .write("answers.yaml", format!("answers:\n  - {{ task: 'each[1]', accept: {{ outcome: {decision} }} }}\n"));

@@ -1,11 +1,10 @@
 //! Agents as processes of the same user: they get no secret from the host and never speak for the person.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::workspace::{CommandOutput, Workspace};
+use crate::support::workspace::{CommandOutput, Workspace, wait_for};
 
 fn workspace() -> Workspace {
     let place = Workspace::new();
@@ -32,9 +31,9 @@ fn host_environment_contains_no_secret() {
         command.env("MODEL_KEY", "canary-key").env("UNRELATED", "canary-other");
         command.env("https_proxy", "http://canary:canary@127.0.0.1:9");
         let ended = match detach {
-            false => CommandOutput::from_output(command.arg("--no-input").output().expect("kapell starts")),
+            false => CommandOutput::of(command.arg("--no-input")),
             true => {
-                let started = CommandOutput::from_output(command.arg("--detach").output().expect("kapell starts"));
+                let started = CommandOutput::of(command.arg("--detach"));
                 assert_eq!(started.code, Some(0), "the key reaches the process of its own: {started:?}");
                 place.kapell(&["logs", "-f", "last", "--journal", "j.db"]);
                 place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "j.db"])
@@ -48,19 +47,14 @@ fn host_environment_contains_no_secret() {
 
 /// Waits for the agent's report of its attempt.
 fn wait_for_report(path: &Path) -> Value {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Ok(text) = std::fs::read_to_string(path) {
-            return serde_json::from_str(&text).expect("JSON");
-        }
-        assert!(Instant::now() < give_up, "the agent did not report");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the report of the agent", || {
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(serde_json::from_str(&text).expect("JSON"))
+    })
 }
 
 fn events(place: &Workspace) -> Vec<Value> {
-    let logs = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
-    logs.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    place.events(&["--journal", "j.db"])
 }
 
 #[test]
@@ -79,7 +73,7 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
             ),
         );
         let mut command = place.command(["run", "plan.yaml", "--detach", "--journal", "j.db"]);
-        let started = CommandOutput::from_output(command.env("MODEL_KEY", "x").output().expect("kapell starts"));
+        let started = CommandOutput::of(command.env("MODEL_KEY", "x"));
         assert_eq!(started.code, Some(0), "{started:?}");
         let report = wait_for_report(Path::new(&file));
         if refused_at_once.contains(&how) {
@@ -88,11 +82,9 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
             assert!(error.lines().any(|line| line == "cli::not_a_person"), "{how}: {error}");
         } else {
             // The driver refuses requests that bypass the command.
-            let give_up = Instant::now() + Duration::from_secs(60);
-            while !events(&place).iter().any(|event| event["type"] == "request_refused") {
-                assert!(Instant::now() < give_up, "{how}: {:?}", events(&place));
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            wait_for("the refusal", || {
+                events(&place).iter().any(|event| event["type"] == "request_refused").then_some(())
+            });
         }
         let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
         assert_eq!(serde_json::from_str::<Value>(&open.stdout).expect("JSON")[0]["question"], "q1", "{how}: {open:?}");
@@ -111,12 +103,12 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
 }
 
 #[test]
-fn an_agent_that_opens_a_terminal_is_no_person() {
+fn agent_with_a_terminal_is_not_a_person() {
     let place = workspace();
     let path = |name: &str| place.path(name).display().to_string();
     let run = |plan: &str| {
         let mut command = place.command(["run", plan, "--no-input", "--journal", "j.db"]);
-        CommandOutput::from_output(command.env("MODEL_KEY", "x").output().expect("kapell starts"))
+        CommandOutput::of(command.env("MODEL_KEY", "x"))
     };
     place.write("asks.yaml", "name: x\ntasks: [{ id: d, agent: user, tool: harmful, approve: Really do it? }]\n");
     assert_eq!(run("asks.yaml").code, Some(4));

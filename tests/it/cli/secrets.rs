@@ -26,7 +26,7 @@ const FAR_AGENT: &str = "[agents.far]\nurl = \"http://me:canary-of-a-user@127.0.
 fn assert_prints_no_secret(place: &Workspace, arguments: &[&str], log: &str) -> CommandOutput {
     let mut command = place.command(arguments);
     command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header").env("KAPELL_LOG", log);
-    let ended = CommandOutput::from_output(command.env("RUST_BACKTRACE", "1").output().expect("kapell starts"));
+    let ended = CommandOutput::of(command.env("RUST_BACKTRACE", "1"));
     assert!(!ended.stderr.contains("Usage: "), "{arguments:?} is not a command: {}", ended.stderr);
     for (stream, text) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
         let line = text.lines().find(|line| line.contains("canary"));
@@ -54,10 +54,10 @@ fn echo_request_as_error(head: &str, _: &Value) -> (&'static str, Value) {
 }
 
 /// Collects every file at or below a folder.
-fn collect_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+fn collect_files(folder: &Path, paths: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { collect_files(&path, found) } else { found.push(path) }
+        if path.is_dir() { collect_files(&path, paths) } else { paths.push(path) }
     }
 }
 
@@ -115,9 +115,9 @@ fn commands_never_show_or_store_secrets() {
                 assert_prints_no_secret(&place, arguments, log);
             }
         }
-        let asked = heads.try_iter().collect::<Vec<_>>();
+        let requests = heads.try_iter().collect::<Vec<_>>();
         let carried = ["key", "header"].map(|name| format!("canary-of-the-{name}"));
-        assert!(!asked.is_empty() && asked.iter().all(|head| carried.iter().all(|secret| head.contains(secret))));
+        assert!(!requests.is_empty() && requests.iter().all(|head| carried.iter().all(|secret| head.contains(secret))));
         assert_files_contain_no_secret(&place);
     }
 }
@@ -133,12 +133,12 @@ enum Stage {
 }
 
 fn request_stage(body: &Value) -> Stage {
-    let said = |index: usize| body["messages"][index]["content"].as_str().unwrap_or_default();
+    let content = |index: usize| body["messages"][index]["content"].as_str().unwrap_or_default();
     match body.pointer("/response_format/json_schema/name") {
         Some(_) if body["messages"].as_array().is_some_and(|messages| messages.len() > 2) => Stage::Repair,
         Some(_) => Stage::Planning,
-        None if said(0).starts_with("You write one answer") => Stage::Synthesis,
-        None if said(0).starts_with("You summarize") => Stage::Sampling,
+        None if content(0).starts_with("You write one answer") => Stage::Synthesis,
+        None if content(0).starts_with("You summarize") => Stage::Sampling,
         None => Stage::Prompt,
     }
 }
@@ -199,8 +199,8 @@ fn goals_never_show_or_store_secrets() {
                 }
             }
         }
-        let asked = heads.try_iter().collect::<Vec<_>>();
-        assert!(asked.len() >= 4 && asked.iter().all(|head| head.contains("canary-of-the-key")), "{asked:?}");
+        let requests = heads.try_iter().collect::<Vec<_>>();
+        assert!(requests.len() >= 4 && requests.iter().all(|head| head.contains("canary-of-the-key")), "{requests:?}");
         assert_files_contain_no_secret(&place);
     }
 }
@@ -226,7 +226,7 @@ fn panic_shows_no_secret() {
         let mut command = Command::new(std::env::current_exe().expect("a test"));
         command.args(["--exact", name, "--nocapture"]).env(PANIC_VARIABLE, which).env("RUST_BACKTRACE", "full");
         command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header");
-        let ended = CommandOutput::from_output(command.output().expect("starts"));
+        let ended = CommandOutput::of(&mut command);
         assert!(ended.code != Some(0) && ended.stderr.contains("127.0.0.1:9"), "{ended:?}");
         assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("canary"), "{ended:?}");
     }

@@ -25,8 +25,8 @@ fn start(place: &Workspace, output: &str) -> Child {
 fn peak_memory_kib(place: &Workspace, host: &Child) -> u64 {
     wait_for_status(place, &["succeeded"]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).expect("it still runs");
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
-    most.trim().trim_end_matches(" kB").parse().expect("a number")
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
+    peak.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn slow_reader_gets_all_events_without_blocking_the_run() {
         // Fifty lines a second, and then none until the run has ended.
         sleep(Duration::from_millis(20));
     }
-    let most = peak_memory_kib(&place, &host);
+    let peak = peak_memory_kib(&place, &host);
     let unread = CALLS * RESULT_BYTES / 1024;
-    assert!(most < usual + unread as u64 / 2, "{most} KiB where {usual} are usual");
+    assert!(peak < usual + unread as u64 / 2, "{peak} KiB instead of {usual} KiB");
 
     read.extend(lines);
     assert!(host.wait().expect("ends").success());

@@ -39,17 +39,17 @@ fn stream_json_contains_deltas_and_the_journal_does_not() {
     let mut child = place.start(&["run", "plan.yaml", "--no-input", "--output", "stream-json", "--journal", "j.db"]);
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut events = Vec::new();
-    let mut read_until = |wanted: &str, events: &mut Vec<Value>| {
+    let mut read_until = |kind: &str, events: &mut Vec<Value>| {
         for line in lines.by_ref() {
             let line = line.expect("a line");
             let event: Value = serde_json::from_str(&line).expect(&line);
-            let is_wanted = event["type"] == wanted;
+            let is_last = event["type"] == kind;
             events.push(event);
-            if is_wanted {
+            if is_last {
                 return;
             }
         }
-        panic!("no {wanted} in {events:?}");
+        panic!("no {kind} in {events:?}");
     };
     // Each half is read before the endpoint sends the next.
     for _ in 0..2 {
@@ -145,9 +145,9 @@ fn terminal_streams_the_answer_and_reports_withdrawal() {
         read_until(&mut output, "\r\nIt is gr");
         go_on.send(()).expect("a reply that waits");
         let last = read_to_end(child, output);
-        let (answer, talk) = last.split_once("\n\n").expect("talk");
+        let (answer, messages) = last.split_once("\n\n").expect("messages");
         assert_eq!(answer, "een [a].", "{term}");
-        assert!(talk.contains("2 succeeded") && !talk.contains("green"), "{term}: {talk}");
+        assert!(messages.contains("2 succeeded") && !messages.contains("green"), "{term}: {messages}");
     }
 }
 
@@ -159,6 +159,6 @@ fn terminal_shows_citation_mismatches() {
     let mut output = child.stdout.take().expect("piped");
     read_until(&mut output, "(the answer is rewritten: it cites no task)\r\n");
     read_until(&mut output, "\r\nIt is green.\r\n\r\n\r\n(Not verified: it cites no task.)\r\n\r\n");
-    let talk = read_to_end(child, output);
-    assert!(!talk.contains("green") && !talk.contains("verified"), "{talk}");
+    let messages = read_to_end(child, output);
+    assert!(!messages.contains("green") && !messages.contains("verified"), "{messages}");
 }

@@ -34,7 +34,7 @@ fn steps_at_terminal(place: &Workspace, steps: &Value, piped: Option<&str>, argu
             None => typist.env_remove(name),
         };
     }
-    CommandOutput::from_output(typist.output().expect("python3 starts"))
+    CommandOutput::of(&mut typist)
 }
 
 const APPROVE: &str = "name: x\ntasks:\n\
@@ -65,7 +65,7 @@ fn piped_input_never_answers() {
 }
 
 #[test]
-fn questions_use_the_terminal_beside_a_pipe() {
+fn questions_use_the_terminal_if_stdin_is_a_pipe() {
     let place = workspace();
     let ended = run_in_terminal(&place, &[("[y/n, :cancel]> ", "n\n")], Some("yes\nmore\n"), &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
@@ -111,7 +111,7 @@ fn pending_input_is_discarded_after_a_question() {
 }
 
 #[test]
-fn half_an_answer_never_reaches_the_shell_however_its_question_ends() {
+fn partial_line_never_reaches_the_shell() {
     let kapell = env!("CARGO_BIN_EXE_kapell");
     for (end, code) in [
         (format!("{kapell} answer last q1 --accept"), 0),

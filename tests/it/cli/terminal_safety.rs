@@ -45,8 +45,8 @@ fn assert_safe(surface: &str, text: &str) {
                 \u{fe0f}\u{2028}"
                 .contains(c)
     };
-    let found = text.find(unsafe_char);
-    assert!(found.is_none(), "{surface}: {:?}", &text[found.unwrap_or(0)..]);
+    let position = text.find(unsafe_char);
+    assert!(position.is_none(), "{surface}: {:?}", &text[position.unwrap_or(0)..]);
 }
 
 fn assert_all_safe(surface: &str, ended: &CommandOutput) {
@@ -99,7 +99,7 @@ fn commands_print_no_unsafe_text() {
 fn log_messages_are_escaped() {
     let place = workspace();
     let mut command = place.command(["run", "plan.yaml", "--no-input", "--journal", "j.db"]);
-    let ended = CommandOutput::from_output(command.env("KAPELL_LOG", "trace").output().expect("kapell starts"));
+    let ended = CommandOutput::of(command.env("KAPELL_LOG", "trace"));
     assert_all_safe("KAPELL_LOG=trace", &ended);
     assert!(ended.stderr.contains("TRACE") || ended.stderr.contains("DEBUG"), "{}", ended.stderr);
 }

@@ -85,7 +85,7 @@ impl Workspace {
     }
 
     pub(crate) fn kapell(&self, arguments: &[&str]) -> CommandOutput {
-        CommandOutput::from_output(self.command(arguments).output().expect("kapell starts"))
+        CommandOutput::of(&mut self.command(arguments))
     }
 
     /// Writes and runs a plan. Its agents file is `agents.toml` in the workspace.
@@ -114,9 +114,20 @@ impl Workspace {
 
     /// Returns the events of the latest run of a journal whose `type` is `kind`.
     pub(crate) fn logged_events(&self, journal: &str, kind: &str) -> Vec<Value> {
-        let logs = self.kapell(&["logs", "last", "--journal", journal, "--output", "json"]);
-        let events = logs.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+        let events = self.events(&["--journal", journal]).into_iter();
         events.filter(|event| event["type"] == kind).collect()
+    }
+
+    /// Returns the events of the latest run, with further options of `kapell logs`.
+    pub(crate) fn events(&self, options: &[&str]) -> Vec<Value> {
+        let logs = self.kapell(&[&["logs", "last", "--output", "json"], options].concat());
+        logs.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    }
+
+    /// Waits until a call of the task has started in the latest run.
+    pub(crate) fn wait_for_attempt(&self, task: &str, options: &[&str]) {
+        let is_start = |event: &Value| event["type"] == "attempt_started" && event["attempt"]["task"] == task;
+        wait_for("the call", || self.events(options).iter().any(is_start).then_some(()));
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
@@ -125,6 +136,11 @@ impl Workspace {
 }
 
 impl CommandOutput {
+    /// Runs the command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self::from_output(command.output().expect("the command starts"))
+    }
+
     pub(crate) fn from_output(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("kapell prints UTF-8");
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -135,7 +151,7 @@ impl CommandOutput {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Returns the stable codes of the errors on stderr, such as `plan::unknown_task`, in order. Warnings are left out.
+    /// Returns the stable codes of the errors on stderr, such as `plan::unknown_task`, in order. Warnings are omitted.
     pub(crate) fn error_codes(&self) -> Vec<&str> {
         self.stderr.lines().filter_map(error_code_of_line).collect()
     }
@@ -197,12 +213,12 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// Waits until the latest run of the journal `j.db` has one of the `wanted` statuses.
-pub(crate) fn wait_for_status(place: &Workspace, wanted: &[&str]) {
+/// Waits until the latest run of the journal `j.db` has one of the statuses.
+pub(crate) fn wait_for_status(place: &Workspace, statuses: &[&str]) {
     wait_for("the status of the run", || {
         let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
         let runs: Value = serde_json::from_str(&shown.stdout).ok()?;
-        wanted.contains(&runs[0]["status"].as_str()?).then_some(())
+        statuses.contains(&runs[0]["status"].as_str()?).then_some(())
     });
 }
 

@@ -63,14 +63,14 @@ fn unusable_lease_folder_is_reported() {
 #[test]
 fn concurrent_drivers_exclude_each_other() {
     let (_folder, journal) = journal();
-    let (driving, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (driving, acquired) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..40 {
                     if let Ok(lease) = FileLease::acquire(&journal, &run()) {
                         assert_eq!(driving.fetch_add(1, Ordering::SeqCst), 0, "two drive one run");
-                        taken.fetch_add(1, Ordering::SeqCst);
+                        acquired.fetch_add(1, Ordering::SeqCst);
                         thread::yield_now();
                         driving.fetch_sub(1, Ordering::SeqCst);
                         drop(lease);
@@ -85,7 +85,7 @@ fn concurrent_drivers_exclude_each_other() {
             }
         });
     });
-    assert!(taken.into_inner() > 0);
+    assert!(acquired.into_inner() > 0);
 }
 
 const CHILD_JOURNAL: &str = "KAPELL_TEST_LEASE";

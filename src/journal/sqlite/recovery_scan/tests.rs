@@ -7,7 +7,8 @@ use futures::executor::block_on;
 use tempfile::TempDir;
 
 use super::*;
-use crate::journal::sqlite::{SqliteWriter, schema};
+use crate::journal::sqlite::schema;
+use crate::journal::sqlite::writer::SqliteWriter;
 use crate::journal::{Durability, JournalError, JournalWriter, samples};
 use crate::model::{Record, RunId};
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::journal::sqlite::SqliteReader;
+use crate::journal::sqlite::reader::SqliteReader;
 use crate::journal::{JournalReader, samples};
 use crate::model::{AttemptId, LogMessage, Origin, Timestamp};
 

@@ -12,7 +12,7 @@ pub(super) fn compile(schema: Value) -> Result<CompiledSchema, SchemaCheckError>
 
 /// Limits the schemas that are compiled to find invalid fields. Each field is compiled with all definitions of the
 /// form.
-const MAX_TRIED: usize = 10_000;
+const MAX_TRIED_SCHEMAS: usize = 10_000;
 
 /// Compiles a schema for objects with any of the fields. A field with an invalid schema is not checked.
 pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<CompiledSchema> {
@@ -26,7 +26,7 @@ pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Compil
     };
     match compile(with(properties.clone())) {
         Ok(schema) => Some(schema),
-        Err(SchemaCheckError::InvalidSchema(_)) if may_be_tried(form, properties) => {
+        Err(SchemaCheckError::InvalidSchema(_)) if can_try_each(form, properties) => {
             let alone = |name: &str, schema: &Value| Map::from_iter([(name.to_owned(), schema.clone())]);
             let valid = properties.iter().filter(|(name, schema)| compile(with(alone(name, schema))).is_ok());
             compile(with(valid.map(|(name, schema)| (name.clone(), schema.clone())).collect())).ok()
@@ -35,20 +35,20 @@ pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Compil
     }
 }
 
-/// Returns whether compiling each field alone stays within [`MAX_TRIED`].
-fn may_be_tried(form: &JsonObject, properties: &JsonObject) -> bool {
-    let (mut schemas, mut open) = (0, Vec::new());
-    open.extend(["$defs", "definitions"].iter().filter_map(|key| form.get(*key)));
-    while let Some(value) = open.pop() {
+/// Returns whether compiling each field alone stays within [`MAX_TRIED_SCHEMAS`].
+fn can_try_each(form: &JsonObject, properties: &JsonObject) -> bool {
+    let (mut schemas, mut stack) = (0, Vec::new());
+    stack.extend(["$defs", "definitions"].iter().filter_map(|key| form.get(*key)));
+    while let Some(value) = stack.pop() {
         schemas += 1;
         match value {
-            Value::Array(list) => open.extend(list),
-            Value::Object(map) => open.extend(map.values()),
+            Value::Array(list) => stack.extend(list),
+            Value::Object(map) => stack.extend(map.values()),
             _ => {}
         }
-        if schemas > MAX_TRIED {
+        if schemas > MAX_TRIED_SCHEMAS {
             return false;
         }
     }
-    schemas.saturating_mul(properties.len()) <= MAX_TRIED
+    schemas.saturating_mul(properties.len()) <= MAX_TRIED_SCHEMAS
 }

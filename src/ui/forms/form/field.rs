@@ -47,7 +47,7 @@ impl FormField {
         schema: &PlainSchema,
         required: bool,
         reader: &mut SchemaReader<'_>,
-        check: Option<Arc<CompiledSchema>>,
+        validator: Option<Arc<CompiledSchema>>,
     ) -> Self {
         let text = |key: &str| schema.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |keys: [&str; 3]| keys.iter().find_map(|key| schema.get(key)?.as_number().cloned());
@@ -65,7 +65,7 @@ impl FormField {
                 format: text("format"),
                 pattern: text("pattern"),
             },
-            validator: check,
+            validator,
         }
     }
 
@@ -85,18 +85,18 @@ impl FormField {
                 return Ok(text);
             }
         }
-        let misfit = || format!("`{line}` does not fit: expected {}", self.instead_of(line));
-        let value = self.kind.parse(line).ok_or_else(misfit)?;
+        let mismatch = || format!("`{line}` does not fit: expected {}", self.correction(line));
+        let value = self.kind.parse(line).ok_or_else(mismatch)?;
         self.validate(&value)?;
         Ok(value)
     }
 
     pub(super) fn validate(&self, value: &Value) -> Result<(), String> {
-        let Some(check) = &self.validator else { return Ok(()) };
+        let Some(validator) = &self.validator else { return Ok(()) };
         let alone = Value::Object(Map::from_iter([(self.name.clone(), value.clone())]));
-        match check.violations(&alone, &SchemaLimits::INLINE) {
+        match validator.violations(&alone, &SchemaLimits::INLINE) {
             Ok(violations) if !violations.is_empty() => {
-                Err(format!("{value} does not fit: expected {}", self.instead_of(value.as_str().unwrap_or_default())))
+                Err(format!("{value} does not fit: expected {}", self.correction(value.as_str().unwrap_or_default())))
             }
             // A value that takes too much work to validate is left to the agent.
             Ok(_) | Err(_) => Ok(()),
@@ -104,7 +104,7 @@ impl FormField {
     }
 
     /// Describes the expected value for a text that does not fit, with the reason if it may surprise.
-    fn instead_of(&self, text: &str) -> String {
+    fn correction(&self, text: &str) -> String {
         let mut expected = self.expected_input();
         if matches!(self.kind, Kind::Number | Kind::Integer) && has_leading_zero(text) {
             expected.push_str("; digits with a leading zero are text, and a number is written without it");
@@ -135,9 +135,9 @@ impl FormField {
             _ => "",
         };
         let mut text = match (&self.limits.minimum, &self.limits.maximum) {
-            (Some(least), Some(most)) => format!("{what}, {least} to {most}{unit}"),
-            (Some(least), None) => format!("{what}, at least {least}{unit}"),
-            (None, Some(most)) => format!("{what}, at most {most}{unit}"),
+            (Some(min), Some(max)) => format!("{what}, {min} to {max}{unit}"),
+            (Some(min), None) => format!("{what}, at least {min}{unit}"),
+            (None, Some(max)) => format!("{what}, at most {max}{unit}"),
             (None, None) => what.to_owned(),
         };
         if let Some(pattern) = &self.limits.pattern {
@@ -161,10 +161,8 @@ impl FormField {
     /// Formats a value of this field as a person would type it.
     pub fn format_value(&self, value: &Value) -> String {
         let titled = |choices: &[FieldChoice], value: &Value| {
-            choices
-                .iter()
-                .find(|choice| choice.value == *value)
-                .map_or_else(|| simplify(value), |choice| choice.title.clone())
+            let choice = choices.iter().find(|choice| choice.value == *value);
+            choice.map_or_else(|| simplify(value), |choice| choice.title.clone())
         };
         match (&self.kind, value) {
             (Kind::Boolean, Value::Bool(true)) => "yes".to_owned(),

@@ -16,7 +16,8 @@ const MAX_PROBLEM_BYTES: usize = 1_000;
 /// A form: fields in the order of the schema.
 #[derive(Debug)]
 pub struct FormSchema {
-    pub(super) fields: Vec<FormField>,
+    /// The fields. Without any, only a yes or no is requested.
+    pub fields: Vec<FormField>,
     schema: Option<CompiledSchema>,
     /// The reason that answers are not checked, if any.
     pub unchecked_reason: Option<String>,
@@ -31,30 +32,21 @@ impl FormSchema {
         let required: Vec<&str> =
             form.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let properties = form.get("properties").and_then(Value::as_object);
-        let check = properties.and_then(|properties| parts(schema, properties)).map(Arc::new);
+        let validator = properties.and_then(|properties| parts(schema, properties)).map(Arc::new);
         let fields = properties
             .into_iter()
             .flatten()
             .map(|(name, property)| {
-                let read = reader.plain(property);
-                FormField::parse_schema(name, &read, required.contains(&name.as_str()), &mut reader, check.clone())
+                let plain = reader.plain(property);
+                let required = required.contains(&name.as_str());
+                FormField::parse_schema(name, &plain, required, &mut reader, validator.clone())
             })
             .collect();
-        let (whole, unchecked) = match compile(document.clone()) {
-            Ok(whole) => (Some(whole), None),
-            Err(unchecked) => (None, Some(unchecked.to_string())),
+        let (schema, unchecked_reason) = match compile(document.clone()) {
+            Ok(schema) => (Some(schema), None),
+            Err(error) => (None, Some(error.to_string())),
         };
-        Self { fields, schema: whole, unchecked_reason: unchecked }
-    }
-
-    /// Returns the fields.
-    pub fn iter(&self) -> impl Iterator<Item = &FormField> {
-        self.fields.iter()
-    }
-
-    /// Returns whether the form has no fields, so that only a yes or no is requested.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        Self { fields, schema, unchecked_reason }
     }
 
     /// Completes an answer with the defaults of the fields and validates it.
@@ -88,9 +80,9 @@ impl FormSchema {
 
     /// Describes the problem of an answer, if any. Validates the whole answer, then the field that the violation names.
     fn violation(&self, answer: &Value) -> Option<String> {
-        let check = self.schema.as_ref().or_else(|| self.fields.first()?.validator.as_deref())?;
+        let schema = self.schema.as_ref().or_else(|| self.fields.first()?.validator.as_deref())?;
         // An answer that takes too much work to validate is left to the agent.
-        let violations = check.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
+        let violations = schema.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
         let error = violations.first()?;
         let path = error.instance_path().to_string();
         let name = json_schema::pointer_tokens(&path).next().unwrap_or_default();

@@ -10,6 +10,7 @@ use crate::model::JsonObject;
 const MAX_VISITED: usize = 10_000;
 /// Limits the length of a chain of references and variants.
 const MAX_HOPS: usize = 16;
+
 /// A schema with its references, null variants, and single-element lists resolved as far as possible.
 #[derive(Debug, Default)]
 pub(super) struct PlainSchema {
@@ -35,13 +36,13 @@ impl PlainSchema {
 pub(super) struct SchemaReader<'s> {
     root: &'s Value,
     /// The number of schemas that may still be visited.
-    left: usize,
+    remaining: usize,
 }
 
 impl<'s> SchemaReader<'s> {
     /// Creates a reader for the form with the schema `root`.
     pub(super) fn new(root: &'s Value) -> Self {
-        Self { root, left: MAX_VISITED }
+        Self { root, remaining: MAX_VISITED }
     }
 
     /// Resolves the schemas that libraries such as pydantic and zod write around a plain field: a reference, an `allOf`
@@ -51,10 +52,10 @@ impl<'s> SchemaReader<'s> {
         let mut next = schema.as_object().cloned();
         for _ in 0..MAX_HOPS {
             let Some(keywords) = next.take() else { break };
-            if self.left == 0 {
+            if self.remaining == 0 {
                 break;
             }
-            self.left -= 1;
+            self.remaining -= 1;
             plain.add(&keywords);
             if let Some(Value::String(reference)) = plain.keywords.shift_remove("$ref") {
                 next = self.root.as_object().and_then(|root| resolve_reference(root, &reference)).cloned();
@@ -102,12 +103,8 @@ impl<'s> SchemaReader<'s> {
     }
 
     /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` if all variants have
-    /// choices.
-    fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<FieldChoice>> {
-        self.choices_within(schema, MAX_HOPS)
-    }
-
-    fn choices_within(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<FieldChoice>> {
+    /// choices. Follows at most `hops` variants of variants.
+    fn choices(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<FieldChoice>> {
         if let Some(values) = schema.get("enum").and_then(Value::as_array) {
             let names = schema.get("enumNames").and_then(Value::as_array);
             let title = |index: usize| names.and_then(|names| names.get(index)?.as_str());
@@ -125,7 +122,7 @@ impl<'s> SchemaReader<'s> {
         let mut choices = Vec::new();
         for variant in variants {
             let variant = self.plain(variant);
-            for choice in self.choices_within(&variant, hops.checked_sub(1)?)? {
+            for choice in self.choices(&variant, hops.checked_sub(1)?)? {
                 if !choices.contains(&choice) {
                     choices.push(choice);
                 }
@@ -144,7 +141,7 @@ fn is_null(schema: &Value) -> bool {
 
 impl Kind {
     pub(super) fn read(schema: &PlainSchema, reader: &mut SchemaReader<'_>) -> Self {
-        if let Some(choices) = reader.choices(schema) {
+        if let Some(choices) = reader.choices(schema, MAX_HOPS) {
             return Self::Select(choices);
         }
         match schema.get("type").and_then(Value::as_str) {
@@ -154,7 +151,7 @@ impl Kind {
             Some("boolean") => Self::Boolean,
             Some("array") => {
                 let items = schema.get("items").map(|items| reader.plain(items));
-                items.and_then(|items| reader.choices(&items)).map_or(Self::Json, Self::MultiSelect)
+                items.and_then(|items| reader.choices(&items, MAX_HOPS)).map_or(Self::Json, Self::MultiSelect)
             }
             _ => Self::Json,
         }

@@ -50,7 +50,7 @@ fn reads_numbers_and_their_ranges() {
 }
 
 #[test]
-fn digits_with_a_leading_zero_are_no_number() {
+fn digits_with_a_leading_zero_are_not_numbers() {
     let whole = "a whole number; digits with a leading zero are text, and a number is written without it";
     let number = whole.replace("whole number", "number");
     let wrong = |text| Err::<Value, _>(text);
@@ -76,7 +76,7 @@ fn digits_with_a_leading_zero_are_no_number() {
 }
 
 #[test]
-fn an_answer_that_breaks_what_holds_for_several_fields_names_the_place() {
+fn answer_that_violates_a_form_constraint_names_the_path() {
     let form = fields(json!({
         "properties": {"a/b": {"type": "string"}, "n": {"type": "integer"}},
         "if": {"properties": {"n": {"const": 1}}}, "then": {"properties": {"a/b": {"minLength": 3}}},
@@ -89,7 +89,7 @@ fn an_answer_that_breaks_what_holds_for_several_fields_names_the_place() {
 }
 
 #[test]
-fn reads_yes_and_no_in_the_words_people_use() {
+fn parses_yes_and_no() {
     let wrong = || Err("yes or no");
     parses(
         json!({"type": ["null", "boolean"]}),
@@ -171,7 +171,7 @@ fn unknown_types_accept_json() {
 }
 
 #[test]
-fn completes_an_answer_with_defaults_and_says_what_is_wrong_with_it() {
+fn completes_answers_with_defaults_and_describes_problems() {
     let form = fields(json!({
         "type": "object",
         "properties": {

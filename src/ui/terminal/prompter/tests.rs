@@ -23,8 +23,8 @@ fn before(device: impl Device + 'static, lines: LineReader) -> TerminalPrompter 
         screen,
         run: "0190".into(),
         lines,
-        browser: Browser("true"),
-        prompt_lock: tokio::sync::Mutex::default(),
+        browser: Browser(|_| vec![std::process::Command::new("true")]),
+        prompt_lock: Mutex::default(),
     }
 }
 
@@ -164,11 +164,11 @@ async fn page_opens_only_after_yes() {
 
     let (mut terminal, _) = prompter_with_input("n\n".as_bytes());
     // If the browser were started, it would fail and the prompter would ask another question.
-    terminal.browser = Browser("false");
+    terminal.browser = Browser(|_| vec![std::process::Command::new("false")]);
     assert_eq!(terminal.ask(&url("https://a.test")).await, answered(Answer::Decline));
 
     let (mut terminal, memory) = prompter_with_input("y\ny\n".as_bytes());
-    terminal.browser = Browser("false");
+    terminal.browser = Browser(|_| vec![std::process::Command::new("false")]);
     assert_eq!(terminal.ask(&url("https://a.test")).await, accepted_without_fields());
     terminal.screen.flush();
     assert!(memory.text().contains("`false` failed: exit status: 1; open the address yourself"), "{}", memory.text());
@@ -233,7 +233,7 @@ async fn arguments_that_are_cut_can_be_shown_in_full() {
 }
 
 #[tokio::test]
-async fn enter_is_a_yes_to_what_the_person_has_just_asked_for() {
+async fn enter_confirms_a_host_action() {
     for (input, answer) in [
         ("\n", accepted_without_fields()),
         ("what\nY\n", accepted_without_fields()),

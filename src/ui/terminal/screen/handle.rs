@@ -35,8 +35,8 @@ impl Screen {
     ///
     /// # Errors
     /// When the system cannot start another thread.
-    pub fn with_device(device: impl Device + 'static, abilities: ScreenCapabilities) -> io::Result<Self> {
-        Ok(Self { thread: Arc::new(ScreenThread::start(device, abilities)?) })
+    pub fn with_device(device: impl Device + 'static, capabilities: ScreenCapabilities) -> io::Result<Self> {
+        Ok(Self { thread: Arc::new(ScreenThread::start(device, capabilities)?) })
     }
 
     fn shared(&self) -> &ScreenShared {
@@ -46,11 +46,6 @@ impl Screen {
     /// Returns whether the screen thread has panicked, so that output may be lost.
     pub fn has_failed(&self) -> bool {
         self.shared().failed.is_cancelled()
-    }
-
-    /// Waits until the screen thread panics.
-    pub async fn failed(&self) {
-        self.shared().failed.cancelled().await;
     }
 
     /// Returns the capabilities of the device.
@@ -99,13 +94,6 @@ impl Screen {
     /// Starts an answer on standard output. Until it is dropped, the live view is hidden and lines are held back.
     pub fn answer(&self) -> OpenAnswer {
         OpenAnswer::new(Arc::clone(&self.thread))
-    }
-
-    /// Runs `act` while the live view is hidden and nothing is written, for output that bypasses the screen.
-    pub fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
-        let _prompt = self.prompt();
-        self.flush();
-        act()
     }
 
     /// Waits until everything is written that no open prompt holds back.

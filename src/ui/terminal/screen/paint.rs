@@ -30,8 +30,8 @@ pub(super) struct Painter {
 }
 
 impl Painter {
-    pub(super) fn new(abilities: ScreenCapabilities) -> Self {
-        Self { capabilities: abilities, drawn_lines: Vec::new(), mid_line: None }
+    pub(super) fn new(capabilities: ScreenCapabilities) -> Self {
+        Self { capabilities, drawn_lines: Vec::new(), mid_line: None }
     }
 
     /// Returns the text that writes `steps` and then draws `view` below, in order; empty if nothing changes.
@@ -41,8 +41,8 @@ impl Painter {
         view: Vec<String>,
         size: ScreenSize,
     ) -> Vec<(OutputStream, String)> {
-        let most = size.rows.saturating_sub(1);
-        let view: Vec<_> = view.into_iter().take(most).map(|line| self.fit_width(&line, size)).collect();
+        let max_lines = size.rows.saturating_sub(1);
+        let view: Vec<_> = view.into_iter().take(max_lines).map(|line| self.fit_width(&line, size)).collect();
         if steps.is_empty() && view == self.drawn_lines {
             return Vec::new();
         }
@@ -174,12 +174,12 @@ mod tests {
     fn answer_goes_to_stdout_and_ends_its_line() {
         let mut painter = Painter::new(ScreenCapabilities { live: true, color: false });
         painter.paint(VecDeque::new(), view(&["writing"]), SIZE);
-        let said = |text: &str| PaintStep::Text(OutputStream::Answer, text.to_owned());
-        let strokes = painter.paint([said("It is"), said(""), said(" green.")].into(), Vec::new(), SIZE);
-        let (talk, answer) = (OutputStream::Messages, OutputStream::Answer);
-        assert_eq!(strokes, [(talk, "\x1b[1A\r\x1b[J".to_owned()), (answer, "It is green.".to_owned())]);
+        let delta = |text: &str| PaintStep::Text(OutputStream::Answer, text.to_owned());
+        let strokes = painter.paint([delta("It is"), delta(""), delta(" green.")].into(), Vec::new(), SIZE);
+        let (messages, answer) = (OutputStream::Messages, OutputStream::Answer);
+        assert_eq!(strokes, [(messages, "\x1b[1A\r\x1b[J".to_owned()), (answer, "It is green.".to_owned())]);
         let strokes = painter.paint([PaintStep::EndText, line("done")].into(), Vec::new(), SIZE);
-        assert_eq!(strokes, [(answer, "\n".to_owned()), (talk, "done\n".to_owned())]);
+        assert_eq!(strokes, [(answer, "\n".to_owned()), (messages, "done\n".to_owned())]);
     }
 
     #[test]

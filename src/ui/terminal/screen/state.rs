@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::device::{ScreenCapabilities, ScreenSize};
+use super::device::{OutputStream, ScreenCapabilities, ScreenSize};
 use super::paint::PaintStep;
 use crate::view::text::count_text;
 
@@ -48,9 +48,9 @@ pub(super) struct ScreenState {
     /// The lines that an open prompt or answer holds back.
     pub(super) held_lines: VecDeque<String>,
     /// The number of open prompts.
-    pub(super) open_prompts: usize,
+    open_prompts: usize,
     /// The number of answers that are being written.
-    pub(super) open_answers: usize,
+    open_answers: usize,
     pub(super) region: Option<LiveRegion>,
     /// Set if the live view was shown, hidden, or covered since it was drawn.
     pub(super) is_stale: bool,
@@ -153,27 +153,35 @@ impl ScreenState {
             || self.queued_bytes >= MAX_DEFERRED_BYTES
     }
 
+    /// Returns the number of open prompts, or of open answers.
+    pub(super) fn open_overlays(&mut self, output: OutputStream) -> &mut usize {
+        match output {
+            OutputStream::Messages => &mut self.open_prompts,
+            OutputStream::Answer => &mut self.open_answers,
+        }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_stale
     }
 
     /// Returns whether lines are held back, because they would interrupt a prompt or an answer.
-    pub(super) fn holds_lines(&self, abilities: ScreenCapabilities) -> bool {
-        self.open_answers > 0 || abilities.live && self.open_prompts > 0
+    pub(super) fn holds_lines(&self, capabilities: ScreenCapabilities) -> bool {
+        self.open_answers > 0 || capabilities.live && self.open_prompts > 0
     }
 
     /// Ends a prompt or an answer that is no longer counted as open.
-    pub(super) fn close_overlay(&mut self, abilities: ScreenCapabilities) {
+    pub(super) fn close_overlay(&mut self, capabilities: ScreenCapabilities) {
         self.queue.push_back(PaintStep::EndText);
         self.is_stale = true;
-        if !self.holds_lines(abilities) {
+        if !self.holds_lines(capabilities) {
             self.release_held_lines();
         }
     }
 
     /// Returns the live view to draw, unless a prompt, an answer, or the closing of the screen hides it.
-    pub(super) fn view(&self, abilities: ScreenCapabilities) -> Option<LiveRegion> {
+    pub(super) fn view(&self, capabilities: ScreenCapabilities) -> Option<LiveRegion> {
         let is_covered = self.open_prompts + self.open_answers > 0 || self.is_closing;
-        self.region.clone().filter(|_| abilities.live && !is_covered)
+        self.region.clone().filter(|_| capabilities.live && !is_covered)
     }
 }

@@ -31,7 +31,7 @@ fn other_formats_are_rejected_unchanged() {
 }
 
 #[test]
-fn errors_about_formats_say_what_to_do() {
+fn format_errors_name_the_fix() {
     let journal = || Path::new("journal.db").into();
     let errors = [
         JournalError::DevelopmentFormat { journal: journal(), found: 5 },

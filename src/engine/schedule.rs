@@ -335,7 +335,7 @@ impl State {
             Err(error) => return Err(expression_failure("with", &error)),
         };
         let Route { agent, tool, .. } = &task.routes()[route];
-        let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
+        let timeout = task.timeout.unwrap_or_else(|| self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|deadline| deadline.0);
         let awaits = match &task.work {
             Work::Call(call) => call.awaits.as_deref().cloned(),

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_exact_where_those_of_floating_point_numbers_are_not() {
+    fn sums_are_exact() {
         let mut sum = MicroDollars::default();
         for _ in 0..10 {
             sum += MicroDollars::from_usd(0.1);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_beyond_all_bounds_does_not_wrap_around() {
+    fn huge_amounts_saturate() {
         let mut largest = MicroDollars::from_usd(f64::MAX);
         largest += MicroDollars::from_usd(1.0);
         assert_eq!(largest, MicroDollars(u64::MAX));

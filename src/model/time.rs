@@ -159,13 +159,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parses_what_it_displays(seconds in any::<u64>(), size in 0..64_u32, nanos in 0..1_000_000_000_u32) {
+        fn displayed_durations_parse(seconds in any::<u64>(), size in 0..64_u32, nanos in 0..1_000_000_000_u32) {
             let duration = HumanDuration(Duration::new(seconds >> size, nanos));
             prop_assert_eq!(HumanDuration::parse(&duration.to_string()), Ok(duration));
         }
 
         #[test]
-        fn parses_what_the_pattern_allows(text in r"([0-9]{1,9}(\.[0-9]{1,9})?(us|ms|s|m|h|d)|[0-9]{1,9}ns){1,4}") {
+        fn durations_of_the_pattern_parse(text in r"([0-9]{1,9}(\.[0-9]{1,9})?(us|ms|s|m|h|d)|[0-9]{1,9}ns){1,4}") {
             prop_assert!(HumanDuration::parse(&text).is_ok());
         }
     }

@@ -42,7 +42,7 @@ impl Transition<'_> {
                     self.run.queues.waiting.push(vec![route.agent.clone()], node);
                     return true;
                 }
-                OutageAction::Pause(tries) => {
+                OutageAction::Delay(tries) => {
                     let id = self.run.graph[node].id.clone();
                     let delay = retry::retry_delay(&task.retry.backoff, tries, self.run.seed, &id).max(requested);
                     let (ready_at, agent) = (self.now.after(delay), Some(route.agent.clone()));

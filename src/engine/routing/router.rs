@@ -1,5 +1,7 @@
 //! Chooses a route for a task, or explains why there is none.
 
+use smallvec::SmallVec;
+
 use crate::engine::state::agent::{AgentState, ConnectionStatus, least_busy};
 use crate::engine::state::run_state::State;
 use crate::model::{AgentId, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
@@ -25,35 +27,44 @@ impl State {
             return RouteChoice::NoRoute(unavailable_failure(routes, &self.agents));
         }
         let states = &self.tasks[node.index()].routes;
-        let equals = candidates.iter().map(|&index| {
+        let equals = candidates.iter().map(|&(index, agent)| {
             let tries = states.get(index).map_or(0, |route| route.tries);
-            (index, tries, &self.agents[&routes[index].agent])
+            (index, tries, agent)
         });
         match least_busy(equals, now) {
             Some(route) => RouteChoice::Start(route),
-            None => RouteChoice::Wait(candidates.iter().map(|&index| routes[index].agent.clone()).collect()),
+            None => RouteChoice::Wait(candidates.iter().map(|&(index, _)| routes[index].agent.clone()).collect()),
         }
     }
 
     /// Returns the agent that a node will use, if there is only one candidate.
     pub(crate) fn only_candidate_agent(&self, node: NodeIndex) -> Option<AgentId> {
         let routes = self.graph[node].task.routes();
-        let mut agents = self.candidate_routes(node).into_iter().map(|index| &routes[index].agent);
+        let mut agents = self.candidate_routes(node).into_iter().map(|(index, _)| &routes[index].agent);
         let first = agents.next()?;
         agents.all(|agent| agent == first).then(|| first.clone())
     }
 
-    /// Returns the usable routes of the lowest rank that has one.
-    fn candidate_routes(&self, node: NodeIndex) -> Vec<usize> {
-        let routes = self.graph[node].task.routes();
+    /// Returns the usable routes of the lowest rank that has one, each with its agent.
+    fn candidate_routes(&self, node: NodeIndex) -> SmallVec<[(usize, &AgentState); 4]> {
         let states = &self.tasks[node.index()].routes;
-        let is_usable = |index: usize, route: &Route| {
-            !states.get(index).is_some_and(|state| state.is_used_up)
-                && !matches!(self.agents[&route.agent].connection, ConnectionStatus::Unavailable(_))
-        };
-        let usable = || routes.iter().enumerate().filter(|(index, route)| is_usable(*index, route));
-        let rank = usable().map(|(_, route)| route.rank).min();
-        usable().filter(|(_, route)| Some(route.rank) == rank).map(|(index, _)| index).collect()
+        let mut candidates = SmallVec::new();
+        let mut lowest_rank = u32::MAX;
+        for (index, route) in self.graph[node].task.routes().iter().enumerate() {
+            if route.rank > lowest_rank || states.get(index).is_some_and(|state| state.is_used_up) {
+                continue;
+            }
+            let agent = &self.agents[&route.agent];
+            if matches!(agent.connection, ConnectionStatus::Unavailable(_)) {
+                continue;
+            }
+            if route.rank < lowest_rank {
+                candidates.clear();
+                lowest_rank = route.rank;
+            }
+            candidates.push((index, agent));
+        }
+        candidates
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum OutageAction {
     /// Reconnect the agent now.
     Connect,
     /// Delay the node; the number counts the failed tries.
-    Pause(u32),
+    Delay(u32),
     /// Continue without the agent.
     GiveUp,
 }
@@ -79,7 +79,7 @@ impl Outages {
         }
         match (*tries > 0 && *tries + attempts >= max_tries, failed_now) {
             (true, _) => OutageAction::GiveUp,
-            (false, true) => OutageAction::Pause(*tries + attempts),
+            (false, true) => OutageAction::Delay(*tries + attempts),
             (false, false) => OutageAction::Connect,
         }
     }
@@ -94,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn node_pauses_after_failures_then_gives_up() {
+    fn node_is_delayed_after_failures_then_gives_up() {
         let (mut outages, agent, node) = outages();
-        for expected in [OutageAction::Pause(1), OutageAction::Pause(2), OutageAction::GiveUp] {
+        for expected in [OutageAction::Delay(1), OutageAction::Delay(2), OutageAction::GiveUp] {
             outages.add_waiting(node, &agent);
             outages.on_failed(&agent, Timestamp(0));
             assert_eq!(outages.next_action((node, &agent), 0, 3, Timestamp(0)), expected);
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(outages.next_action((node, &agent), 0, 1, Timestamp(999)), OutageAction::GiveUp);
         let (second, third) = (NodeIndex::new(1), NodeIndex::new(2));
         assert_eq!(outages.next_action((second, &agent), 0, 1, Timestamp(1_000)), OutageAction::Connect);
-        assert_eq!(outages.next_action((third, &agent), 0, 2, Timestamp(999)), OutageAction::Pause(1));
+        assert_eq!(outages.next_action((third, &agent), 0, 2, Timestamp(999)), OutageAction::Delay(1));
         assert_eq!(outages.next_action((third, &agent), 0, 2, Timestamp(1_500)), OutageAction::Connect);
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::model::{
     AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, NodeIndex, OnFailure, Outcome, ReplyStatus,
     SkipReason, TaskId, Timestamp, ToolOutput,
@@ -17,7 +19,7 @@ pub(crate) struct TaskEntry {
     /// The number of attempts on all routes.
     pub(crate) attempts: u32,
     /// The routes by index; empty before the first attempt.
-    pub(crate) routes: Vec<RouteState>,
+    pub(crate) routes: SmallVec<[RouteState; 2]>,
     /// True if a person approved the task.
     pub(crate) is_approved: bool,
     /// The reason why it is unknown whether the same call took effect in an earlier run. Set until the first attempt,

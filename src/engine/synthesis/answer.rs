@@ -184,7 +184,7 @@ fn citations<'s, 'a, 't>(
     prose: &str,
     sources: &'s [SynthesisSource<'a>],
 ) -> (Vec<Citation<'s, 'a>>, Vec<&'t str>) {
-    let (mut found, mut misspelled) = (Vec::new(), Vec::new());
+    let (mut citations, mut misspelled) = (Vec::new(), Vec::new());
     for (start, open) in answer.char_indices() {
         let Some(close) = CITATION_BRACKETS.iter().find(|(known, _)| *known == open).map(|(_, close)| *close) else {
             continue;
@@ -208,11 +208,11 @@ fn citations<'s, 'a, 't>(
                 .extend(ids.iter().filter(|id| find_source(sources, id).is_none() && is_misspelled_id(sources, id)));
         }
         if is_citation {
-            found.push(Citation { cited, offset: start });
+            citations.push(Citation { cited, offset: start });
         }
     }
-    found.sort_by_key(|citation| citation.offset);
-    (found, misspelled)
+    citations.sort_by_key(|citation| citation.offset);
+    (citations, misspelled)
 }
 
 /// Returns the position of the closing bracket of the bracket at the start of `text`. Brackets of item IDs are nested.
@@ -293,7 +293,7 @@ fn has_word(answer: &str, id: &str) -> bool {
 
 /// Returns the ranges of quotations of a minimum length.
 fn quotations(prose: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+    let mut ranges = Vec::new();
     for (open, close) in QUOTATION_MARKS {
         let mut from = 0;
         while let Some(start) = prose[from..].find(open).map(|at| from + at + open.len_utf8()) {
@@ -301,11 +301,11 @@ fn quotations(prose: &str) -> Vec<Range<usize>> {
             from = end + close.len_utf8();
             let quote = &prose[start..end];
             if quote.chars().count() >= MIN_QUOTATION_BYTES && !quote.contains('\n') {
-                found.push(start..end);
+                ranges.push(start..end);
             }
         }
     }
-    found
+    ranges
 }
 
 const QUOTATION_MARKS: [(char, char); 3] = [('"', '"'), ('“', '”'), ('„', '“')];

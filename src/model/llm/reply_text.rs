@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn streaming_filter_matches_whole_text() {
+    fn streaming_filter_matches_complete_text() {
         for text in [
             "Final",
             "<think>\nhmm\n</think>\n\nFinal <think> is a tag",

@@ -191,13 +191,12 @@ impl RunView {
     fn mark_interrupted(&mut self, resumed: &[AttemptId]) {
         self.connecting.clear();
         self.samplings.clear();
-        let mut running = std::mem::take(&mut self.running);
-        for (task, running) in &mut running {
-            let waits = self.open_questions().any(|asked| asked.question.asker.task() == Some(task));
+        for (task, running) in &mut self.running {
+            let mut open = self.questions.values().filter(|asked| asked.is_open());
+            let has_question = open.any(|asked| asked.question.asker.task() == Some(task));
             let continues = resumed.iter().any(|attempt| attempt.task == *task);
-            running.waiting_for = if waits && continues { WaitingOn::Person } else { WaitingOn::Agent };
+            running.waiting_for = if has_question && continues { WaitingOn::Person } else { WaitingOn::Agent };
         }
-        self.running = running;
     }
 
     fn update_question(&mut self, id: &QuestionId, waiting_for: WaitingOn, change: impl FnOnce(&mut AskedQuestion)) {

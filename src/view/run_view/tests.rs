@@ -130,7 +130,7 @@ fn question_is_open_until_answered() {
 }
 
 #[test]
-fn question_that_is_asked_again_keeps_the_earlier_reason_for_the_history() {
+fn repeated_question_keeps_earlier_reason_in_history() {
     let mut events = samples::sample_run();
     let repeated = json!([{"type": "question_asked_again", "question": "q2", "request": "r9"}]);
     events.extend(samples::records_from_events(repeated));

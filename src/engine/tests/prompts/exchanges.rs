@@ -176,7 +176,7 @@ fn incomplete_reply_is_never_an_answer() {
 }
 
 #[test]
-fn each_way_in_which_a_reply_ends_early_has_its_own_help() {
+fn each_incomplete_reply_has_its_own_help() {
     let help = |task: Task, id: &str, reply: Result<ChatReply, ChatError>| {
         let mut driver = start_with(task);
         driver.reply(id, 1, reply);

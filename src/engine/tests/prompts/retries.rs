@@ -32,7 +32,7 @@ fn failed(driver: &Driver) -> (String, String) {
 }
 
 #[test]
-fn a_request_that_failed_is_repeated_as_often_as_the_task_says() {
+fn failed_request_is_retried_up_to_max_attempts() {
     let mut driver = driver(retrying(3));
     let (first, chat) = driver.drain_model_requests().remove(0);
     assert_eq!((first.as_str(), chat.single_try), ("p#1", true));
@@ -62,7 +62,7 @@ fn each_request_has_all_attempts() {
 }
 
 #[test]
-fn what_repeating_does_not_help_is_not_repeated() {
+fn permanent_errors_are_not_retried() {
     let final_failure = || Err(ChatError::Endpoint { message: "no such model".into(), status: Some(404) });
     let cut_off = || reply_text("One. Tw").map(|reply| ChatReply { stop_reason: "maxTokens".into(), ..reply });
     for (reply, message) in [
@@ -102,7 +102,7 @@ fn a_wait_beyond_the_deadline_or_an_hour_fails_with_the_reason() {
 }
 
 #[test]
-fn nothing_is_repeated_once_the_run_stops() {
+fn stopping_run_retries_nothing() {
     let mut driver = driver(retrying(3));
     driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.reply("p", 1, busy(None));

@@ -179,7 +179,7 @@ fn simultaneous_failures_share_one_replan() {
 }
 
 #[test]
-fn foreach_task_is_replanned_as_a_whole() {
+fn replan_covers_all_items_of_foreach_task() {
     let mut driver = start_replannable(3, vec![foreach_task(json!([1, 2]), None)]);
     driver.fail("each[0]", 1, FailureKind::ToolError);
     assert_eq!(driver.drain_replans(), []);
@@ -277,7 +277,7 @@ fn patch_needs_approval_if_configured() {
 }
 
 #[test]
-fn a_replan_repeats_no_item_that_is_done_and_asks_before_it_repeats_what_may_be_done() {
+fn replan_keeps_item_results_and_asks_about_ambiguous_calls() {
     let at_most_once = |task: Task| Task { effect: Some(Effect::AtMostOnce), ..task };
     let each = |id: &str, items: Value| Task { id: id.into(), ..at_most_once(foreach_task(items, None)) };
     let mut driver = start_replannable(1, vec![each("each", json!(["a", "b", "c"]))]);

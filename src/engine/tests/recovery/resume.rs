@@ -172,7 +172,7 @@ fn repeated_question_gets_earlier_answer() {
 }
 
 #[test]
-fn questions_of_lost_calls_are_closed() {
+fn questions_of_interrupted_calls_are_closed() {
     let mut driver = Driver::connected(&plan(vec![with_effect(Effect::ReadOnly, task("t", &[]))]));
     let attempt = Some(AttemptId { task: "t".into(), number: 1 });
     driver.send_input(Input::ElicitationRequested {

@@ -151,7 +151,7 @@ fn outcome_condition_overrides_failed_dependency() {
 }
 
 #[test]
-fn the_arguments_of_every_call_can_be_found_later() {
+fn sent_calls_reconstruct_arguments() {
     let first = with_arguments(json!({"who": "all"}), task("first", &[]));
     let second = with_arguments(json!({"text": "${{ tasks.first.output }}"}), task("second", &["first"]));
     let retried = Task { retry: Retry { max_attempts: 2, ..Retry::default() }, ..second };

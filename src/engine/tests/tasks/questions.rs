@@ -71,14 +71,14 @@ fn approved_items() -> Arc<Plan> {
 }
 
 #[test]
-fn an_approval_says_which_item_it_is_about() {
+fn approval_names_its_item() {
     let mut driver = Driver::connected(&approved_items());
     let items: Vec<_> = driver.questions().iter().map(|question| question.item).collect();
     assert_eq!(items, [1, 2, 3].map(|number| Some(ItemPlace { number, of: 3 })));
 }
 
 #[test]
-fn a_yes_to_all_calls_of_a_task_covers_its_items_and_no_other_task() {
+fn approval_of_all_calls_covers_only_items_of_its_task() {
     let mut driver = Driver::connected(&approved_items());
     driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "person".into() });
     driver.send_input(Input::RestApproved { question: "q2".into(), by: "person".into() });
@@ -94,7 +94,7 @@ fn a_yes_to_all_calls_of_a_task_covers_its_items_and_no_other_task() {
 }
 
 #[test]
-fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_either() {
+fn approval_of_all_calls_covers_later_items_after_resume() {
     let mut driver = Driver::connected(&approved_items());
     // The process ended after the first answer, before it asked about the other items.
     let asked = driver.records.iter().position(|record| matches!(record.event, Event::QuestionAsked { .. }));
@@ -117,7 +117,7 @@ fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_eit
 }
 
 #[test]
-fn a_yes_to_all_calls_of_a_task_with_one_call_is_a_plain_yes() {
+fn approval_of_all_calls_of_a_single_call_is_a_plain_approval() {
     let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![asked]));
     driver.send_input(Input::RestApproved { question: "q1".into(), by: "person".into() });

@@ -120,7 +120,7 @@ fn is_even(one: usize, other: usize) -> bool {
 }
 
 #[test]
-fn healthy_agents_share_work_of_dead_agent() {
+fn healthy_agents_share_work_of_failing_agent() {
     for position in 0..3 {
         let names = ["w1", "w2", "w3"];
         let agents = names.iter().enumerate().map(|(index, name)| match index == position {
@@ -245,7 +245,7 @@ fn an_agent_that_fails_draws_no_more_tasks_than_it_completes() {
 }
 
 #[test]
-fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_many_again() {
+fn agent_with_simultaneous_failures_recovers_gradually() {
     // The agent works for a while and then loses all attempts in progress, at different intervals.
     for up in [70, 130, 250, 500, 2_000] {
         for max_concurrency in [4, 16, 64] {
@@ -302,7 +302,7 @@ fn sequential_tasks_are_shared() {
 }
 
 #[test]
-fn dead_agents_fail_tasks_after_max_attempts() {
+fn failing_agents_fail_tasks_after_max_attempts() {
     let failing = || fails_after(1, FailureKind::ConnectionLost);
     let agents = vec![("w1", failing()), ("w2", failing()), ("w3", failing())];
     let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 50, retry(4)), agents);

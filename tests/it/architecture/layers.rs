@@ -91,6 +91,7 @@ const PURE_CRATES: &[&str] = &[
     "sha2",
     "smallvec",
     "strsim",
+    "strum",
     "thiserror",
     "url",
     "uuid",

@@ -41,7 +41,7 @@ impl ChatChunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum StreamMarker {
-    /// A part of a response arrived that can only be parsed as a whole.
+    /// A part of a response arrived that can only be parsed when it is complete.
     Progress,
     /// The endpoint marked the end of the stream.
     Done,

@@ -1,5 +1,5 @@
+mod retries;
 mod tools;
-mod tries;
 mod variants;
 
 use std::sync::Arc;

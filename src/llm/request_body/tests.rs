@@ -48,7 +48,7 @@ fn tool(name: &str) -> ChatTool {
 }
 
 #[test]
-fn writes_a_whole_conversation() {
+fn writes_a_complete_conversation() {
     let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "iVBO".to_owned() };
     let call = |id: &str| ChatPart::ToolUse {
         id: id.to_owned(),

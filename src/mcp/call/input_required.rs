@@ -28,7 +28,7 @@ const URL_ELICITATION_REQUIRED: i32 = -32042;
 
 impl ActiveCall<'_> {
     /// Sends the request, and repeats it with the requested input until there is a result. Starts with the round `open`
-    /// if an earlier process left it unanswered.
+    /// if an earlier process did not answer it.
     pub(crate) async fn request_with_input(
         &mut self,
         open: Option<InputRoundCheckpoint>,

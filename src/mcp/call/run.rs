@@ -24,7 +24,7 @@ use crate::model::{AgentId, Failure, FailureKind, ResultChecks, ToolCall, ToolOu
 /// Calls a tool of `agent`, or resumes a call.
 ///
 /// # Errors
-/// Returns a failure whose kind says what is known about the request; [`FailureKind::Interrupted`] for a call that the
+/// Returns a failure whose kind states what is known about the request; [`FailureKind::Interrupted`] for a call that the
 /// agent no longer has.
 pub(crate) async fn run(
     agent: &AgentConnections,

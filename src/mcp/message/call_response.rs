@@ -177,7 +177,7 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
         Some(content) => {
             tool_result(content.into_iter().filter_map(read_block).collect::<Vec<_>>(), structured, is_error)
         }
-        // The tool's description of its own failure is worth more than a valid shape.
+        // The tool's description of its failure matters more than a valid shape.
         None if is_error => tool_result(vec![ContentBlock::Text(text)], structured, is_error),
         None => CallResponse::Unrecognized("its `content` is not a list".to_owned()),
     }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_content_is_kept() {
+    fn unknown_content_is_preserved() {
         let content = vec![json!({"type": "hologram", "data": 1})];
         let output = ToolOutput::new(content.clone(), None);
         assert_eq!(read_both_ways(json!({"content": content})), CallResponse::Output(output));

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_runtime_goes_on_while_a_thread_works() {
+    async fn runtime_continues_while_a_thread_works() {
         let (sender, receiver) = std::sync::mpsc::channel();
         // The work completes only if the other future is polled meanwhile.
         let work = run_on_thread(move || receiver.recv());

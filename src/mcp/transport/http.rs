@@ -33,7 +33,7 @@ use crate::mcp::requests::open_calls::CallState;
 
 /// The time for ending a session.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time for a server that refused `initialize` to show that it speaks the older transport.
+/// The time in which a server that refused `initialize` is probed for the older transport.
 const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of chunks that this probe reads.
 const MAX_HTTP_SSE_PROBE_CHUNKS: usize = 64;

@@ -481,7 +481,7 @@ fn hosted_server(mode: &str) -> AgentSpec {
 }
 
 #[tokio::test]
-async fn hosted_servers_are_started_and_ended() {
+async fn hosted_servers_are_started_and_stopped() {
     let agent = hosted_server("serves");
     let Transport::Http { url, .. } = agent.transport.clone() else { unreachable!() };
     let host = answering_host();

@@ -138,7 +138,7 @@ fn work(task: &str, arguments: Value) -> ToolCall {
     ToolCall { attempt: AttemptId { task: task.into(), number: 1 }, ..attempt("work", arguments) }
 }
 
-/// Returns a call that asks the model with its own task as the prompt.
+/// Returns a call that sends one sampling request, with its own task as the prompt.
 fn sampling_call(task: &str) -> ToolCall {
     work(task, json!({"marker": task}))
 }
@@ -148,7 +148,7 @@ async fn call(pool: &Pool, call: ToolCall) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&output.text()).unwrap())
 }
 
-/// Makes a hundred concurrent calls that each ask the model once, and returns their results.
+/// Makes a hundred concurrent calls that each send one sampling request, and returns their results.
 async fn run_hundred_calls(pool: &Pool) -> Vec<Value> {
     let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
     let outputs = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
@@ -163,7 +163,7 @@ fn pids(results: &[Value]) -> BTreeSet<u64> {
     results.iter().map(|output| output["pid"].as_u64().unwrap()).collect()
 }
 
-/// Returns an agent over stdio that asks, on up to `processes` processes.
+/// Returns an agent over stdio that sends sampling requests, on up to `processes` processes.
 fn sampling_agent(processes: usize) -> AgentSpec {
     AgentSpec { max_processes: processes, ..odd_agent("asks") }
 }
@@ -191,10 +191,10 @@ async fn modern_stdio_calls_share_a_process() {
     pool.close().await;
 }
 
-/// An agent over HTTP, in both eras, that asks with the marker of the call.
+/// An agent over HTTP, in both eras, that sends sampling requests with the marker of the call.
 #[derive(Clone, Default)]
 struct SamplingAgent {
-    /// True to ask on the common stream, which belongs to no call, instead of the stream of the call.
+    /// True to send them on the common stream, which belongs to no call, instead of the stream of the call.
     uses_common_stream: Arc<AtomicBool>,
     /// The number of common streams that were opened.
     streams: Arc<AtomicUsize>,
@@ -414,7 +414,7 @@ async fn processes_with_abandoned_calls_are_replaced() {
     let mut slow = work("slow", json!({"marker": "slow", "after": 1}));
     slow.timeout = Duration::from_millis(200);
     assert_eq!(call(&pool, slow).await.unwrap_err().kind, FailureKind::IdleTimeout);
-    // The agent asks on behalf of the cancelled call while this one waits.
+    // The agent sends a request on behalf of the cancelled call while this one waits.
     let after = call(&pool, work("after", json!({"marker": "after", "after": 1.5}))).await.unwrap();
     assert_ne!(before["pid"], after["pid"]);
     host.assert_each_charged_to_its_task(2);
@@ -454,7 +454,7 @@ async fn denied_agents_get_no_sampling_capability() {
 }
 
 #[tokio::test]
-async fn sampling_consent_is_asked_if_configured() {
+async fn sampling_consent_is_requested_if_configured() {
     for (answer, sampled) in [(Answer::Accept { content: None }, 1), (Answer::Decline, 0), (Answer::Cancel, 0)] {
         let host = Arc::new(EchoHost::with_answer(answer));
         let pool = host.pool(agent_with_quota(Consent::Ask, None, Some(1)));
@@ -466,7 +466,7 @@ async fn sampling_consent_is_asked_if_configured() {
         if sampled == 0 {
             let refused = json!({"code": -1, "message": "the request to the language model was not approved"});
             assert_eq!(outputs["answer"], refused);
-            // A request that was not sent does not count: the person is asked again.
+            // A request that was not sent does not count: the user gets a new question.
             call(&pool, sampling_call("secret plans")).await.unwrap();
             assert_eq!(host.elicited.lock().unwrap().len(), 2);
         }

@@ -553,7 +553,7 @@ async fn responses_to_other_requests_are_ignored() {
 }
 
 #[tokio::test]
-async fn repeated_questions_are_asked_once() {
+async fn repeated_questions_reach_the_host_once() {
     let called = RecordedCallId::default();
     let url = serve_raw(move |message, n| {
         let question = json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {

@@ -154,7 +154,7 @@ fn as_stream(response: &serde_json::Value) -> String {
 }
 
 #[tokio::test]
-async fn reads_all_variants_whole_and_streamed() {
+async fn reads_all_variants_plain_and_streamed() {
     let variants = variants();
     assert_eq!(variants.len(), 20);
     for ReplyVariant { name: what, response, expected } in variants {

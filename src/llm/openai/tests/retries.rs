@@ -31,7 +31,7 @@ fn busy(hint: RetryHint) -> LlmError {
 }
 
 /// Retries with the hint `again` until the deadline. Returns the failure, the number of attempts, and their duration.
-async fn tries(limits: RetryLimits, hint: RetryHint) -> (LlmError, u32, Duration) {
+async fn attempts(limits: RetryLimits, hint: RetryHint) -> (LlmError, u32, Duration) {
     let count = Arc::new(AtomicU32::new(0));
     let start = Instant::now();
     let failed = retry(limits, &Arc::default(), |permit| {
@@ -48,27 +48,27 @@ const UNLIMITED: RetryLimits = RetryLimits { deadline: None, single_try: false }
 
 #[tokio::test(start_paused = true)]
 async fn waits_as_long_as_the_endpoint_requests_up_to_a_limit() {
-    let (failed, count, time) = tries(UNLIMITED, RetryHint::After(Duration::from_secs(90))).await;
+    let (failed, count, time) = attempts(UNLIMITED, RetryHint::After(Duration::from_secs(90))).await;
     assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 4, 270));
-    let (_, count, time) = tries(UNLIMITED, RetryHint::After(MAX_SHARED_WAIT + Duration::from_secs(1))).await;
+    let (_, count, time) = attempts(UNLIMITED, RetryHint::After(MAX_SHARED_WAIT + Duration::from_secs(1))).await;
     assert_eq!((count, time), (1, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_grow_and_four_tries_are_made() {
-    let (_, count, time) = tries(UNLIMITED, RetryHint::Backoff).await;
+async fn delays_increase_and_four_attempts_are_made() {
+    let (_, count, time) = attempts(UNLIMITED, RetryHint::Backoff).await;
     assert_eq!(count, 4);
     assert!((3_500..=7_100).contains(&time.as_millis()), "{time:?}");
-    let (_, count, _) = tries(UNLIMITED, RetryHint::No).await;
+    let (_, count, _) = attempts(UNLIMITED, RetryHint::No).await;
     assert_eq!(count, 1);
-    let (_, count, _) = tries(RetryLimits { single_try: true, ..UNLIMITED }, RetryHint::Backoff).await;
+    let (_, count, _) = attempts(RetryLimits { single_try: true, ..UNLIMITED }, RetryHint::Backoff).await;
     assert_eq!(count, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadline_covers_pauses_and_tries() {
+async fn deadline_covers_delays_and_attempts() {
     let limits = RetryLimits { deadline: Some(Duration::from_secs(10)), single_try: false };
-    let (failed, count, time) = tries(limits, RetryHint::After(Duration::from_secs(8))).await;
+    let (failed, count, time) = attempts(limits, RetryHint::After(Duration::from_secs(8))).await;
     assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 2, 8));
 
     let mut first = true;

@@ -1,6 +1,5 @@
 //! Puts a host together from its parts, and drives one run with it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,15 +9,15 @@ use super::llm_replanner::LlmReplanner;
 use super::orphans::reap_orphans;
 use super::shutdown::{RunStateAtExit, listen_for_signals};
 use super::{
-    HostReceiver, Replanner, ResumableRun, RunClock, RunHandle, RunRequest, RuntimeError, RuntimeHost, Services,
-    dispatcher, forward_requests, read_inputs,
+    HostError, HostReceiver, Replanner, ResumableRun, RunClock, RunHandle, RunRequest, RuntimeError, RuntimeHost,
+    Services, dispatcher, forward_requests, read_inputs,
 };
 use crate::config::{AgentCatalog, AgentsFile};
-use crate::engine::{self, FoldError, NewRun, Run};
+use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
-use crate::llm::{EndpointError, Llm, Models};
+use crate::llm::{Llm, Models};
 use crate::mcp::{Options, Pool, SamplingSupport, UnreachablePolicy};
-use crate::model::{AgentSpec, Plan, RunId, RunStatus, Timestamp};
+use crate::model::{AgentSpec, Plan, RunId, Timestamp};
 use crate::system::{clock, process};
 use crate::ui::answers::policy::NoInput;
 use crate::ui::human::Human;
@@ -74,53 +73,6 @@ pub struct HostBuilder<'r> {
     handle: Option<RunHandle>,
     state_dir: Option<PathBuf>,
     before_exit: Option<BeforeExit>,
-}
-
-/// An error that prevents a run or ends its process. A failed task is not an error: the result contains it.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[non_exhaustive]
-pub enum HostError {
-    /// A language model of the agents file can never be asked.
-    #[error("a language model of the agents file is not usable")]
-    #[diagnostic(code(host::model))]
-    Model(#[source] EndpointError),
-    /// The journal cannot be read or written, or another process drives the run.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Journal(#[from] JournalError),
-    /// The signal handlers cannot be installed.
-    #[error("termination signals cannot be handled")]
-    #[diagnostic(code(host::signals))]
-    Signals(#[source] io::Error),
-    /// The events of an earlier run do not form a run.
-    #[error("run `{run}` cannot be read")]
-    #[diagnostic(code(host::fold))]
-    Fold {
-        /// The run.
-        run: RunId,
-        /// The reason.
-        #[source]
-        source: FoldError,
-    },
-    /// The run has ended, so there is nothing to resume.
-    #[error("run `{run}` has already ended: {status}")]
-    #[diagnostic(code(host::ended))]
-    Ended {
-        /// The run.
-        run: RunId,
-        /// Its final status.
-        status: RunStatus,
-    },
-    /// The run stopped before its end. The journal keeps the committed events.
-    #[error("run `{run}` stopped before its end")]
-    #[diagnostic(code(host::unfinished))]
-    Unfinished {
-        /// The run.
-        run: RunId,
-        /// The reason.
-        #[source]
-        source: RuntimeError,
-    },
 }
 
 impl<'r> Host<'r> {

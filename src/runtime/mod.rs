@@ -7,6 +7,7 @@ mod discover;
 mod dispatcher;
 mod effects;
 mod host;
+mod host_error;
 mod llm_replanner;
 mod orphans;
 mod replanner;
@@ -16,12 +17,13 @@ pub mod shutdown;
 
 use crate::model::{AttemptId, JsonObject, RunId};
 
-pub use builder::{Host, HostBuilder, HostError, connect_options, jitter_seed, new_run_id};
+pub use builder::{Host, HostBuilder, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 use control::{forward_requests, read_inputs};
 pub use discover::{AgentProbe, discover, probe_agents};
 pub use dispatcher::{RuntimeError, Services, cancel, run};
 pub use host::{HostReceiver, RuntimeHost};
+pub use host_error::HostError;
 pub use replanner::Replanner;
 pub use run_handle::RunHandle;
 pub use run_request::{ResumableRun, RunRequest};

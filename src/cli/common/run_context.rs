@@ -30,7 +30,8 @@ impl RunContext {
     /// Creates the context of `run`.
     ///
     /// # Errors
-    /// Fails if there is no journal or screen, or as [`RunOptions::build_human`] does.
+    /// Fails if the location of the journal is unknown, if the screen cannot be opened, or as [`RunOptions::build_human`]
+    /// does.
     pub(crate) fn new(run: RunId, options: &RunOptions, interaction: Interaction) -> Result<Self, CliError> {
         let journal = files::journal_location(&options.journal)?;
         let screen = open_screen()?;

@@ -1,0 +1,56 @@
+//! The errors of a host.
+
+use std::io;
+
+use super::RuntimeError;
+use crate::engine::FoldError;
+use crate::journal::JournalError;
+use crate::llm::EndpointError;
+use crate::model::{RunId, RunStatus};
+
+/// An error that prevents a run or ends its process. A failed task is not an error: the result contains it.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum HostError {
+    /// A language model of the agents file can never be asked.
+    #[error("a language model of the agents file is not usable")]
+    #[diagnostic(code(host::model))]
+    Model(#[source] EndpointError),
+    /// The journal cannot be read or written, or another process drives the run.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// The signal handlers cannot be installed.
+    #[error("termination signals cannot be handled")]
+    #[diagnostic(code(host::signals))]
+    Signals(#[source] io::Error),
+    /// The events of an earlier run do not form a run.
+    #[error("run `{run}` cannot be read")]
+    #[diagnostic(code(host::fold))]
+    Fold {
+        /// The run.
+        run: RunId,
+        /// The reason.
+        #[source]
+        source: FoldError,
+    },
+    /// The run has ended, so there is nothing to resume.
+    #[error("run `{run}` has already ended: {status}")]
+    #[diagnostic(code(host::ended))]
+    Ended {
+        /// The run.
+        run: RunId,
+        /// Its final status.
+        status: RunStatus,
+    },
+    /// The run stopped before its end. The journal keeps the committed events.
+    #[error("run `{run}` stopped before its end")]
+    #[diagnostic(code(host::unfinished))]
+    Unfinished {
+        /// The run.
+        run: RunId,
+        /// The reason.
+        #[source]
+        source: RuntimeError,
+    },
+}

@@ -360,7 +360,7 @@ async fn question_answered_elsewhere_is_withdrawn() {
     let withdrawn = Arc::new(AtomicBool::new(false));
     let answer = Answer::Accept { content: Some(json!({"ok": "elsewhere"})) };
     let later =
-        Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "person elsewhere".into() };
+        Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "`kapell answer`".into() };
     let scenario = Scenario {
         human: Arc::new(NeverAnswers(Arc::clone(&withdrawn))),
         late_input: Some(later),
@@ -370,7 +370,7 @@ async fn question_answered_elsewhere_is_withdrawn() {
     assert_eq!(world.reporter.output("a"), Some(json!(answer)));
     let answers: Vec<&Event> =
         world.reporter.events.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
-    assert_eq!(answers, [&Event::QuestionAnswered { question: "q1".into(), answer, by: "person elsewhere".into() }]);
+    assert_eq!(answers, [&Event::QuestionAnswered { question: "q1".into(), answer, by: "`kapell answer`".into() }]);
     assert!(withdrawn.load(Ordering::Relaxed));
 }
 

@@ -38,7 +38,7 @@ const INITIAL_RECONNECT_DELAY: Duration = Duration::from_millis(250);
 /// The initial timeout for a reopened stream without events. Some servers repeat old events on it, but send no new
 /// ones; the stream is reopened once more.
 const INITIAL_SILENCE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The longest reconnect delay and the longest silence timeout.
+/// The maximum reconnect delay and the maximum idle timeout of a stream.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 /// The minimum interval between checkpoints of a call. After a host crash, later events are read again, which is
 /// harmless.

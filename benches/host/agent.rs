@@ -66,10 +66,10 @@ pub(crate) async fn serve_http(router: axum::Router, path: &str) -> BenchResult<
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let left = async { tokio::io::stdin().read_to_end(&mut Vec::new()).await };
+    let stdin_closed = async { tokio::io::stdin().read_to_end(&mut Vec::new()).await };
     tokio::select! {
         served = axum::serve(listener, router) => served?,
-        _ = left => {}
+        _ = stdin_closed => {}
     }
     Ok(())
 }

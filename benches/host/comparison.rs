@@ -115,7 +115,9 @@ pub(crate) fn measure_row(row: Row, setting: BenchSettings) -> BenchResult<Figur
         let (durable, durably) = stage.run(Contender::Durable)?;
         let (kapell, done) = stage.run(Contender::Kapell)?;
         if durably != expected || done != expected {
-            return Err(format!("the outputs differ: {expected} and {durably} of the floor, {done} of kapell").into());
+            return Err(
+                format!("the outputs differ: {expected} and {durably} of the baseline, {done} of kapell").into()
+            );
         }
         Ok(Round { in_memory: memory, durable, kapell })
     };
@@ -158,7 +160,7 @@ impl<'s> BenchSetup<'s> {
         let program = match contender {
             Contender::Memory => self.baseline_program(place.path(), &agents, address, None)?,
             Contender::Durable => {
-                self.baseline_program(place.path(), &agents, address, Some(place.path().join("floor.db")))?
+                self.baseline_program(place.path(), &agents, address, Some(place.path().join("baseline.db")))?
             }
             Contender::Kapell => self.kapell_program(place.path(), &agents, address)?,
         };
@@ -188,7 +190,7 @@ impl<'s> BenchSetup<'s> {
             peak_llm_requests: llm
                 .map(ServerProcess::shut_down)
                 .transpose()?
-                .map_or(Ok(0), |said| said.trim().parse())?,
+                .map_or(Ok(0), |count| count.trim().parse())?,
             notifications,
         };
         Ok((sample, digest))
@@ -206,7 +208,7 @@ impl<'s> BenchSetup<'s> {
         let path = place.join("job.json");
         fs::write(&path, serde_json::to_vec(&job)?)?;
         let this = std::env::current_exe()?.into_os_string();
-        Ok(MeasuredProgram::new(place, [this, "role".into(), "floor".into(), path.into()]))
+        Ok(MeasuredProgram::new(place, [this, "role".into(), "baseline".into(), path.into()]))
     }
 
     /// Returns the program in which kapell runs the plan, with its files in `place`.

@@ -121,8 +121,8 @@ impl Budget {
 }
 
 fn compiler() -> BenchResult<String> {
-    let said = std::process::Command::new("rustc").arg("--version").output()?;
-    Ok(String::from_utf8(said.stdout)?.trim().to_owned())
+    let output = std::process::Command::new("rustc").arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn minimum_count(scope: Scope) -> BenchResult<u64> {

@@ -79,8 +79,8 @@ impl MeasuredProgram {
         if usage.code == Some(0) {
             return Ok(usage);
         }
-        let said = std::fs::read_to_string(&self.stderr)?;
-        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        let stderr = std::fs::read_to_string(&self.stderr)?;
+        let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines[lines.len().saturating_sub(MAX_ERROR_LINES)..].join("\n  ");
         let code = usage.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
         Err(format!("it ended with {code} and said last\n  {last}").into())

@@ -19,9 +19,9 @@ const ROLE_ARGUMENT: &str = "role";
 /// The flag that distinguishes `cargo bench` from `cargo test`.
 const BENCH_FLAG: &str = "--bench";
 
-/// Runs workloads alternately with kapell and with a baseline, the floor, and compares them.
+/// Runs workloads alternately with kapell and with a baseline, and compares them.
 ///
-/// The floor is a loop written by hand over rmcp: once in memory, once with a row for each call and each result in
+/// The baseline is a loop written by hand over rmcp: once in memory, once with a row for each call and each result in
 /// SQLite (WAL, synchronous=FULL), committed in groups. All outputs must be equal. Each ratio is the median of the
 /// ratios of the rounds. Times are those of whole processes, including agents; processor times and memory are those of
 /// kapell alone. Quote only pinned ratios, since unpinned ones vary with the machine.
@@ -78,7 +78,7 @@ enum Role {
     /// The language model.
     Llm,
     /// The baseline.
-    Floor {
+    Baseline {
         /// The file of the job.
         job: PathBuf,
     },
@@ -123,7 +123,7 @@ fn run_role(role: Role) -> BenchResult<()> {
         match role {
             Role::Agent { over, stamp } => agent::serve(over, stamp).await?,
             Role::Llm => llm::serve().await?,
-            Role::Floor { job } => println!("{}", serde_json::to_string(&baseline::run(&job).await?)?),
+            Role::Baseline { job } => println!("{}", serde_json::to_string(&baseline::run(&job).await?)?),
             Role::Inside { plan, journal } => in_process::run(&plan, &journal).await?,
             Role::Measure(_) => {}
         }

@@ -92,9 +92,9 @@ impl ServerProcess {
     /// Fails if the output is not valid text.
     pub(crate) fn shut_down(mut self) -> BenchResult<String> {
         drop(self.child.stdin.take());
-        let mut said = String::new();
-        self.output.read_to_string(&mut said)?;
-        Ok(said)
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        Ok(text)
     }
 }
 

@@ -7,16 +7,16 @@ use crate::workload::Workload;
 
 const COLUMN_TITLES: [&str; 11] = [
     "workload",
-    "floor",
+    "baseline",
     "durable",
     "kapell",
     "× durable",
     "of rounds",
-    "× floor",
-    "µs a task",
+    "× baseline",
+    "µs per task",
     "CPU ×",
     "MB",
-    "notes",
+    "remarks",
 ];
 
 /// The format of the table.
@@ -47,14 +47,14 @@ pub(crate) fn render_table(all: &[Figures], over: AgentTransport, format: Format
 fn row_cells(figures: &Figures, verdicts: &[TargetResult]) -> [String; 11] {
     let wall = |of: fn(&Round) -> &Sample| format!("{:.1} ms", figures.median(|round| wall_ms(of(round))));
     let spread = figures.rounds.iter().map(ratio_to_durable);
-    let (least, most) = spread.fold((f64::MAX, 0.0_f64), |(least, most), next| (least.min(next), most.max(next)));
+    let (min, max) = spread.fold((f64::MAX, 0.0_f64), |(min, max), next| (min.min(next), max.max(next)));
     [
         figures.row.name(),
         wall(|round| &round.in_memory),
         wall(|round| &round.durable),
         wall(|round| &round.kapell),
         format!("{:.2}", figures.ratio_to_durable()),
-        format!("{least:.2}–{most:.2}"),
+        format!("{min:.2}–{max:.2}"),
         format!("{:.2}", figures.ratio_to_memory()),
         format!("{:.0}", figures.task_us()),
         format!("{:.2}", figures.median(|round| round.kapell.cpu.as_secs_f64() / round.durable.cpu.as_secs_f64())),
@@ -64,30 +64,30 @@ fn row_cells(figures: &Figures, verdicts: &[TargetResult]) -> [String; 11] {
 }
 
 fn row_remarks(figures: &Figures, verdicts: &[TargetResult]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for TargetResult { target, actual: reached } in verdicts {
-        let verdict = TargetResult { target: *target, actual: *reached };
+    let mut remarks = Vec::new();
+    for TargetResult { target, actual } in verdicts {
+        let verdict = TargetResult { target: *target, actual: *actual };
         let word = if verdict.is_met() { "holds" } else { "MISSED" };
-        notes.push(format!("≤ {} {} {word}: {}", target.maximum, target.figure.unit(), format_rounded(*reached)));
+        remarks.push(format!("≤ {} {} {word}: {}", target.maximum, target.figure.unit(), format_rounded(*actual)));
     }
     match figures.row.workload {
         Workload::Pair => {
-            let floor = figures.median(|round| round.durable.first_call.as_secs_f64() * 1e3);
-            notes.push(format!("the durable floor's first call after {floor:.1} ms"));
+            let baseline = figures.median(|round| round.durable.first_call.as_secs_f64() * 1e3);
+            remarks.push(format!("first call of the durable baseline: {baseline:.1} ms"));
         }
         Workload::Sleep1000 => {
             let memory = figures.ratio_to_ideal(|round| &round.in_memory).unwrap_or_default();
             let durable = figures.ratio_to_ideal(|round| &round.durable).unwrap_or_default();
-            notes.push(format!("the floor's is {memory:.2}, the durable floor's {durable:.2}"));
+            remarks.push(format!("baseline {memory:.2}, durable baseline {durable:.2}"));
         }
         Workload::Progress50 => {
             let seen = figures.median(|round| round.in_memory.notifications as f64);
             let kept = figures.median(|round| round.kapell.notifications as f64);
-            notes.push(format!("of {seen} notifications kapell kept {kept}, each task's last among them"));
+            remarks.push(format!("{kept} of {seen} notifications kept, including the last of each task"));
         }
         _ => {}
     }
-    notes
+    remarks
 }
 
 fn format_rounded(number: f64) -> String {

@@ -23,7 +23,7 @@ pub(crate) enum Figure {
     /// The time that `kapell validate` takes, in seconds.
     Validation,
     /// The number of unused permits, out of 64, when most requests wait for the language model.
-    EmptyPlaces,
+    IdleSlots,
 }
 
 /// A maximum of a figure.
@@ -39,7 +39,7 @@ pub(crate) struct Target {
 
 /// Returns all targets.
 pub(crate) fn all_targets() -> Vec<Target> {
-    use Figure::{EmptyPlaces, FirstCall, OverDurable, OverIdeal, OverMemory, Peak, TaskOverLayered10k, Validation};
+    use Figure::{FirstCall, IdleSlots, OverDurable, OverIdeal, OverMemory, Peak, TaskOverLayered10k, Validation};
     use Workload::{
         Chain100, Diamond100, Fan1000, Layered1k, Layered10k, Layered100k, Pair, Progress50, Sleep1000, Think200,
         Work64k,
@@ -56,7 +56,7 @@ pub(crate) fn all_targets() -> Vec<Target> {
         (Work64k, OverDurable, 1.3, 1.3),
         (Sleep1000, OverIdeal, 1.05, 1.08),
         (Think200, OverMemory, 1.15, 1.15),
-        (Think200, EmptyPlaces, 0.0, 0.0),
+        (Think200, IdleSlots, 0.0, 0.0),
         (Progress50, OverMemory, 1.3, 1.3),
     ];
     let full = |workload| Row { workload, durability: Durability::Full };
@@ -109,21 +109,21 @@ impl Figure {
             Self::FirstCall => Some(measured.first_call_ms()),
             Self::Peak => Some(measured.peak_mb()),
             Self::Validation => Some(measured.validation?.as_secs_f64()),
-            Self::EmptyPlaces => Some(MAX_PARALLEL.saturating_sub(measured.peak_llm_requests()) as f64),
+            Self::IdleSlots => Some(MAX_PARALLEL.saturating_sub(measured.peak_llm_requests()) as f64),
         }
     }
 
     /// Returns the unit of the figure, which follows the number.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::OverDurable => "× durable floor",
-            Self::OverMemory => "× floor",
+            Self::OverDurable => "× durable baseline",
+            Self::OverMemory => "× baseline",
             Self::OverIdeal => "× ideal makespan",
             Self::TaskOverLayered10k => "× a task of layered10k",
             Self::FirstCall => "ms to the first call",
             Self::Peak => "MB",
             Self::Validation => "s to validate",
-            Self::EmptyPlaces => "of 64 places at the model empty",
+            Self::IdleSlots => "of 64 model slots idle",
         }
     }
 }

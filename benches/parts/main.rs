@@ -36,14 +36,14 @@ fn main() -> BenchResult<()> {
     }
     let plans = PLAN_SIZES.map(|(layers, width)| PlanFixture::new(layers, width));
     let plans = plans.into_iter().collect::<BenchResult<Vec<_>>>()?;
-    print!("{:32}", "microseconds a task");
+    print!("{:32}", "microseconds per task");
     plans.iter().for_each(|plan| print!("{:>14}", format!("{} tasks", plan.plan.tasks.len())));
     println!("{:>10}", "growth");
-    print_row("lowering the plan", &plans, |plan| load_plan(&plan.text, &plan.agents).map(drop))?;
+    print_row("validating the plan", &plans, |plan| load_plan(&plan.text, &plan.agents).map(drop))?;
     print_row("rendering the arguments", &plans, PlanFixture::render)?;
     print_row("deciding", &plans, |plan| plan.run_engine(|_| ()))?;
     print_row("appending to the journal", &plans, |plan| plan.append_records(Durability::Normal))?;
-    print_row("appending, safe from power cuts", &plans, |plan| plan.append_records(Durability::Full))
+    print_row("appending, synced to disk", &plans, |plan| plan.append_records(Durability::Full))
 }
 
 /// Prints the shortest time for each plan, divided by its tasks, and the ratio of the largest plan to that of 1 000

@@ -359,8 +359,7 @@ async fn answers_reach_the_agent() {
 async fn question_answered_elsewhere_is_withdrawn() {
     let withdrawn = Arc::new(AtomicBool::new(false));
     let answer = Answer::Accept { content: Some(json!({"ok": "elsewhere"})) };
-    let later =
-        Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "`kapell answer`".into() };
+    let later = Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "`kapell answer`".into() };
     let scenario = Scenario {
         human: Arc::new(NeverAnswers(Arc::clone(&withdrawn))),
         late_input: Some(later),

@@ -62,8 +62,8 @@ pub(crate) fn everything_sampling() -> Result<(), Failed> {
     std::fs::write(&plan, format!("name: x\ntasks: [{task}]\n"))?;
     let outcome = HostRun::new(&agents)?.run(&plan.display().to_string())?;
     outcome.assert_succeeded()?;
-    let said = outcome.result["tasks"]["ask"]["output"].as_str().unwrap_or_default();
-    assert!(said.contains("Roses are red."), "{said}");
+    let text = outcome.result["tasks"]["ask"]["output"].as_str().unwrap_or_default();
+    assert!(text.contains("Roses are red."), "{text}");
     let asked = endpoint.next_request();
     assert!(asked["messages"].to_string().contains("Write a poem"), "{asked}");
     assert_eq!(asked["max_tokens"], 20, "{asked}");

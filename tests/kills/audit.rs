@@ -166,7 +166,7 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
     );
     let mut returned = outputs(records);
     for (task, effect) in &calls {
-        let took_effect = effects.attempts_of(task);
+        let attempts = effects.attempts_of(task);
         match story.results.get(task) {
             None => problems.push(format!("`{task}` has no result")),
             // The output of a confirmed call is lost, so the expected one stands in for it.
@@ -176,11 +176,11 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
             }
             Some(Ok(())) => {}
         }
-        match took_effect.len() {
+        match attempts.len() {
             0 => problems.push(format!("`{task}` has a result and never took effect")),
             1 => {}
             _ if *effect == Effect::AtMostOnce => {
-                problems.push(format!("`{task}` ({effect:?}) took effect by the attempts {took_effect:?}"));
+                problems.push(format!("`{task}` ({effect:?}) took effect by the attempts {attempts:?}"));
             }
             _ => {}
         }

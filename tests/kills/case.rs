@@ -16,7 +16,7 @@ use crate::support::workspace::{Workspace, wait_for};
 
 const PLAN: &str = include_str!("plan.yaml");
 
-/// The minimum number of kills of one run: enough to hit most tasks, and few enough for the run to end soon.
+/// The minimum number of kills of one run: enough to hit max_kills tasks, and few enough for the run to end soon.
 const MIN_KILLS: u64 = 4;
 const MAX_KILLS: u64 = 16;
 /// The limit on processes of one run: beyond the kills, one for each question that only the agents' record can answer.
@@ -79,10 +79,10 @@ impl CrashCase {
 
     /// Starts, kills and resumes the run until it ends by itself. Returns the number of kills.
     pub(crate) fn run_with_kills(&mut self, mut rng: Rng) -> usize {
-        let most = MIN_KILLS + rng.below(MAX_KILLS - MIN_KILLS);
+        let max_kills = MIN_KILLS + rng.below(MAX_KILLS - MIN_KILLS);
         let mut kills = 0;
         while self.status() != Some(RunStatus::Succeeded) {
-            let fate = if kills < most { KillPoint::random(&mut rng) } else { KillPoint::Never };
+            let fate = if kills < max_kills { KillPoint::random(&mut rng) } else { KillPoint::Never };
             if self.run_next_process(fate) == ProcessEnd::Killed {
                 kills += 1;
             }

@@ -62,11 +62,11 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut process = command.spawn().expect("the agent starts");
-        let mut said = String::new();
+        let mut line = String::new();
         let mut errors = BufReader::new(process.stderr.take().expect("it is piped"));
-        errors.read_line(&mut said).expect("it says where it listens");
-        let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
-        Self { agent, port: port.unwrap_or_else(|| panic!("no port in {said:?}")), process }
+        errors.read_line(&mut line).expect("it says where it listens");
+        let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        Self { agent, port: port.unwrap_or_else(|| panic!("no port in {line:?}")), process }
     }
 
     fn end(&mut self) {

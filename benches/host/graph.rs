@@ -117,9 +117,9 @@ impl Graph {
         let mut graph = Self::new(name);
         let mut top = graph.add("d0".to_owned(), "mix", text_argument("text", "seed"));
         for number in 0..count {
-            let left = graph.add(format!("l{number}"), "mix", outputs_argument(vec![top]));
-            let right = graph.add(format!("r{number}"), "echo", outputs_argument(vec![top]));
-            top = graph.add(format!("d{}", number + 1), "mix", outputs_argument(vec![left, right]));
+            let first = graph.add(format!("l{number}"), "mix", outputs_argument(vec![top]));
+            let second = graph.add(format!("r{number}"), "echo", outputs_argument(vec![top]));
+            top = graph.add(format!("d{}", number + 1), "mix", outputs_argument(vec![first, second]));
         }
         graph
     }

@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn huge_amounts_saturate() {
-        let mut largest = MicroDollars::from_usd(f64::MAX);
-        largest += MicroDollars::from_usd(1.0);
-        assert_eq!(largest, MicroDollars(u64::MAX));
+        let mut max = MicroDollars::from_usd(f64::MAX);
+        max += MicroDollars::from_usd(1.0);
+        assert_eq!(max, MicroDollars(u64::MAX));
         assert_eq!([-1.0, f64::NAN].map(MicroDollars::from_usd), [MicroDollars::default(); 2]);
     }
 }

@@ -30,8 +30,8 @@ pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
         OutputFormat::Text => LogFormat::Text(files::time_zone()),
         OutputFormat::Json => LogFormat::Json,
     };
-    let follow = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
-    let logs = Logs { reader: &*reader, run: &run, format, follow };
+    let watch = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
+    let logs = Logs { reader: &*reader, run: &run, format, watch };
     let liveness = logs
         .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;

@@ -203,7 +203,7 @@ mod tests {
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
         assert_eq!(sent(&mut ids, 0, CallToolRequest::new(CallToolRequestParams::new("t"))), RequestId::Number(7));
         assert_eq!(sent(&mut ids, 1, listen), RequestId::Number(8));
-        let taken_back = [7, 8, 9].map(|id| received_cancellation(&mut ids, id));
-        assert_eq!(taken_back, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
+        let cancelled = [7, 8, 9].map(|id| received_cancellation(&mut ids, id));
+        assert_eq!(cancelled, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
     }
 }

@@ -159,14 +159,14 @@ fn escape_text_after(
 ///
 /// Joiners and variation selectors are valid after certain characters and invisible elsewhere.
 fn is_unsafe(previous: Option<char>, c: char) -> bool {
-    let follows = |accepts: fn(char) -> bool| previous.is_some_and(accepts);
+    let is_after = |accepts: fn(char) -> bool| previous.is_some_and(accepts);
     match c {
         c if c.is_control() => true,
-        '\u{200c}' => !follows(is_joining_letter),
-        '\u{200d}' => !follows(is_joining_letter) && !follows(is_emoji),
-        '\u{fe0e}' | '\u{fe0f}' => !follows(is_emoji) && !follows(is_keycap),
-        '\u{180b}'..='\u{180d}' | '\u{180f}' => !follows(|c| matches!(c, '\u{1820}'..='\u{18aa}')),
-        '\u{e0100}'..='\u{e01ef}' => !follows(is_ideograph),
+        '\u{200c}' => !is_after(is_joining_letter),
+        '\u{200d}' => !is_after(is_joining_letter) && !is_after(is_emoji),
+        '\u{fe0e}' | '\u{fe0f}' => !is_after(is_emoji) && !is_after(is_keycap),
+        '\u{180b}'..='\u{180d}' | '\u{180f}' => !is_after(|c| matches!(c, '\u{1820}'..='\u{18aa}')),
+        '\u{e0100}'..='\u{e01ef}' => !is_after(is_ideograph),
         '\u{ad}'
         | '\u{34f}'
         | '\u{61c}'

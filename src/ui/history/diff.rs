@@ -41,7 +41,7 @@ struct TaskDiff {
     /// The first difference of the outputs.
     output: Option<Difference>,
     #[serde(rename = "took_ms", serialize_with = "in_milliseconds")]
-    took: [Option<Duration>; 2],
+    durations: [Option<Duration>; 2],
 }
 
 /// Two values at one path.
@@ -87,8 +87,8 @@ impl RunsDiff {
         head.push(TableRow::new(["inputs", word(self.same_inputs)]));
         let mut tasks = TextTable::default();
         for task in &self.tasks {
-            let took = task.took.map(|took| took.map_or_else(|| "-".to_owned(), format_elapsed));
-            let row = TableRow::new([task.task.as_str(), word(task.same), &took.join(" / ")]);
+            let durations = task.durations.map(|duration| duration.map_or_else(|| "-".to_owned(), format_elapsed));
+            let row = TableRow::new([task.task.as_str(), word(task.same), &durations.join(" / ")]);
             tasks.push(task.difference_lines().into_iter().fold(row, TableRow::with_detail));
         }
         let mut text = head.to_string();
@@ -100,14 +100,14 @@ impl RunsDiff {
 }
 
 impl TaskDiff {
-    fn new(task: TaskId, results: [Option<&TaskResult>; 2], took: [Option<Duration>; 2]) -> Self {
+    fn new(task: TaskId, results: [Option<&TaskResult>; 2], durations: [Option<Duration>; 2]) -> Self {
         let status = results.map(|result| result.map(|result| result.status));
         let attempts = results.map(|result| result.map_or(0, |result| result.attempts));
         let agent = results.map(|result| result.and_then(|result| result.agent.clone()));
         let outputs = results.map(|result| result.and_then(|result| Some(result.output.as_ref()?.value())));
         let output = first_difference(outputs.each_ref().map(Option::as_deref), String::new());
         let same = status[0] == status[1] && attempts[0] == attempts[1] && agent[0] == agent[1] && output.is_none();
-        Self { task, same, status, attempts, agent, output, took }
+        Self { task, same, status, attempts, agent, output, durations }
     }
 
     /// Returns the differences of a task, one line each.
@@ -178,8 +178,8 @@ fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
     })
 }
 
-fn in_milliseconds<S: Serializer>(took: &[Option<Duration>; 2], serializer: S) -> Result<S::Ok, S::Error> {
-    took.map(|took| took.map(|took| took.as_millis())).serialize(serializer)
+fn in_milliseconds<S: Serializer>(durations: &[Option<Duration>; 2], serializer: S) -> Result<S::Ok, S::Error> {
+    durations.map(|duration| duration.map(|duration| duration.as_millis())).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub struct Logs<'a> {
     /// The output format.
     pub format: LogFormat,
     /// The mode for events that are not in the journal yet.
-    pub follow: WatchMode,
+    pub watch: WatchMode,
 }
 
 /// The output format of events.
@@ -88,7 +88,7 @@ impl Logs<'_> {
             if ignore_closed_pipe(output.flush())?.is_none() || ended {
                 return Ok(RunLiveness::EndedOrRunning);
             }
-            match (driven, self.follow) {
+            match (driven, self.watch) {
                 (false, _) => return Ok(RunLiveness::Interrupted),
                 (true, WatchMode::No) => return Ok(RunLiveness::EndedOrRunning),
                 (true, WatchMode::UntilRunEnds) => {}
@@ -118,9 +118,9 @@ mod tests {
         then(&journal, &*journal.open_reader().expect("opens"));
     }
 
-    fn print_logs(reader: &dyn JournalReader, format: LogFormat, follow: WatchMode) -> String {
+    fn print_logs(reader: &dyn JournalReader, format: LogFormat, watch: WatchMode) -> String {
         let mut output = Vec::new();
-        let logs = Logs { reader, run: &samples::sample_run_id(), format, follow };
+        let logs = Logs { reader, run: &samples::sample_run_id(), format, watch };
         logs.print(&mut output).expect("prints");
         String::from_utf8(output).expect("UTF-8")
     }
@@ -162,7 +162,7 @@ mod tests {
     fn watch_logs(reader: &dyn JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
         let mut output = CallbackWriter(Vec::new(), Some(act));
         let logs =
-            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: WatchMode::UntilRunEnds };
+            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, watch: WatchMode::UntilRunEnds };
         let liveness = logs.print(&mut output).expect("prints");
         (liveness, String::from_utf8(output.0).expect("UTF-8").lines().count())
     }

@@ -89,8 +89,8 @@ impl RunDetails {
         let times = self.times(id);
         // A task without an end was cut off by the end of the run.
         let ended = times.ended.or(self.view.ended_at()).unwrap_or(now);
-        let took = times.started.map(|started| format_duration(started, ended)).unwrap_or_default();
-        let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &took]);
+        let duration = times.started.map(|started| format_duration(started, ended)).unwrap_or_default();
+        let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &duration]);
         if let Some(failure) = &task.error {
             row = row.with_detail(failure.message.clone());
             if let Some(help) = &failure.help {

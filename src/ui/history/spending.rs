@@ -148,10 +148,10 @@ mod tests {
         let call = |task: &str, number: u32| json!({"type": "attempt_started", "attempt": {"task": task, "number": number}, "agent": "travel", "tool": "book"});
         let refused = json!({"Err": {"kind": "unsupported", "message": "the budget is spent"}});
         let failed = json!({"Err": {"kind": "endpoint", "message": "down"}});
-        let turn = |input: u64| json!({"model": "p", "stop_reason": "endTurn", "estimated_tokens": 9_000, "usage": usage(input, 50), "cost_usd": 0.001});
+        let exchange = |input: u64| json!({"model": "p", "stop_reason": "endTurn", "estimated_tokens": 9_000, "usage": usage(input, 50), "cost_usd": 0.001});
         let events = records_from_events(json!([
             started,
-            {"type": "goal_planned", "goal": "Go to Lisbon", "exchanges": [turn(300), turn(400)]},
+            {"type": "goal_planned", "goal": "Go to Lisbon", "exchanges": [exchange(300), exchange(400)]},
             asked("ask", 1),
             {"type": "model_replied", "attempt": {"task": "ask", "number": 1}, "result": reply(usage(20, 3), json!(0.000_05))},
             call("ask/1", 1),

@@ -167,9 +167,9 @@ struct ColumnWidths {
 impl ColumnWidths {
     fn fit_to<'a>(running: impl Iterator<Item = &'a (&'a TaskId, &'a RunningCall)>) -> Self {
         let width = |text: &str| console::measure_text_width(text).min(MAX_COLUMN_WIDTH);
-        running.fold(Self { task: 0, route_name: 0 }, |widest, (task, running)| Self {
-            task: widest.task.max(width(task.as_str())),
-            route_name: widest.route_name.max(width(&running.route_name())),
+        running.fold(Self { task: 0, route_name: 0 }, |widths, (task, running)| Self {
+            task: widths.task.max(width(task.as_str())),
+            route_name: widths.route_name.max(width(&running.route_name())),
         })
     }
 }

@@ -89,9 +89,9 @@ fn spending_of_a_goal_includes_planning() {
     let json = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
     let tasks = json!({"t1": calls(1, 1), "t2": calls(0, 1), "answer": calls(1, 0)});
     assert_eq!(json["spending"], json!({"planning": calls(2, 0), "tasks": tasks, "agents": {}}));
-    let turn = json["planning"]["exchanges"][1].clone();
+    let exchange = json["planning"]["exchanges"][1].clone();
     let usage = json!({"input_tokens": 12, "output_tokens": 3});
-    assert_eq!((&turn["model"], &turn["usage"]), (&json!("tiny-7b"), &usage));
+    assert_eq!((&exchange["model"], &exchange["usage"]), (&json!("tiny-7b"), &usage));
     assert_eq!(json["planning"]["goal"], GOAL);
     let text = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
     let (head, spent) = text.stdout.split_once("\nspent\n").expect("a section");

@@ -134,8 +134,8 @@ fn killed_run_stays_in_the_journal() {
     child.wait().expect("ended");
     let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
     assert!(listed.stdout.contains("interrupted") && listed.stdout.contains("kapell resume"), "{listed:?}");
-    let followed = place.kapell(&["logs", "-f", "last", "--journal", "journal.db"]);
-    assert!(followed.code == Some(0) && followed.stderr.contains("was interrupted"), "{followed:?}");
+    let watched = place.kapell(&["logs", "-f", "last", "--journal", "journal.db"]);
+    assert!(watched.code == Some(0) && watched.stderr.contains("was interrupted"), "{watched:?}");
     let shown = shown();
     assert_eq!((&shown["status"], &shown["process"]), (&json!("interrupted"), &json!(null)), "{shown}");
     assert_eq!(shown["tasks"]["a"]["attempts"], 1);

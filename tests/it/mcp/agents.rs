@@ -224,7 +224,7 @@ async fn progress_resets_the_idle_timeout() {
     let pool = pool(vec![agent, spec("silent", odd_agent("silent").transport)], &host);
     pool.connect(&"odd".into()).await.unwrap();
     let reported = || host.progress().into_iter().map(|progress| progress.progress).collect::<Vec<_>>();
-    let take_steps = async |before: usize| {
+    let report_steps = async |before: usize| {
         for step in 1..=6 {
             std::fs::write(steps_file.path(), vec![b'.'; step]).unwrap();
             wait_until(|| reported().len() == before + step).await;
@@ -235,7 +235,7 @@ async fn progress_resets_the_idle_timeout() {
     };
     let mut slow = attempt("work", json!({}));
     slow.timeout = STEP * 2;
-    let (output, ()) = tokio::join!(pool.call(slow.clone(), CallContext::default()), take_steps(0));
+    let (output, ()) = tokio::join!(pool.call(slow.clone(), CallContext::default()), report_steps(0));
     assert_eq!(output.unwrap().text(), "slow but steady");
     assert_eq!(reported(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
 
@@ -243,7 +243,7 @@ async fn progress_resets_the_idle_timeout() {
     slow.deadline = Some(STEP * 5 / 2);
     let (late, message) = failure_of(tokio::select! {
         result = pool.call(slow, CallContext::default()) => result,
-        () = take_steps(6) => panic!("the call outlived its deadline"),
+        () = report_steps(6) => panic!("the call outlived its deadline"),
     });
     assert_eq!(late, FailureKind::DeadlineExceeded);
     insta::assert_snapshot!("deadline_exceeded", message);

@@ -43,12 +43,12 @@ fn every_request_member_is_read() {
     let tool_use = |id: &str, name: &str, input| ChatPart::ToolUse { id: id.to_owned(), name: name.to_owned(), input };
     let tool_result =
         |id: &str, text: &str, is_error| ChatPart::ToolResult { id: id.to_owned(), text: text.to_owned(), is_error };
-    let said = |role, parts| ChatMessage { role, parts }.into();
+    let message = |role, parts| ChatMessage { role, parts }.into();
     let (wav, data) = ("audio/wav".to_owned(), "aGk=".to_owned());
     let expected = ChatRequest {
         system: Some("be brief".to_owned()),
         messages: vec![
-            said(
+            message(
                 ChatRole::User,
                 vec![
                     text("look"),
@@ -56,7 +56,7 @@ fn every_request_member_is_read() {
                     ChatPart::Audio { mime_type: wav, data },
                 ],
             ),
-            said(
+            message(
                 ChatRole::Assistant,
                 vec![
                     text("a"),
@@ -64,9 +64,9 @@ fn every_request_member_is_read() {
                     tool_use("2", "book", object(json!({}))),
                 ],
             ),
-            said(ChatRole::User, vec![tool_result("2", "full", true), tool_result("1", "b\nfile:///c\nd", false)]),
-            said(ChatRole::Assistant, vec![tool_use("1", "book", object(json!({})))]),
-            said(ChatRole::User, vec![tool_result("1", "{\"n\":1}", false)]),
+            message(ChatRole::User, vec![tool_result("2", "full", true), tool_result("1", "b\nfile:///c\nd", false)]),
+            message(ChatRole::Assistant, vec![tool_use("1", "book", object(json!({})))]),
+            message(ChatRole::User, vec![tool_result("1", "{\"n\":1}", false)]),
         ],
         max_tokens: 100,
         temperature: Some(0.5),
@@ -104,7 +104,7 @@ fn unsupported_requests_are_refused_with_a_reason() {
     let model = |content: Value| json!([{"role": "assistant", "content": content}]);
     let result = |content: Value| user(json!({"type": "tool_result", "toolUseId": "1", "content": [content]}));
     let schema = json!({"type": "object"});
-    for (key, value, said) in [
+    for (key, value, expected) in [
         ("tools", json!({}), "`tools` must be a list"),
         ("tools", json!([{"name": "", "inputSchema": schema}]), "a tool has no `name`"),
         ("tools", json!([{"name": "t", "inputSchema": "x"}]), "the `inputSchema` of the tool `t` is not an object"),
@@ -140,7 +140,7 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("maxTokens", json!(1.5), "`maxTokens` must be"),
     ] {
         let message = refusal_message(key, value, SamplingSupport::WithTools);
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
 }
 
@@ -181,8 +181,8 @@ fn ignored_hints_are_reported() {
     let mut params = plain();
     params["tools"] = tools;
     params["toolChoice"] = json!({"mode": "any"});
-    let said = "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\"";
-    assert_eq!(read(&params, SamplingSupport::WithTools).unwrap_err().message, said);
+    let expected = "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\"";
+    assert_eq!(read(&params, SamplingSupport::WithTools).unwrap_err().message, expected);
     params["toolChoice"] = Value::Null;
     assert_eq!(read(&params, SamplingSupport::WithTools).unwrap().tools.len(), 3);
 }
@@ -194,7 +194,7 @@ fn tool_uses_require_results_in_the_next_message() {
     let result = |id: &str| json!({"type": "tool_result", "toolUseId": id, "content": []});
     let model = |content: Value| json!({"role": "assistant", "content": content});
     let user = |content: Value| json!({"role": "user", "content": content});
-    for (messages, said) in [
+    for (messages, expected) in [
         (json!([model(call("1"))]), "the `tool_use` `1` has no `tool_result`"),
         (json!([model(call("1")), user(text.clone())]), "the `tool_use` `1` must be followed by its `tool_result`"),
         (
@@ -212,15 +212,15 @@ fn tool_uses_require_results_in_the_next_message() {
         ),
         (json!([model(json!([call("1"), call("1")]))]), "two `tool_use` share the id `1`"),
     ] {
-        assert_eq!(refusal_message("messages", messages, SamplingSupport::WithTools), said);
+        assert_eq!(refusal_message("messages", messages, SamplingSupport::WithTools), expected);
     }
 }
 
 #[test]
 fn undeclared_tools_are_refused() {
     let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
-    let said = "`tools` are not supported: no language model of this host supports tools";
-    assert_eq!(refusal_message("tools", tools, SamplingSupport::Plain), said);
+    let expected = "`tools` are not supported: no language model of this host supports tools";
+    assert_eq!(refusal_message("tools", tools, SamplingSupport::Plain), expected);
     let empty = json!({
         "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1, "tools": [],
     });
@@ -270,6 +270,6 @@ fn unreadable_tool_uses_are_internal_errors() {
     let (model, stop_reason) = ("m".to_owned(), "toolUse".to_owned());
     let error = write(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None, warning: None })
         .expect_err("an error");
-    let said = "model `m` called tool `t` with arguments that are no object: 1";
-    assert_eq!((error.code.0, error.message.as_ref()), (-32603, said));
+    let expected = "model `m` called tool `t` with arguments that are no object: 1";
+    assert_eq!((error.code.0, error.message.as_ref()), (-32603, expected));
 }

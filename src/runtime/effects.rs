@@ -11,12 +11,16 @@ use tokio_util::sync::CancellationToken;
 use crate::llm::{Llm, OnDelta};
 use crate::mcp::CallContext;
 use crate::model::{
-    Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question, ToolCall,
+    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, JsonObject,
+    Question, RunId, ToolCall,
 };
 use crate::ui::human::HumanResponse;
 
 use super::dispatcher::Dispatcher;
-use super::{call_meta, replanner};
+use super::replanner;
+
+/// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.
+pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
 
 impl Dispatcher {
     pub(super) fn execute(&mut self, command: Command) {
@@ -145,6 +149,12 @@ impl Dispatcher {
             }
         });
     }
+}
+
+/// Returns the `_meta` of a call, with the value `RUN/TASK/ATTEMPT`.
+fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
+    let key = [run.as_str(), attempt.task.as_str(), &attempt.number.to_string()].join("/");
+    JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])
 }
 
 /// Describes an internal panic, for people.

@@ -66,7 +66,7 @@ const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
 
 /// Prefixes of names that only some files may use, so that another database can stand behind the traits of the journal.
 const RESTRICTED_PREFIXES: &[(&str, &[&str])] =
-    &[("Sqlite", &["journal/sqlite", "journal/mod"]), ("sqlite", &["journal/sqlite", "journal/mod"])];
+    &[("Sqlite", &["journal/sqlite", "journal/open"]), ("sqlite", &["journal/sqlite", "journal/open"])];
 
 /// The modules that have no clock, no randomness, no files, no sockets, and no threads.
 const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "view"];
@@ -229,7 +229,7 @@ fn violations_are_found_and_tests_are_not_checked() {
             ("view/terminal", "use crate::{journal::Reader, model::Event};"),
             ("ui/reporters/json_lines", "use crate::journal::Reader;"),
             ("ui/human/mod", "fn a() { rusqlite::Connection::open(path) }"),
-            ("journal/mod", "mod sqlite; pub fn store() { sqlite::SqliteStore::new() }"),
+            ("journal/open", "mod sqlite; pub fn store() { sqlite::SqliteStore::new() }"),
             ("journal/memory", "use super::sqlite::schema;\nuse rusqlite::Connection;"),
             ("journal/sqlite/reader", "use rusqlite::Connection; use super::SqliteStore;"),
             ("cli/run", "fn a() { open::<SqliteStore>(path) }"),
@@ -241,7 +241,7 @@ fn violations_are_found_and_tests_are_not_checked() {
     );
     let expected = [
         "src/cellar/mod.rs:1: the room `cellar` is not in the table of `tests/it/architecture/layers.rs`",
-        "src/cli/run.rs:1: only journal/sqlite, journal/mod may name `Sqlite…`, as `SqliteStore` does",
+        "src/cli/run.rs:1: only journal/sqlite, journal/open may name `Sqlite…`, as `SqliteStore` does",
         "src/config/validate.rs:1: only config/yaml may name `serde_yaml`",
         "src/config/yamls.rs:1: only config/yaml may name `saphyr_parser`",
         "src/engine/mod.rs:5: `engine` is pure and must not name `tokio::net`",
@@ -254,7 +254,7 @@ fn violations_are_found_and_tests_are_not_checked() {
         "src/engine/run.rs:8: `engine` must not name `crate::runtime::clock`",
         "src/engine/run.rs:9: `engine` is pure and must not name `tokio::spawn`",
         "src/engine/run.rs:9: `engine` is pure and must not name `uuid::Uuid::now_v7`",
-        "src/journal/memory.rs:1: only journal/sqlite, journal/mod may name `sqlite…`, as `crate::journal::sqlite::schema` does",
+        "src/journal/memory.rs:1: only journal/sqlite, journal/open may name `sqlite…`, as `crate::journal::sqlite::schema` does",
         "src/journal/memory.rs:2: only journal/sqlite may name `rusqlite`",
         "src/main.rs:1: `main` must not name `crate::runtime::run`",
         "src/ui/human/mod.rs:1: only journal/sqlite may name `rusqlite`",

@@ -1,4 +1,5 @@
-//! Fails when two types have one name, or when a folder contains too many files to be read at a glance.
+//! Fails when two types have one name, when a folder contains too many files to be read at a glance, or when a `mod.rs`
+//! defines something.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,19 @@ fn type_names_are_unique() {
 fn folders_are_small() {
     let problems = large_folders(Sources::of_product());
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn module_files_define_nothing() {
+    let problems = module_definitions(Sources::of_product());
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// Returns a line for each `mod.rs` that defines an item.
+fn module_definitions(sources: &Sources) -> Vec<String> {
+    let modules = sources.files.iter().filter(|(file, _)| file.ends_with("/mod"));
+    let first = modules.filter_map(|(file, source)| Some((file, source.first_definition?)));
+    first.map(|(file, line)| format!("src/{file}.rs:{line}: move the definition to a file of its own")).collect()
 }
 
 /// Returns a line for each type name that is defined more than once.
@@ -69,4 +83,19 @@ fn large_folders_are_found() {
         "`src/b/d` has 17 files: move some of them to subfolders",
     ];
     assert_eq!(large_folders(&sources), expected);
+}
+
+#[test]
+fn definitions_in_module_files_are_found() {
+    let sources = Sources::parse([
+        ("a/mod", "mod b;\npub use b::B;\nmacro_rules! m { () => {} }\n#[cfg(test)] fn test() {}"),
+        ("a/b", "pub struct B;"),
+        ("c/mod", "mod d;\n\n/// Is documented.\nfn c() {}"),
+        ("e/f/mod", "const F: u8 = 0;"),
+    ]);
+    let expected = [
+        "src/c/mod.rs:3: move the definition to a file of its own",
+        "src/e/f/mod.rs:1: move the definition to a file of its own",
+    ];
+    assert_eq!(module_definitions(&sources), expected);
 }

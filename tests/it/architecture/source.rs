@@ -93,6 +93,8 @@ pub(super) struct SourceFile {
     pub(super) paths: Vec<NamedPath>,
     /// The structs, enums, and traits that it defines, with their lines.
     pub(super) types: Vec<(String, usize)>,
+    /// The line of its first item that is neither a module, an import, nor a macro.
+    pub(super) first_definition: Option<usize>,
     /// The names that it imports, with what they stand for.
     pub(super) imports: BTreeMap<String, Vec<String>>,
     /// The paths of its glob imports.
@@ -209,6 +211,9 @@ impl<'ast> Visit<'ast> for SourceFile {
             Item::Trait(item) => Some(&item.ident),
             _ => None,
         };
+        if !matches!(item, Item::Mod(_) | Item::Use(_) | Item::Macro(_)) {
+            self.first_definition.get_or_insert(item.span().start().line);
+        }
         self.types.extend(defined.map(|name| (name.to_string(), name.span().start().line)));
         visit::visit_item(self, item);
     }

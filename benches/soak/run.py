@@ -163,7 +163,7 @@ def watch(process, events):
     return windows, children
 
 
-HEADER = """| until | tasks a second | failed attempts | MiB | descriptors | threads | children |
+HEADER = """| until | tasks per second | failed attempts | MiB | descriptors | threads | children |
 |--:|--:|--:|--:|--:|--:|--:|"""
 
 
@@ -197,7 +197,7 @@ def judge(windows, events, code):
         if failed > succeeded + ALLOWANCE:
             problems.append(f"agent `{agent}` failed {failed} attempts and completed {succeeded}")
     if events.tasks_failed * 100 > events.succeeded:
-        problems.append(f"{events.tasks_failed} tasks failed for good")
+        problems.append(f"{events.tasks_failed} tasks failed permanently")
     return problems
 
 
@@ -264,7 +264,7 @@ def main():
         if remaining:
             problems.append(f"processes outlive the run: {', '.join(remaining)}")
         shares = ", ".join(f"{agent} {done}/{failed}" for agent, (done, failed) in sorted(events.shares.items()))
-        print(f"\n{events.succeeded} tasks done, {events.tasks_failed} failed for good, {events.failed} attempts failed")
+        print(f"\n{events.succeeded} tasks done, {events.tasks_failed} failed permanently, {events.failed} attempts failed")
         print(f"completed/failed by agent: {shares}")
         print(f"{len(children)} processes started, {http['flapping'].starts} starts of the flapping agent")
         print(f"journal: {journal.stat().st_size / 2**20:.0f} MiB")

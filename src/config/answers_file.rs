@@ -8,7 +8,8 @@ use super::diagnostics::diagnostic::Diagnostics;
 use super::diagnostics::sink::DiagnosticSink;
 use super::diagnostics::source::SourceFile;
 use super::schema::keys::ANSWERS;
-use super::schema::table::{self, ValueType};
+use super::schema::table::{self, CheckedTable, ValueType};
+use super::yaml::document::DocumentNode;
 use super::yaml::parser;
 
 /// Returns the rules of an answers file with their keys checked. An empty file has no rules.
@@ -32,8 +33,8 @@ pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnosti
             mistakes.with_help(format!("expected a list of rules, such as `{example}`"))
         });
     }
-    let rules = root.as_ref().and_then(|root| root.as_map()?.get("answers"));
-    Ok(match rules.map(|entry| entry.node.to_json()) {
+    let rules = root.as_ref().and_then(|root| CheckedTable::new(root).node(&ANSWERS.answers));
+    Ok(match rules.map(DocumentNode::to_json) {
         Some(Value::Array(rules)) => rules,
         _ => Vec::new(),
     })

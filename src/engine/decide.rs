@@ -305,12 +305,11 @@ impl Transition<'_> {
                 self.ask_whether_to_repeat(attempt, &failure.message);
             }
             RetryDecision::Retry => {
-                let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent did not cause the failure, so it needs no delay.
                 let is_immediate = failure.kind == FailureKind::Interrupted;
                 let requested = failure.retry_after.map(|delay| delay.0).unwrap_or_default();
-                let delay = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(requested);
+                let delay = self.run.next_delay(node, tries, requested);
                 let ready_at = if is_immediate { self.now } else { self.now.after(delay) };
                 let agent = self.run.only_candidate_agent(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });

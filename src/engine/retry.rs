@@ -163,7 +163,7 @@ pub fn is_too_long(wait: Duration, deadline: Option<HumanDuration>) -> bool {
 }
 
 /// Returns the delay after try number `tries` on a route. The same seed, task, and number give the same delay.
-pub fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
+fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
     let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
     let full = (backoff.initial.0.as_secs_f64() * backoff.factor.powi(exponent)).min(backoff.max.0.as_secs_f64());
     let jittered = full * (1.0 - backoff.jitter * jitter_fraction(seed, task, tries));
@@ -184,6 +184,12 @@ fn jitter_fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
 }
 
 impl State {
+    /// Returns the delay before the next try of `node`: its backoff, or the requested delay if that is longer.
+    pub(super) fn next_delay(&self, node: NodeIndex, tries: u32, requested: Duration) -> Duration {
+        let node = &self.graph[node];
+        retry_delay(&node.task.retry.backoff, tries, self.seed, &node.id).max(requested)
+    }
+
     /// Decides what follows from `failure` on `route`.
     pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
         let tries = self.tasks[node.index()].routes[route].tries;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::budget::limits::{CostKind, TokenAvailability};
 use super::routing::router::RouteChoice;
-use super::scope::{expression_failure, template_text};
+use super::scope::{expression_failure, template_text, value_as_text};
 use super::state::agent::ConnectionStatus;
 use super::state::queues::{Queues, WaitingPrompt};
 use super::state::run::Run;
@@ -189,7 +189,7 @@ impl Transition<'_> {
         if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
-                    let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+                    let message = value_as_text(&message);
                     let task = self.run.graph[node].id.clone();
                     self.ask_person(Asker::Plan { task }, message, Form::Approval, None);
                 }

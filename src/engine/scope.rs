@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::state::run_state::State;
 use super::state::task::{TaskEntry, TaskState};
 use crate::expression::{ExpressionError, ForeachItems, LoopItem, Scope, TaskLookup, TaskView};
@@ -66,5 +68,10 @@ pub(super) fn expression_failure(key: &str, error: &ExpressionError) -> Failure 
 
 /// Returns a template as it is written.
 pub(super) fn template_text(template: &Template) -> String {
-    template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
+    value_as_text(&template.0)
+}
+
+/// Returns a string unchanged, and any other value as JSON.
+pub(super) fn value_as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

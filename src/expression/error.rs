@@ -53,6 +53,13 @@ impl ExpressionError {
         self
     }
 
+    pub(super) fn with_help_if_known(self, help: Option<impl Into<String>>) -> Self {
+        match help {
+            Some(help) => self.with_help(help),
+            None => self,
+        }
+    }
+
     /// Returns the same error for a text that contains the expression at byte `offset`.
     pub(super) fn shifted_by(mut self, offset: usize) -> Self {
         self.range = self.range.map(|range| range.start + offset..range.end + offset);

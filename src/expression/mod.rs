@@ -21,7 +21,7 @@ pub(crate) use check::check;
 pub use check::{Reference, has_outcome_reference, references};
 pub use error::{ExpressionError, ExpressionErrorKind};
 pub use evaluate::{evaluate, evaluate_condition, evaluate_document_condition};
-pub(crate) use names::{closest_match, did_you_mean, format_names, list_names};
+pub(crate) use names::{closest_match, did_you_mean, list_names};
 pub(crate) use resolve::{hyphenated_key_help, json_type_name};
 pub use scope::{
     ForeachItems, ITEMS_FIELD, LOOP_NAME, LoopItem, RESERVED_NAMES, RESOURCE_NAME, Scope, TASK_FIELDS, TaskLookup,

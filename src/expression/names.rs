@@ -27,7 +27,7 @@ pub(crate) fn did_you_mean<'n>(unknown: &str, names: impl IntoIterator<Item = &'
 }
 
 /// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
-pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+pub(super) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     const MAX_NAME_CHARS: usize = 40;
     let mut names = names.into_iter();
     let mut shown: Vec<String> = names

@@ -39,7 +39,7 @@ pub(super) fn resolve<'v>(
             Some(item) if root == LOOP_NAME => resolver.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
             _ => {
                 let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
-                Err(hyphenated_key_help(text, path.range.start).into_iter().fold(error, ExpressionError::with_help))
+                Err(error.with_help_if_known(hyphenated_key_help(text, path.range.start)))
             }
         },
     }
@@ -359,7 +359,7 @@ fn with_suggestion<'n>(
     name: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> ExpressionError {
-    did_you_mean(name, names).into_iter().fold(error, ExpressionError::with_help)
+    error.with_help_if_known(did_you_mean(name, names))
 }
 
 /// Returns the JSON type of a value, with its article.

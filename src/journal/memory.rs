@@ -93,6 +93,10 @@ impl JournalReader for MemoryJournal {
         Ok(self.content.lock().summaries().take(limit).collect())
     }
 
+    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        Ok(self.content.lock().summaries().filter(|summary| summary.status.is_unfinished()).collect())
+    }
+
     fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
         let summary = self.content.lock().runs.get(run).and_then(MemoryRun::summary);
         summary.ok_or_else(|| JournalError::unknown_run(run))

@@ -80,6 +80,12 @@ pub trait JournalReader: fmt::Debug + Send {
     /// Returns an error if the journal cannot be read.
     fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError>;
 
+    /// Returns the runs that can continue, latest first: running, interrupted, and paused ones.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read.
+    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError>;
+
     /// Returns one run.
     ///
     /// # Errors

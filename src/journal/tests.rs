@@ -120,6 +120,7 @@ fn runs_are_listed_in_the_order_of_their_start() {
         assert_eq!(reader.run(&"aa-old-1".into()).expect("is there"), all[2]);
         assert_eq!(code(&reader.run(&"aa-old".into()).expect_err("is not there")), "journal::unknown_run");
         assert_eq!(reader.runs(1).expect("lists"), all[..1]);
+        assert_eq!(reader.unfinished_runs().expect("lists"), all[..2]);
 
         let lease = store.acquire_lease(&"ab-mid-2".into()).expect("acquires");
         let driver = Some(Holder { pid: Some(std::process::id()) });

@@ -332,6 +332,11 @@ mod tests {
         retry_after(&HeaderMap::from_iter(headers))
     }
 
+    #[test]
+    fn lost_connections_are_retried() {
+        assert_eq!(connection_lost("connection reset").retry, RetryHint::Backoff);
+    }
+
     #[tokio::test]
     async fn marks_the_end_at_any_chunk_boundary() {
         let body = b"data: {}\n\n: [DONE]\nevent: keepalive\ndata: 1\ndata: 2\n\ndata:  [DONE]\r\n\r\ndata: late";

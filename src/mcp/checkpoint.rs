@@ -176,8 +176,8 @@ mod tests {
             CallCheckpoint::InputGiven,
             CallCheckpoint::Resource(ResourceCheckpoint { uri: "job://1".into(), link: json!({"uri": "job://1"}) }),
         ];
-        for json in checkpoints {
-            assert_eq!(CallCheckpoint::from_value(json.to_value(), &call()), Ok(json));
+        for checkpoint in checkpoints {
+            assert_eq!(CallCheckpoint::from_value(checkpoint.to_value(), &call()), Ok(checkpoint));
         }
     }
 

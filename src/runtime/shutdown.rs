@@ -139,7 +139,7 @@ mod tests {
 
     /// Helper process: the test below starts this program again with the variable set.
     #[test]
-    fn as_a_child_panics_at_its_before_exit() {
+    fn child_process_panics_before_exit() {
         if std::env::var_os(CHILD).is_none() {
             return;
         }
@@ -154,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_at_the_before_exit_does_not_keep_the_process_from_ending() {
+    fn panic_before_exit_does_not_prevent_the_exit() {
         let child = Command::new(std::env::current_exe().expect("a program"))
-            .args(["--exact", "runtime::shutdown::tests::as_a_child_panics_at_its_before_exit"])
+            .args(["--exact", "runtime::shutdown::tests::child_process_panics_before_exit"])
             .env(CHILD, "1")
             .output()
             .expect("runs");

@@ -151,7 +151,8 @@ fn wrong_kind_error(path: &Path, kind: &str, expected: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is {kind}, not {expected}", path.display()))
 }
 
-fn describe_kind(kind: FileType) -> &'static str {
+/// Describes the kind of a file, with its article.
+pub fn describe_kind(kind: FileType) -> &'static str {
     if kind.is_symlink() {
         "a symbolic link"
     } else if kind.is_dir() {

@@ -84,7 +84,7 @@ pub(crate) async fn execute(
     let plan = request.plan();
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
-    let resumable = if let RunRequest::Resume(resumable) = &request { Some(resumable) } else { None };
+    let resumable = request.resumable();
     let clock = RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
     let mut view = progress_reporter(&screen, &run, Arc::new(move || clock.now()));
     let mut answer = match output {

@@ -1,8 +1,7 @@
 //! `kapell plan`: turns a goal into a plan file for people to edit. An invalid plan is never written to `--output`.
 
-use std::fs::{self, FileType};
+use std::fs;
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,7 +14,7 @@ use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
 use crate::journal;
 use crate::runtime::new_run_id;
-use crate::system::files::write_private;
+use crate::system::files::{describe_kind, write_private};
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
@@ -111,20 +110,13 @@ fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
             }
         };
     }
-    let (kind, help) = if existing.is_dir() {
-        ("a directory", "pass a file in it with `--output`")
+    let help = if existing.is_dir() {
+        "pass a file in it with `--output`"
     } else if existing.is_symlink() {
-        ("a symbolic link", "links are not followed: pass the file that it points to with `--output`")
+        "links are not followed: pass the file that it points to with `--output`"
     } else {
-        (file_kind(existing), "pass a regular file with `--output`, or remove `--output` to print the plan")
+        "pass a regular file with `--output`, or remove `--output` to print the plan"
     };
+    let kind = describe_kind(existing);
     Err(CliError::usage("cli::not_a_file", format!("cannot write the plan to `{shown}`: it is {kind}"), help))
-}
-
-fn file_kind(kind: FileType) -> &'static str {
-    match kind {
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        _ => "a device",
-    }
 }

@@ -29,7 +29,7 @@ pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let runs = match &args.run {
         Some(name) => vec![reader.run(&reader.find_run(name)?)?],
-        None => reader.runs(usize::MAX)?,
+        None => reader.unfinished_runs()?,
     };
     let mut objects = Vec::new();
     let mut text = String::new();

@@ -10,7 +10,7 @@ use super::secret_collector::is_secret_name;
 use super::section_reader::{SectionReader, parse_url};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AGENT, AgentKeys, SAMPLING};
-use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::schema::table::CheckedTable;
 use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, SamplingPolicy, Transport};
 
 /// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
@@ -57,16 +57,15 @@ impl SectionReader<'_, AgentKeys> {
 
     fn read_transport(&self, sink: &mut DiagnosticSink) -> Option<Transport> {
         let fields = self.fields;
-        let mut check_needs = |keys: &[&Key<AgentKeys>], needs: &Key<AgentKeys>| {
-            let useless = keys.iter().filter(|_| !fields.has(needs));
-            for (key, at) in useless.filter_map(|key| Some((key.name, fields.key_span(key)?))) {
-                sink.error("useless_key", at, format!("`{key}` has no effect without `{}`", needs.name));
-            }
-        };
-        check_needs(&[&AGENT.args, &AGENT.env, &AGENT.env_vars, &AGENT.cwd], &AGENT.command);
-        check_needs(&[&AGENT.http_headers, &AGENT.env_http_headers, &AGENT.bearer_token_env_var], &AGENT.url);
-        if let Some(at) = fields.key_span(&AGENT.max_processes).filter(|_| fields.has(&AGENT.url)) {
-            sink.error("useless_key", at, "`max_processes` has no effect with `url`");
+        if !fields.has(&AGENT.command) {
+            let keys = [&AGENT.args, &AGENT.env, &AGENT.env_vars, &AGENT.cwd];
+            fields.report_useless(&keys, "without `command`", sink);
+        }
+        if fields.has(&AGENT.url) {
+            fields.report_useless(&[&AGENT.max_processes], "with `url`", sink);
+        } else {
+            let keys = [&AGENT.http_headers, &AGENT.env_http_headers, &AGENT.bearer_token_env_var];
+            fields.report_useless(&keys, "without `url`", sink);
         }
         let child = fields.text(&AGENT.command).map(|command| self.read_child_process(command));
         if !fields.has(&AGENT.url) {
@@ -93,10 +92,8 @@ impl SectionReader<'_, AgentKeys> {
         }
         let fields = CheckedTable::new(node);
         let consent = fields.choice(&SAMPLING.policy).unwrap_or_default();
-        for cap in [&SAMPLING.max_tokens, &SAMPLING.max_requests] {
-            if let Some(at) = fields.key_span(cap).filter(|_| consent == Consent::Deny) {
-                sink.error("useless_key", at, format!("`{}` has no effect with `policy = \"deny\"`", cap.name));
-            }
+        if consent == Consent::Deny {
+            fields.report_useless(&[&SAMPLING.max_tokens, &SAMPLING.max_requests], "with `policy = \"deny\"`", sink);
         }
         SamplingPolicy {
             consent,

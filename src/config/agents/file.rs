@@ -80,12 +80,9 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut Di
     }
     let mut root = node_at(NodeValue::Map(map_from_table(table.get_ref())), &table.span());
     redaction::redact(&root, sink);
-    let sections = root.as_map().and_then(|root| root.get("agents")).and_then(|agents| agents.node.as_map());
-    let fingerprints: HashMap<String, String> = sections
-        .into_iter()
-        .flatten()
-        .map(|(name, entry)| (name.to_string(), fingerprint::fingerprint_of_section(&entry.node)))
-        .collect();
+    let sections = CheckedTable::new(&root).entries(&AGENTS_FILE.agents);
+    let fingerprints: HashMap<String, String> =
+        sections.map(|(name, entry)| (name.to_owned(), fingerprint::fingerprint_of_section(&entry.node))).collect();
     expand_variables(&mut root, environment, sink);
     table::check_value(&root, &ValueType::Table(&AGENTS_FILE.table), &"the file", sink);
     let fields = CheckedTable::new(&root);
@@ -128,7 +125,7 @@ fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, 
     let NodeValue::Map(root) = &mut root.value else { return };
     for (name, entry) in root.iter_mut() {
         let NodeValue::Map(sections) = &mut entry.node.value else { continue };
-        if name != "agents" {
+        if name != AGENTS_FILE.agents.name {
             Expander::new(environment, PortPlaceholder::Unavailable).expand(&mut entry.node, sink);
             continue;
         }

@@ -38,10 +38,23 @@ fn redact_table(node: &DocumentNode<'_>, table: &'static TableSchema, sink: &mut
                 let wrong = map.values().filter(|entry| !entry.node.as_text().is_some_and(is_variable_name));
                 wrong.for_each(|entry| redact_all(&entry.node, sink));
             }
-            (None | Some(ValueType::TextMap | ValueType::Object), _) => redact_all(&entry.node, sink),
-            (Some(ValueType::Url), _) if text.contains(['@', '?']) => redact_all(&entry.node, sink),
-            (Some(ValueType::VariableName), _) if !is_variable_name(text) => redact_all(&entry.node, sink),
-            _ => {}
+            (Some(ValueType::Url), _) if !text.contains(['@', '?']) => {}
+            (Some(ValueType::VariableName), _) if is_variable_name(text) => {}
+            (
+                Some(
+                    ValueType::Text
+                    | ValueType::TextList
+                    | ValueType::Boolean
+                    | ValueType::Integer(..)
+                    | ValueType::Number(..)
+                    | ValueType::PositiveDuration
+                    | ValueType::Choice(_)
+                    | ValueType::Table(_)
+                    | ValueType::OneOf(..),
+                ),
+                _,
+            ) => {}
+            _ => redact_all(&entry.node, sink),
         }
     }
 }

@@ -169,10 +169,14 @@ impl ValueType {
     /// Returns whether the outermost value has the right type, without checking its contents.
     fn accepts(&self, value: &NodeValue) -> bool {
         match self {
-            Self::Text | Self::AnyText | Self::Url | Self::VariableName | Self::Name | Self::Choice(_) => {
-                matches!(value, NodeValue::Text(_))
-            }
-            Self::Duration | Self::PositiveDuration => matches!(value, NodeValue::Text(_)),
+            Self::Text
+            | Self::AnyText
+            | Self::Url
+            | Self::VariableName
+            | Self::Name
+            | Self::Choice(_)
+            | Self::Duration
+            | Self::PositiveDuration => matches!(value, NodeValue::Text(_)),
             Self::Condition => matches!(value, NodeValue::Text(_) | NodeValue::Bool(_)),
             Self::ItemList | Self::TextOrList => matches!(value, NodeValue::Text(_) | NodeValue::List(_)),
             Self::Boolean => matches!(value, NodeValue::Bool(_)),
@@ -378,6 +382,13 @@ impl<'n, K> CheckedTable<'n, K> {
     /// Returns the position of the key itself.
     pub(crate) fn key_span(self, key: &Key<K>) -> Option<SourceSpan> {
         Some(self.entry(key)?.key_span)
+    }
+
+    /// Reports those of `keys` that are set, for a `reason` such as "without `url`".
+    pub(crate) fn report_useless(self, keys: &[&Key<K>], reason: &str, sink: &mut DiagnosticSink) {
+        for (key, at) in keys.iter().filter_map(|key| Some((key.name, self.key_span(key)?))) {
+            sink.error("useless_key", at, format!("`{key}` has no effect {reason}"));
+        }
     }
 
     /// Returns whether the key exists, regardless of its value.

@@ -112,11 +112,9 @@ fn report(
             let known = || properties(tool).into_iter().flat_map(|known| known.keys().map(String::as_str));
             for property in unexpected {
                 let at = node.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key_span);
-                let help = sink.did_you_mean(property, known());
-                let help =
-                    help.or_else(|| Some(format!("its arguments are {}", crate::expression::format_names(known()))));
+                let help = sink.suggest(property, known(), ("its arguments are", "it has no arguments"));
                 let message = format!("`{name}` has no argument `{property}`");
-                sink.error("unknown_argument", at, message).help_if_known(help);
+                sink.error("unknown_argument", at, message).help(help);
             }
         }
         _ => {

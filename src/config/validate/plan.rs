@@ -70,8 +70,8 @@ fn read_plan(
     for declaration in names.tasks.values() {
         let reader = tasks::TaskReader { task: declaration, defaults, names: &names };
         let (task, needs) = reader.read_task(&mut router, &mut used, sink);
-        let tables = [Some(declaration.fields), defaults].into_iter().flatten();
-        let on_failure = tables.filter_map(|fields| fields.key_span(&TASK.on_failure)).next();
+        let own = declaration.fields.key_span(&TASK.on_failure);
+        let on_failure = own.or_else(|| defaults?.key_span(&TASK.on_failure));
         if task.on_failure == OnFailure::Replan {
             first_replan = first_replan.or(on_failure);
         }

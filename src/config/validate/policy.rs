@@ -29,7 +29,7 @@ pub(super) fn read_retry(
             retry.backoff = read_backoff(node, sink);
         }
     }
-    let pointless = task.node(&TASK.retry).filter(|node| node.as_map().is_some_and(|map| map.contains_key("backoff")));
+    let pointless = task.node(&TASK.retry).filter(|node| CheckedTable::new(node).has(&RETRY.backoff));
     if let (1, Some(node)) = (retry.max_attempts, pointless) {
         let warning = sink.warning("pointless_backoff", node.span, "`backoff` has no effect with a single attempt");
         warning.help("set the number of attempts, such as `max_attempts: 3`");

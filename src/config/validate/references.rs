@@ -302,11 +302,8 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
                     let text = location.node.as_text().zip(location.range.as_ref());
                     let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
-                    let help = hyphen_help.or_else(|| {
-                        let help = self.sink.did_you_mean(name, known.clone());
-                        let help = help.unwrap_or_else(|| format!("available: {}", expression::format_names(known)));
-                        self.with_literal_help(Some(help))
-                    });
+                    let help = hyphen_help
+                        .or_else(|| self.with_literal_help(Some(self.sink.suggest(name, known, ("available:", "")))));
                     let message = format!("unknown name `{name}`");
                     self.sink.error("unknown_name", at, message).help_if_known(help);
                 }

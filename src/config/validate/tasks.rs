@@ -123,10 +123,8 @@ impl<'r, 'n> TaskReader<'r, 'n> {
     ) -> Option<Foreach> {
         let fields = self.fields();
         let Some(node) = fields.node(&TASK.foreach) else {
-            for key in [&TASK.binding, &TASK.max_parallel] {
-                if let Some(at) = fields.key_span(key).filter(|_| !fields.has(&TASK.foreach)) {
-                    sink.error("useless_key", at, format!("`{}` has no effect without `foreach`", key.name));
-                }
+            if !fields.has(&TASK.foreach) {
+                fields.report_useless(&[&TASK.binding, &TASK.max_parallel], "without `foreach`", sink);
             }
             return None;
         };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::reply::{answer_by_schema, called_tools};
-use super::request::{NextRequest, value_as_text};
+use super::request::NextRequest;
 use crate::engine::budget::limits::CostKind;
 use crate::engine::retry;
-use crate::engine::scope::expression_failure;
+use crate::engine::scope::{expression_failure, value_as_text};
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::task::TaskEntry;
 use crate::engine::synthesis::{answer, unfinished};
@@ -34,9 +34,9 @@ impl Transition<'_> {
         let scope = self.run.scope(node);
         let question = match expression::render(&prompt.prompt, &scope) {
             Ok(request) if self.run.is_synthesis(node) => {
-                answer::synthesis_prompt(&value_as_text(request), &self.run.synthesis_sources(node))
+                answer::synthesis_prompt(&value_as_text(&request), &self.run.synthesis_sources(node))
             }
-            Ok(question) => value_as_text(question),
+            Ok(question) => value_as_text(&question),
             Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
         };
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
@@ -247,7 +247,7 @@ impl Transition<'_> {
         else {
             return self.fail_task(node, failure);
         };
-        let delay = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(requested);
+        let delay = self.run.next_delay(node, failures, requested);
         let ready_at = self.now.after(delay);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {
             let help = format!("the next attempt would be in {}, after the task's `deadline`", HumanDuration(delay));
@@ -292,7 +292,7 @@ impl TaskEntry {
     /// Returns the result of a tool call as text for the model, and whether it is an error.
     fn result_for_model(&self) -> (String, bool) {
         match (self.output(), self.failure()) {
-            (Some(output), _) => (value_as_text(output.value().into_owned()), false),
+            (Some(output), _) => (value_as_text(&output.value()), false),
             (None, Some(failure)) => (failure.message.clone(), true),
             (None, None) => ("the call was not made".to_owned(), true),
         }

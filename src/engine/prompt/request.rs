@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
+use crate::engine::scope::value_as_text;
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::run::Run;
 use crate::engine::synthesis::answer;
@@ -37,8 +36,11 @@ impl Run {
         let scope = self.scope(node);
         // The first exchange rendered it already, and the values that it refers to do not change.
         let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
-        let system =
-            prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(value_as_text);
+        let system = prompt
+            .system
+            .as_ref()
+            .and_then(|system| expression::render(system, &scope).ok())
+            .map(|value| value_as_text(&value));
         // Endpoints that receive both tools and a schema ignore the tools. The schema is sent in exchanges without
         // tools only.
         let can_call_tools = !tools.is_empty() && !last;
@@ -110,13 +112,5 @@ fn replace_calls_with_text(message: &mut Arc<ChatMessage>) {
         if let ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } = part {
             *part = ChatPart::Text { text: format!("(a call of the tool `{name}`)") };
         }
-    }
-}
-
-/// Returns strings unchanged and other values as JSON.
-pub(super) fn value_as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
     }
 }

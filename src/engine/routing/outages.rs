@@ -44,7 +44,7 @@ impl Transition<'_> {
                 }
                 OutageAction::Delay(tries) => {
                     let id = self.run.graph[node].id.clone();
-                    let delay = retry::retry_delay(&task.retry.backoff, tries, self.run.seed, &id).max(requested);
+                    let delay = self.run.next_delay(node, tries, requested);
                     let (ready_at, agent) = (self.now.after(delay), Some(route.agent.clone()));
                     self.emit(Event::RetryScheduled { task: id, ready_at, agent, reason });
                     return true;

@@ -156,8 +156,8 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
             }
             ErrorKind::SyntaxError => {
                 let message = format!("invalid expression: {detail}");
-                let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, range);
-                operator_help(&self.bounded.text).into_iter().fold(error, ExpressionError::with_help)
+                ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, range)
+                    .with_help_if_known(operator_help(&self.bounded.text))
             }
             kind => {
                 let is_limit = error.source().is_some_and(|source| source.is::<LimitExceeded>());

@@ -24,6 +24,10 @@ impl JournalReader for SqliteReader {
         self.summaries("ORDER BY number DESC LIMIT ?1", [limit])
     }
 
+    fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
+    }
+
     fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
         let summary = self.summaries("WHERE run_id = ?1", [run.as_str()])?.pop();
         summary.ok_or_else(|| JournalError::unknown_run(run))

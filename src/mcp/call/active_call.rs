@@ -20,7 +20,7 @@ use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::connection::Connection;
 use crate::mcp::transport::call_transport::PendingCall;
 use crate::mcp::transport::request_failure;
-use crate::model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ToolCall};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolCall};
 
 /// The longest time that notifying the agent of a cancellation may delay the caller.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
@@ -177,8 +177,7 @@ impl<'p> ActiveCall<'p> {
 
     /// Writes a durable checkpoint of the call.
     pub(crate) async fn checkpoint(&mut self, checkpoint: CallCheckpoint) -> Result<(), Failure> {
-        let key = CheckpointKey::Call(self.request.attempt.clone());
-        let saved = self.connection.state.host.checkpoint(key, checkpoint.to_value());
+        let saved = self.connection.state.save_call(&self.request.attempt, &checkpoint);
         // Messages of the agent can wait, and a lost connection is detected later.
         self.wait_unconnected(saved).await
     }

@@ -17,7 +17,7 @@ use crate::mcp::message::failure;
 use crate::mcp::requests::elicitation;
 use crate::mcp::requests::open_calls::AnswerSource;
 use crate::mcp::requests::sampling_quota::USER_REJECTED;
-use crate::model::{AgentId, Answer, CheckpointKey, Failure, FailureKind};
+use crate::model::{AgentId, Answer, Failure, FailureKind};
 
 /// The largest number of input rounds of one call.
 const MAX_ROUNDS: u32 = 32;
@@ -76,9 +76,7 @@ impl ActiveCall<'_> {
         let work = async move {
             // The idle timeout pauses: the agent waits for the host.
             let _waiting = call.begin_wait(AnswerSource::Host);
-            let saved = connection_state
-                .host
-                .checkpoint(CheckpointKey::Call(call.attempt.clone()), CallCheckpoint::Round(round.clone()).to_value());
+            let saved = connection_state.save_call(&call.attempt, &CallCheckpoint::Round(round.clone()));
             let InputRoundCheckpoint { number, state, requests } = round;
             let answering = async {
                 let requests_json = Value::Object(requests.clone());

@@ -478,13 +478,13 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let message_text = |code: i32, message: &str| (code, message.to_owned());
-        assert_eq!(error(json!({"code": -1, "message": "disk full", "data": null})), message_text(-1, "disk full"));
-        assert_eq!(error(json!({"code": "-1", "message": "disk full"})), message_text(-1, "disk full"));
-        assert_eq!(error(json!({"code": null, "message": "disk full"})), message_text(-32603, "disk full"));
-        assert_eq!(error(json!("disk full")), message_text(-32603, "disk full"));
-        assert_eq!(error(json!({"code": -2, "message": null, "data": "disk full"})), message_text(-2, "disk full"));
-        assert_eq!(error(json!({"code": i32::MIN, "message": "m"})), message_text(-32603, "m"));
+        let expected = |code: i32, message: &str| (code, message.to_owned());
+        assert_eq!(error(json!({"code": -1, "message": "disk full", "data": null})), expected(-1, "disk full"));
+        assert_eq!(error(json!({"code": "-1", "message": "disk full"})), expected(-1, "disk full"));
+        assert_eq!(error(json!({"code": null, "message": "disk full"})), expected(-32603, "disk full"));
+        assert_eq!(error(json!("disk full")), expected(-32603, "disk full"));
+        assert_eq!(error(json!({"code": -2, "message": null, "data": "disk full"})), expected(-2, "disk full"));
+        assert_eq!(error(json!({"code": i32::MIN, "message": "m"})), expected(-32603, "m"));
         assert!(error(json!({"code": -2})).1.contains("an error without a `message`"));
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rmcp::model::{ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use super::open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, Wait
 use super::sampling_quota::{SamplingQuota, USER_REJECTED};
 use super::session_state::Session;
 use super::{elicitation, sampling};
+use crate::mcp::checkpoint::CallCheckpoint;
 use crate::mcp::host::ClientHost;
 use crate::mcp::message::codec::{ExpectedResult, PendingRequests};
 use crate::mcp::message::failure;
@@ -26,7 +28,8 @@ use crate::mcp::options::SamplingSupport;
 use crate::mcp::scheduler::ProcessScheduler;
 use crate::model::text::truncate_bytes;
 use crate::model::{
-    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
+    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, CheckpointKey, Elicitation, Form, LogMessage, Origin,
+    Progress,
 };
 
 /// The number of log messages of one agent that reach the host within a second, more than a person can follow.
@@ -229,6 +232,11 @@ impl ConnectionState {
     ) -> RequestScope {
         let candidates = CandidateCalls { calls: vec![call.clone()], includes_abandoned: false };
         RequestScope { origin: self.origin(&candidates, key), candidates, withdrawn }
+    }
+
+    /// Stores a checkpoint of a call. The future completes when it is durable.
+    pub(crate) fn save_call(&self, attempt: &AttemptId, checkpoint: &CallCheckpoint) -> BoxFuture<'static, ()> {
+        self.host.checkpoint(CheckpointKey::Call(attempt.clone()), checkpoint.to_value())
     }
 
     /// Answers an input request of a call: an object with `method` and `params`.

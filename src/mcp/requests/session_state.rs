@@ -51,7 +51,7 @@ impl Session {
         }
     }
 
-    /// Creates a session over Streamable HTTP, whose ID the handshake may set. The session is saved if `kept_at` is the
+    /// Creates a session over Streamable HTTP, whose ID the handshake may set. The session is saved if `saved_at` is the
     /// URL of a server that outlives the host.
     pub(crate) fn over_http(agent: AgentId, host: Arc<dyn ClientHost>, saved_at: Option<String>) -> Self {
         // Some servers repeat the events of one session in another, so the IDs must differ between sessions. They stay
@@ -243,11 +243,11 @@ mod tests {
     #[test]
     fn answered_requests_are_remembered() {
         let session = Session::without_id("a".into(), Arc::new(SlowHost::default()));
-        let [requests, other] = [7, 8].map(RequestId::Number);
-        assert_eq!([session.register_request(&requests), session.register_request(&requests)], [true, false]);
+        let [request, other] = [7, 8].map(RequestId::Number);
+        assert_eq!([session.register_request(&request), session.register_request(&request)], [true, false]);
         session.mark_answered(&other);
-        assert_eq!([&requests, &other].map(|id| session.is_answered(id)), [false, false]);
-        session.mark_answered(&requests);
-        assert!(session.is_answered(&requests) && session.register_request(&other));
+        assert_eq!([&request, &other].map(|id| session.is_answered(id)), [false, false]);
+        session.mark_answered(&request);
+        assert!(session.is_answered(&request) && session.register_request(&other));
     }
 }

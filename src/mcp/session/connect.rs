@@ -252,7 +252,7 @@ async fn try_connect_http(
 ) -> Result<Connection, ConnectError> {
     let state = request.state.clone();
     let client = HttpClient::new(endpoint.client.clone(), state.clone(), probe_timeout(request.spec.startup_timeout));
-    let (channel, side_messages) = HttpChannel::new(client.clone(), state.clone(), endpoint);
+    let (channel, side_messages) = HttpChannel::new(client.clone(), endpoint);
     let inner = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
     let transport = MergedTransport { inner, side_messages, state };
     let channel = |version: &ProtocolVersion| Channel::Http(channel.with_version(version));

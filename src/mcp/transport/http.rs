@@ -50,7 +50,7 @@ type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpErr
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     client: reqwest::Client,
-    state: Arc<ConnectionState>,
+    pub(super) state: Arc<ConnectionState>,
     probe_timeout: Duration,
     reconnects: Arc<ReconnectLimiter>,
 }

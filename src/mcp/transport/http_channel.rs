@@ -28,7 +28,6 @@ use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::message::codec::{ExpectedResult, Incoming, SingleRequest};
 use crate::mcp::message::failure;
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
-use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::handler::handle_incoming;
 use crate::mcp::requests::open_calls::CallState;
 use crate::model::{Failure, FailureKind};
@@ -44,7 +43,6 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The HTTP channel for calls to one endpoint, over one connection.
 pub(crate) struct HttpChannel {
     client: HttpClient,
-    state: Arc<ConnectionState>,
     url: Url,
     /// The headers that all requests share.
     headers: HeaderMap,
@@ -65,20 +63,16 @@ enum ExchangeOutcome {
 
 impl HttpChannel {
     /// Creates the channel to `endpoint` before the handshake, and the queue of messages that come with the responses.
-    pub(crate) fn new(
-        client: HttpClient,
-        state: Arc<ConnectionState>,
-        endpoint: &HttpEndpoint,
-    ) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
+    pub(crate) fn new(client: HttpClient, endpoint: &HttpEndpoint) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
         let (side_messages, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let (url, headers) = (endpoint.url.clone(), endpoint.headers());
-        (Self { client, state, url, headers, modern: false, side_messages }, receiver)
+        (Self { client, url, headers, modern: false, side_messages }, receiver)
     }
 
     /// Returns the channel for the negotiated `version`, and for the session if the handshake created one.
     pub(crate) fn with_version(mut self, version: &ProtocolVersion) -> Arc<Self> {
         self.modern = !version.has_initialize();
-        let session = self.state.session.id().map(|id| (HEADER_SESSION_ID, id));
+        let session = self.client.state.session.id().map(|id| (HEADER_SESSION_ID, id));
         let headers = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
         let valid = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?));
         self.headers.extend(headers.filter_map(valid));
@@ -123,29 +117,29 @@ impl HttpChannel {
     pub(crate) async fn cancel(&self, message: Vec<u8>) {
         // In the modern era, closing the response cancels the request. When the host suspends, the agent must not see
         // more than after a sudden end of the host.
-        if self.modern || self.state.is_suspended() {
+        if self.modern || self.client.state.is_suspended() {
             return;
         }
         let cancelling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
         if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(_))) {
-            tracing::debug!(agent = %self.state.agent, "an agent could not be notified of a cancelled call");
+            tracing::debug!(agent = %self.client.state.agent, "an agent could not be notified of a cancelled call");
         }
     }
 
     /// Completes request `id` with the outcome of `exchange`. A panic in it becomes a failure.
     async fn finish(&self, id: i64, exchange: impl Future<Output = Result<ExchangeOutcome, HttpError>>) {
-        let agent = &self.state.agent;
+        let agent = &self.client.state.agent;
         match AssertUnwindSafe(exchange).catch_unwind().await {
-            Ok(Ok(ExchangeOutcome::Response(response))) => self.state.calls.deliver(id, response),
+            Ok(Ok(ExchangeOutcome::Response(response))) => self.client.state.calls.deliver(id, response),
             Ok(Ok(ExchangeOutcome::Deferred)) => {}
-            Ok(Ok(ExchangeOutcome::NoResponse)) => self.state.calls.settle(id),
-            Ok(Err(error)) => self.state.calls.deliver(id, Err(from_http(agent, &error))),
+            Ok(Ok(ExchangeOutcome::NoResponse)) => self.client.state.calls.settle(id),
+            Ok(Err(error)) => self.client.state.calls.deliver(id, Err(from_http(agent, &error))),
             Err(_) => {
                 let message = format!(
                     "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in \
                      kapell)"
                 );
-                self.state.calls.deliver(id, Err(Failure::new(FailureKind::ConnectionLost, message)));
+                self.client.state.calls.deliver(id, Err(Failure::new(FailureKind::ConnectionLost, message)));
             }
         }
     }
@@ -157,7 +151,7 @@ impl HttpChannel {
         headers: HeaderMap,
         call: Arc<CallState>,
     ) -> Result<ExchangeOutcome, HttpError> {
-        self.state.session.reserve(id).await;
+        self.client.state.session.reserve(id).await;
         call.mark_sent();
         let response = self.client.post_bytes(self.url.clone(), headers.clone(), text).await?;
         let status = response.status();
@@ -194,8 +188,7 @@ impl HttpChannel {
     }
 
     fn stream_source(&self, headers: HeaderMap, call: Arc<CallState>) -> StreamSource {
-        let (client, state, url) = (self.client.clone(), self.state.clone(), self.url.clone());
-        StreamSource { client, state, url, headers, call }
+        StreamSource { client: self.client.clone(), url: self.url.clone(), headers, call }
     }
 
     /// Reads a stream up to the response to request `id`.
@@ -208,7 +201,7 @@ impl HttpChannel {
                 match http_response::messages(data.into_bytes(), SingleRequest(id, ExpectedResult::Call)).await {
                     Ok(messages) => messages,
                     Err(error) => {
-                        tracing::debug!(agent = %self.state.agent, %error, "an event holds no message");
+                        tracing::debug!(agent = %self.client.state.agent, %error, "an event holds no message");
                         unreadable = Some(error).filter(|_| is_response).or(unreadable);
                         continue;
                     }
@@ -216,7 +209,7 @@ impl HttpChannel {
             for message in messages {
                 if let Some(response) = self.handle_message(message, id).await {
                     // The call continues at once; whatever follows on the stream is ignored.
-                    self.state.calls.deliver(id, response);
+                    self.client.state.calls.deliver(id, response);
                     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while events.next().await.is_some() {} }).await;
                     return Ok(ExchangeOutcome::Deferred);
                 }
@@ -224,7 +217,7 @@ impl HttpChannel {
         }
         // The response may be on another stream, unless it was the unreadable message.
         match unreadable {
-            Some(error) if self.state.calls.is_open(id) => Err(error),
+            Some(error) if self.client.state.calls.is_open(id) => Err(error),
             _ => Ok(ExchangeOutcome::NoResponse),
         }
     }
@@ -234,12 +227,12 @@ impl HttpChannel {
         match message {
             Incoming::CallResponse(_, response) => return Some(Ok(response)),
             Incoming::UnreadableResponse(_, reason) => {
-                return Some(Err(failure::unreadable_response(&self.state.agent, &reason)));
+                return Some(Err(failure::unreadable_response(&self.client.state.agent, &reason)));
             }
-            Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
-            Incoming::Log(message) => self.state.log(message),
+            Incoming::Progress(token, progress) => self.client.state.report_progress(&token, progress),
+            Incoming::Log(message) => self.client.state.log(message),
             Incoming::Message(mut message) => {
-                handle_incoming(&self.state, &mut message, Some(&RequestId::Number(id)));
+                handle_incoming(&self.client.state, &mut message, Some(&RequestId::Number(id)));
                 // Without the service, the connection has ended, which the call detects itself.
                 let _ = self.side_messages.send(*message).await;
             }

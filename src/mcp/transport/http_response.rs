@@ -203,7 +203,7 @@ fn is_json(media_type: &str) -> bool {
     matches!(media_type, JSON_TYPE | "text/json" | "application/x-json") || media_type.ends_with("+json")
 }
 
-/// Detects the type of a body that starts with `begun`, which is `Some(None)` if it is neither. Returns `None` while
+/// Detects the type of a body that starts with `head`, which is `Some(None)` if it is neither. Returns `None` while
 /// more bytes are needed.
 fn sniff(head: &[u8]) -> Option<Option<BodyType>> {
     const BOM: &[u8] = b"\xEF\xBB\xBF";

@@ -26,9 +26,8 @@ use super::sse::{self, EventStream};
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::message::request_id::id_number;
-use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::{CallState, PendingAnswers};
-use crate::model::{CheckpointKey, Failure, FailureKind};
+use crate::model::{Failure, FailureKind};
 
 /// The maximum number of consecutive reconnects without an event. With the growing delays, this takes about a quarter
 /// of a minute, enough for a server restart.
@@ -63,7 +62,6 @@ pub(crate) struct ResumableStream {
 /// The call of a stream and the request that opens the stream.
 pub(crate) struct StreamSource {
     pub(crate) client: HttpClient,
-    pub(crate) state: Arc<ConnectionState>,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) call: Arc<CallState>,
@@ -207,7 +205,7 @@ impl ResumableStream {
                 (EventKind::Foreign, None)
             }
             Some(MessageHeader { id: Some(request), method: Some(_) }) => {
-                match self.source.state.session.register_request(&request) {
+                match self.source.client.state.session.register_request(&request) {
                     true => (EventKind::Message(event), Some(request)),
                     false => (EventKind::Foreign, Some(request)),
                 }
@@ -223,7 +221,7 @@ impl ResumableStream {
 
     /// Saves the cursor from which a later process resumes the stream.
     async fn checkpoint(&mut self) {
-        let session = &self.source.state.session;
+        let session = &self.source.client.state.session;
         let committed = self.cursor.commit(|request| session.is_answered(request));
         let (Some(session), Some(last_event)) = (session.resumable_id(), committed) else { return };
         if self.checkpointed_at.is_some_and(|saved| saved.elapsed() < CHECKPOINT_INTERVAL) {
@@ -231,8 +229,8 @@ impl ResumableStream {
         }
         let task = self.source.call.remote_task.get().cloned();
         let checkpoint = StreamCheckpoint { session: session.to_owned(), request: self.request, last_event, task };
-        let key = CheckpointKey::Call(self.source.call.attempt.clone());
-        let saved = self.source.state.host.checkpoint(key, CallCheckpoint::Stream(checkpoint).to_value());
+        let attempt = &self.source.call.attempt;
+        let saved = self.source.client.state.save_call(attempt, &CallCheckpoint::Stream(checkpoint));
         // Questions must wait until the call can be resumed. Later checkpoints only save reading.
         if self.checkpointed_at.is_none() {
             saved.await;
@@ -244,7 +242,7 @@ impl ResumableStream {
     fn is_moot(&self) -> bool {
         self.source.call.ended.is_cancelled()
             || self.source.call.transport_failure().is_some()
-            || self.source.state.lost.is_cancelled()
+            || self.source.client.state.lost.is_cancelled()
     }
 
     /// Waits until the stream may be reopened.
@@ -294,7 +292,7 @@ impl ResumableStream {
                 Err(error) => error,
             };
             if error.is_session_expired() {
-                self.source.state.mark_stale();
+                self.source.client.state.mark_stale();
             }
             if !is_transient(&error) {
                 return Err(self.lost_failure(&error.to_string()));
@@ -304,7 +302,7 @@ impl ResumableStream {
     }
 
     fn lost_failure(&self, why: &str) -> Failure {
-        let agent = &self.source.state.agent;
+        let agent = &self.source.client.state.agent;
         let message = match self.lost_kind {
             FailureKind::Interrupted => format!("agent `{agent}` no longer has the call of the earlier process: {why}"),
             _ => format!("the response of agent `{agent}` was interrupted and could not be resumed: {why}"),
@@ -369,8 +367,7 @@ mod tests {
             advance(&mut cursor, event, request_id);
         }
         let mut settle = |answered_ids: &[i64]| {
-            let is_answered =
-                |id: &RequestId| answered_ids.iter().any(|answered_ids| *id == RequestId::Number(*answered_ids));
+            let is_answered = |id: &RequestId| answered_ids.iter().any(|answered| *id == RequestId::Number(*answered));
             cursor.commit(is_answered)
         };
         assert_eq!(settle(&[]), Some("e1".to_owned()));

@@ -25,7 +25,7 @@ pub(crate) struct IdMappingTransport<T> {
 }
 
 impl<T> IdMappingTransport<T> {
-    /// Wraps `carrier` for the connection of `link`.
+    /// Wraps `inner` for the connection of `state`.
     pub(crate) fn new(inner: T, state: Arc<ConnectionState>) -> Self {
         Self { inner, ids: RequestIdMap::new(state.clone()), state }
     }

@@ -42,8 +42,6 @@ const MAX_PENDING_DELTA_BYTES: usize = 1024 * 1024;
 /// It keeps only the position in the journal, so a reader that stalls for an hour costs no memory.
 #[derive(Debug)]
 pub struct JsonLines<W> {
-    /// The sequence number after the last reported event.
-    next_seq: u64,
     /// The number of durable events, which is the sequence number of the next one. Also marked as changed for new text.
     durable_seq: watch::Sender<u64>,
     /// Shared with the thread, which drains all text at once. Locked only to drain or append.
@@ -65,7 +63,7 @@ impl<W: Write + Send + 'static> JsonLines<W> {
             .name("json lines".into())
             .spawn(move || copy_lines(source, BufWriter::new(output)))
             .map_err(|_| JsonLinesError::Thread)?;
-        Ok(Self { next_seq: from_seq, durable_seq: durable, pending, writer_thread: writer })
+        Ok(Self { durable_seq: durable, pending, writer_thread: writer })
     }
 
     /// Waits until every event is printed, prints the result, and returns the output.
@@ -85,11 +83,15 @@ impl<W: Write + Send + 'static> JsonLines<W> {
 
 impl<W: Send> Reporter for JsonLines<W> {
     fn report(&mut self, _: &RunView, record: &Record) {
-        self.next_seq = record.seq + 1;
+        // The thread is notified once a batch.
+        self.durable_seq.send_if_modified(|next| {
+            *next = record.seq + 1;
+            false
+        });
     }
 
     fn flush(&mut self) {
-        self.durable_seq.send_replace(self.next_seq);
+        self.durable_seq.send_modify(|_| ());
     }
 
     fn report_delta(&mut self, attempt: &AttemptId, text: &str) {

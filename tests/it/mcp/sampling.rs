@@ -153,8 +153,8 @@ async fn run_hundred_calls(pool: &Pool) -> Vec<Value> {
     let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
     let outputs = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
     let outputs: Vec<Value> = outputs.into_iter().map(Result::unwrap).collect();
-    for (task, outputs) in tasks.iter().zip(&outputs) {
-        assert_eq!(outputs["answer"]["text"], json!(task), "{outputs}");
+    for (task, output) in tasks.iter().zip(&outputs) {
+        assert_eq!(output["answer"]["text"], json!(task), "{output}");
     }
     outputs
 }

@@ -8,6 +8,7 @@
 //! | `unknown_tool`, `invalid_arguments`, `unauthorized`, `refused` | no | no: it would be rejected again | yes |
 //! | `expression` | no | no: no agent is at fault | no |
 //! | `tool_error`, `server_error` | yes, and it reported a failure | yes | yes |
+//! | `era_refused` | up to a request that its library refuses in this era | yes, and at least once unless `at_most_once` | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its result is unusable | no | unless `at_most_once` |
 //! | `interrupted` | unknown | yes, for any number of tries; if `at_most_once`, a person is asked | same |
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
@@ -50,6 +51,8 @@ enum DeliveryState {
     Rejected,
     /// Accepted and answered with an error.
     ReturnedError,
+    /// Accepted and answered with an error that another connection avoids.
+    RefusedEra,
     /// Accepted and executed, but the result is unusable.
     UnusableResult,
     /// Unknown, because the host's own process ended.
@@ -68,6 +71,7 @@ fn delivery_state(kind: FailureKind) -> DeliveryState {
             DeliveryState::Rejected
         }
         FailureKind::ToolError | FailureKind::ServerError => DeliveryState::ReturnedError,
+        FailureKind::EraRefused => DeliveryState::RefusedEra,
         FailureKind::InvalidResult | FailureKind::ResultTooLarge => DeliveryState::UnusableResult,
         FailureKind::Interrupted => DeliveryState::Interrupted,
         FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
@@ -88,7 +92,10 @@ pub fn retry_decision(failure: FailureKind, effect: Effect, retry: &Retry, tries
     let safe = effect != Effect::AtMostOnce;
     match delivery_state(failure) {
         DeliveryState::NotDelivered => retry_below(retry.max_attempts.max(2)),
-        DeliveryState::Throttled | DeliveryState::ReturnedError => retry_below(retry.max_attempts),
+        DeliveryState::RefusedEra if safe => retry_below(retry.max_attempts.max(2)),
+        DeliveryState::Throttled | DeliveryState::ReturnedError | DeliveryState::RefusedEra => {
+            retry_below(retry.max_attempts)
+        }
         // The try does not count: neither the agent nor the plan is at fault.
         DeliveryState::Interrupted if safe => RetryDecision::Retry,
         DeliveryState::Interrupted => RetryDecision::AskPerson,
@@ -118,7 +125,7 @@ pub fn interrupted_failure(failure: Failure) -> Failure {
             let message = "the call was cancelled when the run was interrupted";
             Failure::new(FailureKind::Interrupted, message)
         }
-        (_, DeliveryState::ReturnedError | DeliveryState::Unknown) => {
+        (_, DeliveryState::ReturnedError | DeliveryState::RefusedEra | DeliveryState::Unknown) => {
             let message = format!("the call was cancelled when the run was interrupted: {failure}");
             Failure { kind: FailureKind::Interrupted, message, ..failure }
         }
@@ -137,7 +144,10 @@ pub fn may_have_had_effect(failure: FailureKind) -> bool {
 
 /// Returns whether a failure counts against the agent, so that equal agents are preferred.
 pub fn is_agent_failure(kind: FailureKind) -> bool {
-    !matches!(delivery_state(kind), DeliveryState::NotAgentRelated | DeliveryState::Interrupted)
+    !matches!(
+        delivery_state(kind),
+        DeliveryState::NotAgentRelated | DeliveryState::Interrupted | DeliveryState::RefusedEra
+    )
 }
 
 /// Adds help to a final failure if only the effect of the call prevented a retry: it names the key that allows one.
@@ -145,6 +155,7 @@ pub fn explain_failure(failure: Failure, effect: Effect, task: &TaskId) -> Failu
     let outcome = match delivery_state(failure.kind) {
         DeliveryState::Unknown | DeliveryState::Interrupted => "it is unknown whether the call took effect",
         DeliveryState::UnusableResult => "the call was answered and may have taken effect",
+        DeliveryState::RefusedEra => "the call may have taken effect before its tool failed",
         _ => return failure,
     };
     if effect != Effect::AtMostOnce {
@@ -218,7 +229,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const KINDS: [FailureKind; 22] = [
+    const KINDS: [FailureKind; 23] = [
         FailureKind::AgentUnavailable,
         FailureKind::NotSent,
         FailureKind::SessionLost,
@@ -230,6 +241,7 @@ mod tests {
         FailureKind::Expression,
         FailureKind::ToolError,
         FailureKind::ServerError,
+        FailureKind::EraRefused,
         FailureKind::InvalidResult,
         FailureKind::ResultTooLarge,
         FailureKind::Interrupted,
@@ -268,7 +280,8 @@ mod tests {
             | FailureKind::SessionLost
             | FailureKind::RateLimited
             | FailureKind::ToolError
-            | FailureKind::ServerError => (Retry, Retry, Reroute, Reroute),
+            | FailureKind::ServerError
+            | FailureKind::EraRefused => (Retry, Retry, Reroute, Reroute),
             FailureKind::UnknownTool
             | FailureKind::InvalidArguments
             | FailureKind::Unauthorized
@@ -298,6 +311,14 @@ mod tests {
     }
 
     #[test]
+    fn refused_era_is_retried_once_without_policy_if_repeating_is_safe() {
+        let decide = |effect, tries| retry_decision(FailureKind::EraRefused, effect, &retry(1), tries);
+        assert_eq!(decide(Effect::Idempotent, 1), RetryDecision::Retry);
+        assert_eq!(decide(Effect::Idempotent, 2), RetryDecision::Reroute);
+        assert_eq!(decide(Effect::AtMostOnce, 1), RetryDecision::Reroute);
+    }
+
+    #[test]
     fn only_ambiguous_failures_suggest_effect_key() {
         let task = TaskId::from("book");
         for kind in KINDS {
@@ -305,7 +326,10 @@ mod tests {
             let has_advice = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
             let ambiguous = matches!(
                 delivery_state(kind),
-                DeliveryState::Unknown | DeliveryState::Interrupted | DeliveryState::UnusableResult
+                DeliveryState::Unknown
+                    | DeliveryState::Interrupted
+                    | DeliveryState::UnusableResult
+                    | DeliveryState::RefusedEra
             );
             assert_eq!(has_advice, ambiguous, "{kind:?}");
             assert_eq!(explain_failure(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);

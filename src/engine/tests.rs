@@ -107,13 +107,7 @@ fn info() -> Arc<AgentInfo> {
         output_schema: None,
         effect: None,
     };
-    Arc::new(AgentInfo {
-        protocol: "2025-11-25".into(),
-        server: None,
-        tools: vec![tool],
-        warnings: Vec::new(),
-        unusable_tools: std::collections::BTreeMap::new(),
-    })
+    Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: vec![tool], ..AgentInfo::default() })
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {

@@ -52,3 +52,29 @@ impl ClientHost for NoopHost {
 
     fn on_log(&self, _: Origin, _: LogMessage) {}
 }
+
+/// The host of connections without calls that passes the log messages on. Otherwise, it is a [`NoopHost`].
+pub struct ReportingHost<F>(pub F);
+
+#[async_trait::async_trait]
+impl<F: Fn(&Origin, &LogMessage) + Send + Sync> ClientHost for ReportingHost<F> {
+    async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
+        NoopHost.elicit(origin, elicitation).await
+    }
+
+    async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
+        NoopHost.sample(origin, chat).await
+    }
+
+    async fn on_input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+    fn checkpoint(&self, key: CheckpointKey, value: Value) -> BoxFuture<'static, ()> {
+        NoopHost.checkpoint(key, value)
+    }
+
+    fn on_progress(&self, _: &AttemptId, _: Progress) {}
+
+    fn on_log(&self, origin: Origin, message: LogMessage) {
+        (self.0)(&origin, &message);
+    }
+}

@@ -19,7 +19,7 @@ mod session;
 mod transport;
 
 pub use agents::{Agents, CallContext, CallFuture};
-pub use host::{ClientHost, NoopHost};
+pub use host::{ClientHost, NoopHost, ReportingHost};
 pub use options::{Options, SamplingSupport, UnreachablePolicy};
 pub use pool::Pool;
 pub use session::validation::schema_warnings;

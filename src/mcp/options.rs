@@ -7,8 +7,9 @@ use std::path::PathBuf;
 pub struct Options {
     /// The directory for the standard error of each agent, as `AGENT.log`. Created on demand.
     pub log_dir: PathBuf,
-    /// The file that caches the protocol era of each agent. Without it, each run detects the eras again.
-    pub era_cache: Option<PathBuf>,
+    /// The file that caches what was learned of each server: its era, its transport, and its quirks. Without it, each
+    /// run detects them again.
+    pub server_cache: Option<PathBuf>,
     /// The reaction to an address at which no server listens.
     pub unreachable: UnreachablePolicy,
     /// The sampling capabilities that agents are offered.

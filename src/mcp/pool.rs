@@ -15,7 +15,7 @@ use super::checkpoint::SessionCheckpoint;
 use super::host::ClientHost;
 use super::options::Options;
 use super::session::agent_connections::{AgentConnections, PoolShared};
-use super::session::era::EraCache;
+use super::session::server_cache::ServerCache;
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolCall};
 
 /// The connections of one run. Dropping it kills all child processes; [`Agents::close`] shuts them down.
@@ -28,8 +28,8 @@ impl Pool {
     /// Creates a pool of the agents `specs` without connections.
     pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn ClientHost>) -> Self {
         let closed = CancellationToken::new();
-        let eras = EraCache::new(options.era_cache.clone());
-        let shared = Arc::new(PoolShared { options, host, closed: closed.clone(), eras });
+        let servers = ServerCache::new(options.server_cache.clone());
+        let shared = Arc::new(PoolShared { options, host, closed: closed.clone(), servers });
         let agents = specs.into_iter().map(|spec| (spec.id.clone(), AgentConnections::new(spec, shared.clone())));
         Self { agents: agents.collect(), closed }
     }

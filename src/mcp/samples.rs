@@ -10,13 +10,16 @@ use super::requests::connection_state::{AgentShared, ConnectionState};
 use super::requests::sampling_quota::SamplingQuota;
 use super::requests::session_state::Session;
 use super::scheduler::ProcessScheduler;
-use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
+use crate::model::{
+    AgentPolicy, AgentSpec, HumanDuration, NetworkSettings, Protocol, ResultChecks, SamplingPolicy, Transport,
+};
 
 /// Returns the state of a connection to agent `a`. Its next request has the ID 0.
 pub(super) fn connection_state() -> Arc<ConnectionState> {
     let shared = AgentShared {
         sampling: SamplingSupport::Off,
         sampling_quota: SamplingQuota::new(SamplingPolicy::default()),
+        roots: Vec::new(),
         scheduler: ProcessScheduler::new(1),
         is_suspended: AtomicBool::new(false),
     };
@@ -28,6 +31,8 @@ pub(super) fn agent_spec() -> AgentSpec {
     AgentSpec {
         id: "a".into(),
         transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        network: NetworkSettings::default(),
+        roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: Duration::ZERO,
         max_processes: 1,

@@ -15,6 +15,10 @@ pub struct AgentSpec {
     pub id: AgentId,
     /// The transport.
     pub transport: Transport,
+    /// The settings of connections over HTTP.
+    pub network: NetworkSettings,
+    /// The directories and files that the agent is allowed to use.
+    pub roots: Vec<AgentRoot>,
     /// The protocol era.
     pub protocol: Protocol,
     /// The timeout for connecting, handshake included.
@@ -95,6 +99,37 @@ impl std::fmt::Debug for Transport {
     }
 }
 
+/// A directory or file that an agent may use: a root of MCP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRoot {
+    /// A `file://` URI.
+    pub uri: String,
+    /// The display name.
+    pub name: String,
+}
+
+/// The settings of connections to an agent over HTTP.
+#[derive(Clone, Default, PartialEq)]
+pub struct NetworkSettings {
+    /// A PEM file with certificates of authorities, trusted in addition to those of the system.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// A PEM file with the client's certificate and its private key.
+    pub client_cert_file: Option<std::path::PathBuf>,
+    /// The URL of the proxy, which may contain a password. The environment decides if it is absent.
+    pub proxy: Option<String>,
+}
+
+impl std::fmt::Debug for NetworkSettings {
+    /// Redacts the URL of the proxy.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkSettings")
+            .field("ca_file", &self.ca_file)
+            .field("client_cert_file", &self.client_cert_file)
+            .field("proxy", &self.proxy.as_deref().map(super::redact_url))
+            .finish()
+    }
+}
+
 /// A program to start, with its arguments and environment.
 #[derive(Clone, PartialEq)]
 pub struct ChildProcess {
@@ -108,6 +143,35 @@ pub struct ChildProcess {
     pub cwd: Option<std::path::PathBuf>,
 }
 
+/// A package or image that a command installs before its first start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Installation<'c> {
+    /// The program that installs.
+    pub program: &'c str,
+    /// The package, if the arguments name it in a recognizable way.
+    pub package: Option<&'c str>,
+}
+
+impl ChildProcess {
+    /// Returns what the command may install before it starts the server, such as `npx -y PACKAGE`.
+    pub fn installation(&self) -> Option<Installation<'_>> {
+        let program = self.command.rsplit('/').next().unwrap_or_default();
+        let words: Vec<&str> = self.args.iter().map(String::as_str).filter(|arg| !arg.starts_with('-')).collect();
+        let package = match (program, words.as_slice()) {
+            ("npx" | "pnpx" | "bunx" | "uvx" | "dnx", [package, ..]) => Some(*package),
+            ("npm", ["exec" | "x", package, ..])
+            | ("pnpm" | "yarn", ["dlx", package, ..])
+            | ("bun", ["x", package, ..])
+            | ("pipx", ["run", package, ..])
+            | ("uv", ["tool", "run", package, ..]) => Some(*package),
+            // Options with values precede the name of the image, and those of `uv run` the name of the program.
+            ("docker" | "podman" | "nerdctl" | "uv", ["run", ..]) => None,
+            _ => return None,
+        };
+        Some(Installation { program, package })
+    }
+}
+
 /// The protocol era of an agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -119,6 +183,48 @@ pub enum Protocol {
     Legacy,
     /// Protocol versions 2026-07-28 and later, without a handshake.
     Modern,
+}
+
+/// The transport of a connection, as it was detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionTransport {
+    /// The pipes of a child process.
+    Stdio,
+    /// Streamable HTTP, since 2025-03-26.
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05.
+    HttpSse,
+}
+
+impl ConnectionTransport {
+    /// Returns the name in the specification.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdio => "stdio",
+            Self::StreamableHttp => "Streamable HTTP",
+            Self::HttpSse => "HTTP+SSE",
+        }
+    }
+}
+
+/// A property of a server that changes how the host connects to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerQuirk {
+    /// Its library refuses elicitation and sampling on modern connections, so the legacy era is used.
+    RefusesModernRequests,
+}
+
+impl ServerQuirk {
+    /// Returns a description for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::RefusesModernRequests => {
+                "elicitation and sampling fail on modern connections, so kapell connects in the legacy era"
+            }
+        }
+    }
 }
 
 /// The handling of a result that breaks the `outputSchema` of its tool.
@@ -163,6 +269,12 @@ pub struct AgentInfo {
     /// The server's name and version, if reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The transport of the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<ConnectionTransport>,
+    /// The properties of the server that were learned from calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<ServerQuirk>,
     /// The tools that the agents file allows.
     pub tools: Vec<ToolInfo>,
     /// Defects of the self-description, each with its consequence.
@@ -193,6 +305,9 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+/// The logger of messages about an agent that the host itself writes.
+pub const HOST_LOGGER: &str = "kapell";
+
 /// A log message that an agent sent over the protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogMessage {
@@ -203,4 +318,36 @@ pub struct LogMessage {
     pub logger: Option<String>,
     /// Text or any other JSON.
     pub data: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_install_are_recognized() {
+        let installation = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            let command = words.next().unwrap_or_default();
+            let process = ChildProcess { command, args: words.collect(), env: IndexMap::new(), cwd: None };
+            let found = process.installation();
+            found.map(|found| (found.program.to_owned(), found.package.map(str::to_owned)))
+        };
+        for (line, program, package) in [
+            ("npx -y @acme/server /notes", "npx", Some("@acme/server")),
+            ("/usr/bin/uvx server@1.2", "uvx", Some("server@1.2")),
+            ("npm exec --yes server", "npm", Some("server")),
+            ("pnpm dlx server", "pnpm", Some("server")),
+            ("bun x server", "bun", Some("server")),
+            ("pipx run server", "pipx", Some("server")),
+            ("uv tool run server", "uv", Some("server")),
+            ("uv run server.py", "uv", None),
+            ("docker run -i --rm -e KEY acme/server", "docker", None),
+        ] {
+            assert_eq!(installation(line), Some((program.to_owned(), package.map(str::to_owned))), "{line}");
+        }
+        for line in ["python3 server.py", "node npx", "npm start", "docker exec box server", "npx -y", "uv"] {
+            assert_eq!(installation(line), None, "{line}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ pub mod text;
 mod time;
 
 pub use agent::{
-    AgentInfo, AgentSpec, ChildProcess, LogMessage, Progress, Protocol, ResultChecks, SamplingPolicy, ToolInfo,
-    Transport,
+    AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, HOST_LOGGER, Installation, LogMessage,
+    NetworkSettings, Progress, Protocol, ResultChecks, SamplingPolicy, ServerQuirk, ToolInfo, Transport,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use events::command::{Command, SentCall, ToolCall};

@@ -252,6 +252,9 @@ pub enum FailureKind {
     ToolError,
     /// Any other JSON-RPC error.
     ServerError,
+    /// The tool failed because its library refuses elicitation or sampling in the era of the connection. The next
+    /// attempt uses the other era.
+    EraRefused,
     /// The structured content breaks the tool's `outputSchema`, or the response is not a valid result.
     InvalidResult,
     /// The result exceeds the host's size limit.

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, Protocol, ResultChecks, ToolInfo, Transport,
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, NetworkSettings, Protocol, ResultChecks,
+    ToolInfo, Transport,
 };
 
 pub(super) fn object(value: Value) -> JsonObject {
@@ -35,6 +36,8 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
     let spec = |name: &&str| AgentSpec {
         id: AgentId::from(*name),
         transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        network: NetworkSettings::default(),
+        roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: std::time::Duration::ZERO,
         max_processes: 1,
@@ -51,13 +54,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
 
 /// Returns a catalog with the agent `gone`, which did not answer, and `box`, which has these tools.
 pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
-    let info = AgentInfo {
-        protocol: String::new(),
-        server: None,
-        tools,
-        warnings: Vec::new(),
-        unusable_tools: std::collections::BTreeMap::new(),
-    };
+    let info = AgentInfo { protocol: String::new(), server: None, tools, ..AgentInfo::default() };
     AgentCatalog::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }
 

@@ -337,7 +337,7 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
     };
     Ok(Options {
         log_dir: directory.join("agents"),
-        era_cache: Some(directory.join("eras.json")),
+        server_cache: Some(directory.join("servers.json")),
         unreachable: UnreachablePolicy::default(),
         sampling,
     })

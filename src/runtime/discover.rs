@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::config::AgentCatalog;
-use crate::mcp::{Agents as _, NoopHost, Options, Pool, UnreachablePolicy};
+use crate::mcp::{Agents as _, ClientHost, NoopHost, Options, Pool, UnreachablePolicy};
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets};
 
 /// The result of connecting to one agent.
@@ -23,18 +23,23 @@ pub struct AgentProbe {
 
 /// Returns the tools of each agent, or the reason why connecting failed, with `secrets` masked.
 pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> AgentCatalog {
-    let probes = probe_agents(agents, options, secrets).await.into_iter();
+    let probes = probe_agents(agents, options, secrets, Arc::new(NoopHost)).await.into_iter();
     probes
         .map(|probe| (probe.agent, probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
         .collect()
 }
 
 /// Connects to all `agents` concurrently and closes the connections again. Returns the results in order, with `secrets`
-/// masked.
-pub async fn probe_agents(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<AgentProbe> {
+/// masked. `host` receives what happens meanwhile.
+pub async fn probe_agents(
+    agents: Vec<AgentSpec>,
+    options: Options,
+    secrets: &Secrets,
+    host: Arc<dyn ClientHost>,
+) -> Vec<AgentProbe> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
     let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
-    let pool = Pool::new(agents, options, Arc::new(NoopHost));
+    let pool = Pool::new(agents, options, host);
     let probes = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();
         let mut result = pool.connect(&agent).await;

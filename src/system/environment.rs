@@ -60,7 +60,8 @@ const KEPT_VARIABLES: [&str; 41] = [
 
 /// The proxy variables of the HTTP client, whose URLs can contain a password. They stay in the process, but their
 /// original memory is overwritten.
-const PROXY_VARIABLES: [&str; 6] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+pub const PROXY_VARIABLES: [&str; 6] =
+    ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
 
 /// The initial environment of the process.
 static INITIAL_VARIABLES: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();

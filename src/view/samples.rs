@@ -221,7 +221,7 @@ fn push_connect(tape: &mut EventTape) {
         server: Some("research-agent 1.0\x1b[31m".to_owned()),
         tools: Vec::new(),
         warnings: vec!["tool `now` is left out: its `inputSchema` is not an object".to_owned()],
-        unusable_tools: std::collections::BTreeMap::new(),
+        ..AgentInfo::default()
     };
     let failure = Failure::new(FailureKind::AgentUnavailable, "connection refused").with_help("is it running?");
     tape.push_after(0, run_started(&["find", "book", "read", "publish", "post"]))

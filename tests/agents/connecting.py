@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODE, FOLDER = sys.argv[1], sys.argv[2]
 TOOLS = [{"name": "work", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}]
+if MODE == "thousand-tools":
+    TOOLS = [{**TOOLS[0], "name": "work-%d" % number} for number in range(1000)]
 SERVER = {"name": "connecting", "version": "1"}
 
 
@@ -32,12 +34,21 @@ def count(file):
 
 
 def legacy(request):
+    version = MODE[8:] if MODE.startswith("version-") else "2025-06-18"
     results = {
-        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": SERVER},
+        "initialize": {
+            "protocolVersion": version,
+            "capabilities": {} if MODE == "without-tools" else {"tools": {}},
+            "serverInfo": SERVER,
+        },
         "tools/list": {"tools": TOOLS},
         "tools/call": {"content": [{"type": "text", "text": "worked"}]},
         "ping": {},
     }
+    if MODE == "echo-proxy":
+        results["tools/call"] = {"content": [{"type": "text", "text": "the password is hunter22"}]}
+    if MODE == "environment":
+        results["tools/call"] = {"content": [{"type": "text", "text": json.dumps(dict(os.environ))}]}
     return results.get(request["method"])
 
 
@@ -75,11 +86,39 @@ def modern(request):
     return results.get(request["method"])
 
 
+# The responses to `server/discover` of legacy servers, by mode.
+ODD_DISCOVERIES = {
+    "discover-empty": {"result": {}},
+    "discover-null": {"result": None},
+    "discover-text": {"result": "hello"},
+    "discover-legacy-only": {"error": {"code": -32022, "message": "no", "data": {"supported": ["2025-06-18"]}}},
+}
+INITIALIZED = []
+
+
+def refusing(request):
+    """An agent of both eras whose library refuses elicitation on modern connections."""
+    if request["method"] == "initialize":
+        INITIALIZED.append(True)
+    if INITIALIZED:
+        return legacy(request)
+    if request["method"] == "tools/call":
+        refusal = "elicitation via server-initiated requests is unavailable on 2026-07-28 connections."
+        return {"resultType": "complete", "content": [{"type": "text", "text": refusal}], "isError": True}
+    return modern(request)
+
+
 def answer(request):
-    if MODE in ("modern-changes", "modern-announces"):
+    if MODE == "refuses-modern-requests":
+        result = refusing(request)
+    elif MODE in ("modern-changes", "modern-announces"):
         result = changing(request)
     else:
         result = by_era(request)
+    if request["method"] == "server/discover" and MODE in ODD_DISCOVERIES:
+        return {"jsonrpc": "2.0", "id": request["id"], **ODD_DISCOVERIES[MODE]}
+    if request["method"] == "tools/list" and MODE == "without-tools":
+        return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": "no tools here"}}
     if result is None:
         return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "method not found"}}
     return {"jsonrpc": "2.0", "id": request["id"], "result": result}
@@ -102,6 +141,8 @@ def stdio():
         open(FOLDER + "/up", "w").close()
     if MODE == "crashes-once" and count("starts") < 3:
         sys.exit("error: the port is taken")
+    if MODE == "fails-to-start":
+        sys.exit("error: no license")
     if MODE == "slow":
         time.sleep(1000)
     first, subscribers = True, []
@@ -128,7 +169,7 @@ def stdio():
             for subscriber in subscribers if len(CHANGED) > before else []:
                 params = {"_meta": {"io.modelcontextprotocol/subscriptionId": subscriber}}
                 print(json.dumps(notification("notifications/tools/list_changed", params)), flush=True)
-            print(json.dumps(answered), flush=True)
+            print(json.dumps(answered, indent=2 if MODE == "pretty" else None), flush=True)
 
 
 class Http(BaseHTTPRequestHandler):
@@ -148,8 +189,6 @@ class Http(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        if MODE == "old-transport":
-            return self.reply(200, b"event: endpoint\ndata: /messages?session=1\n\n", "text/event-stream")
         self.reply(405)
 
     def do_DELETE(self):
@@ -164,8 +203,7 @@ class Http(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         method = request["method"]
         note("methods", method)
-        if MODE == "old-transport":
-            return self.reply(405, b'{"detail":"Method Not Allowed"}', Allow="GET")
+        note("proxied", "%s %s" % (self.path, self.headers["Proxy-Authorization"]))
         if MODE.startswith("redirects-") and self.path == "/mcp":
             return self.reply(int(MODE.split("-")[1]), Location="/mcp/")
         if MODE.startswith("probe-") and method == "server/discover":
@@ -195,9 +233,13 @@ class Http(BaseHTTPRequestHandler):
 if len(sys.argv) > 3:
     note("starts", MODE)
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3])), Http)
-    if MODE == "tls":
+    if MODE in ("tls", "mutual-tls"):
+        folder = os.path.join(os.path.dirname(__file__), "tls")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(os.path.join(os.path.dirname(__file__), "tls/server.pem"))
+        context.load_cert_chain(folder + "/server.pem")
+        if MODE == "mutual-tls":
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(folder + "/client.pem")
         server.socket = context.wrap_socket(server.socket, server_side=True)
     note("listens", str(server.server_port))
     server.serve_forever()

@@ -69,3 +69,22 @@ pub(crate) fn everything_sampling() -> Result<(), Failed> {
     assert_eq!(asked["max_tokens"], 20, "{asked}");
     Ok(())
 }
+
+/// Checks that the filesystem server, without arguments, gets its directory as a root.
+pub(crate) fn filesystem_with_roots() -> Result<(), Failed> {
+    let script = root().join(".interop/npm/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js");
+    let (place, agents) = agents_file(Path::new("node"), &[&script.display().to_string()])?;
+    let folder = place.path().join("notes");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("today.txt"), "rain")?;
+    let section = std::fs::read_to_string(&agents)?;
+    std::fs::write(&agents, format!("{section}roots = [{:?}]\n", folder.display().to_string()))?;
+    let plan = place.path().join("plan.yaml");
+    let file = folder.join("today.txt").display().to_string();
+    let task = format!("{{ id: read, agent: old, tool: read_text_file, with: {{ path: {file:?} }}, retry: 5 }}");
+    std::fs::write(&plan, format!("name: x\ntasks: [{task}]\n"))?;
+    let outcome = HostRun::new(&agents)?.run(&plan.display().to_string())?;
+    outcome.assert_succeeded()?;
+    assert!(outcome.result["tasks"]["read"]["output"].to_string().contains("rain"), "{}", outcome.result);
+    Ok(())
+}

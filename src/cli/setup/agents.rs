@@ -10,8 +10,8 @@ use crate::cli::common::exit::{print, print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
-use crate::mcp::schema_warnings;
-use crate::model::{AgentSpec, Effect, Protocol, Transport, redact_url};
+use crate::mcp::{ReportingHost, schema_warnings};
+use crate::model::{AgentSpec, Effect, HOST_LOGGER, LogMessage, Origin, Protocol, Secrets, Transport, redact_url};
 use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::printable;
 
@@ -65,7 +65,8 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
     let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
-    let mut probes = probe_agents(specs.clone(), options, &secrets).await;
+    let host = ReportingHost(report_start(secrets.clone()));
+    let mut probes = probe_agents(specs.clone(), options, &secrets, Arc::new(host)).await;
     for info in probes.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
@@ -73,6 +74,15 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
         }
     }
     Ok((specs, probes))
+}
+
+/// Returns a function that prints what the host itself reports about agents while they start.
+fn report_start(secrets: Secrets) -> impl Fn(&Origin, &LogMessage) {
+    move |origin, message| {
+        if let (Some(HOST_LOGGER), Value::String(text)) = (message.logger.as_deref(), &message.data) {
+            message!("{}  {}", origin.agent, printable(&secrets.mask_text(text)));
+        }
+    }
 }
 
 /// Returns the agents that the command line names, or all of them.
@@ -133,7 +143,7 @@ fn probe_json(probe: &AgentProbe) -> Value {
     match result {
         Ok(info) => json!({
             "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-            "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
+            "transport": info.transport, "quirks": info.quirks, "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
         }),
         Err(failure) => json!({
             "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
@@ -148,9 +158,11 @@ fn probe_text(probe: &AgentProbe) -> String {
             let server = printable(info.server.as_deref().unwrap_or("(unnamed server)"));
             let (protocol, tools) = (printable(&info.protocol), info.tools.len());
             let milliseconds = duration.as_millis();
+            let transport = info.transport.map(|transport| format!(" over {}", transport.name())).unwrap_or_default();
+            let quirks = info.quirks.iter().map(|quirk| format!("    known: {}\n", quirk.description()));
             let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
-            format!("{agent}  ok  {server}  MCP {protocol}  {tools} tools  {milliseconds} ms\n")
-                + &warnings.collect::<String>()
+            format!("{agent}  ok  {server}  MCP {protocol}{transport}  {tools} tools  {milliseconds} ms\n")
+                + &quirks.chain(warnings).collect::<String>()
         }
         Err(failure) => {
             let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));

@@ -11,12 +11,17 @@ use super::section_reader::{SectionReader, parse_url};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AGENT, AgentKeys, SAMPLING};
 use crate::config::schema::table::CheckedTable;
-use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, SamplingPolicy, Transport};
+use crate::model::{
+    AgentId, AgentPolicy, AgentRoot, AgentSpec, ChildProcess, Consent, HumanDuration, NetworkSettings, SamplingPolicy,
+    Transport,
+};
 
 /// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
 /// a process for each call.
 const DEFAULT_MAX_CONCURRENCY: usize = 8;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The startup timeout of a command that may install a package first.
+const DEFAULT_INSTALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_TOOL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 impl SectionReader<'_, AgentKeys> {
@@ -24,6 +29,8 @@ impl SectionReader<'_, AgentKeys> {
     pub(super) fn read_agent(&self, id: &AgentId, sink: &mut DiagnosticSink) -> Option<AgentSpec> {
         let fields = self.fields;
         let transport = self.read_transport(sink);
+        let installs = transport.as_ref().and_then(Transport::child_process).and_then(ChildProcess::installation);
+        let default_startup_timeout = installs.map_or(DEFAULT_STARTUP_TIMEOUT, |_| DEFAULT_INSTALL_TIMEOUT);
         let duration = |key, default| fields.duration(key).map_or(default, |HumanDuration(duration)| duration);
         let tools = |key| fields.text_list(key).into_iter().map(|(text, _)| text.to_owned()).collect::<Vec<_>>();
         let capabilities = if fields.node(&AGENT.capabilities).is_some_and(|node| node.as_map().is_some()) {
@@ -37,8 +44,10 @@ impl SectionReader<'_, AgentKeys> {
         Some(AgentSpec {
             id: id.clone(),
             transport: transport?,
+            network: self.read_network(sink),
+            roots: self.read_roots(sink),
             protocol: fields.choice(&AGENT.protocol).unwrap_or_default(),
-            startup_timeout: duration(&AGENT.startup_timeout, DEFAULT_STARTUP_TIMEOUT),
+            startup_timeout: duration(&AGENT.startup_timeout, default_startup_timeout),
             max_processes: fields.integer(&AGENT.max_processes).unwrap_or(1),
             sampling: self.read_sampling(sink),
             check_results: fields.choice(&AGENT.check_results).unwrap_or_default(),
@@ -64,7 +73,14 @@ impl SectionReader<'_, AgentKeys> {
         if fields.has(&AGENT.url) {
             fields.report_useless(&[&AGENT.max_processes], "with `url`", sink);
         } else {
-            let keys = [&AGENT.http_headers, &AGENT.env_http_headers, &AGENT.bearer_token_env_var];
+            let keys = [
+                &AGENT.http_headers,
+                &AGENT.env_http_headers,
+                &AGENT.bearer_token_env_var,
+                &AGENT.ca_file,
+                &AGENT.client_cert_file,
+                &AGENT.proxy,
+            ];
             fields.report_useless(&keys, "without `url`", sink);
         }
         let child = fields.text(&AGENT.command).map(|command| self.read_child_process(command));
@@ -82,6 +98,33 @@ impl SectionReader<'_, AgentKeys> {
             bearer_token: self.read_secret(&AGENT.bearer_token_env_var, sink),
             server: child,
         })
+    }
+
+    fn read_roots(&self, sink: &mut DiagnosticSink) -> Vec<AgentRoot> {
+        let mut roots = Vec::new();
+        for (text, node) in self.fields.text_list(&AGENT.roots) {
+            match parse_root(text) {
+                Some(root) => roots.push(root),
+                None => {
+                    let error = sink.error("bad_root", node.span, "the root is neither a path nor a `file://` URI");
+                    error.help("expected a path such as `.`, or a URI such as `file:///home/me/notes`");
+                }
+            }
+        }
+        roots
+    }
+
+    fn read_network(&self, sink: &mut DiagnosticSink) -> NetworkSettings {
+        let fields = self.fields;
+        let proxy = fields.node(&AGENT.proxy).and_then(|node| parse_url(node, &AGENT.proxy, sink));
+        if let Some(proxy) = &proxy {
+            self.environment.add_url_password(proxy);
+        }
+        NetworkSettings {
+            ca_file: fields.text(&AGENT.ca_file).map(PathBuf::from),
+            client_cert_file: fields.text(&AGENT.client_cert_file).map(PathBuf::from),
+            proxy,
+        }
     }
 
     fn read_sampling(&self, sink: &mut DiagnosticSink) -> SamplingPolicy {
@@ -124,4 +167,18 @@ impl SectionReader<'_, AgentKeys> {
             cwd: fields.text(&AGENT.cwd).map(PathBuf::from),
         }
     }
+}
+
+/// Returns the root for a path, which is relative to the working directory, or for a `file://` URI.
+fn parse_root(text: &str) -> Option<AgentRoot> {
+    let url = if text.contains("://") {
+        url::Url::parse(text).ok().filter(|url| url.scheme() == "file")?
+    } else {
+        // A server compares the paths of files with the root, so symbolic links are resolved.
+        let path = std::fs::canonicalize(text).or_else(|_| std::path::absolute(text)).ok()?;
+        url::Url::from_file_path(path).ok()?
+    };
+    let name = url.path_segments().and_then(|segments| segments.rev().find(|segment| !segment.is_empty()));
+    let name = name.map_or("/".into(), |name| percent_encoding::percent_decode_str(name).decode_utf8_lossy());
+    Some(AgentRoot { name: name.into_owned(), uri: url.into() })
 }

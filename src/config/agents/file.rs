@@ -60,6 +60,7 @@ pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsF
 pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let mut sink = DiagnosticSink::new("agents", Arc::new(SourceFile::new(name, text.to_owned())));
     let environment = SecretCollector::new(environment);
+    environment.add_inherited_passwords();
     let mut file = read_agents_file(text, &environment, &mut sink);
     file.secrets = environment.into_secrets();
     if sink.has_errors() { Err(sink.finish()) } else { Ok(file) }

@@ -4,12 +4,16 @@ use std::cell::RefCell;
 
 use super::environment::Environment;
 use crate::model::Secrets;
+use crate::system::environment::PROXY_VARIABLES;
 
 /// Words that mark a name as secret if they are whole words between underscores or hyphens.
 const SECRET_WORDS: [&str; 12] =
     ["KEY", "KEYS", "PAT", "DSN", "AUTH", "AUTHORIZATION", "COOKIE", "PASS", "PASSWD", "BEARER", "JWT", "PIN"];
 /// Words that mark a name as secret anywhere in it.
 const SECRET_SUBSTRINGS: [&str; 7] = ["SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "APIKEY", "ACCESSKEY"];
+
+/// The variables with the URL of a package registry that child processes inherit.
+const REGISTRY_VARIABLES: [&str; 2] = ["NPM_CONFIG_REGISTRY", "npm_config_registry"];
 
 /// Returns whether a variable or header with this name contains a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
@@ -42,6 +46,25 @@ impl<'e> SecretCollector<'e> {
         }
     }
 
+    /// Adds the password of a URL, as it is written and decoded.
+    pub(crate) fn add_url_password(&self, url: &str) {
+        let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next();
+        let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+        if let Some((_, password)) = user.and_then(|user| user.split_once(':')) {
+            self.add(password);
+            self.add(&percent_encoding::percent_decode_str(password).decode_utf8_lossy());
+        }
+    }
+
+    /// Adds the passwords of the URLs that every child process inherits.
+    pub(crate) fn add_inherited_passwords(&self) {
+        for name in PROXY_VARIABLES.into_iter().chain(REGISTRY_VARIABLES) {
+            if let Some(url) = self.environment.variable(name) {
+                self.add_url_password(&url);
+            }
+        }
+    }
+
     pub(crate) fn into_secrets(self) -> Secrets {
         Secrets::new(self.values.into_inner())
     }
@@ -68,6 +91,17 @@ impl Environment for SecretCollector<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_of_urls_are_secrets() {
+        let collector = SecretCollector::new(&crate::config::ProcessEnvironment);
+        for url in
+            ["http://me:pass%20word@proxy:8080/x?a@b", "https://proxy", "http://token@proxy", "me:hunter22@proxy"]
+        {
+            collector.add_url_password(url);
+        }
+        assert_eq!(collector.values.into_inner(), ["pass%20word", "pass word", "hunter22", "hunter22"]);
+    }
 
     #[test]
     fn recognizes_secret_names() {

@@ -6,10 +6,36 @@ use std::time::Duration;
 use super::*;
 use crate::config::agents::providers;
 use crate::model::{
-    AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField,
-    Prices, Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets, StructuredOutput, SystemRole,
-    Transport,
+    AgentPolicy, AgentRoot, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec,
+    MaxTokensField, NetworkSettings, Prices, Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets,
+    StructuredOutput, SystemRole, Transport,
 };
+
+#[test]
+fn commands_that_install_have_more_time_to_start() {
+    let timeout = |keys: &str| {
+        let file = parse_agents("agents.toml", &format!("[agents.a]\n{keys}"), &TestEnvironment::of(&[])).unwrap();
+        file.agents[0].startup_timeout.as_secs()
+    };
+    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]"), 300);
+    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]\nstartup_timeout = \"10s\""), 10);
+    assert_eq!(timeout("command = \"node\"\nargs = [\"x\"]"), 30);
+}
+
+#[test]
+fn roots_are_paths_or_file_uris() {
+    let roots = |value: &str| {
+        let text = format!("[agents.a]\ncommand = \"x\"\nroots = {value}");
+        parse_agents("agents.toml", &text, &TestEnvironment::of(&[])).map(|file| file.agents[0].roots.clone())
+    };
+    let here = std::fs::canonicalize(".").unwrap();
+    let expected = AgentRoot {
+        uri: format!("file://{}", here.display()),
+        name: here.file_name().unwrap().to_string_lossy().into_owned(),
+    };
+    assert_eq!(roots("[\".\"]").unwrap(), [expected]);
+    assert!(roots("[\"https://example.com/\"]").unwrap_err().to_string().contains("file://"));
+}
 
 #[test]
 fn reads_every_key_of_an_agents_file() {
@@ -63,6 +89,10 @@ fn reads_every_key_of_an_agents_file() {
         env_http_headers = { X-B = "KEY" }
         bearer_token_env_var = "KEY"
         protocol = "legacy"
+        ca_file = "ca.pem"
+        client_cert_file = "client.pem"
+        proxy = "http://me:hunter2@proxy:8080"
+        roots = ["/", "file:///a%20b/c"]
         max_concurrency = 4
         startup_timeout = "10s"
         tool_timeout = "1m"
@@ -92,6 +122,8 @@ fn reads_every_key_of_an_agents_file() {
                 .into(),
             cwd: Some(PathBuf::from("/tmp")),
         }),
+        network: NetworkSettings::default(),
+        roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: seconds(30),
         max_processes: 3,
@@ -121,6 +153,15 @@ fn reads_every_key_of_an_agents_file() {
                 cwd: None,
             }),
         },
+        network: NetworkSettings {
+            ca_file: Some(PathBuf::from("ca.pem")),
+            client_cert_file: Some(PathBuf::from("client.pem")),
+            proxy: Some("http://me:hunter2@proxy:8080".to_owned()),
+        },
+        roots: vec![
+            AgentRoot { uri: "file:///".to_owned(), name: "/".to_owned() },
+            AgentRoot { uri: "file:///a%20b/c".to_owned(), name: "c".to_owned() },
+        ],
         protocol: Protocol::Legacy,
         startup_timeout: seconds(10),
         max_processes: 1,

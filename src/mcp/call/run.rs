@@ -19,7 +19,7 @@ use crate::mcp::scheduler::ProcessPermit;
 use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::catalog::Catalog;
 use crate::mcp::session::connection::Connection;
-use crate::model::{AgentId, Failure, FailureKind, ResultChecks, ToolCall, ToolOutput};
+use crate::model::{AgentId, Failure, FailureKind, Protocol, ResultChecks, ToolCall, ToolOutput};
 
 /// Calls a tool of `agent`, or resumes a call.
 ///
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     let mut call = ActiveCall { agent, connection, permit, request, meta, guard, resume_from: None };
     let output = call.run_to_output(checkpoint).await;
     call.guard.report_final_progress();
-    output.map(Arc::new)
+    output.map(Arc::new).map_err(|failure| call.refused_era(failure))
 }
 
 /// Connects for a call that is pending at the agent, with retries until the idle timeout.
@@ -130,6 +130,24 @@ impl ActiveCall<'_> {
             Some(task) => Box::pin(self.reattach_task(task)).await,
             None => Box::pin(self.request_with_input(None)).await,
         }
+    }
+
+    /// Recognizes the failure of a tool whose library refuses elicitation or sampling on modern connections. With
+    /// `protocol = "auto"`, further attempts connect in the legacy era.
+    fn refused_era(&self, failure: Failure) -> Failure {
+        let is_error = matches!(failure.kind, FailureKind::ToolError | FailureKind::ServerError | FailureKind::Refused);
+        if !self.connection.modern || !is_error || !failure::refuses_modern_requests(&failure.message) {
+            return failure;
+        }
+        let agent = &self.request.agent;
+        if self.connection.spec.protocol != Protocol::Auto {
+            let help = format!("remove `protocol = \"modern\"` from `[agents.{agent}]`");
+            return failure.with_additional_help(help);
+        }
+        self.agent.switch_to_legacy(&self.connection);
+        let help =
+            format!("agent `{agent}` is connected in the legacy era from now on, so another attempt can succeed");
+        Failure { kind: FailureKind::EraRefused, ..failure }.with_additional_help(help)
     }
 
     /// Checks the tool and the arguments before anything is sent. A stale catalog never causes a rejection.

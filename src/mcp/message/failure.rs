@@ -44,9 +44,39 @@ pub(crate) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
     Failure::new(kind, format!("agent `{agent}` {outcome}: {reason} (JSON-RPC {})", error.code.0))
 }
 
+/// Returns whether the message of an error means that the server's library refuses requests to the client on modern
+/// connections. The Python SDK 2, FastMCP 4, and rmcp 3 have such messages.
+pub(crate) fn refuses_modern_requests(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let names = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    names(&["server-initiated", "server-to-client"]) && names(&["2026-07-28", "back-channel"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_of_modern_requests_are_recognized() {
+        for message in [
+            "elicitation via server-initiated requests is unavailable on 2026-07-28 connections.",
+            "server-initiated sampling is not available on MCP 2026-07-28 connections; SEP-2577 removed it",
+            "Error executing tool ask: Cannot send 'elicitation/create': this transport context has no back-channel for \
+             server-initiated requests.",
+            "server-to-client requests are not allowed on protocol 2026-07-28 or later; return InputRequiredResult \
+             instead",
+        ] {
+            assert!(refuses_modern_requests(message), "{message}");
+        }
+        for message in [
+            "the user declined",
+            "no flight on 2026-07-28",
+            "the server-initiated transfer failed",
+            "no back-channel to the camera",
+        ] {
+            assert!(!refuses_modern_requests(message), "{message}");
+        }
+    }
 
     #[test]
     fn rpc_codes_map_to_failure_kinds() {

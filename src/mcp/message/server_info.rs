@@ -1,7 +1,7 @@
 //! Parses the results of `initialize` and `server/discover` for rmcp. Defects in members that this host does not need
 //! are ignored.
 
-use rmcp::model::{DiscoverResult, InitializeResult};
+use rmcp::model::{DiscoverResult, InitializeResult, ProtocolVersion};
 use serde_json::{Map, Value, json};
 
 use crate::model::JsonObject;
@@ -26,6 +26,10 @@ const CAPABILITIES: &[(&str, &[&str])] = &[
 pub(crate) fn read_initialize_result(result: Value) -> Result<InitializeResult, String> {
     let result = as_object(result).ok_or("the result of `initialize` is not an object")?;
     let text = |key: &str| result.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+    let latest = ProtocolVersion::LATEST_WITH_INITIALIZE;
+    if let Some(version) = text("protocolVersion").filter(|version| *version > latest.as_str()) {
+        return Err(format!("its protocol version is `{version}`, and `initialize` exists up to {latest}"));
+    }
     let mut read = json!({
         "protocolVersion": text("protocolVersion").unwrap_or(DEFAULT_VERSION),
         "capabilities": capabilities(result.get("capabilities")),
@@ -162,6 +166,13 @@ mod tests {
         }
         for version in [json!(null), json!(""), json!(20_250_618), json!({})] {
             assert_eq!(read(json!({}), json!({"protocolVersion": version}))["protocolVersion"], DEFAULT_VERSION);
+        }
+        for version in ["2024-10-07", "2024-11-05", "2025-11-25", "1.0"] {
+            assert_eq!(read(json!({}), json!({"protocolVersion": version}))["protocolVersion"], version);
+        }
+        for version in ["2026-07-28", "2099-01-01", "DRAFT-2026-v1"] {
+            let reason = read_initialize_result(json!({"protocolVersion": version, "capabilities": {}})).unwrap_err();
+            assert!(reason.contains(version), "{reason}");
         }
         assert_eq!(
             read_initialize_result(json!("hello")),

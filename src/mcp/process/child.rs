@@ -8,16 +8,13 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::environment::inherited_variables;
 use super::guard::{self, Signal};
 use super::log::AgentLog;
 use crate::model::ChildProcess;
 use crate::system::environment::AGENT_VARIABLE;
 use crate::system::process::{OwnChild, reap_group};
 
-/// The environment variables that a child inherits from the host, in addition to every `LC_*`. They suffice to find
-/// programs, files, and the user's language, and contain no secrets.
-const BASE_ENVIRONMENT: [&str; 10] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "TZ", "XDG_RUNTIME_DIR"];
 /// The time for a child to exit after its input is closed. Some servers never notice.
 const INPUT_CLOSED_TIMEOUT: Duration = Duration::from_millis(200);
 /// The time for a child to clean up after the terminate signal.
@@ -77,7 +74,7 @@ impl Child {
         command
             .args(&process.args)
             .env_clear()
-            .envs(base_environment())
+            .envs(inherited_variables())
             .envs(&process.env)
             .env(AGENT_VARIABLE, "1")
             .kill_on_drop(true);
@@ -177,10 +174,4 @@ impl Child {
             if tail.is_empty() { "stderr is empty".to_owned() } else { format!("stderr: {}", tail.join(" | ")) };
         format!("{status}; {stderr}; log: `{}`", self.log.path().display())
     }
-}
-
-fn base_environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
-        name.to_str().is_some_and(|name| BASE_ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
-    })
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rmcp::model::{ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId,
+    ServerJsonRpcMessage,
+};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,8 +31,8 @@ use crate::mcp::options::SamplingSupport;
 use crate::mcp::scheduler::ProcessScheduler;
 use crate::model::text::truncate_bytes;
 use crate::model::{
-    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, CheckpointKey, Elicitation, Form, LogMessage, Origin,
-    Progress,
+    AgentId, AgentRoot, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, CheckpointKey, Elicitation, Form,
+    HOST_LOGGER, LogMessage, Origin, Progress,
 };
 
 /// The number of log messages of one agent that reach the host within a second, more than a person can follow.
@@ -82,6 +85,8 @@ pub(crate) struct AgentShared {
     pub(crate) sampling: SamplingSupport,
     /// The sampling quota of the agent.
     pub(crate) sampling_quota: SamplingQuota,
+    /// The roots that the agent can list.
+    pub(crate) roots: Vec<AgentRoot>,
     /// The scheduler of process permits, for agents whose requests do not identify their call.
     pub(crate) scheduler: ProcessScheduler,
     /// Set when the host leaves the calls in progress to a later process.
@@ -105,6 +110,23 @@ impl OpenRequests {
             self.0.lock().insert(id, expected);
         }
         expected
+    }
+
+    /// Registers the request that `message` is, or removes the one that it cancels, before it is sent.
+    pub(crate) fn record(&self, message: &ClientJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Request(request) => {
+                self.add(&request.id, &request.request);
+            }
+            JsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.remove(id);
+                }
+            }
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+        }
     }
 
     /// Removes the request, and returns whether it was open.
@@ -200,6 +222,11 @@ impl ConnectionState {
         self.shared.sampling
     }
 
+    /// Returns the roots that the agent can list.
+    pub(crate) fn roots(&self) -> &[AgentRoot] {
+        &self.shared.roots
+    }
+
     /// Returns whether nothing more may be sent, since a later process will resume what is in progress.
     pub(crate) fn is_suspended(&self) -> bool {
         self.shared.is_suspended.load(Ordering::Relaxed)
@@ -262,7 +289,7 @@ impl ConnectionState {
                 json(serde_json::to_value(elicitation::write(answer)))
             }
             "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(scope, params).await?)?)),
-            "roots/list" => Ok(serde_json::json!({"roots": []})),
+            "roots/list" => Ok(serde_json::json!({"roots": self.roots()})),
             other => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.to_owned(), None)),
         }
     }
@@ -402,6 +429,11 @@ impl ConnectionState {
         self.forward_log(host_log("warning", warning));
     }
 
+    /// Reports what the host observes about the agent, as a message for people.
+    pub(crate) fn inform(&self, text: String) {
+        self.forward_log(host_log("notice", text));
+    }
+
     fn forward_log(&self, message: LogMessage) {
         self.host.on_log(self.origin(&self.calls.candidates(None), None), message);
     }
@@ -425,7 +457,7 @@ impl RequestScope {
 
 /// Returns a log message of this host about the agent.
 fn host_log(level: &str, text: String) -> LogMessage {
-    LogMessage { level: level.to_owned(), logger: Some("kapell".to_owned()), data: Value::String(text) }
+    LogMessage { level: level.to_owned(), logger: Some(HOST_LOGGER.to_owned()), data: Value::String(text) }
 }
 
 /// Returns the consent question for a request to the model. The prompt comes from the agent, so it is untrusted data.

@@ -1,5 +1,8 @@
 //! Receives the requests and notifications of an agent, and passes them to the host.
-#![expect(deprecated, reason = "sampling and logging are deprecated in 2026-07-28, and existing servers use them")]
+#![expect(
+    deprecated,
+    reason = "sampling, roots, and logging are deprecated in 2026-07-28, and existing servers use them"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +10,9 @@ use std::sync::atomic::Ordering;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
     ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
-    FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, ProtocolVersion, RequestId,
-    SamplingCapability, ServerJsonRpcMessage, ServerNotification, ServerRequest, TASKS_EXTENSION_ID,
-    UrlElicitationCapability,
+    FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, ListRootsResult, ProtocolVersion,
+    RequestId, Root, RootsCapabilities, SamplingCapability, ServerJsonRpcMessage, ServerNotification, ServerRequest,
+    TASKS_EXTENSION_ID, UrlElicitationCapability,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ClientHandler, RoleClient};
@@ -38,6 +41,11 @@ impl AgentRequestHandler {
             let mut sampling = SamplingCapability::default();
             sampling.tools = (state.sampling() == SamplingSupport::WithTools).then(JsonObject::new);
             capabilities.sampling = Some(sampling);
+        }
+        if !state.roots().is_empty() {
+            let mut roots = RootsCapabilities::default();
+            roots.list_changed = Some(true);
+            capabilities.roots = Some(roots);
         }
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
@@ -123,6 +131,11 @@ impl ClientHandler for AgentRequestHandler {
         context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         self.answer("elicitation/create", params, context).await
+    }
+
+    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        let roots = self.state.roots().iter();
+        Ok(ListRootsResult::new(roots.map(|root| Root::new(&*root.uri).with_name(&*root.name)).collect()))
     }
 
     /// Handles known requests whose parameters were not parsed.

@@ -1,8 +1,8 @@
 //! Owns the connections to one agent, and opens each on first use. Opens further connections only where calls need a
 //! process of their own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, ConnectRequest};
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connection::Connection;
-use super::era::{Era, EraCache};
+use super::server_cache::{Era, ServerCache, ServerFacts};
 use crate::mcp::checkpoint::SessionCheckpoint;
 use crate::mcp::host::ClientHost;
 use crate::mcp::options::{Options, SamplingSupport};
@@ -22,7 +22,7 @@ use crate::mcp::requests::sampling_quota::SamplingQuota;
 use crate::mcp::requests::session_state::Session;
 use crate::mcp::scheduler::{ProcessPermit, ProcessScheduler, Sharing};
 use crate::mcp::transport::endpoint::HttpEndpoint;
-use crate::model::{AgentSpec, Consent, Failure, FailureKind, Protocol, Transport};
+use crate::model::{AgentSpec, Consent, Failure, FailureKind, ServerQuirk, Transport};
 
 /// The state that all agents of a run share.
 pub(crate) struct PoolShared {
@@ -30,18 +30,18 @@ pub(crate) struct PoolShared {
     pub(crate) host: Arc<dyn ClientHost>,
     /// Cancelled when the run is over. Afterwards, no connection can be opened.
     pub(crate) closed: CancellationToken,
-    pub(crate) eras: EraCache,
+    pub(crate) servers: ServerCache,
 }
 
 /// One agent of a run, and its connections.
 pub(crate) struct AgentConnections {
     spec: Arc<AgentSpec>,
-    /// The protocol era that the agent used in this run or in an earlier one. Locked only to copy or replace it.
-    era: Mutex<Option<Era>>,
+    /// What this run or an earlier one learned of the server. Locked only to copy or replace it.
+    facts: Mutex<Option<ServerFacts>>,
     pool: Arc<PoolShared>,
     pub(crate) shared: Arc<AgentShared>,
-    /// Whether the agent's requests identify their calls. Unset until a connection shows it.
-    identifies_calls: OnceLock<bool>,
+    /// Whether the agent's requests identify their calls, if a connection has shown it. Locked only to copy or replace it.
+    identifies_calls: Mutex<Option<bool>>,
     /// All connections. Calls share the first one; calls that need a process of their own use all.
     slots: Vec<ConnectionSlot>,
 }
@@ -71,23 +71,19 @@ struct SlotState {
 impl AgentConnections {
     /// Creates an agent of a pool without connections.
     pub(crate) fn new(spec: AgentSpec, pool: Arc<PoolShared>) -> Self {
-        // Over HTTP, each call has its own stream. In the modern era, requests arrive in the call's own result.
-        let (identifies_calls, slots) = match (&spec.transport, spec.protocol) {
-            (Transport::Http { .. }, _) => (OnceLock::from(true), 1),
-            (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
-            (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
-        };
+        let slots = spec.max_processes.max(1);
         let shared = AgentShared {
             sampling: if spec.sampling.consent == Consent::Deny { SamplingSupport::Off } else { pool.options.sampling },
             sampling_quota: SamplingQuota::new(spec.sampling),
+            roots: spec.roots.clone(),
             scheduler: ProcessScheduler::new(slots),
             is_suspended: AtomicBool::new(false),
         };
         Self {
             pool,
             shared: Arc::new(shared),
-            era: Mutex::default(),
-            identifies_calls,
+            facts: Mutex::default(),
+            identifies_calls: Mutex::default(),
             slots: std::iter::repeat_with(ConnectionSlot::default).take(slots).collect(),
             spec: Arc::new(spec),
         }
@@ -129,11 +125,11 @@ impl AgentConnections {
     /// # Errors
     /// Returns a failure if connecting fails. Nothing was sent in this case.
     pub(crate) async fn acquire(&self) -> Result<(Arc<Connection>, Option<ProcessPermit<'_>>), Failure> {
-        if self.identifies_calls.get().is_none() {
-            self.connection().await?;
-        }
-        if self.identifies_calls.get() == Some(&true) {
-            return Ok((self.connection().await?, None));
+        if self.known_to_identify_calls() != Some(false) {
+            let connection = self.connection().await?;
+            if connection.identifies_calls() {
+                return Ok((connection, None));
+            }
         }
         loop {
             let permit = self.pool.closed.run_until_cancelled(self.shared.scheduler.acquire()).await;
@@ -185,8 +181,8 @@ impl AgentConnections {
         match result {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                self.identifies_calls.get_or_init(|| connection.modern);
-                self.remember_era(&connection);
+                *self.identifies_calls.lock() = Some(connection.identifies_calls());
+                self.remember(&connection);
                 state.failure = None;
                 state.connection = Some(connection.clone());
                 Ok(connection)
@@ -198,28 +194,44 @@ impl AgentConnections {
         }
     }
 
-    /// Returns the era that the agent used earlier, in this run or a previous one.
-    fn known_era(&self) -> Option<Era> {
-        if self.spec.protocol != Protocol::Auto {
-            return None;
-        }
-        let mut era = self.era.lock();
-        *era = era.or_else(|| self.pool.eras.get(&self.spec));
-        *era
+    /// Connects in the legacy era from now on, because the server refuses its own requests on the modern `connection`.
+    pub(crate) fn switch_to_legacy(&self, connection: &Connection) {
+        let facts = ServerFacts::new(Era::Legacy, connection.about.transport);
+        self.replace_facts(ServerFacts { quirks: vec![ServerQuirk::RefusesModernRequests], ..facts });
+        *self.identifies_calls.lock() = None;
+        connection.state.mark_stale();
     }
 
-    fn remember_era(&self, connection: &Connection) {
-        if let (Protocol::Auto, Some(era)) = (self.spec.protocol, connection.era()) {
-            let before = self.era.lock().replace(era);
-            if before != Some(era) {
-                self.pool.eras.put(&self.spec, era);
-            }
+    fn known_to_identify_calls(&self) -> Option<bool> {
+        *self.identifies_calls.lock()
+    }
+
+    /// Returns what this run or an earlier one learned of the server.
+    fn known_facts(&self) -> Option<ServerFacts> {
+        let mut facts = self.facts.lock();
+        if facts.is_none() {
+            *facts = self.pool.servers.get(&self.spec);
+        }
+        facts.clone()
+    }
+
+    /// Stores what a new connection shows about the server.
+    fn remember(&self, connection: &Connection) {
+        if let Some(facts) = connection.facts() {
+            self.replace_facts(facts);
+        }
+    }
+
+    fn replace_facts(&self, facts: ServerFacts) {
+        let earlier = self.facts.lock().replace(facts.clone());
+        if earlier.as_ref() != Some(&facts) {
+            self.pool.servers.put(&self.spec, &facts);
         }
     }
 
     async fn open_connection(&self, slot: usize, state: &mut SlotState) -> Result<Connection, Failure> {
         let spec = &self.spec;
-        let era = self.known_era();
+        let facts = self.known_facts();
         let old = state.connection.take();
         let log = state.log.get_or_insert_with(|| AgentLog::new(&self.pool.options.log_dir, &spec.id, slot));
         let (id, host) = (&spec.id, &self.pool.host);
@@ -227,12 +239,17 @@ impl AgentConnections {
             spec,
             state: ConnectionState::new(session, self.shared.clone()),
             unreachable: self.pool.options.unreachable,
-            era,
+            facts: facts.clone(),
         };
         match &spec.transport {
             Transport::Stdio(process) => {
-                if let Some(old) = old {
-                    old.close().await;
+                match old {
+                    // Its calls continue after a change of the era.
+                    Some(old) if old.has_calls() => {
+                        tokio::spawn(old.close_when_unused());
+                    }
+                    Some(old) => old.close().await,
+                    None => {}
                 }
                 let fresh = || request(Session::without_id(id.clone(), host.clone()));
                 connect::connect_stdio(fresh, process, log).await

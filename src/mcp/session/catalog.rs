@@ -1,6 +1,6 @@
 //! Lists the tools of one agent, and checks arguments and results against their schemas.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use super::validation::ToolSchema;
 use crate::mcp::message::failure;
 use crate::mcp::message::service_result::{UNREADABLE, unwrap_text};
 use crate::mcp::message::tool_listing::ToolListing;
-use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
+use crate::mcp::transport::http_response::HttpError;
+use crate::mcp::transport::request_failure::{as_http_error, is_transient};
+use crate::model::{AgentId, AgentInfo, AgentSpec, ConnectionTransport, Failure, FailureKind, ServerQuirk, ToolInfo};
 
 /// The longest time for which a tool list counts as fresh, whatever the agent requests.
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
@@ -38,21 +40,37 @@ struct ToolSchemas {
     output: ToolSchema,
 }
 
+/// What an agent's self-description does not contain: how the host is connected to it.
+#[derive(Debug)]
+pub(crate) struct ConnectionInfo {
+    pub(crate) transport: ConnectionTransport,
+    pub(crate) quirks: Vec<ServerQuirk>,
+}
+
 impl Catalog {
-    /// Lists all pages of the agent's tools.
+    /// Lists all pages of the agent's tools over the connection `about`.
     ///
     /// # Errors
-    /// Returns the error of the service. An agent that does not support tools at all has an empty list instead.
-    pub(crate) async fn list(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<Self, ServiceError> {
+    /// Returns the error of the service. An agent that does not support tools at all has an empty list instead, and so
+    /// has one that declares no tools and refuses the request.
+    pub(crate) async fn list(
+        peer: &Peer<RoleClient>,
+        spec: &Arc<AgentSpec>,
+        about: &ConnectionInfo,
+    ) -> Result<Self, ServiceError> {
         let mut listing = ToolListing::default();
         let mut cursor = None;
         let mut seen = HashSet::new();
         let listed = Instant::now();
+        let info = peer.peer_info();
+        // Some servers have tools without declaring them, so they are asked as well.
+        let declares_tools = info.as_ref().is_some_and(|info| info.capabilities.tools.is_some());
         loop {
             let page = PaginatedRequestParams::default().with_cursor(cursor.take());
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
             let answer = match peer.send_request(request).await {
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
+                Err(error) if !declares_tools && is_refusal(&error) => break,
                 other => other?,
             };
             let page = unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
@@ -66,7 +84,6 @@ impl Catalog {
                 _ => break,
             }
         }
-        let info = peer.peer_info();
         let warnings = listing.warnings();
         for warning in &warnings {
             tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
@@ -74,7 +91,8 @@ impl Catalog {
         let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
         let ToolListing { tools, task_only_tools: tasks, unusable: unusable_tools, .. } = listing;
-        let info = AgentInfo { warnings, unusable_tools, ..agent_info(info.as_deref(), tools) };
+        let (transport, quirks) = (Some(about.transport), about.quirks.clone());
+        let info = AgentInfo { transport, quirks, warnings, unusable_tools, ..agent_info(info.as_deref(), tools) };
         Ok(Self { task_only_tools: tasks, stale_from, ..Self::new(info) })
     }
 
@@ -167,6 +185,18 @@ impl Catalog {
     }
 }
 
+/// Returns whether the agent received a request and refused it.
+fn is_refusal(error: &ServiceError) -> bool {
+    match error {
+        ServiceError::McpError(error) => error.code != UNREADABLE,
+        ServiceError::TransportSend(error) => matches!(
+            as_http_error(error),
+            Some(HttpError::Status { status, .. }) if status.is_client_error() && !is_transient(*status)
+        ),
+        _ => false,
+    }
+}
+
 fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
     let server = info.and_then(|info| info.server_info.as_ref());
     AgentInfo {
@@ -175,8 +205,7 @@ fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo 
             .map(|server| failure::agent_message(&format!("{} {}", server.name, server.version)))
             .filter(|server| !server.is_empty()),
         tools,
-        warnings: Vec::new(),
-        unusable_tools: BTreeMap::new(),
+        ..AgentInfo::default()
     }
 }
 

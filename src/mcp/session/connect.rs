@@ -1,6 +1,7 @@
 //! Connects to one agent: opens the transport, does the handshake of its era, and lists its tools.
-#![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
+#![expect(deprecated, reason = "log levels and roots are deprecated in 2026-07-28, and existing servers use them")]
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,15 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
 use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, ConnectionInfo};
 use super::connect_error::{self, ConnectError, ConnectErrorKind};
 use super::connection::Connection;
-use super::era::Era;
-use super::handshakes::HandshakeSequence;
+use super::handshakes::{Handshake, HandshakeSequence};
+use super::server_cache::ServerFacts;
 use super::{subscription, validation};
 use crate::mcp::options::UnreachablePolicy;
 use crate::mcp::process::child::{Child, PipePurpose};
+use crate::mcp::process::environment;
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::handler::AgentRequestHandler;
@@ -27,10 +29,13 @@ use crate::mcp::transport::call_transport::{CallTransport, Channel};
 use crate::mcp::transport::endpoint::HttpEndpoint;
 use crate::mcp::transport::http::HttpClient;
 use crate::mcp::transport::http_channel::HttpChannel;
+use crate::mcp::transport::http_response::HttpError;
+use crate::mcp::transport::http_sse::HttpSseTransport;
 use crate::mcp::transport::request_failure::from_service;
 use crate::mcp::transport::service_transport::{IdMappingTransport, MergedTransport};
-use crate::mcp::transport::stdio::{ChildPipes, StdioTransport};
-use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol};
+use crate::mcp::transport::stdio::pipes::{ChildPipes, StdioTransport};
+use crate::mcp::transport::stdio::unread_input::UnreadInput;
+use crate::model::{AgentSpec, ChildProcess, ConnectionTransport, Failure, FailureKind, HumanDuration, Installation};
 
 /// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
 /// rmcp treats even our synthetic response as a broken handshake.
@@ -38,14 +43,19 @@ const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
 /// The time for setting the log level; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The time for the handshake of a child that may have installed a package first, from when it reads its input.
+const INSTALLED_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time after which a start that may install a package is reported. A start without an installation takes less.
+const INSTALLATION_REPORT_DELAY: Duration = Duration::from_secs(2);
+
 /// The parameters of a new connection.
 pub(crate) struct ConnectRequest<'a> {
     pub(crate) spec: &'a Arc<AgentSpec>,
     pub(crate) state: Arc<ConnectionState>,
     /// The reaction if no server listens.
     pub(crate) unreachable: UnreachablePolicy,
-    /// The era that the agent spoke before, if it is known.
-    pub(crate) era: Option<Era>,
+    /// What is known about the server.
+    pub(crate) facts: Option<ServerFacts>,
 }
 
 /// Starts `process` for the agent.
@@ -92,7 +102,8 @@ pub(crate) async fn connect_stdio<'a>(
 ) -> Result<Connection, Failure> {
     let mut next = request();
     let deadline = Instant::now() + next.spec.startup_timeout;
-    let mut handshakes = HandshakeSequence::new(next.spec.protocol, next.era);
+    let known_era = next.facts.as_ref().map(|facts| facts.era);
+    let mut handshakes = HandshakeSequence::new(next.spec.protocol, known_era);
     loop {
         let ConnectError { failure, kind } = match try_connect_stdio(next, &handshakes, (process, log), deadline).await
         {
@@ -119,25 +130,39 @@ async fn try_connect_stdio(
     let (child, pipes) = start_child(&spec, process, log, PipePurpose::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
     let pipes = pipes.ok_or_else(no_pipes)?;
-    let unread = UnreadInput::of(&pipes.0);
     let remaining = deadline.saturating_duration_since(Instant::now());
-    let transport = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
+    let (transport, unread) = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
     let input = transport.input();
     let channel = |_: &ProtocolVersion| Channel::Pipe(input);
     let timed_out = || startup_timeout_failure(&spec, "did not finish the handshake");
+    let state = request.state.clone();
     let connected = {
         let handshake = handshakes.current();
         let mut connecting =
             pin!(handshake_and_list_tools(request, handshake, transport, channel, Some(child.clone())));
-        // While an alternative handshake remains, a third of the time is reserved for it.
-        let limit = if handshakes.has_alternative() { remaining / 3 * 2 } else { remaining };
-        match timeout(limit, &mut connecting).await {
-            Ok(connected) => connected,
-            // A child that has not read its input is still starting; a restart would take as long.
-            Err(_) if handshakes.has_alternative() && !unread.has_unread() => {
-                Err(ConnectError { failure: timed_out(), kind: ConnectErrorKind::Handshake })
+        let stalled = async {
+            match (handshakes.has_alternative(), process.installation()) {
+                (false, _) => std::future::pending().await,
+                (true, Some(_)) => {
+                    unread.wait_until_read().await;
+                    tokio::time::sleep(INSTALLED_HANDSHAKE_TIMEOUT).await;
+                }
+                (true, None) => {
+                    // A third of the time is reserved for the alternative.
+                    tokio::time::sleep(remaining / 3 * 2).await;
+                    if unread.has_unread() {
+                        // The child is still starting, and a restart would take as long.
+                        std::future::pending::<()>().await;
+                    }
+                }
             }
-            Err(_) => timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(timed_out().into())),
+        };
+        tokio::select! {
+            connected = timeout_at(deadline, &mut connecting) => {
+                connected.unwrap_or_else(|_| Err(timed_out().into()))
+            }
+            () = stalled => Err(ConnectError { failure: timed_out(), kind: ConnectErrorKind::Handshake }),
+            never = report_installation(process, &spec, &state, &unread) => match never {},
         }
     };
     drop(unread);
@@ -151,6 +176,24 @@ async fn try_connect_stdio(
     }
 }
 
+/// Reports once that the child may still be installing what it is to run, and never returns.
+async fn report_installation(
+    process: &ChildProcess,
+    spec: &AgentSpec,
+    state: &ConnectionState,
+    unread: &UnreadInput,
+) -> Infallible {
+    tokio::time::sleep(INSTALLATION_REPORT_DELAY).await;
+    if let Some(Installation { program, package }) = process.installation()
+        && unread.has_unread()
+    {
+        let package = package.map_or_else(|| "what it runs".to_owned(), |package| format!("`{package}`"));
+        let limit = HumanDuration(spec.startup_timeout);
+        state.inform(format!("still starting: `{program}` is probably installing {package} (limit: {limit})"));
+    }
+    std::future::pending().await
+}
+
 /// Returns the failure of an agent that exceeded its startup timeout.
 fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
     let limit = HumanDuration(spec.startup_timeout);
@@ -160,24 +203,14 @@ fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
          minutes",
         spec.id
     );
-    Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
-}
-
-/// A duplicate of a child's input pipe that shows whether the child has read everything.
-struct UnreadInput(Option<std::os::fd::OwnedFd>);
-
-impl UnreadInput {
-    fn of(input: &tokio::process::ChildStdin) -> Self {
-        Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
-    }
-
-    /// Returns whether some input is unread; false if the system cannot report it.
-    fn has_unread(&self) -> bool {
-        self.0.as_ref().and_then(|input| rustix::io::ioctl_fionread(input).ok()).is_some_and(|bytes| bytes > 0)
+    let failure = Failure::new(FailureKind::AgentUnavailable, message).with_help(help);
+    match spec.transport.child_process().and_then(environment::describe_missing) {
+        Some(missing) => failure.with_additional_help(missing),
+        None => failure,
     }
 }
 
-/// Connects over Streamable HTTP.
+/// Connects over Streamable HTTP, or HTTP+SSE of 2024-11-05.
 ///
 /// Retries a server that does not listen or is not ready, after the delay that it requests, until the startup timeout.
 /// A `server` that the host started must also still be running.
@@ -190,7 +223,7 @@ pub(crate) async fn connect_http<'a>(
     let spec = first.spec.clone();
     let fails_at_once = server.is_none() && first.unreachable == UnreachablePolicy::Fail;
     let deadline = Instant::now() + spec.startup_timeout;
-    let mut handshakes = HandshakeSequence::new(spec.protocol, first.era).with_local_server(server.is_some());
+    let mut handshakes = first_http_handshakes(&first, endpoint).with_local_server(server.is_some());
     drop(first);
     let attempts = async {
         let mut latest: Option<ConnectError> = None;
@@ -244,14 +277,37 @@ pub(crate) async fn connect_http<'a>(
     }
 }
 
+/// Returns the handshakes for a server at `endpoint`. HTTP+SSE is tried first where the server spoke it before, or where
+/// its address is the usual one of that transport.
+fn first_http_handshakes(request: &ConnectRequest<'_>, endpoint: &HttpEndpoint) -> HandshakeSequence {
+    let known_era = request.facts.as_ref().map(|facts| facts.era);
+    let handshakes = HandshakeSequence::new(request.spec.protocol, known_era);
+    let expects_http_sse = match &request.facts {
+        Some(facts) => facts.transport == ConnectionTransport::HttpSse,
+        None => endpoint.url.path().trim_end_matches('/').ends_with("/sse"),
+    };
+    // Only Streamable HTTP has sessions that can be resumed.
+    let is_resumed = request.state.session.resumed_handshake().is_some();
+    if expects_http_sse && !is_resumed { handshakes.with_http_sse_first() } else { handshakes }
+}
+
 async fn try_connect_http(
     request: ConnectRequest<'_>,
-    handshake: Protocol,
+    handshake: Handshake,
     endpoint: &HttpEndpoint,
     server: &Option<Arc<Child>>,
 ) -> Result<Connection, ConnectError> {
     let state = request.state.clone();
-    let client = HttpClient::new(endpoint.client.clone(), state.clone(), probe_timeout(request.spec.startup_timeout));
+    let limit = probe_timeout(request.spec.startup_timeout);
+    let client = HttpClient::new(endpoint.client.clone(), state.clone(), limit);
+    if handshake == Handshake::HttpSse {
+        let opened = timeout(limit, HttpSseTransport::open(client, endpoint)).await;
+        let opened = opened.unwrap_or_else(|_| Err(HttpError::NotMcp("no `endpoint` event arrived".to_owned())));
+        let transport = opened.map_err(|error| ConnectError::from_http(request.spec, &error))?;
+        let sender = transport.sender();
+        let channel = |_: &ProtocolVersion| Channel::HttpSse(sender);
+        return handshake_and_list_tools(request, handshake, transport, channel, server.clone()).await;
+    }
     let (channel, side_messages) = HttpChannel::new(client.clone(), endpoint);
     let inner = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
     let transport = MergedTransport { inner, side_messages, state };
@@ -276,7 +332,7 @@ fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Opti
 /// Does the handshake and lists the tools. `channel` returns the channel for calls in the negotiated version.
 async fn handshake_and_list_tools<T>(
     request: ConnectRequest<'_>,
-    handshake: Protocol,
+    handshake: Handshake,
     transport: T,
     channel: impl FnOnce(&ProtocolVersion) -> Channel,
     child: Option<Arc<Child>>,
@@ -284,14 +340,14 @@ async fn handshake_and_list_tools<T>(
 where
     T: Transport<RoleClient> + 'static,
 {
-    let ConnectRequest { spec, state, .. } = request;
+    let ConnectRequest { spec, state, facts, .. } = request;
     validation::warm_up();
     let handler = AgentRequestHandler::new(state.clone());
     let is_resumed = state.session.resumed_handshake().is_some();
     let transport = IdMappingTransport::new(transport, state.clone());
     // The transport answers the handshake of a resumed session itself.
-    let protocol = if is_resumed { Protocol::Legacy } else { handshake };
-    let handshaking = Box::pin(handler.serve_with_lifecycle(transport, lifecycle(protocol)));
+    let handshake = if is_resumed { Handshake::Initialize } else { handshake };
+    let handshaking = Box::pin(handler.serve_with_lifecycle(transport, lifecycle(handshake)));
     let service = handshaking.await.map_err(|error| ConnectError::from_handshake(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
@@ -306,13 +362,26 @@ where
             }
         });
     }
+    if is_resumed && !spec.roots.is_empty() {
+        // The agents file may have other roots than when the session began.
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            if let Err(error) = peer.notify_roots_list_changed().await {
+                tracing::debug!(%error, "an agent could not be notified of its roots");
+            }
+        });
+    }
     let announces_changes =
         peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
     if modern && announces_changes {
         // Subscribes before listing, so that no change is missed between the two.
         tokio::spawn(subscription::watch_tools(peer.clone(), state.clone()));
     }
-    let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
+    let client = service.service().get_info();
+    let transport = CallTransport::new(state.clone(), &client, &version, channel(&version));
+    let quirks = facts.filter(|_| !modern).map(|facts| facts.quirks).unwrap_or_default();
+    let about = ConnectionInfo { transport: transport.kind(), quirks };
+    let catalog = Catalog::list(&peer, spec, &about).await.map_err(|error| {
         let failure = from_service(&spec.id, &error);
         // Servers reject unknown sessions with arbitrary error messages. In a new session, the same error would be
         // final.
@@ -327,14 +396,13 @@ where
         failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
         ConnectError { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, kind }
     })?;
-    let client = service.service().get_info();
-    let transport = CallTransport::new(state.clone(), &client, &version, channel(&version));
     Ok(Connection {
         spec: spec.clone(),
         state,
         peer,
         transport,
         modern,
+        about,
         catalog: Mutex::new(Arc::new(catalog)),
         service: tokio::sync::Mutex::new(service),
         child,
@@ -346,14 +414,14 @@ fn probe_timeout(remaining: Duration) -> Duration {
     (remaining / 2).min(MAX_PROBE_TIMEOUT)
 }
 
-fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
+fn lifecycle(handshake: Handshake) -> ClientLifecycleMode {
     let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
-    match protocol {
-        Protocol::Auto => ClientLifecycleMode::Auto {
+    match handshake {
+        Handshake::Detect => ClientLifecycleMode::Auto {
             preferred_versions,
             legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
         },
-        Protocol::Legacy => ClientLifecycleMode::Initialize,
-        Protocol::Modern => ClientLifecycleMode::Discover { preferred_versions },
+        Handshake::Initialize | Handshake::HttpSse => ClientLifecycleMode::Initialize,
+        Handshake::Discover => ClientLifecycleMode::Discover { preferred_versions },
     }
 }

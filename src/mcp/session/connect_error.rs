@@ -8,7 +8,7 @@ use crate::mcp::message::failure::agent_message;
 use crate::mcp::message::service_result::UNREADABLE;
 use crate::mcp::transport::http_response::HttpError;
 use crate::mcp::transport::request_failure::{as_http_error, from_http, is_transient};
-use crate::model::{AgentSpec, Failure, FailureKind, Protocol};
+use crate::model::{AgentId, AgentSpec, Failure, FailureKind, Protocol};
 
 /// The kind of a failed connection attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub(crate) enum ConnectErrorKind {
     NotReady,
     /// The child exited, or closed its output.
     Exited,
-    /// The handshake failed, possibly because of its era.
+    /// The handshake failed, possibly because of its era or its transport.
     Handshake,
+    /// The server speaks HTTP+SSE of 2024-11-05.
+    HttpSse,
     /// The session of an earlier process no longer exists.
     SessionLost,
     /// Another attempt would fail in the same way.
@@ -43,6 +45,11 @@ impl ConnectError {
     /// Converts an error of the handshake.
     pub(crate) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Self {
         Self { failure: handshake_failure(spec, error), kind: handshake_error_kind(error) }
+    }
+
+    /// Converts an error of HTTP before or during the handshake.
+    pub(crate) fn from_http(spec: &AgentSpec, error: &HttpError) -> Self {
+        Self { failure: http_failure(&spec.id, error), kind: http_error_kind(error) }
     }
 }
 
@@ -81,13 +88,28 @@ fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
         HttpError::Status { status, .. } if is_transient(*status) => ConnectErrorKind::NotReady,
         HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => ConnectErrorKind::Handshake,
         HttpError::NotMcp(_) => ConnectErrorKind::Handshake,
+        HttpError::HttpSse => ConnectErrorKind::HttpSse,
         HttpError::Tls(_)
         | HttpError::Build(_)
         | HttpError::Redirect(_)
-        | HttpError::HttpSse
         | HttpError::TooLarge
         | HttpError::Status { .. } => ConnectErrorKind::Final,
     }
+}
+
+/// Returns the failure of a handshake over HTTP.
+fn http_failure(agent: &AgentId, error: &HttpError) -> Failure {
+    let failure = from_http(agent, error);
+    let kind = match failure.kind {
+        kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
+        _ => FailureKind::AgentUnavailable,
+    };
+    // A handshake has no effects that could be unknown.
+    let message = match failure.kind {
+        FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
+        _ => failure.message.clone(),
+    };
+    Failure { kind, message, ..failure }
 }
 
 fn handshake_failure(spec: &AgentSpec, error: &ClientInitializeError) -> Failure {
@@ -96,18 +118,7 @@ fn handshake_failure(spec: &AgentSpec, error: &ClientInitializeError) -> Failure
     let closed = || unavailable("closed the connection during the handshake".to_owned());
     match error {
         ClientInitializeError::TransportError { error, .. } => {
-            let Some(error) = as_http_error(error) else { return closed() };
-            let failure = from_http(agent, error);
-            let kind = match failure.kind {
-                kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
-                _ => FailureKind::AgentUnavailable,
-            };
-            // A handshake has no effects that could be unknown.
-            let message = match failure.kind {
-                FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
-                _ => failure.message.clone(),
-            };
-            Failure { kind, message, ..failure }
+            as_http_error(error).map_or_else(closed, |error| http_failure(agent, error))
         }
         ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_failure(spec, fallback),
         ClientInitializeError::ConnectionClosed(_) => closed(),

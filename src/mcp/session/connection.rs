@@ -8,16 +8,19 @@ use parking_lot::Mutex;
 use rmcp::service::RunningService;
 use rmcp::{Peer, RoleClient};
 
-use super::catalog::Catalog;
-use super::era::Era;
+use super::catalog::{Catalog, ConnectionInfo};
+use super::server_cache::{Era, ServerFacts};
 use crate::mcp::process::child::{Child, PipePurpose};
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::handler::AgentRequestHandler;
 use crate::mcp::transport::call_transport::CallTransport;
-use crate::model::{AgentSpec, Failure, FailureKind};
+use crate::model::{AgentSpec, ConnectionTransport, Failure, FailureKind, Protocol};
 
 /// The time for rmcp to close a connection: end the session and write pending responses.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The interval at which a replaced connection checks whether its calls have ended.
+const UNUSED_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -28,6 +31,7 @@ pub(crate) struct Connection {
     pub(crate) transport: CallTransport,
     /// True if the agent speaks 2026-07-28 or later, whose requests are self-contained.
     pub(crate) modern: bool,
+    pub(super) about: ConnectionInfo,
     /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
     pub(super) catalog: Mutex<Arc<Catalog>>,
     pub(super) service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
@@ -36,14 +40,25 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Returns the era that the agent speaks. Returns `None` if the probe failed for another reason, so that the era is
-    /// not cached.
-    pub(crate) fn era(&self) -> Option<Era> {
-        match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
-            (true, _) => Some(Era::Modern),
-            (false, false) => Some(Era::Legacy),
-            (false, true) => None,
-        }
+    /// Returns what the connection shows about the server, if that can be relied on later.
+    pub(crate) fn facts(&self) -> Option<ServerFacts> {
+        let transport = self.about.transport;
+        let era = match (self.spec.protocol, self.modern) {
+            // The era was configured, but not the transport.
+            (Protocol::Legacy | Protocol::Modern, _) if transport != ConnectionTransport::HttpSse => return None,
+            (_, true) => Era::Modern,
+            // The probe failed for a reason unrelated to eras.
+            (_, false) if self.state.probe_failed.load(Ordering::Relaxed) => return None,
+            (_, false) => Era::Legacy,
+        };
+        Some(ServerFacts { quirks: self.about.quirks.clone(), ..ServerFacts::new(era, transport) })
+    }
+
+    /// Returns whether the requests of the agent identify their calls.
+    pub(crate) fn identifies_calls(&self) -> bool {
+        // In the modern era, requests arrive in the call's own result. Over Streamable HTTP, each call has its own
+        // stream.
+        self.modern || self.about.transport == ConnectionTransport::StreamableHttp
     }
 
     /// Returns whether another call can use the connection.
@@ -76,7 +91,8 @@ impl Connection {
             return Ok(catalog);
         }
         let changed = self.state.tools_changed.swap(false, Ordering::Relaxed);
-        let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
+        let listing =
+            tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec, &self.about));
         match listing.await {
             Ok(Ok(catalog)) => {
                 let catalog = Arc::new(catalog);
@@ -114,6 +130,21 @@ impl Connection {
             Some(child) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
             None => Failure::new(kind, message),
         }
+    }
+
+    /// Returns whether calls still wait for responses over the connection.
+    pub(super) fn has_calls(&self) -> bool {
+        let can_continue =
+            !self.state.lost.is_cancelled() && !self.child.as_ref().is_some_and(|child| child.has_exited());
+        can_continue && self.state.calls.first_open()[0].is_some()
+    }
+
+    /// Closes a replaced connection when its calls have ended.
+    pub(super) async fn close_when_unused(self: Arc<Self>) {
+        while self.has_calls() {
+            tokio::time::sleep(UNUSED_POLL_INTERVAL).await;
+        }
+        self.close().await;
     }
 
     /// Closes the connection. Also shuts down a child that is connected over its pipes.

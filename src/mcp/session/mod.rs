@@ -5,7 +5,7 @@ pub(crate) mod catalog;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
 pub(crate) mod connection;
-pub(crate) mod era;
 pub(crate) mod handshakes;
+pub(crate) mod server_cache;
 pub(crate) mod subscription;
 pub(crate) mod validation;

@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::http_channel::HttpChannel;
-use super::stdin_writer::StdinSender;
+use super::http_sse::HttpSseSender;
+use super::stdio::stdin_writer::StdinSender;
 use crate::mcp::checkpoint::StreamCheckpoint;
 use crate::mcp::message::call_request::{CallRequest, ClientMeta};
 use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
-use crate::model::Failure;
+use crate::model::{ConnectionTransport, Failure};
 
 /// The transport of calls to an agent, over one connection.
 pub(crate) struct CallTransport {
@@ -30,6 +31,7 @@ pub(crate) struct CallTransport {
 pub(crate) enum Channel {
     Pipe(StdinSender),
     Http(Arc<HttpChannel>),
+    HttpSse(Arc<HttpSseSender>),
 }
 
 /// A request that waits for its response. Dropping it abandons the request.
@@ -62,6 +64,15 @@ impl CallTransport {
         Self { state, client_meta, channel }
     }
 
+    /// Returns the transport of the connection.
+    pub(crate) fn kind(&self) -> ConnectionTransport {
+        match self.channel {
+            Channel::Pipe(_) => ConnectionTransport::Stdio,
+            Channel::Http(_) => ConnectionTransport::StreamableHttp,
+            Channel::HttpSse(_) => ConnectionTransport::HttpSse,
+        }
+    }
+
     /// Sends a request of `call`, or reattaches to the response that an earlier process was reading. Returns once the
     /// request is queued. `None` means that nothing more can be sent over the connection.
     pub(crate) async fn send(
@@ -79,6 +90,11 @@ impl CallTransport {
             (Channel::Pipe(stdin), _) => {
                 let text = request.write(id, &self.client_meta);
                 stdin.send_call(text, call.clone(), id).await.ok()?;
+            }
+            // A session over HTTP+SSE has no response streams to resume.
+            (Channel::HttpSse(sender), _) => {
+                let text = request.write(id, &self.client_meta);
+                pending.exchange = Some(sender.send_call(id, text, call.clone()));
             }
             (Channel::Http(channel), None) => {
                 let text = request.write(id, &self.client_meta);
@@ -105,6 +121,12 @@ impl CallTransport {
             // A child that has closed its input is not notified.
             Channel::Pipe(stdin) => {
                 let _ = stdin.send_detached(text).await;
+            }
+            Channel::HttpSse(sender) => {
+                let sender = sender.clone();
+                // The task also completes if the caller stops waiting.
+                let cancelling = tokio::spawn(async move { sender.cancel(text).await });
+                let _ = cancelling.await;
             }
             Channel::Http(channel) => {
                 let channel = channel.clone();

@@ -16,7 +16,6 @@ use rmcp::model::{
 };
 use rmcp::transport::common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID};
 use rmcp::transport::streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse};
-use sse_stream::SseStream;
 
 use super::http_response::{
     self, BodyType, EVENT_STREAM_TYPE, HttpError, JSON_TYPE, error_from_response, header, read_body,
@@ -35,10 +34,10 @@ use crate::mcp::requests::open_calls::CallState;
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time in which a server that refused `initialize` is probed for the older transport.
 const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum number of chunks that this probe reads.
-const MAX_HTTP_SSE_PROBE_CHUNKS: usize = 64;
+/// The maximum size of the event that this probe reads, in bytes.
+const MAX_HTTP_SSE_PROBE_BYTES: usize = 64 * 1024;
 /// The delays before a response to the agent is sent again.
-const RESPONSE_RETRY_DELAYS: [Duration; 3] =
+pub(super) const RESPONSE_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 /// The delays before the common stream is opened again after a conflict. The existing stream may be that of an earlier
 /// connection whose end the server has not noticed.
@@ -195,11 +194,10 @@ impl HttpClient {
     async fn speaks_http_sse(&self, uri: &str, headers: HeaderMap) -> bool {
         let first_event = async {
             let response = self.open_stream(uri, headers).await.ok()?;
-            let bytes = response.bytes_stream().take(MAX_HTTP_SSE_PROBE_CHUNKS);
-            SseStream::from_bytes_stream(bytes.boxed()).next().await?.ok()?.event
+            sse::events(response, MAX_HTTP_SSE_PROBE_BYTES, None, || {}).next().await?.ok()?.event
         };
         let first_event = tokio::time::timeout(HTTP_SSE_PROBE_TIMEOUT, first_event).await;
-        first_event.is_ok_and(|event| event.as_deref() == Some("endpoint"))
+        first_event.is_ok_and(|event| event.as_deref() == Some(sse::ENDPOINT_EVENT))
     }
 
     /// Sends the response to a request of the agent. Retries if the connection breaks, since the agent would wait

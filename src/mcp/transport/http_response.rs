@@ -20,7 +20,7 @@ pub(crate) const EVENT_STREAM_TYPE: &str = "text/event-stream";
 /// The media type of JSON.
 pub(crate) const JSON_TYPE: &str = "application/json";
 /// The maximum number of bytes that are read from the body of an error.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
+pub(super) const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// The size from which a body is parsed on another thread.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
 
@@ -33,8 +33,8 @@ pub(crate) enum HttpError {
     /// The server's certificate was not accepted, or TLS failed otherwise: the request was not sent.
     #[error("no TLS connection: {}", root_cause(.0))]
     Tls(#[source] reqwest::Error),
-    /// The server speaks HTTP+SSE of 2024-11-05, which Streamable HTTP has replaced.
-    #[error("the server uses the HTTP+SSE transport of 2024-11-05, which kapell does not support")]
+    /// The server refused `initialize`, and speaks HTTP+SSE of 2024-11-05, which Streamable HTTP has replaced.
+    #[error("the server uses the HTTP+SSE transport of 2024-11-05")]
     HttpSse,
     /// The request could not be built.
     #[error("the request is not valid: {}", root_cause(.0))]

@@ -58,15 +58,11 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
         HttpError::Connect(_) => {
             failure_of(FailureKind::NotSent).with_help("check that the server is running and that its `url` is right")
         }
-        HttpError::Tls(_) => failure_of(FailureKind::AgentUnavailable).with_help(
-            "if a private authority signed the certificate, set `SSL_CERT_FILE` to a PEM file with the certificate of \
-             the authority",
-        ),
-        HttpError::HttpSse => failure_of(FailureKind::AgentUnavailable).with_help(format!(
-            "if the server also supports Streamable HTTP, set `url` in `[agents.{agent}]` to that address (most \
-             servers \
-             use `/mcp`); otherwise use a bridge such as mcp-proxy"
+        HttpError::Tls(_) => failure_of(FailureKind::AgentUnavailable).with_help(format!(
+            "if a private authority signed the certificate, set `ca_file` in `[agents.{agent}]` or the environment \
+             variable `SSL_CERT_FILE` to a PEM file with the certificate of the authority"
         )),
+        HttpError::HttpSse => failure_of(FailureKind::AgentUnavailable),
         HttpError::Build(_) => failure_of(FailureKind::AgentUnavailable)
             .with_help(format!("check `url` and the headers in `[agents.{agent}]`")),
         HttpError::Redirect(_) => {
@@ -76,7 +72,11 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
         HttpError::TooLarge => message_too_large(agent),
         HttpError::NotMcp(_) => failure_of(FailureKind::InvalidResult)
             .with_help(format!("check that `url` in `[agents.{agent}]` is the MCP endpoint of the server")),
-        HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
+        HttpError::Status { status, body, error: rpc, .. } => match status.as_u16() {
+            403 if names_origin(body) => failure_of(FailureKind::Unauthorized).with_help(format!(
+                "the server checks the host or the origin of requests: set `url` in `[agents.{agent}]` to the address \
+                 that it names, such as `localhost` instead of `127.0.0.1`"
+            )),
             401 | 403 => failure_of(FailureKind::Unauthorized).with_help(format!(
                 "check `bearer_token_env_var` and `env_http_headers` in `[agents.{agent}]` and the variables that \
                  they name"
@@ -95,6 +95,12 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
             _ => failure_of(FailureKind::Refused),
         },
     }
+}
+
+/// Returns whether the body of an error is about the host or the origin of the request.
+fn names_origin(body: &str) -> bool {
+    let body = body.to_ascii_lowercase();
+    ["host", "origin"].iter().any(|word| body.contains(word))
 }
 
 /// Returns whether the same request may succeed a moment later, according to its HTTP status.
@@ -123,6 +129,20 @@ mod tests {
             retry_after: None,
         };
         from_http(&AgentId::from("a"), &error).kind
+    }
+
+    #[test]
+    fn refused_hosts_and_missing_tokens_have_different_help() {
+        let help = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let body = body.to_owned();
+            let error = HttpError::Status { status, body, error: None, in_session: false, retry_after: None };
+            from_http(&AgentId::from("a"), &error).help.unwrap()
+        };
+        assert!(help(403, "Access is only allowed at localhost:8931").contains("`localhost`"));
+        assert!(help(403, "Invalid Origin header").contains("`url`"));
+        assert!(help(403, "forbidden").contains("`bearer_token_env_var`"));
+        assert!(help(401, "no host").contains("`bearer_token_env_var`"));
     }
 
     #[test]

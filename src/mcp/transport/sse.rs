@@ -20,6 +20,9 @@ use crate::mcp::message::codec::{self, ExpectedResult, Incoming, PendingRequests
 use crate::mcp::message::service_result;
 use crate::mcp::requests::connection_state::ConnectionState;
 
+/// The name of the first event of HTTP+SSE, whose data is the address for messages.
+pub(crate) const ENDPOINT_EVENT: &str = "endpoint";
+
 /// The events of a response, or the error that ended them.
 pub(crate) type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
@@ -134,7 +137,7 @@ pub(crate) fn service_messages(
             for message in messages {
                 yield Ok(Sse::default().data(message));
             }
-            event.data = last;
+            (event.data, event.event) = (last, None);
             yield Ok(event);
         }
     }
@@ -257,13 +260,15 @@ impl EventParser {
         None
     }
 
-    /// Returns the parsed event, without its data if it is not a message.
+    /// Returns the parsed event. Only messages and the `endpoint` event of HTTP+SSE keep their data, and only the latter
+    /// its name.
     fn dispatch(&mut self) -> Option<Sse> {
         let mut event = std::mem::take(&mut self.event);
-        if !matches!(event.event.as_deref(), None | Some("" | "message")) {
-            event.data = None;
+        match event.event.as_deref() {
+            Some(ENDPOINT_EVENT) => {}
+            None | Some("" | "message") => event.event = None,
+            Some(_) => (event.event, event.data) = (None, None),
         }
-        event.event = None;
         (event != Sse::default()).then_some(event)
     }
 }
@@ -300,7 +305,8 @@ mod tests {
         let stream = b"\xEF\xBB\xBFdata: a\r\ndata:b\r\r\n: comment\nretry: soon\nodd\nx-more: 1\ndata: caf\xe9\n\n\
             event: ping\nid: 1\ndata: {}\n\nevent: message\nid: 2\nid: 3\nretry: 5\ndata\n\nevent: endpoint\ndata: /m\n\n";
         let last = Sse { id: Some("3".to_owned()), retry: Some(5), ..message("") };
-        let expected = [message("a\nb"), message("caf\u{FFFD}"), Sse::default().id("1"), last];
+        let endpoint = Sse { event: Some(ENDPOINT_EVENT.to_owned()), ..message("/m") };
+        let expected = [message("a\nb"), message("caf\u{FFFD}"), Sse::default().id("1"), last, endpoint];
         for size in [1, 2, 7, stream.len()] {
             let mut parser = EventParser::default();
             let events: Vec<_> = stream.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();

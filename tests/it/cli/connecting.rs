@@ -1,6 +1,7 @@
 //! Connections to difficult agents: servers that exit on the probe, are not ready yet, request a delay, or speak
 //! another protocol.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -56,7 +57,8 @@ fn task_error(place: &Workspace, ended: &CommandOutput) -> String {
     let text = |key: &str| error[key].as_str().unwrap_or_default();
     // The rest of a message describes the process, whose state depends on the load of the machine.
     let message = text("message").split("; `python3` ").next().unwrap_or_default();
-    let text = [text("kind"), message, text("help")].join("\n");
+    let help = text("help").split("; the program does not inherit ").next().unwrap_or_default();
+    let text = [text("kind"), message, help].join("\n");
     let text = text.replace(&place.path("").display().to_string(), "PLACE/");
     let mut parts = text.split("://127.0.0.1:");
     let start = parts.next().unwrap_or_default().to_owned();
@@ -146,9 +148,86 @@ fn redirect_names_the_new_url() {
 }
 
 #[test]
-fn legacy_http_transport_is_reported() {
-    let place = http_workspace("old-transport", "");
+fn http_sse_is_remembered_and_a_stale_memory_does_no_harm() {
+    let place = Workspace::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/http_sse.py").display().to_string();
+    let start = |mode: &str, port: &str| {
+        let mut server = Command::new("python3");
+        server.args([&script, mode, &place.path("").display().to_string(), port]);
+        Running(server.spawn().expect("python3 starts"))
+    };
+    let first = start("plain", "0");
+    let port = wait_for("the server", || file_lines(&place, "listens").pop());
+    place.write("agents.toml", format!("[agents.hard]\nurl = \"http://127.0.0.1:{port}/sse-stream\"\n"));
+    let echo = || place.run_plan("name: x\ntasks: [{ id: a, agent: hard, tool: echo, with: { text: worked } }]\n", &[]);
+    assert_worked(&echo());
+    assert_eq!(file_lines(&place, "streams").len(), 2, "one of them is the detection");
+    assert_worked(&echo());
+    assert_eq!(file_lines(&place, "streams").len(), 3);
+    let tested = place.kapell(&["agents", "test"]);
+    assert!(tested.stdout.contains("MCP 2024-11-05 over HTTP+SSE"), "{tested:?}");
+    drop(first);
+    let _second = start("streamable", &port);
+    wait_for("the second server", || (file_lines(&place, "listens").len() == 2).then_some(()));
+    assert_worked(&echo());
+    assert_eq!(file_lines(&place, "streams").len(), 4);
+    let methods = file_lines(&place, "methods").len();
+    assert_worked(&echo());
+    assert_eq!(file_lines(&place, "streams").len(), 4, "the new transport is remembered");
+    assert!(file_lines(&place, "methods").len() > methods);
+}
+
+#[test]
+fn refused_requests_on_modern_connections_switch_to_the_legacy_era() {
+    let place = workspace("refuses-modern-requests", "");
+    let ended = run_work(&place, "");
+    assert_worked(&ended);
+    assert_eq!(ended.result()["tasks"]["a"]["attempts"], 2);
+    let ended = run_work(&place, "effect: at_most_once");
+    assert_worked(&ended);
+    assert_eq!(ended.result()["tasks"]["a"]["attempts"], 1, "the second run knows");
+    let tested = place.kapell(&["agents", "test"]);
+    assert!(tested.stdout.contains("known: elicitation and sampling fail on modern connections"), "{tested:?}");
+}
+
+#[test]
+fn refused_requests_are_not_repeated_if_the_effect_forbids_it() {
+    let place = workspace("refuses-modern-requests", "");
+    insta::assert_snapshot!(task_error(&place, &run_work(&place, "effect: at_most_once")));
+    assert_worked(&run_work(&place, "effect: at_most_once"));
+    let modern = workspace("refuses-modern-requests", "protocol = \"modern\"");
+    insta::assert_snapshot!("refused_requests_with_a_configured_era", task_error(&modern, &run_work(&modern, "")));
+}
+
+#[test]
+fn versions_of_initialize_are_accepted_up_to_the_latest() {
+    for version in ["2024-11-05", "2025-03-26", "2025-11-25"] {
+        assert_worked(&run_work(&workspace(&format!("version-{version}"), ""), ""));
+    }
+    let place = workspace("version-2099-01-01", "");
     insta::assert_snapshot!(task_error(&place, &run_work(&place, "")));
+}
+
+#[test]
+fn odd_responses_to_the_probe_lead_to_initialize() {
+    for mode in ["discover-empty", "discover-null", "discover-text", "discover-legacy-only"] {
+        assert_worked(&run_work(&workspace(mode, ""), ""));
+        assert_worked(&run_work(&http_workspace(mode, ""), ""));
+    }
+}
+
+#[test]
+fn server_that_declares_no_tools_may_refuse_to_list_them() {
+    for place in [workspace("without-tools", ""), http_workspace("without-tools", "")] {
+        let tested = place.kapell(&["agents", "test"]);
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+        assert!(tested.stdout.contains("  0 tools  "), "{tested:?}");
+    }
+}
+
+#[test]
+fn pretty_printed_messages_are_read() {
+    assert_worked(&run_work(&workspace("pretty", ""), ""));
 }
 
 #[test]
@@ -165,15 +244,15 @@ fn configured_era_mismatch_is_reported() {
 }
 
 #[test]
-fn era_cache_is_private() {
+fn server_cache_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = workspace("ends-on-probe", "");
     assert_worked(&run_work(&place, ""));
-    let file = place.path("state/kapell/eras.json");
-    let mode = std::fs::metadata(&file).expect("the file of eras").permissions().mode();
+    let file = place.path("state/kapell/servers.json");
+    let mode = std::fs::metadata(&file).expect("the file of facts").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let text: Value = serde_json::from_slice(&std::fs::read(&file).expect("reads")).expect("JSON");
-    assert_eq!(text["eras"].as_object().map(|eras| eras.len()), Some(1));
+    assert_eq!(text["servers"].as_object().map(|servers| servers.len()), Some(1));
 }
 
 #[test]
@@ -261,5 +340,105 @@ fn unknown_certificate_authority_is_reported() {
         let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
         let known = CommandOutput::of(command.env("SSL_CERT_FILE", &authority));
         assert_worked(&known);
+        let agents = std::fs::read_to_string(place.path("agents.toml")).expect("written");
+        place.write("agents.toml", format!("{agents}\nca_file = {:?}\n", authority.display().to_string()));
+        assert_worked(&run_work(&place, ""));
     }
+}
+
+#[test]
+fn client_certificate_is_presented() {
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls");
+    let [authority, client] = ["authority.pem", "client.pem"].map(|file| tls.join(file).display().to_string());
+    let place = Workspace::new();
+    let mut command = Command::new("python3");
+    command.args([&server_script(), "mutual-tls", &place.path("").display().to_string(), "0"]);
+    let _server = Running(command.spawn().expect("python3 starts"));
+    let port = wait_for("the server", || file_lines(&place, "listens").pop());
+    let with = |keys: &str| {
+        let url = format!("url = \"https://127.0.0.1:{port}/mcp\"\nca_file = {authority:?}\nstartup_timeout = \"2s\"");
+        place.write("agents.toml", format!("[agents.hard]\n{url}\n{keys}\n"));
+        run_work(&place, "")
+    };
+    assert_worked(&with(&format!("client_cert_file = {client:?}")));
+    assert_eq!(with("").task("a").0, "failed");
+    let mut errors = String::new();
+    place.write("empty.pem", "");
+    for keys in [
+        "client_cert_file = \"missing.pem\"".to_owned(),
+        format!("client_cert_file = {authority:?}"),
+        "ca_file = \"empty.pem\"".to_owned(),
+    ] {
+        let text = format!("[agents.hard]\nurl = \"https://127.0.0.1:{port}/mcp\"\n{keys}\n");
+        place.write("agents.toml", text);
+        errors += &task_error(&place, &run_work(&place, ""));
+        errors += "\n";
+    }
+    insta::assert_snapshot!(errors.replace(&tls.display().to_string(), "TLS"));
+}
+
+#[test]
+fn proxy_of_an_agent_is_used_and_its_password_is_masked() {
+    let place = Workspace::new();
+    let mut command = Command::new("python3");
+    command.args([&server_script(), "echo-proxy", &place.path("").display().to_string(), "0"]);
+    let _proxy = Running(command.spawn().expect("python3 starts"));
+    let port = wait_for("the proxy", || file_lines(&place, "listens").pop());
+    let keys = format!("url = \"http://agent.example/mcp\"\nproxy = \"http://me:hunter22@127.0.0.1:{port}\"\n");
+    place.write("agents.toml", format!("[agents.hard]\n{keys}"));
+    let ended = run_work(&place, "");
+    assert_eq!(ended.result()["tasks"]["a"]["output"], "the password is ***", "{ended:?}");
+    let proxied = file_lines(&place, "proxied");
+    assert!(proxied.iter().all(|line| line == "http://agent.example/mcp Basic bWU6aHVudGVyMjI="), "{proxied:?}");
+}
+
+#[test]
+fn agents_inherit_what_reaches_the_network_and_no_other_secrets() {
+    let place = workspace("environment", "");
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, agent: hard, tool: work }]\n");
+    let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
+    command.env("HTTPS_PROXY", "http://me:hunter22@proxy.example:8080").env("no_proxy", "localhost");
+    command.env("NODE_EXTRA_CA_CERTS", "/etc/ca.pem").env("NPM_TOKEN", "npm-secret").env("DISPLAY", ":7");
+    let ended = CommandOutput::of(&mut command);
+    let output = &ended.result()["tasks"]["a"]["output"];
+    let text = output.as_str().map_or_else(|| output.to_string(), str::to_owned);
+    let environment: Value = serde_json::from_str(&text).expect("the environment");
+    assert_eq!(environment["HTTPS_PROXY"], "http://me:***@proxy.example:8080");
+    assert_eq!([&environment["no_proxy"], &environment["NODE_EXTRA_CA_CERTS"]], ["localhost", "/etc/ca.pem"]);
+    assert_eq!(environment["DISPLAY"], ":7");
+    assert!(environment.get("NPM_TOKEN").is_none());
+}
+
+#[test]
+fn slow_startup_names_variables_that_the_program_does_not_inherit() {
+    let place = workspace("slow", "startup_timeout = \"1s\"\nenv_vars = [\"NODE_OPTIONS\"]");
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, agent: hard, tool: work }]\n");
+    let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
+    command.env("BUN_CONFIG_TOKEN", "x").env("NODE_OPTIONS", "y");
+    let ended = CommandOutput::of(&mut command);
+    let help = ended.result()["tasks"]["a"]["error"]["help"].as_str().unwrap_or_default().to_owned();
+    assert!(help.contains("the program does not inherit `BUN_CONFIG_TOKEN`"), "{help}");
+    assert!(!help.contains("NODE_OPTIONS"), "{help}");
+}
+
+#[test]
+fn installation_is_reported_and_has_more_time() {
+    let place = Workspace::new();
+    let installer = format!(
+        "#!/bin/sh\nwhile [ ! -e {0}done ]; do sleep 0.05; done\nexec python3 {1} plain {0}\n",
+        place.path("").display(),
+        server_script()
+    );
+    place.write("npx", installer);
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(place.path("npx"), permissions).expect("executable");
+    place.write("agents.toml", "[agents.hard]\ncommand = \"./npx\"\nargs = [\"-y\", \"@acme/server\"]\n");
+    let mut test = place.start(&["agents", "test"]);
+    let mut stderr = BufReader::new(test.stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("text");
+    assert_eq!(line, "hard  still starting: `npx` is probably installing `@acme/server` (limit: 5m)\n");
+    place.write("done", "");
+    let tested = CommandOutput::from_output(test.wait_with_output().expect("it ends"));
+    assert_eq!(tested.code, Some(0), "{tested:?}");
 }

@@ -10,12 +10,12 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::any;
 use kapell::mcp::{Agents as _, CallContext, Pool};
-use kapell::model::{AgentSpec, Failure, FailureKind, Protocol, Transport};
+use kapell::model::{AgentRoot, AgentSpec, Failure, FailureKind, Protocol, Transport};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
     CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests, InputRequiredResult,
-    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage, ServerCapabilities,
-    ServerConfig,
+    ListRootsRequest, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -63,7 +63,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(tools_result(&["ask", "steps", "large", "forever", "endless"]))
+        Ok(tools_result(&["ask", "roots", "steps", "large", "forever", "endless"]))
     }
 
     async fn call_tool(
@@ -92,6 +92,18 @@ impl ServerHandler for Agent {
                 let answer = context.peer.create_elicitation(Self::question()).await.map_err(internal)?;
                 let reply = context.peer.create_message(Self::prompt()).await.map_err(internal)?;
                 text(format!("{} {}", json!(answer), json!(reply)))
+            }
+            "roots" if modern => match request.input_responses {
+                Some(answers) => text(serde_json::to_string(&answers).unwrap()),
+                None => {
+                    let roots = InputRequest::ListRoots(ListRootsRequest::default());
+                    Ok(InputRequiredResult::from_input_requests(InputRequests::from([("roots".to_owned(), roots)]))
+                        .into())
+                }
+            },
+            "roots" => {
+                let roots = context.peer.list_roots().await;
+                text(json!(roots.map_err(|error| ErrorData::internal_error(error.to_string(), None))?).to_string())
             }
             "endless" => Ok(InputRequiredResult::from_input_requests(InputRequests::from([(
                 "who".to_owned(),
@@ -170,6 +182,18 @@ async fn elicitation_and_sampling_work_in_both_eras() {
             assert_eq!(requests["who"]["method"], "elicitation/create");
             assert_eq!(requests["sum"]["params"]["maxTokens"], 100);
         }
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn roots_are_listed_in_both_eras() {
+    for protocol in [Protocol::Modern, Protocol::Legacy] {
+        let url = serve(&Agent::default(), false).await;
+        let roots = vec![AgentRoot { uri: "file:///notes".to_owned(), name: "notes".to_owned() }];
+        let pool = pool(vec![AgentSpec { roots, ..http(&url, protocol) }], &answering_host());
+        let listed = call(&pool, "roots").await.unwrap();
+        assert!(listed.contains(r#""uri":"file:///notes""#) && listed.contains(r#""name":"notes""#), "{listed}");
         pool.close().await;
     }
 }

@@ -3,5 +3,6 @@
 mod agents;
 mod calls;
 mod http;
+mod http_sse;
 mod sampling;
 mod sessions;

@@ -67,7 +67,7 @@ impl EchoHost {
     fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
-            era_cache: None,
+            server_cache: None,
             unreachable: UnreachablePolicy::Retry,
             sampling: SamplingSupport::Plain,
         };

@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use kapell::mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
 use kapell::model::{
     AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Checkpoints,
-    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy,
-    ToolCall, Transport,
+    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Origin, Progress, Protocol,
+    SamplingPolicy, ToolCall, Transport,
 };
 use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ pub(crate) fn answering_host() -> Arc<RecordingHost> {
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
     let options = Options {
         log_dir: host.log_directory().to_owned(),
-        era_cache: None,
+        server_cache: None,
         unreachable: UnreachablePolicy::Retry,
         sampling: SamplingSupport::WithTools,
     };
@@ -180,6 +180,8 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
     AgentSpec {
         id: id.into(),
         transport,
+        network: NetworkSettings::default(),
+        roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: Duration::from_secs(20),
         max_processes: 1,

@@ -42,13 +42,19 @@ table! {
          `url` are set.";
     command: Text, "The program to start. If `url` is set too, the program is the server at that URL.";
     args: TextList, "The arguments of the program.";
-    env: TextMap, "Environment variables of the program, in addition to a minimal environment.";
+    env: TextMap, "Environment variables of the program, in addition to those that every agent inherits.";
     env_vars: TextList, "Names of environment variables that the program inherits from kapell, if set.";
     cwd: Text, "The working directory of the program. Default: that of kapell.";
-    url: Url, "The URL of a Streamable HTTP server.";
+    url: Url, "The URL of a server over Streamable HTTP, or over HTTP+SSE of 2024-11-05.";
     http_headers: TextMap, "Headers to send with every request.";
     env_http_headers: TextMap, "Headers whose values are read from the named environment variables.";
     bearer_token_env_var: VariableName, "The environment variable that contains the bearer token.";
+    ca_file: Text,
+        "A PEM file with certificates of authorities that are trusted for the `url`, in addition to those of the system.";
+    client_cert_file: Text, "A PEM file with the certificate and the private key that kapell presents to the `url`.";
+    proxy: Url, "The proxy for requests to the `url`. Default: that of the environment (`HTTPS_PROXY`, `NO_PROXY`).";
+    roots: TextList,
+        "Directories and files that the agent may use, as paths or `file://` URIs. The agent can list them (MCP roots).";
     protocol: Choice(&[
         ("auto", "Detect the protocol of the server."),
         ("legacy", "Protocol versions up to 2025-11-25, with an `initialize` handshake."),
@@ -62,7 +68,8 @@ table! {
         "Maximum number of processes of a `command` without `url`. Default: 1. Only an agent whose sampling or \
          elicitation requests do not identify their call gets more than one process; each process then handles one \
          call at a time.";
-    startup_timeout: PositiveDuration, "Maximum duration of connecting. Default: 30s.";
+    startup_timeout: PositiveDuration,
+        "Maximum duration of connecting. Default: 30s; 5m for commands that may install a package first, such as `npx`.";
     tool_timeout: PositiveDuration, "Idle timeout of a call. Default: 5m.";
     check_results: Choice(&[
         ("strict", "The call fails."),

@@ -1,0 +1,6 @@
+//! Carries messages over the pipes of a child process.
+
+mod message_lines;
+pub(crate) mod pipes;
+pub(crate) mod stdin_writer;
+pub(crate) mod unread_input;

@@ -88,6 +88,16 @@ impl ToolListing {
         Duration::from_millis(self.ttl_ms.unwrap_or(0))
     }
 
+    /// Removes the tools that must not be used, with the reason that `error` returns for them.
+    pub(crate) fn reject_tools(&mut self, error: impl Fn(&ToolInfo) -> Option<String>) {
+        for tool in std::mem::take(&mut self.tools) {
+            match error(&tool) {
+                Some(reason) => self.reject_tool(tool.name, reason),
+                None => self.tools.push(tool),
+            }
+        }
+    }
+
     /// Returns the warnings about the list for the user.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
@@ -399,6 +409,15 @@ pub(crate) mod tests {
         ] {
             assert!(warnings.contains(warning), "{warning} in {warnings}");
         }
+    }
+
+    #[test]
+    fn tools_are_rejected_with_their_reason() {
+        let mut listing = listed(&[json!({"tools": [{"name": "a"}, {"name": "b"}]})]);
+        listing.reject_tools(|tool| (tool.name == "a").then(|| "it is bad".to_owned()));
+        assert_eq!(names(&listing), ["b"]);
+        assert_eq!(listing.unusable, BTreeMap::from([("a".to_owned(), "it is bad".to_owned())]));
+        assert_eq!(listing.warnings(), ["tool `a` is ignored: it is bad"]);
     }
 
     #[test]

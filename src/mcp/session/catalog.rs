@@ -14,6 +14,7 @@ use crate::mcp::message::failure;
 use crate::mcp::message::service_result::{UNREADABLE, unwrap_text};
 use crate::mcp::message::tool_listing::ToolListing;
 use crate::mcp::transport::http_response::HttpError;
+use crate::mcp::transport::mcp_headers::annotation_error;
 use crate::mcp::transport::request_failure::{as_http_error, is_transient};
 use crate::model::{AgentId, AgentInfo, AgentSpec, ConnectionTransport, Failure, FailureKind, ServerQuirk, ToolInfo};
 
@@ -84,11 +85,14 @@ impl Catalog {
                 _ => break,
             }
         }
+        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+        if modern && about.transport == ConnectionTransport::StreamableHttp {
+            listing.reject_tools(|tool| annotation_error(&tool.input_schema));
+        }
         let warnings = listing.warnings();
         for warning in &warnings {
             tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
         }
-        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
         let ToolListing { tools, task_only_tools: tasks, unusable: unusable_tools, .. } = listing;
         let (transport, quirks) = (Some(about.transport), about.quirks.clone());

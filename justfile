@@ -30,6 +30,17 @@ interop:
     tests/interop/setup.sh
     KAPELL_REQUIRE_INTEROP=1 cargo test --locked --test interop
 
+# Call the tools of the third-party servers of docs/interop.md: those named, `--all`, or the core.
+interop-table *ARGS:
+    cargo build --locked
+    tests/interop/table/run {{ ARGS }}
+
+# Run the official conformance suite in both eras.
+conformance *ARGS:
+    tests/interop/setup.sh conformance
+    cargo build --locked
+    tests/conformance/run {{ ARGS }}
+
 # Regenerate the JSON Schemas of both files.
 schemas:
     cargo run --locked --quiet -- schema plan > schemas/plan.schema.json

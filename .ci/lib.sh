@@ -60,6 +60,19 @@ interop() {
     KAPELL_REQUIRE_INTEROP=1 cargo test --locked --test interop
 }
 
+# interop_table [--all]: calls the tools of third-party servers, and compares docs/interop.md with the result.
+interop_table() {
+    cargo build --locked
+    KAPELL="$(cd "$target" && pwd)/debug/kapell" tests/interop/table/run "$@"
+}
+
+# conformance: runs the official suite against the program, in both eras.
+conformance() {
+    tests/interop/setup.sh conformance
+    cargo build --locked
+    KAPELL="$(cd "$target" && pwd)/debug/kapell" tests/conformance/run
+}
+
 all_passed() {
     printf '\n== all passed in %d s\n' "$SECONDS"
 }

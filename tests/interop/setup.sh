@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the interop tests talk to, pinned, below `.interop/` at the root of the repository: the servers of
-# `package.json` and of the `requirements*.txt` here, and the language-model engine of `tests/llm-engine`.
+# `package.json` and of the `requirements*.txt` here, the language-model engine of `tests/llm-engine`, and the
+# conformance suite of `tests/conformance`. The servers of `tests/interop/table` are installed by its own script.
 # Needs node 20 or later, npm, python3 3.11 or later with venv, and the package registries. Running it again does
 # only what has changed since.
-#   usage: tests/interop/setup.sh [npm] [python] [llm]        (all three where none is named)
+#   usage: tests/interop/setup.sh [npm] [python] [llm] [conformance]        (all of them where none is named)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,16 +20,18 @@ up_to_date() {
   [ -f "$stamp" ] && cat "$@" | cmp -s - "$stamp"
 }
 
+# install_npm DIRECTORY SOURCE: installs the packages that SOURCE lists.
 # A failed installation leaves no stamp, so that the next run starts it afresh.
 install_npm() {
-  local stamp=$target/npm/stamp
-  up_to_date "$stamp" "$here/package.json" "$here/package-lock.json" && return
-  echo "installing the npm servers" >&2
-  mkdir -p "$target/npm"
+  local directory=$target/$1 source=$2
+  local stamp=$directory/stamp
+  up_to_date "$stamp" "$source/package.json" "$source/package-lock.json" && return
+  echo "installing $source/package.json" >&2
+  mkdir -p "$directory"
   rm -f "$stamp"
-  cp "$here/package.json" "$here/package-lock.json" "$target/npm/"
-  npm ci --prefix "$target/npm" --no-audit --no-fund --loglevel=error >&2
-  cat "$here/package.json" "$here/package-lock.json" >"$stamp"
+  cp "$source/package.json" "$source/package-lock.json" "$directory/"
+  npm ci --prefix "$directory" --no-audit --no-fund --loglevel=error >&2
+  cat "$source/package.json" "$source/package-lock.json" >"$stamp"
 }
 
 # install_python DIRECTORY REQUIREMENTS
@@ -51,10 +54,10 @@ install_llm() {
   cat "$engine/make_gguf.py" "$engine/chat_template.jinja" >"$model.stamp"
 }
 
-[ $# -gt 0 ] || set -- npm python llm
+[ $# -gt 0 ] || set -- npm python llm conformance
 for part in "$@"; do
   case $part in
-    npm) install_npm ;;
+    npm) install_npm npm "$here" ;;
     python)
       install_python python "$here/requirements.txt"
       for generation in 1 1.1 1.2 1.6; do
@@ -62,8 +65,9 @@ for part in "$@"; do
       done
       ;;
     llm) install_llm ;;
+    conformance) install_npm conformance "$root/tests/conformance" ;;
     *)
-      echo "unknown part \`$part\`: expected npm, python or llm" >&2
+      echo "unknown part \`$part\`: expected npm, python, llm, or conformance" >&2
       exit 2
       ;;
   esac

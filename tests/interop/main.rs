@@ -107,6 +107,11 @@ fn main() {
         ),
         trial_with_requirements("calls_everything_over_http_sse", &[NPM_STAMP], http_sse::call_everything),
         trial_with_requirements("calls_a_python_server_over_http_sse", &[PYTHON_1_STAMP], http_sse::call_python_server),
+        trial_with_requirements(
+            "refused_elicitation_leads_to_the_legacy_era",
+            &[PYTHON_STAMP],
+            old_servers::refused_elicitation,
+        ),
         trial_with_requirements("filesystem_accepts_its_roots", &[NPM_STAMP], old_servers::filesystem_with_roots),
         trial_with_requirements("stores_and_reads_memories", &[NPM_STAMP], memory),
         trial_with_requirements("answers_a_sampling_request_over_stdio", &[NPM_STAMP, LLM_STAMP], || {

@@ -88,3 +88,20 @@ pub(crate) fn filesystem_with_roots() -> Result<(), Failed> {
     assert!(outcome.result["tasks"]["read"]["output"].to_string().contains("rain"), "{}", outcome.result);
     Ok(())
 }
+
+/// Checks that a server whose library refuses elicitation on modern connections is connected in the legacy era.
+pub(crate) fn refused_elicitation() -> Result<(), Failed> {
+    let python = root().join(".interop/python/bin/python");
+    let script = root().join("tests/interop/servers/refusing.py").display().to_string();
+    let (place, agents) = agents_file(&python, &[&script])?;
+    let answers = place.path().join("answers.yaml");
+    std::fs::write(&answers, "answers: [{ agent: old, accept: { name: Ada } }]\n")?;
+    let plan = place.path().join("plan.yaml");
+    std::fs::write(&plan, "name: x\ntasks: [{ id: a, agent: old, tool: greet, effect: idempotent }]\n")?;
+    let run = HostRun::new(&agents)?.with_answers(&answers.display().to_string());
+    let outcome = run.run(&plan.display().to_string())?;
+    outcome.assert_succeeded()?;
+    let task = &outcome.result["tasks"]["a"];
+    assert_eq!((&task["output"]["result"], &task["attempts"]), (&"hello Ada".into(), &2.into()));
+    Ok(())
+}

@@ -91,9 +91,8 @@ const INHERITED: [&str; 71] = [
 ];
 /// The prefixes of other variables by which installers, runtimes, and containers are configured. They can contain
 /// secrets, so they are named in errors and not inherited.
-const CONFIGURING_PREFIXES: [&str; 14] = [
+const CONFIGURING_PREFIXES: [&str; 13] = [
     "BUN_",
-    "CONTAINER_",
     "DENO_",
     "DOCKER_",
     "JAVA_",

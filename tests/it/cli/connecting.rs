@@ -441,4 +441,15 @@ fn installation_is_reported_and_has_more_time() {
     place.write("done", "");
     let tested = CommandOutput::from_output(test.wait_with_output().expect("it ends"));
     assert_eq!(tested.code, Some(0), "{tested:?}");
+
+    std::fs::remove_file(place.path("done")).expect("written");
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, agent: hard, tool: work }]\n");
+    let mut run = place.start(&["run", "plan.yaml", "--output", "json", "--no-input"]);
+    let lines = BufReader::new(run.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let mut reported = lines.filter(|line| line.contains("still starting: `npx` is probably installing"));
+    assert!(reported.next().is_some());
+    place.write("done", "");
+    // The rest of the output is read, so that the program can write it.
+    assert_eq!(reported.count(), 0);
+    assert_worked(&CommandOutput::from_output(run.wait_with_output().expect("it ends")));
 }

@@ -14,7 +14,7 @@ use axum::http::{Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::routing::any;
 use kapell::mcp::{Agents as _, Pool};
-use kapell::model::{AttemptId, Checkpoints, Failure, FailureKind};
+use kapell::model::{AgentRoot, AgentSpec, AttemptId, Checkpoints, Failure, FailureKind};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequestParams,
     ElicitRequestParams, JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
@@ -651,5 +651,20 @@ async fn redirected_sessions_are_resumed() {
     let output = reattach(&pool, "ask", &checkpoints).await.unwrap();
     assert!(output.contains("Ada"), "{output}");
     assert_eq!((agent.count("initialize"), agent.count("tools/call")), (1, 1));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn resumed_sessions_are_notified_of_their_roots() {
+    let agent = Agent::default();
+    let url = serve(&agent).await;
+    let first = unresponsive_host();
+    let checkpoints = run_until_killed(&url, "ask", &first, has_question).await;
+    let roots = vec![AgentRoot { uri: "file:///notes".to_owned(), name: "notes".to_owned() }];
+    let spec = AgentSpec { roots, ..legacy_agent(&url) };
+    let pool = pool(vec![spec], &answering_host()).with_sessions(checkpoints.sessions.clone());
+    reattach(&pool, "ask", &checkpoints).await.unwrap();
+    wait_until(|| agent.count("notifications/roots/list_changed") == 1).await;
+    assert_eq!(agent.count("initialize"), 1);
     pool.close().await;
 }

@@ -1,4 +1,4 @@
-//! Implements rmcp's server handler for the demo agents, with their tools and resources.
+//! Implements rmcp's server handler for the demo agents, with their tools, resources, and prompts.
 
 #![expect(deprecated, reason = "logging is deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult,
+    GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::task_manager::TaskManager;
@@ -70,7 +72,7 @@ impl ServerHandler for DemoServer {
         let capabilities = match self.agent {
             DemoAgent::Travel => builder.build(),
             DemoAgent::Research => builder.enable_logging().build(),
-            DemoAgent::Archive => builder.enable_resources().build(),
+            DemoAgent::Archive => builder.enable_resources().enable_prompts().enable_completions().build(),
             DemoAgent::Bindery => builder.enable_resources().enable_tasks().build(),
         };
         let name = format!("kapell-demo-{}", self.agent.name());
@@ -120,7 +122,7 @@ impl ServerHandler for DemoServer {
     ) -> Result<ListResourcesResult, ErrorData> {
         let documents = match self.agent {
             DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
-            DemoAgent::Archive => self.documents.list().await.map_err(resource_error)?,
+            DemoAgent::Archive => self.documents.list().await.map_err(DocumentError::into_rpc_error)?,
         };
         Ok(ListResourcesResult::with_all_items(documents.iter().map(archive::resource).collect()))
     }
@@ -132,19 +134,72 @@ impl ServerHandler for DemoServer {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (text, media_type) = match self.agent {
             DemoAgent::Travel | DemoAgent::Research => {
-                return Err(resource_error(DocumentError::Unknown { uri: request.uri }));
+                return Err(DocumentError::Unknown { uri: request.uri }.into_rpc_error());
             }
             DemoAgent::Archive => {
-                let (document, text) = self.documents.read(&request.uri).await.map_err(resource_error)?;
+                let (document, text) =
+                    self.documents.read(&request.uri).await.map_err(DocumentError::into_rpc_error)?;
                 (text, document.format.media_type())
             }
             DemoAgent::Bindery => {
-                let progress = self.jobs.progress(&request.uri).await.map_err(resource_error)?;
+                let progress = self.jobs.progress(&request.uri).await.map_err(DocumentError::into_rpc_error)?;
                 (serde_json::json!(progress).to_string(), "application/json")
             }
         };
         let contents = ResourceContents::text(text, request.uri).with_mime_type(media_type);
         Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let templates = match self.agent {
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
+            DemoAgent::Archive => vec![archive::resource_template()],
+        };
+        Ok(ListResourceTemplatesResult::with_all_items(templates))
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let prompts = match self.agent {
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
+            DemoAgent::Archive => archive::prompts(),
+        };
+        Ok(ListPromptsResult::with_all_items(prompts))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        match self.agent {
+            DemoAgent::Archive => Ok(archive::prompt(&request, &self.documents).await?.into()),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => {
+                let message = format!("the demo agent `{}` has no prompt `{}`", self.agent.name(), request.name);
+                Err(ErrorData::invalid_params(message, None))
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let argument = &request.argument;
+        Ok(match self.agent {
+            DemoAgent::Archive => {
+                CompleteResult::new(archive::complete(&argument.name, &argument.value, &self.documents).await?)
+            }
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => CompleteResult::default(),
+        })
     }
 
     async fn get_task(
@@ -170,14 +225,5 @@ impl ServerHandler for DemoServer {
     ) -> Result<(), ErrorData> {
         self.log_level.store(request.level as u8, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Converts a document error to a JSON-RPC error, for requests that are not tool calls.
-fn resource_error(error: DocumentError) -> ErrorData {
-    let message = error.to_string();
-    match error {
-        DocumentError::Unknown { .. } | DocumentError::Address { .. } => ErrorData::resource_not_found(message, None),
-        DocumentError::TooLarge { .. } | DocumentError::Directory { .. } => ErrorData::internal_error(message, None),
     }
 }

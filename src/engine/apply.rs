@@ -246,7 +246,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Adds a node for each tool call that a model requested.
+    /// Adds a node for each call of a prompt.
     fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), UnknownName> {
         let node = self.find_node(parent)?;
         let prompt = Arc::clone(&self.state.graph[node].task);
@@ -254,7 +254,12 @@ impl Fold<'_> {
             self.state.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
         for (index, call) in calls.iter().enumerate() {
             let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
-            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null), awaits: None });
+            let work = Work::Call(Call {
+                operation: call.operation,
+                routes: vec![route],
+                arguments: Template(Value::Null),
+                awaits: None,
+            });
             let task = Task {
                 id: parent.tool_call(earlier + index + 1),
                 title: None,
@@ -269,10 +274,10 @@ impl Fold<'_> {
             let added = self.state.graph.add_tool_call(node, task, call.arguments.clone());
             self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
             self.queues.ready.push_back(added);
-            if let Some(conversation) = &mut self.state.tasks[node.index()].conversation {
-                conversation.calls.push((call.id.clone(), added));
-                conversation.total_calls += 1;
-            }
+            // A prompt of an agent is requested before the conversation begins.
+            let conversation = self.state.tasks[node.index()].conversation.get_or_insert_default();
+            conversation.calls.push((call.id.clone(), added));
+            conversation.total_calls += 1;
         }
         self.state.unfinished_nodes += calls.len();
         let entry = &mut self.state.tasks[node.index()];

@@ -1,11 +1,18 @@
-//! Reconstructs the arguments of calls. Events do not contain them: they follow from the plan and the earlier events.
-//! Before each call, the fold has the state from which the run made it.
+//! Computes the arguments of calls from the plan, the earlier events, and the requests of a model. Events do not contain
+//! them. Before each call, the fold has the state from which the run made it.
 
 use std::sync::Arc;
 
-use crate::model::{Event, Record, SentCall};
+use serde_json::{Value, json};
 
+use crate::expression::{self, ExpressionError, UriTemplate, json_type_name};
+use crate::model::{
+    Event, Failure, FailureKind, JsonObject, NodeIndex, NodeKind, Operation, Record, SentCall, Template, Work,
+};
+
+use super::scope::expression_failure;
 use super::state::run::{FoldError, Run};
+use super::state::run_state::State;
 
 /// Returns all calls that a run has made, in order.
 ///
@@ -18,10 +25,68 @@ pub fn sent_calls<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<V
             && let Some(node) = run.graph.node_index(attempt.task.as_str())
         {
             // The arguments could be rendered at the time, or the call would not exist.
-            let arguments = run.arguments(node).unwrap_or_default();
+            let arguments = Value::Object(run.arguments(node).unwrap_or_default());
             let (attempt, agent, tool) = (attempt.clone(), agent.clone(), Arc::clone(tool));
             calls.push(SentCall { attempt, agent, tool, arguments });
         }
     })?;
     Ok(calls)
+}
+
+impl State {
+    /// Returns the arguments of a call, or the parameters of an operation that is not a tool: the rendered template, or
+    /// the arguments from the model. Empty for a prompt.
+    ///
+    /// # Errors
+    /// Returns a failure if an expression cannot be evaluated, or if its value has the wrong type.
+    pub(super) fn arguments(&self, node: NodeIndex) -> Result<JsonObject, Failure> {
+        let render = |template: &Template| expression::render(template, &self.scope(node));
+        let call = match (&self.graph[node].kind, &self.graph[node].task.work) {
+            (NodeKind::ToolCall(call), _) => return Ok(call.arguments.clone()),
+            (_, Work::Call(call)) => call,
+            (_, Work::Prompt(_) | Work::Synthesis(_)) => return Ok(JsonObject::new()),
+        };
+        match call.operation {
+            Operation::ReadResource => resource_parameters(render(&call.arguments)),
+            Operation::CallTool | Operation::GetPrompt => arguments_object(render(&call.arguments)),
+        }
+    }
+}
+
+/// Returns the arguments of a tool.
+fn arguments_object(rendered: Result<Value, ExpressionError>) -> Result<JsonObject, Failure> {
+    match rendered {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(Value::Null) => Ok(JsonObject::new()),
+        Ok(other) => {
+            let message = format!("`with` expects a map of arguments, but is {}", json_type_name(&other));
+            Err(Failure::new(FailureKind::Expression, message))
+        }
+        Err(error) => Err(expression_failure("with", &error)),
+    }
+}
+
+/// Returns the parameters of `resources/read`, with the URI that a template stands for.
+fn resource_parameters(rendered: Result<Value, ExpressionError>) -> Result<JsonObject, Failure> {
+    let rendered = rendered.map_err(|error| expression_failure("read", &error))?;
+    let failure = |message: String| Failure::new(FailureKind::Expression, message);
+    let text = |key: &str| match rendered.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.as_str())),
+        Some(Value::String(_)) => Err(failure(format!("`{key}` of `read` is empty: expected the URI of a resource"))),
+        Some(other) => Err(failure(format!("`{key}` of `read` expects text, but is {}", json_type_name(other)))),
+    };
+    let uri = match (text("uri")?, text("template")?) {
+        (_, Some(template)) => {
+            let parsed = UriTemplate::parse(template);
+            let parsed = parsed.map_err(|problem| failure(format!("invalid URI template `{template}`: {problem}")))?;
+            let values = match rendered.get("with") {
+                Some(Value::Object(values)) => values.clone(),
+                _ => JsonObject::new(),
+            };
+            parsed.expand(&values).map_err(|problem| failure(format!("`with` of `read`: {problem}")))?
+        }
+        (uri, None) => uri.unwrap_or_default().to_owned(),
+    };
+    Ok(JsonObject::from_iter([("uri".to_owned(), json!(uri))]))
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Input, NodeIndex, Outcome, Record,
-    Timestamp, ToolOutput,
+    Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Input, NodeIndex, Outcome, Prompt,
+    Record, Timestamp, ToolOutput,
 };
 
 use super::budget::limits::{BudgetExceeded, CostKind, TokenAvailability};
@@ -139,8 +139,8 @@ impl Transition<'_> {
     fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
-            for tool in task.prompt().into_iter().flat_map(|prompt| &prompt.tools) {
-                self.connect(&tool.agent);
+            for agent in task.prompt().into_iter().flat_map(Prompt::agents) {
+                self.connect(agent);
             }
             let first = task.routes().iter().map(|route| route.rank).min();
             for route in task.routes().iter().filter(|route| Some(route.rank) == first) {

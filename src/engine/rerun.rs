@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::expression;
 use crate::model::{
-    Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, Task, TaskId, Template,
-    Timestamp, UnsettledCall, Work,
+    Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, PromptSource, Record, RunId,
+    ServerPrompt, Task, TaskId, Template, Timestamp, UnsettledCall, Work,
 };
 
 use super::retry;
@@ -245,7 +245,12 @@ impl State {
             }
             (_, Work::Prompt(prompt) | Work::Synthesis(prompt)) => {
                 let system = prompt.system.as_ref().map(render);
-                json!({"prompt": render(&prompt.prompt)?, "system": system})
+                match &prompt.source {
+                    PromptSource::Prompt(question) => json!({"prompt": render(question)?, "system": system}),
+                    PromptSource::UsePrompt(ServerPrompt { agent, name, arguments }) => {
+                        json!({"asked_of": agent, "use_prompt": name, "with": render(arguments)?, "system": system})
+                    }
+                }
             }
         };
         request.sort_all_objects();

@@ -215,9 +215,12 @@ impl State {
     }
 
     /// Returns the effect of repeating a call on `route`. The plan and the agent's settings override the hint of the
-    /// tool; the default is the most cautious effect.
+    /// tool; the default is the most cautious effect. The protocol guarantees that other operations only read.
     pub(super) fn repetition_effect(&self, node: NodeIndex, route: usize) -> Effect {
         let task = &self.graph[node].task;
+        if let Some(effect) = task.operation().guaranteed_effect() {
+            return effect;
+        }
         let route = &task.routes()[route];
         let agent = &self.agents[&route.agent];
         let claimed = || agent.last_info.as_ref()?.tool(&route.tool)?.effect;

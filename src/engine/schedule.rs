@@ -12,12 +12,12 @@ use super::state::agent::ConnectionStatus;
 use super::state::queues::{Queues, WaitingPrompt};
 use super::state::run::Run;
 use super::state::run_state::{ReplanStage, State};
-use super::state::task::TaskState;
+use super::state::task::{Conversation, TaskState};
 use super::transition::Transition;
 use crate::expression::{self, LOOP_NAME, Reference, json_type_name};
 use crate::model::{
-    Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind, Outcome,
-    Route, SkipReason, Task, TaskId, Timestamp, ToolCall, Work,
+    Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, NodeIndex, NodeKind, Outcome, Route,
+    SkipReason, Task, TaskId, Timestamp, ToolCall, Work,
 };
 
 /// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
@@ -252,9 +252,9 @@ impl Transition<'_> {
             return;
         }
         if let Some(prompt) = task.prompt() {
-            return match entry.conversation {
-                Some(_) => self.continue_prompt(node, prompt),
-                None => self.start_prompt(node, prompt),
+            return match entry.conversation.as_deref().is_some_and(Conversation::has_started) {
+                true => self.continue_prompt(node, prompt),
+                false => self.start_prompt(node, prompt),
             };
         }
         match self.run.choose_route(node, self.now) {
@@ -325,15 +325,7 @@ impl State {
     /// Builds the call of an attempt of `node` on `route`.
     pub(super) fn start_command(&self, node: NodeIndex, route: usize, attempt: AttemptId) -> Result<ToolCall, Failure> {
         let task = &self.graph[node].task;
-        let arguments = match self.arguments(node) {
-            Ok(Value::Object(arguments)) => arguments,
-            Ok(Value::Null) => JsonObject::new(),
-            Ok(other) => {
-                let message = format!("`with` expects a map of arguments, but is {}", json_type_name(&other));
-                return Err(Failure::new(FailureKind::Expression, message));
-            }
-            Err(error) => return Err(expression_failure("with", &error)),
-        };
+        let arguments = self.arguments(node)?;
         let Route { agent, tool, .. } = &task.routes()[route];
         let timeout = task.timeout.unwrap_or_else(|| self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|deadline| deadline.0);
@@ -341,17 +333,8 @@ impl State {
             Work::Call(call) => call.awaits.as_deref().cloned(),
             Work::Prompt(_) | Work::Synthesis(_) => None,
         };
-        let (agent, tool) = (agent.clone(), Arc::clone(tool));
-        Ok(ToolCall { attempt, agent, tool, arguments, timeout, deadline, awaits })
-    }
-
-    /// Returns the arguments of a call: the rendered template, or the arguments from the model.
-    pub(super) fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
-        match (&self.graph[node].kind, &self.graph[node].task.work) {
-            (NodeKind::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
-            (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),
-            (_, Work::Prompt(_) | Work::Synthesis(_)) => Ok(Value::Null),
-        }
+        let (agent, tool, operation) = (agent.clone(), Arc::clone(tool), task.operation());
+        Ok(ToolCall { attempt, agent, operation, tool, arguments, timeout, deadline, awaits })
     }
 }
 

@@ -17,10 +17,10 @@ use super::{NewRun, Resumption, Run, StepOutput, sent_calls};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
     ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression, Failure,
-    FailureKind, Foreach, GoalPlanning, HumanDuration, Input, ItemPlace, MicroDollars, OnFailure, Origin, Outcome,
-    Plan, PlanPatch, PlannerExchange, Prompt, PromptTool, QuestionPolicy, Record, ReplanPolicy, ReplanRequest, Retry,
-    Route, RunStatus, SamplingOrigin, SkipReason, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput,
-    Usage, Work,
+    FailureKind, Foreach, GoalPlanning, HumanDuration, Input, ItemPlace, MicroDollars, OnFailure, Operation, Origin,
+    Outcome, Plan, PlanPatch, PlannerExchange, Prompt, PromptSource, PromptTool, QuestionPolicy, Record, ReplanPolicy,
+    ReplanRequest, Retry, Route, RunStatus, SamplingOrigin, ServerPrompt, SkipReason, Task, TaskId, Template,
+    Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
 /// The environment variable that multiplies the number of random schedules of each property.
@@ -49,7 +49,15 @@ fn route(agent: &str, rank: u32) -> Route {
 }
 
 fn call(routes: Vec<Route>, arguments: Value) -> Work {
-    Work::Call(Call { routes, arguments: Template(arguments), awaits: None })
+    Work::Call(Call { operation: Operation::CallTool, routes, arguments: Template(arguments), awaits: None })
+}
+
+/// Returns the work of a task that reads a resource.
+fn read(routes: Vec<Route>, parameters: Value) -> Work {
+    let tool = Operation::ReadResource.method();
+    let routes = routes.into_iter().map(|route| Route { tool: tool.into(), ..route }).collect();
+    let arguments = Template(parameters);
+    Work::Call(Call { operation: Operation::ReadResource, routes, arguments, awaits: None })
 }
 
 /// Returns the task with other routes.
@@ -83,8 +91,8 @@ fn task(id: &str, needs: &[&str]) -> Task {
 
 fn plan(tasks: Vec<Task>) -> Arc<Plan> {
     let routed = tasks.iter().flat_map(Task::routes).map(|route| route.agent.clone());
-    let prompted = tasks.iter().filter_map(Task::prompt).flat_map(|prompt| &prompt.tools);
-    let agents = routed.chain(prompted.map(|tool| tool.agent.clone())).map(|agent| (agent, agent_policy()));
+    let prompted = tasks.iter().filter_map(Task::prompt).flat_map(Prompt::agents).cloned();
+    let agents = routed.chain(prompted).map(|agent| (agent, agent_policy()));
     Arc::new(Plan {
         name: "test".into(),
         description: None,
@@ -246,8 +254,32 @@ fn foreach_task(items: Value, max_parallel: Option<usize>) -> Task {
 fn prompt(id: &str, tools: &[&str], output_schema: Option<Value>) -> Task {
     let tools = tools.iter().map(|&agent| PromptTool { agent: agent.into(), tool: None }).collect();
     let prompt = Template(json!("Why ${{ inputs.what }}?"));
-    let asked = Prompt { model: None, system: None, prompt, output_schema, tools, max_turns: 3, max_tokens: 100 };
+    let asked = Prompt {
+        model: None,
+        system: None,
+        source: PromptSource::Prompt(prompt),
+        output_schema,
+        tools,
+        max_turns: 3,
+        max_tokens: 100,
+    };
     Task { work: Work::Prompt(Box::new(asked)), ..task(id, &[]) }
+}
+
+/// Returns a task with the prompt `sum` of an agent.
+fn server_prompt(id: &str, agent: &str, tools: &[&str]) -> Task {
+    let mut task = prompt(id, tools, None);
+    if let Work::Prompt(prompt) = &mut task.work {
+        let arguments = Template(json!({"of": "${{ inputs }}", "length": 2, "tone": null}));
+        prompt.source = PromptSource::UsePrompt(ServerPrompt { agent: agent.into(), name: "sum".into(), arguments });
+    }
+    task
+}
+
+/// Returns the result of `prompts/get` with one message.
+fn prompt_messages(text: &str) -> Arc<ToolOutput> {
+    let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
+    Arc::new(ToolOutput { structured: Some(json!({"messages": [message]})), ..ToolOutput::default() })
 }
 
 fn reply_with(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
@@ -291,7 +323,7 @@ impl Driver {
 fn text_prompt(task: Task) -> Task {
     let mut task = task;
     if let Work::Prompt(prompt) = &mut task.work {
-        prompt.prompt = Template(json!("Why?"));
+        prompt.source = PromptSource::Prompt(Template(json!("Why?")));
     }
     task
 }

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::error::ExpressionError;
+use super::error::{ExpressionError, ExpressionErrorKind};
 use super::jinja;
-use super::scan::{self, ExpressionPath, PathSegment, ScannedExpression};
+use super::scan::{self, ExpressionPath, PathSegment, ResourceCall, ScannedExpression};
 use crate::model::Expression;
 
 /// A reference of an expression.
@@ -20,6 +20,15 @@ pub enum Reference<'e> {
     },
     /// `inputs.NAME`.
     Input(Cow<'e, str>),
+    /// `resource(AGENT, URI)`.
+    Resource {
+        /// The agent.
+        agent: &'e str,
+        /// The expression of the URI.
+        uri: &'e str,
+        /// The offset of `uri` in the expression.
+        offset: usize,
+    },
     /// Any other name: bound by `foreach`, or unknown.
     Name(&'e str),
 }
@@ -45,10 +54,24 @@ impl<'e> CheckedExpression<'e> {
 /// Returns the first such error.
 pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, ExpressionError> {
     let scanned = scan::scan(expression)?;
+    for resource in scanned.paths.iter().filter_map(|path| path.resource.as_deref()) {
+        check_uri(resource).map_err(|error| error.shifted_by(resource.uri_offset))?;
+    }
     if scanned.single_path().is_none() {
         jinja::check(&scanned)?;
     }
     Ok(CheckedExpression(scanned))
+}
+
+/// Checks the expression of a URI. It cannot read another resource, so that the nesting is bounded.
+fn check_uri(resource: &ResourceCall<'_>) -> Result<(), ExpressionError> {
+    let scanned = scan::scan(resource.uri)?;
+    if let Some(nested) = scanned.paths.iter().find(|path| path.resource.is_some()) {
+        let message = "the URI of a resource cannot contain `resource()`";
+        let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, nested.range.clone());
+        return Err(error.with_help("read the other resource in a task with `read`"));
+    }
+    if scanned.single_path().is_none() { jinja::check(&scanned) } else { Ok(()) }
 }
 
 /// Returns all references of an expression in order. Also finds static errors: invalid syntax, and unknown filters,
@@ -73,6 +96,9 @@ pub fn has_outcome_reference(expression: &Expression) -> bool {
 
 /// Returns the reference of a path; `None` for `inputs` as a whole.
 fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
+    if let Some(ResourceCall { agent, uri, uri_offset }) = path.resource.as_deref() {
+        return Some(Reference::Resource { agent, uri, offset: *uri_offset });
+    }
     let mut names = path.segments.iter().map(PathSegment::text);
     Some(match path.root {
         "tasks" => Reference::Task { id: names.next()?, path: names.collect() },

@@ -16,6 +16,7 @@ mod scope;
 mod template;
 #[cfg(test)]
 mod tests;
+mod uri_template;
 
 pub(crate) use check::check;
 pub use check::{Reference, has_outcome_reference, references};
@@ -28,3 +29,4 @@ pub use scope::{
     TaskView,
 };
 pub use template::{TemplatePart, render, split_template, template_references};
+pub use uri_template::{UriTemplate, UriVariable};

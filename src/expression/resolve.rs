@@ -9,7 +9,7 @@ use super::error::{ExpressionError, ExpressionErrorKind};
 use super::names::{did_you_mean, format_names, list_names};
 use super::scan::{ExpressionPath, PathSegment, PathStep};
 use super::scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView};
-use crate::model::{ContentBlock, ToolOutput};
+use crate::model::{ContentBlock, TaskId, ToolOutput};
 
 /// Resolves `path` in the expression `text`.
 pub(super) fn resolve<'v>(
@@ -24,6 +24,14 @@ pub(super) fn resolve<'v>(
             return resolver.resolve_segments(ResolvedValue::Borrowed(resolver.root_value(document)?), 0);
         }
     };
+    if let Some(resource) = &path.resource {
+        let id = TaskId::resource_read(resource.agent, resource.uri);
+        let Some(view) = scope.tasks.task(id.as_str()) else {
+            let message = format!("the resource of agent `{}` was not read", resource.agent);
+            return Err(ExpressionError::new(ExpressionErrorKind::UnknownTask, message, path.range.clone()));
+        };
+        return resolver.resolve_segments(resolver.resource_contents(view)?, 0);
+    }
     match path.root {
         "inputs" => resolver.resolve_segments(ResolvedValue::Borrowed(scope.inputs), 0),
         "tasks" => {
@@ -140,6 +148,18 @@ impl PathResolver<'_, '_> {
                 let message = format!("the resource has no key `{name}`");
                 let error = ExpressionError::new(ExpressionErrorKind::UnknownKey, message, self.prefix_range(0));
                 Err(error.with_help(format!("known names: {}", format_names(known))))
+            }
+        }
+    }
+
+    /// Returns the contents that a task read for `resource()`.
+    fn resource_contents<'v>(&self, view: TaskView<'v>) -> Result<ResolvedValue<'v>, ExpressionError> {
+        match view.output {
+            Some(output) => Ok(output_value(output)),
+            None => {
+                let message = format!("the resource has no contents: reading it {}", outcome_text(&view));
+                let error = ExpressionError::new(ExpressionErrorKind::NoOutput, message, self.path.range.clone());
+                Err(error.with_help("`| default(…)` sets a default value"))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::error::{ExpressionError, ExpressionErrorKind};
+use super::scope::RESOURCE_NAME;
 
 /// The maximum length of an expression, in bytes: far more than a person writes, far less than deep trees need.
 const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
@@ -37,7 +38,7 @@ impl<'e> ScannedExpression<'e> {
 
 /// A name and the literal keys and indices after it.
 pub(super) struct ExpressionPath<'e> {
-    /// The name.
+    /// The name, or the call of `resource()`.
     pub(super) root: &'e str,
     /// The keys and indices.
     pub(super) segments: SmallVec<[PathSegment<'e>; 3]>,
@@ -45,6 +46,17 @@ pub(super) struct ExpressionPath<'e> {
     pub(super) range: Range<usize>,
     /// True if `default` or `is defined` follows, so that a missing value is not an error.
     pub(super) is_optional: bool,
+    /// The call of `resource()`, if the path begins with one.
+    pub(super) resource: Option<Box<ResourceCall<'e>>>,
+}
+
+/// A call of `resource()`.
+pub(super) struct ResourceCall<'e> {
+    /// The agent.
+    pub(super) agent: &'e str,
+    /// The expression of the URI, and its offset in the whole expression.
+    pub(super) uri: &'e str,
+    pub(super) uri_offset: usize,
 }
 
 /// One step of a path, and its end in the expression.
@@ -227,6 +239,10 @@ impl<'e> Scanner<'e> {
                 _,
                 "and" | "or" | "not" | "in" | "if" | "else" | "true" | "false" | "none" | "True" | "False" | "None",
             ) => {}
+            (_, RESOURCE_NAME) if self.is_next("(") => {
+                let path = self.resource_path(range.start)?;
+                scanned.paths.push(path);
+            }
             _ if self.is_next("(") => add_call(InvocationKind::Function),
             _ if self.is_next("=") && !self.is_next("==") => {}
             _ => {
@@ -243,20 +259,73 @@ impl<'e> Scanner<'e> {
     }
 
     fn path(&mut self, root: &'e str, start: usize) -> Result<ExpressionPath<'e>, ExpressionError> {
-        let allows_hyphens = matches!(root, "tasks" | "inputs");
-        let mut segments = SmallVec::<[PathSegment<'e>; 3]>::new();
+        let segments = self.segments(matches!(root, "tasks" | "inputs"))?;
+        let end = self.offset;
+        if root == "tasks" && !matches!(segments.first(), Some(PathSegment { step: PathStep::Name(_), .. })) {
+            let message = "`tasks` must be followed by the ID of a task";
+            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, start..end);
+            return Err(error.with_help("write the ID itself, as in `tasks.find.output` or `tasks['find'].output`"));
+        }
+        let is_optional = self.is_missing_handled();
+        Ok(ExpressionPath { root, segments, range: start..end, is_optional, resource: None })
+    }
+
+    /// Skips the arguments of `resource`, and the steps after them.
+    fn resource_path(&mut self, start: usize) -> Result<ExpressionPath<'e>, ExpressionError> {
+        let Some(call) = self.resource_call()? else {
+            let message = "`resource` expects the name of an agent and a URI";
+            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, start..self.offset);
+            return Err(error.with_help("write the name itself, as in `resource('archive', inputs.uri)`"));
+        };
+        let root = &self.text[start..self.offset];
+        let segments = self.segments(false)?;
+        let (range, is_optional) = (start..self.offset, self.is_missing_handled());
+        Ok(ExpressionPath { root, segments, range, is_optional, resource: Some(Box::new(call)) })
+    }
+
+    /// Skips `('AGENT', URI)`. Returns `None` if anything else follows.
+    fn resource_call(&mut self) -> Result<Option<ResourceCall<'e>>, ExpressionError> {
+        self.skip_whitespace();
+        self.accept(b'(');
+        self.skip_whitespace();
+        let Some(b'\'' | b'"') = self.peek() else { return Ok(None) };
+        let Some(agent) = self.string()? else { return Ok(None) };
+        self.skip_whitespace();
+        if !self.accept(b',') {
+            return Ok(None);
+        }
+        self.skip_whitespace();
+        let uri_offset = self.offset;
+        let mut depth = 0_usize;
+        loop {
+            match self.peek() {
+                None => return Ok(None),
+                Some(b'\'' | b'"') => {
+                    self.string()?;
+                    continue;
+                }
+                Some(b'(' | b'[' | b'{') => depth += 1,
+                Some(b')') if depth == 0 => break,
+                Some(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+                Some(_) => {}
+            }
+            self.offset += 1;
+        }
+        let uri = self.text[uri_offset..self.offset].trim_end();
+        self.accept(b')');
+        Ok((!uri.is_empty()).then_some(ResourceCall { agent, uri, uri_offset }))
+    }
+
+    /// Skips the literal steps after a name.
+    fn segments(&mut self, allows_hyphens: bool) -> Result<SmallVec<[PathSegment<'e>; 3]>, ExpressionError> {
+        let mut segments = SmallVec::new();
         let mut end = self.offset;
         while let Some(step) = self.path_step(allows_hyphens && segments.is_empty())? {
             segments.push(PathSegment { step, end: self.offset });
             end = self.offset;
         }
         self.offset = end;
-        if root == "tasks" && !matches!(segments.first(), Some(PathSegment { step: PathStep::Name(_), .. })) {
-            let message = "`tasks` must be followed by the ID of a task";
-            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, start..end);
-            return Err(error.with_help("write the ID itself, as in `tasks.find.output` or `tasks['find'].output`"));
-        }
-        Ok(ExpressionPath { root, segments, range: start..end, is_optional: self.is_missing_handled() })
+        Ok(segments)
     }
 
     /// Skips one literal step; returns `None` if the path ends before the current offset.

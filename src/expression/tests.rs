@@ -1,6 +1,7 @@
 //! The semantics of expressions, tested on a run with a few tasks.
 
 mod bounds;
+mod resources;
 
 use std::collections::HashMap;
 

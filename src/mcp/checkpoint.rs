@@ -137,12 +137,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::AttemptId;
+    use crate::model::{AttemptId, Operation};
 
     fn call() -> ToolCall {
         ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
+            operation: Operation::CallTool,
             tool: "work".into(),
             arguments: JsonObject::new(),
             timeout: Duration::ZERO,

@@ -16,7 +16,7 @@ use super::host::ClientHost;
 use super::options::Options;
 use super::session::agent_connections::{AgentConnections, PoolShared};
 use super::session::server_cache::ServerCache;
-use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolCall};
+use crate::model::{AgentId, AgentInfo, AgentSpec, Completion, CompletionRequest, Failure, FailureKind, ToolCall};
 
 /// The connections of one run. Dropping it kills all child processes; [`Agents::close`] shuts them down.
 pub struct Pool {
@@ -61,6 +61,31 @@ impl Pool {
                 .with_help(format!("add `[agents.{id}]` to the agents file"))
         };
         self.agents.get(id).ok_or_else(unknown)
+    }
+}
+
+impl Pool {
+    /// Connects to the agent if necessary, and returns its description with its resources and prompts. Lists that the
+    /// agent refuses are warnings of the description.
+    ///
+    /// # Errors
+    /// As [`Agents::connect`].
+    pub async fn describe(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        let connection = self.agent(agent)?.connection().await?;
+        let mut info = AgentInfo::clone(&connection.catalog().info);
+        let (offers, warnings) = connection.list_offers().await;
+        info.offers = Some(Box::new(offers));
+        info.warnings.extend(warnings);
+        Ok(Arc::new(info))
+    }
+
+    /// Returns values that complete an argument of a prompt, or a variable of a resource template.
+    ///
+    /// # Errors
+    /// As [`Agents::connect`]; [`FailureKind::Refused`] if the agent does not support completion or does not know what
+    /// to complete.
+    pub async fn complete(&self, agent: &AgentId, request: &CompletionRequest) -> Result<Completion, Failure> {
+        self.agent(agent)?.connection().await?.complete(request).await
     }
 }
 

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, AgentPolicy, Consent, Effect, JsonObject};
+use super::{AgentId, AgentOffers, AgentPolicy, Consent, Effect, JsonObject};
 
 /// An agent of `agents.toml`, variables expanded.
 #[derive(Debug, Clone, PartialEq)]
@@ -283,6 +283,9 @@ pub struct AgentInfo {
     /// Listed tools that cannot be used, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unusable_tools: BTreeMap<String, String>,
+    /// The resources and prompts, if they were listed. Runs do not list them: each read is current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<Box<AgentOffers>>,
 }
 
 impl AgentInfo {

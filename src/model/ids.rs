@@ -82,6 +82,9 @@ impl RunId {
     }
 }
 
+/// The beginning of the IDs of tasks that read resources for expressions. IDs of other tasks have no colon.
+const RESOURCE_READ_PREFIX: &str = "resource:";
+
 impl TaskId {
     /// Returns the ID of item `index` of the `foreach` task `self`.
     pub fn item(&self, index: usize) -> Self {
@@ -91,6 +94,21 @@ impl TaskId {
     /// Returns the ID of tool call `number` (from 1) of the prompt `self`.
     pub fn tool_call(&self, number: usize) -> Self {
         Self::from(format!("{self}/{number}"))
+    }
+
+    /// Returns the ID of the task that reads a resource for `resource(AGENT, URI)` in expressions. Equal calls have equal
+    /// IDs, so each resource is read once. `uri` is the expression of the URI.
+    pub fn resource_read(agent: &str, uri: &str) -> Self {
+        let bytes = agent.bytes().chain([0]).chain(uri.trim().bytes());
+        // FNV-1a, as for file names: a short name that is the same in every process.
+        let hash =
+            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self::from(format!("{RESOURCE_READ_PREFIX}{hash:016x}"))
+    }
+
+    /// Returns whether this is the task that reads a resource for `resource()` in expressions.
+    pub fn is_resource_read(&self) -> bool {
+        self.0.starts_with(RESOURCE_READ_PREFIX)
     }
 
     /// Returns the planned task: itself, or the task that the item or tool call belongs to.

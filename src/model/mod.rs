@@ -6,6 +6,7 @@ mod events;
 mod ids;
 mod llm;
 mod money;
+mod offers;
 mod outcome;
 mod plans;
 mod question;
@@ -34,12 +35,16 @@ pub use llm::llm_spec::{
 };
 pub use llm::reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use money::MicroDollars;
+pub use offers::{
+    AgentOffers, Completion, CompletionRequest, CompletionTarget, PromptArgument, PromptInfo, ResourceInfo,
+    ResourceTemplateInfo,
+};
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
 pub use plans::plan::{
-    Await, Call, Expression, Foreach, InputSpec, InputType, JsonObject, Plan, Prompt, PromptTool, Route, Task,
-    Template, Work,
+    Await, Call, Expression, Foreach, InputSpec, InputType, JsonObject, Operation, Plan, Prompt, PromptSource,
+    PromptTool, Route, ServerPrompt, Task, Template, Work,
 };
 pub(crate) use plans::policy::is_default;
 pub use plans::policy::{

@@ -127,7 +127,7 @@ fn task_line(TaskSnapshot { task, progress }: &TaskSnapshot, max_chars: usize) -
     let tools: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
     match tools.as_slice() {
         [] => {
-            let prompt = task.prompt().map_or_else(String::new, |prompt| prompt.prompt.0.to_string());
+            let prompt = task.prompt().map_or_else(String::new, |prompt| prompt.source.text());
             line["prompt"] = truncate_chars(&prompt, MAX_WORK_CHARS).into();
         }
         [tool] => line["tool"] = tool.as_str().into(),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::AgentCatalog;
 use crate::mcp::{Agents as _, ClientHost, NoopHost, Options, Pool, UnreachablePolicy};
-use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets};
+use crate::model::{AgentId, AgentInfo, AgentSpec, Completion, CompletionRequest, Failure, Secrets};
 
 /// The result of connecting to one agent.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct AgentProbe {
     pub duration: Duration,
 }
 
-/// Returns the tools of each agent, or the reason why connecting failed, with `secrets` masked.
+/// Returns the tools, resources, and prompts of each agent, or the reason why connecting failed, with `secrets` masked.
 pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> AgentCatalog {
     let probes = probe_agents(agents, options, secrets, Arc::new(NoopHost)).await.into_iter();
     probes
@@ -42,7 +42,7 @@ pub async fn probe_agents(
     let pool = Pool::new(agents, options, host);
     let probes = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();
-        let mut result = pool.connect(&agent).await;
+        let mut result = pool.describe(&agent).await;
         match &mut result {
             Ok(info) => secrets.mask_info(info),
             Err(failure) => secrets.mask_failure(failure),
@@ -52,4 +52,25 @@ pub async fn probe_agents(
     .await;
     pool.close().await;
     probes
+}
+
+/// Connects to `agent`, and returns values that complete an argument, with `secrets` masked in a failure.
+///
+/// # Errors
+/// As [`Pool::complete`].
+pub async fn complete(
+    agent: AgentSpec,
+    request: &CompletionRequest,
+    options: Options,
+    secrets: &Secrets,
+) -> Result<Completion, Failure> {
+    let id = agent.id.clone();
+    let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
+    let pool = Pool::new([agent], options, Arc::new(NoopHost));
+    let mut result = pool.complete(&id, request).await;
+    pool.close().await;
+    if let Err(failure) = &mut result {
+        secrets.mask_failure(failure);
+    }
+    result
 }

@@ -18,7 +18,7 @@ pub mod shutdown;
 pub use builder::{Host, HostBuilder, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 use control::{forward_requests, read_inputs};
-pub use discover::{AgentProbe, discover, probe_agents};
+pub use discover::{AgentProbe, complete, discover, probe_agents};
 pub use dispatcher::{RuntimeError, Services, cancel, run};
 pub use effects::IDEMPOTENCY_KEY;
 pub use host::{HostReceiver, RuntimeHost};

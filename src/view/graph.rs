@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::model::text::truncate_chars;
-use crate::model::{Plan, Task, TaskId};
+use crate::model::{Operation, Plan, Task, TaskId, Template};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
@@ -77,8 +77,12 @@ fn label_lines(task: &Task) -> Vec<String> {
         format!("{or}{} · {}", route.agent, route.tool)
     });
     lines.extend(routes);
+    if let (Operation::ReadResource, Some(Template(read))) = (task.operation(), task.arguments()) {
+        let uri = read.get("uri").or_else(|| read.get("template")).unwrap_or(read);
+        lines.push(expression_text(uri));
+    }
     if let Some(prompt) = task.prompt() {
-        lines.push(format!("prompt: {}", expression_text(&prompt.prompt.0)));
+        lines.push(format!("prompt: {}", truncate_chars(&prompt.source.text(), MAX_LABEL_CHARS)));
     }
     if let Some(foreach) = &task.foreach {
         lines.push(format!("for each {} of {}", foreach.binding, expression_text(&foreach.items.0)));

@@ -17,7 +17,11 @@ pub fn result_text(result: &RunResult) -> String {
     let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
     let sections: Vec<String> = match (outputs.len(), output_errors.len(), written) {
         (0, 0, Some(written)) => vec![value_text(&written.value()).into_owned()],
-        (0, 0, None) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
+        (0, 0, None) => {
+            // The contents of resources that expressions read are parts of other answers.
+            let is_part = |id: &TaskId, task: &TaskResult| id.is_resource_read() && task.output.is_some();
+            tasks.iter().filter(|(id, task)| !is_part(id, task)).map(|(id, task)| section(id, task)).collect()
+        }
         (1, 0, _) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
         _ => {
             let no_value = |(name, reason): (&String, &String)| with_heading(name, &format!("no value: {reason}"));

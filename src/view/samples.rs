@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Budget, Call, ChatReply, ChatRequest, Event, Failure,
-    FailureKind, Form, HumanDuration, LogMessage, OnFailure, Origin, Outcome, Plan, PlanPatch, Progress, Question,
-    Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput, Usage, Work,
+    FailureKind, Form, HumanDuration, LogMessage, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
+    Question, Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput,
+    Usage, Work,
 };
 
 /// Creates numbered events with increasing times.
@@ -39,6 +40,7 @@ pub(crate) fn call_task(id: &str, agent: &str, tool: &str) -> Task {
         approve: None,
         questions: None,
         work: Work::Call(Call {
+            operation: Operation::CallTool,
             routes: vec![Route { agent: agent.into(), tool: tool.into(), rank: 0 }],
             arguments: Template(json!({})),
             awaits: None,

@@ -42,6 +42,16 @@ fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
     Ok(file)
 }
 
+/// Returns the error for an agent that is not in the agents file.
+pub(crate) fn unknown_agent(name: &str, file: &AgentsFile) -> CliError {
+    let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
+    CliError::usage(
+        "cli::unknown_agent",
+        format!("agent `{name}` is not in the agents file"),
+        format!("the agents file has {}", known.join(", ")),
+    )
+}
+
 /// Returns the path as an absolute one.
 pub(crate) fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()

@@ -268,6 +268,9 @@ fn effect(plan: &Plan, task: &Task, route: &Route, catalog: &AgentCatalog) -> St
     if catalog.is_empty() {
         return String::new();
     }
+    if let Some(effect) = task.operation().guaranteed_effect() {
+        return format!(" ({})", form_prompt::effect_in_words(effect));
+    }
     let claimed = || catalog.get(&route.agent)?.as_ref().ok()?.tool(&route.tool)?.effect;
     let configured = plan.agents.get(&route.agent).and_then(|agent| agent.effect);
     let effect = task.effect.or(configured).or_else(claimed).unwrap_or(Effect::AtMostOnce);

@@ -1,19 +1,25 @@
-//! `kapell agents`: lists the agents of the agents file, connects to them, and lists their tools. No tool is called.
+//! `kapell agents`: lists the agents of the agents file, connects to them, and lists what they offer. No tool is called.
 
+use std::iter;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::agent_offers::{print_prompts, print_resources, prompts_json, resources_json};
+use super::complete::{CompleteArgs, complete};
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::exit::{print, print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::{ReportingHost, schema_warnings};
-use crate::model::{AgentSpec, Effect, HOST_LOGGER, LogMessage, Origin, Protocol, Secrets, Transport, redact_url};
+use crate::model::{
+    AgentId, AgentInfo, AgentOffers, AgentSpec, Effect, HOST_LOGGER, JsonObject, LogMessage, Origin, Protocol, Secrets,
+    Transport, redact_url,
+};
 use crate::runtime::{self, AgentProbe, probe_agents};
-use crate::view::text::printable;
+use crate::view::text::{count_text, printable};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentsCommand {
@@ -23,6 +29,12 @@ pub(crate) enum AgentsCommand {
     Test(AgentsArgs),
     /// Connect to agents and list their tools
     Tools(AgentsArgs),
+    /// Connect to agents and list their resources and resource templates
+    Resources(AgentsArgs),
+    /// Connect to agents and list their prompts
+    Prompts(AgentsArgs),
+    /// Complete an argument of a prompt, or a variable of a resource template
+    Complete(CompleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +68,47 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             }
             Ok(exit_code(&specs, &probes))
         }
+        AgentsCommand::Resources(args) => list_offers(&args, resources_json, print_resources).await,
+        AgentsCommand::Prompts(args) => list_offers(&args, prompts_json, print_prompts).await,
+        AgentsCommand::Complete(args) => complete(args).await,
+    }
+}
+
+/// Connects to the agents, and prints what they offer.
+async fn list_offers(
+    args: &AgentsArgs,
+    to_json: impl Fn(&AgentInfo) -> JsonObject,
+    print: impl Fn(&AgentId, &AgentInfo) -> Result<(), CliError>,
+) -> Result<Exit, CliError> {
+    let (specs, probes) = discover_agents(args).await?;
+    match args.output {
+        OutputFormat::Json => print_json(&probes.iter().map(|probe| offers_json(probe, &to_json)).collect::<Value>())?,
+        OutputFormat::Text => {
+            for AgentProbe { agent, result, .. } in &probes {
+                match result {
+                    Ok(info) => {
+                        print(agent, info)?;
+                        print_warnings(agent, info);
+                    }
+                    Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
+                }
+            }
+        }
+    }
+    Ok(exit_code(&specs, &probes))
+}
+
+/// Returns the description of what an agent offers, or its failure.
+fn offers_json(AgentProbe { agent, result, .. }: &AgentProbe, to_json: impl Fn(&AgentInfo) -> JsonObject) -> Value {
+    match result {
+        Ok(info) => {
+            let mut line = json!({"agent": agent, "ok": true, "warnings": info.warnings});
+            for (key, value) in to_json(info) {
+                line[key] = value;
+            }
+            line
+        }
+        Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
     }
 }
 
@@ -88,12 +141,7 @@ fn report_start(secrets: Secrets) -> impl Fn(&Origin, &LogMessage) {
 /// Returns the agents that the command line names, or all of them.
 fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
-        let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
-        return Err(CliError::usage(
-            "cli::unknown_agent",
-            format!("agent `{unknown}` is not in the agents file"),
-            format!("the agents file has {}", known.join(", ")),
-        ));
+        return Err(files::unknown_agent(unknown, &file));
     }
     let is_selected =
         |spec: &AgentSpec| args.names.is_empty() || args.names.iter().any(|name| name == spec.id.as_str());
@@ -138,12 +186,34 @@ fn address(agent: &AgentSpec) -> (&'static str, String) {
     }
 }
 
+/// Returns the number of entries of a list; `None` if the agent does not list them.
+fn count<T>(info: &AgentInfo, list: impl Fn(&AgentOffers) -> Option<&[T]>) -> Option<usize> {
+    list(info.offers.as_deref()?).map(<[T]>::len)
+}
+
+/// Returns the numbers of tools, resources, and prompts. Only the number of tools is shown if it is zero.
+fn offered_text(info: &AgentInfo) -> String {
+    let others = [
+        (count(info, |offers| offers.resources.as_deref()), "resource"),
+        (count(info, |offers| offers.resource_templates.as_deref()), "resource template"),
+        (count(info, |offers| offers.prompts.as_deref()), "prompt"),
+    ];
+    let others = others.into_iter().filter_map(|(number, kind)| number.filter(|number| *number > 0).zip(Some(kind)));
+    let tools = format!("{} tools", info.tools.len());
+    let parts = iter::once(tools).chain(others.map(|(number, kind)| count_text(number, kind)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 fn probe_json(probe: &AgentProbe) -> Value {
     let AgentProbe { agent, result, duration } = probe;
     match result {
         Ok(info) => json!({
             "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-            "transport": info.transport, "quirks": info.quirks, "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
+            "transport": info.transport, "quirks": info.quirks, "tools": info.tools.len(),
+            "resources": count(info, |offers| offers.resources.as_deref()),
+            "resource_templates": count(info, |offers| offers.resource_templates.as_deref()),
+            "prompts": count(info, |offers| offers.prompts.as_deref()),
+            "milliseconds": duration.as_millis(), "warnings": info.warnings,
         }),
         Err(failure) => json!({
             "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
@@ -156,12 +226,12 @@ fn probe_text(probe: &AgentProbe) -> String {
     match result {
         Ok(info) => {
             let server = printable(info.server.as_deref().unwrap_or("(unnamed server)"));
-            let (protocol, tools) = (printable(&info.protocol), info.tools.len());
+            let (protocol, offered) = (printable(&info.protocol), offered_text(info));
             let milliseconds = duration.as_millis();
             let transport = info.transport.map(|transport| format!(" over {}", transport.name())).unwrap_or_default();
             let quirks = info.quirks.iter().map(|quirk| format!("    known: {}\n", quirk.description()));
             let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
-            format!("{agent}  ok  {server}  MCP {protocol}{transport}  {tools} tools  {milliseconds} ms\n")
+            format!("{agent}  ok  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
                 + &quirks.chain(warnings).collect::<String>()
         }
         Err(failure) => {
@@ -200,10 +270,14 @@ fn print_tools(AgentProbe { agent, result, .. }: &AgentProbe) -> Result<(), CliE
         let (name, arguments) = (printable(&tool.name), arguments.join(", "));
         print(&format!("{agent}.{name}({}){effect}\n    {summary}\n", printable(&arguments)))?;
     }
+    print_warnings(agent, info);
+    Ok(())
+}
+
+fn print_warnings(agent: &AgentId, info: &AgentInfo) {
     for warning in &info.warnings {
         message!("{agent}  warning  {}", printable(warning));
     }
-    Ok(())
 }
 
 /// Returns the exit code. A required agent that failed outweighs any other.

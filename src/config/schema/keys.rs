@@ -8,6 +8,6 @@ mod plan;
 pub(crate) use agents::{AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, PLANNER, PRICES, PlannerKeys, SAMPLING, SCORES};
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
-    AWAIT, BACKOFF, BUDGET, FALLBACK, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, RESULT,
-    RETRY, SYNTHESIS, TASK, TaskKeys,
+    AWAIT, BACKOFF, BUDGET, FALLBACK, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ,
+    RESULT, RETRY, ReadKeys, SYNTHESIS, TASK, TaskKeys, USE_PROMPT, UsePromptKeys,
 };

@@ -7,6 +7,7 @@ mod inputs;
 mod literals;
 mod plan_patch;
 mod plans;
+mod resources;
 mod schemas;
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{LlmSpec, Prompt, PromptTool, Task, Template, Work};
+use crate::model::{LlmSpec, Prompt, PromptSource, PromptTool, Task, Template, Work};
 
 const VALID_PLAN: &str = r#"
 name: competitor-brief
@@ -350,7 +350,7 @@ fn reads_prompts_with_tools_and_schema() {
     let expected = Prompt {
         model: Some("small".into()),
         system: None,
-        prompt: Template(json!("Why?")),
+        source: PromptSource::Prompt(Template(json!("Why?"))),
         output_schema: Some(json!({"type": "object"})),
         tools: vec![tool("research", None), tool("archive", Some("find"))],
         max_turns: 2,
@@ -395,8 +395,8 @@ fn synthesis_uses_the_plan_description_as_plain_text() {
     let agents = AgentsFile { models: vec![model()], ..agents() };
     let text = "description: Say ${{ x }}\nresult: synthesize\ntasks:\n  - { id: a, prompt: Why? }\n";
     let plan = load_plan("x", text, &agents, None).unwrap_or_else(|errors| panic!("{errors}")).plan;
-    let request = plan.tasks[1].prompt().map(|prompt| prompt.prompt.clone());
-    assert_eq!(request, Some(Template(json!("Say $${{ x }}"))));
+    let request = plan.tasks[1].prompt().map(|prompt| prompt.source.clone());
+    assert_eq!(request, Some(PromptSource::Prompt(Template(json!("Say $${{ x }}")))));
 }
 
 #[test]

@@ -141,6 +141,6 @@ fn description(tool: &ToolInfo, property: &str) -> Option<String> {
 }
 
 /// Returns the beginning of a text on one line. The text may come from an agent.
-fn truncate(text: &str) -> String {
+pub(super) fn truncate(text: &str) -> String {
     truncate_chars(text, MAX_MESSAGE_CHARS).replace(char::is_control, " ")
 }

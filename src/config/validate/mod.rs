@@ -10,6 +10,7 @@ mod policy;
 mod prompts;
 mod references;
 mod replan;
+mod resources;
 mod routes;
 mod tasks;
 mod validated_plan;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::graph::{self, DependencyEdge};
-use super::references::{self, SymbolTable, UsedInputs};
+use super::references::{self, SymbolTable, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
 use super::validated_plan::ValidatedPlan;
 use super::{inputs, policy, prompts, replan, tasks};
@@ -63,7 +63,7 @@ fn read_plan(
     }
     let names = SymbolTable::new(&inputs, task_tables, sink);
     let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);
-    let mut used = UsedInputs::default();
+    let mut used = UsedNames::default();
     let mut tasks = Vec::with_capacity(names.tasks.len());
     let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
     let (mut replannable, mut first_replan) = (Vec::new(), None);
@@ -86,11 +86,16 @@ fn read_plan(
         let entries = fields.entries(&PLAN.outputs);
         entries.map(|(name, entry)| (name.to_owned(), Template(entry.node.to_json()))).collect()
     });
-    graph::check_cycles(&tasks, &edges, sink);
-    let replan = replan::read_replan_policy(fields, first_replan, &router, sink);
     if let Some(request) = prompts::synthesis_node(fields) {
         references::check_references(request, &names, None, sink, &mut used);
     }
+    for (id, resource) in &used.resources {
+        let needs = tasks::unique_ids(&resource.edges, &names, &used);
+        tasks.push(Arc::new(resource.task(id, needs, defaults, (&mut router, sink))));
+        edges.push(resource.edges.clone());
+    }
+    graph::check_cycles(&tasks, &edges, sink);
+    let replan = replan::read_replan_policy(fields, first_replan, &router, sink);
     if let Some(answer) = prompts::synthesis_task(fields, &tasks, &router, sink) {
         tasks.push(Arc::new(answer));
     }

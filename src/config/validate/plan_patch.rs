@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::references::{ExistingTask, SymbolTable, UsedInputs};
+use super::graph::DependencyEdge;
+use super::references::{ExistingTask, SymbolTable, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
 use super::{graph, tasks};
 use crate::config::agents::agents_file::AgentsFile;
@@ -70,14 +71,36 @@ pub fn load_plan_patch<'a>(
     let mut names = SymbolTable::new(&context.request.plan.inputs, task_tables, &mut sink);
     names.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
     let mut router = RouteResolver::new(context.agents, Some(context.catalog));
+    let mut used = UsedNames::default();
     let mut added = Vec::with_capacity(names.tasks.len());
-    let mut edges = Vec::with_capacity(names.tasks.len());
+    let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
     for known in names.tasks.values() {
         let reader = tasks::TaskReader { task: known, defaults: None, names: &names };
-        let (task, needs) = reader.read_task(&mut router, &mut UsedInputs::default(), &mut sink);
+        let (task, needs) = reader.read_task(&mut router, &mut used, &mut sink);
         let approve = required_approval(&task, context.request);
         added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve: approve.map(Box::new), ..task }));
-        edges.push(needs.into_iter().filter(|edge| edge.needs < names.tasks.len()).collect());
+        edges.push(needs);
+    }
+    for (id, resource) in &used.resources {
+        if context.request.used_task_ids.contains(id) {
+            let at = resource.location.span(&sink);
+            let message = format!("the resource of agent `{}` was dropped by an earlier replan", resource.agent);
+            sink.error("unknown_task", at, message).help("read it in a task with `read`");
+        }
+        let needs = tasks::unique_ids(&resource.edges, &names, &used);
+        let task = resource.task(id, needs, None, (&mut router, &mut sink));
+        added.push(Arc::new(Task { on_failure: OnFailure::Replan, ..task }));
+        edges.push(resource.edges.clone());
+    }
+    // The added tasks have consecutive indices in the patch, without the existing tasks between them.
+    let own = names.tasks.len();
+    for edges in &mut edges {
+        edges.retain(|edge| edge.needs < own || edge.needs >= names.len());
+        for edge in edges {
+            if let Some(resource) = edge.needs.checked_sub(names.len()) {
+                edge.needs = own + resource;
+            }
+        }
     }
     graph::check_cycles(&without_outside_dependencies(&added), &edges, &mut sink);
     if sink.has_errors() {
@@ -145,8 +168,12 @@ fn check_outputs(
 ) {
     for (output, template) in request.plan.outputs.iter().flatten() {
         for reference in expression::template_references(template).unwrap_or_default() {
-            let Reference::Task { id, .. } = reference else { continue };
-            let could_run = snapshots.get(&*id).filter(|other| other.progress == TaskProgress::Pending);
+            let id = match reference {
+                Reference::Task { id, .. } => TaskId::from(id.as_ref()),
+                Reference::Resource { agent, uri, .. } => TaskId::resource_read(agent, uri),
+                Reference::Input(_) | Reference::Name(_) => continue,
+            };
+            let could_run = snapshots.get(id.as_str()).filter(|other| other.progress == TaskProgress::Pending);
             if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {
                 let message = format!("`{id}` must be kept: the plan's output `{output}` refers to it");
                 sink.file_error("lost_output", message);

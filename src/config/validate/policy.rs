@@ -10,12 +10,12 @@ use crate::model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry};
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(
-    task: CheckedTable<'_, TaskKeys>,
+    task: Option<CheckedTable<'_, TaskKeys>>,
     defaults: Option<CheckedTable<'_, TaskKeys>>,
     sink: &mut DiagnosticSink,
 ) -> Retry {
     let mut retry = Retry::default();
-    let sections = defaults.into_iter().chain([task]);
+    let sections = defaults.into_iter().chain(task);
     for node in sections.filter_map(|fields| fields.node(&TASK.retry)) {
         if let NodeValue::Number(attempts) = &node.value {
             retry.max_attempts = attempts.as_u64().and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(1);
@@ -29,7 +29,8 @@ pub(super) fn read_retry(
             retry.backoff = read_backoff(node, sink);
         }
     }
-    let pointless = task.node(&TASK.retry).filter(|node| CheckedTable::new(node).has(&RETRY.backoff));
+    let pointless =
+        task.and_then(|task| task.node(&TASK.retry)).filter(|node| CheckedTable::new(node).has(&RETRY.backoff));
     if let (1, Some(node)) = (retry.max_attempts, pointless) {
         let warning = sink.warning("pointless_backoff", node.span, "`backoff` has no effect with a single attempt");
         warning.help("set the number of attempts, such as `max_attempts: 3`");

@@ -12,7 +12,7 @@ use crate::config::schema::keys::{PLAN, PlanKeys, RESULT, SYNTHESIS, TASK, TaskK
 use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::yaml::document::DocumentNode;
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
-use crate::model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work};
+use crate::model::{Budget, OnFailure, Prompt, PromptSource, PromptTool, Retry, Task, Template, Work};
 
 /// The default maximum number of exchanges: enough for a few rounds of tool calls, and a bound on runaway loops.
 const DEFAULT_MAX_REPLIES: u32 = 8;
@@ -23,23 +23,33 @@ const DEFAULT_MAX_TOKENS: u32 = 4_096;
 static CALL_ONLY_KEYS: [&Key<TaskKeys>; 6] =
     [&TASK.agent, &TASK.capability, &TASK.tool, &TASK.with, &TASK.awaits, &TASK.fallback];
 
-/// Returns the prompt of a task, if it has one. Reports keys of a call next to it.
+/// Returns the prompt of a task, if it has one: its own, or that of an agent. Reports keys of a call next to it.
 pub(super) fn read_prompt(
     fields: CheckedTable<'_, TaskKeys>,
     router: &mut RouteResolver<'_>,
     sink: &mut DiagnosticSink,
 ) -> Option<Prompt> {
-    let prompt = fields.node(&TASK.prompt)?;
+    let (prompt, used) = (fields.node(&TASK.prompt), fields.node(&TASK.use_prompt));
+    let node = prompt.or(used)?;
+    let own_key = if prompt.is_some() { TASK.prompt.name } else { TASK.use_prompt.name };
     if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key.name, fields.key_span(key)?))) {
-        let message = format!("a task has `prompt` or `{key}`, not both");
+        let message = format!("a task has `{own_key}` or `{key}`, not both");
         sink.error("two_works", at, message).help("`tools` lists the tools that the model can call");
     }
-    require_model("a prompt", prompt, router, sink);
+    if let (Some(_), Some(at)) = (prompt, fields.key_span(&TASK.use_prompt)) {
+        let error = sink.error("two_works", at, "a task has `prompt` or `use_prompt`, not both");
+        error.help("`system` can add instructions to the prompt of an agent");
+    }
+    require_model("a prompt", node, router, sink);
+    let source = match (prompt, used) {
+        (None, Some(used)) => PromptSource::UsePrompt(router.resolve_server_prompt(CheckedTable::new(used), sink)?),
+        (prompt, _) => PromptSource::Prompt(Template(prompt.unwrap_or(node).to_json())),
+    };
     let tools = fields.text_list(&TASK.tools).into_iter();
     Some(Prompt {
         model: fields.node(&TASK.model).and_then(|node| router.resolve_model(node, sink)),
         system: fields.node(&TASK.system).map(|node| Template(node.to_json())),
-        prompt: Template(prompt.to_json()),
+        source,
         output_schema: fields.node(&TASK.output_schema).and_then(|node| read_output_schema(node, sink)),
         tools: tools.filter_map(|(name, node)| router.resolve_prompt_tool(name, node, sink)).collect(),
         max_turns: fields.integer(&TASK.max_turns).unwrap_or(DEFAULT_MAX_REPLIES),
@@ -92,7 +102,7 @@ pub(super) fn synthesis_task(
     let prompt = Prompt {
         model: setting(&SYNTHESIS.model).and_then(|node| router.resolve_model(node, sink)),
         system: None,
-        prompt: Template(request),
+        source: PromptSource::Prompt(Template(request)),
         output_schema: setting(&SYNTHESIS.output_schema).and_then(|node| read_output_schema(node, sink)),
         tools: Vec::new(),
         max_turns: DEFAULT_MAX_REPLIES,

@@ -84,6 +84,11 @@ impl SymbolTable<'_> {
         own.or_else(|| Some(self.existing.get_index(index.checked_sub(self.tasks.len())?)?.1.id))
     }
 
+    /// Returns the number of tasks with an index.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len() + self.existing.len()
+    }
+
     /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
     pub(super) fn explain_unusable(&self, id: &str, sink: &DiagnosticSink) -> (&'static str, Option<String>) {
         if self.existing.contains_key(id) {
@@ -94,15 +99,35 @@ impl SymbolTable<'_> {
     }
 }
 
-/// The inputs that expressions refer to.
+/// The inputs and resources that expressions refer to.
 #[derive(Default)]
-pub(super) struct UsedInputs {
+pub(super) struct UsedNames<'n> {
     inputs: HashSet<String>,
     /// True if an expression refers to all inputs at once.
     all_inputs: bool,
+    /// The resources, by the IDs of the tasks that read them. Their indices start after those of all other tasks.
+    pub(super) resources: IndexMap<TaskId, UsedResource<'n>>,
 }
 
-impl UsedInputs {
+/// A resource that expressions read with `resource()`.
+pub(super) struct UsedResource<'n> {
+    /// The name of the agent.
+    pub(super) agent: String,
+    /// The expression of the URI.
+    pub(super) uri: String,
+    /// The first call.
+    pub(super) location: NodeLocation<'n>,
+    /// The dependencies of the URI.
+    pub(super) edges: Vec<DependencyEdge<'n>>,
+}
+
+impl UsedNames<'_> {
+    /// Returns the ID of the task that reads a resource, by its index.
+    pub(super) fn resource_id(&self, index: usize, names: &SymbolTable<'_>) -> Option<&TaskId> {
+        let (id, _) = self.resources.get_index(index.checked_sub(names.len())?)?;
+        Some(id)
+    }
+
     pub(super) fn warn_of_unused_inputs(&self, plan: CheckedTable<'_, PlanKeys>, sink: &mut DiagnosticSink) {
         // Next to errors the warning would only be noise: a misspelled reference may be the reason.
         if self.all_inputs || sink.has_errors() {
@@ -122,7 +147,7 @@ pub(super) fn check_references<'n>(
     names: &SymbolTable<'n>,
     binding: Option<&str>,
     sink: &mut DiagnosticSink,
-    used: &mut UsedInputs,
+    used: &mut UsedNames<'n>,
 ) -> Vec<DependencyEdge<'n>> {
     let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
     checker.check_node(node);
@@ -138,7 +163,7 @@ pub(super) fn check_expression<'n>(
     names: &SymbolTable<'n>,
     binding: Option<&str>,
     sink: &mut DiagnosticSink,
-    used: &mut UsedInputs,
+    used: &mut UsedNames<'n>,
 ) -> (&'n str, Vec<DependencyEdge<'n>>) {
     let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
     let text = node.as_text().unwrap_or_default();
@@ -150,7 +175,7 @@ pub(super) fn check_expression<'n>(
 ///
 /// The keys of the document are unknown, so any name is valid.
 pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
-    let (inputs, mut used) = (IndexMap::new(), UsedInputs::default());
+    let (inputs, mut used) = (IndexMap::new(), UsedNames::default());
     let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
     let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, sink, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
@@ -161,6 +186,8 @@ pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, sink: &m
 enum ReferenceContext<'c> {
     /// The run, and the binding of a `foreach` task.
     Run { binding: Option<&'c str> },
+    /// The URI of `resource()`, in a task with this binding. The resource is read once, not for each item.
+    Uri { binding: Option<&'c str> },
     /// A document with unknown keys.
     Document,
 }
@@ -169,7 +196,7 @@ struct ReferenceChecker<'c, 'n> {
     names: &'c SymbolTable<'n>,
     context: ReferenceContext<'c>,
     sink: &'c mut DiagnosticSink,
-    used: &'c mut UsedInputs,
+    used: &'c mut UsedNames<'n>,
     /// True if the current text is a template, which may contain a literal `${{`.
     is_text: bool,
     edges: Vec<DependencyEdge<'n>>,
@@ -183,7 +210,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
         names: &'c SymbolTable<'n>,
         context: ReferenceContext<'c>,
         sink: &'c mut DiagnosticSink,
-        used: &'c mut UsedInputs,
+        used: &'c mut UsedNames<'n>,
     ) -> Self {
         Self { names, context, sink, used, is_text: false, edges: Vec::new() }
     }
@@ -241,8 +268,11 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             Err(error) => self.report(node, error, offset),
             Ok(checked) => {
                 self.used.all_inputs |= checked.uses_all_inputs();
-                for (reference, range) in checked.references() {
+                for (mut reference, range) in checked.references() {
                     let range = range.start + offset..range.end + offset;
+                    if let Reference::Resource { offset: uri_offset, .. } = &mut reference {
+                        *uri_offset += offset;
+                    }
                     self.check_reference(reference, NodeLocation { node, range: Some(range) });
                 }
             }
@@ -272,8 +302,18 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
     fn check_reference(&mut self, reference: Reference<'_>, location: NodeLocation<'n>) {
         let binding = match (self.context, &reference) {
             (ReferenceContext::Run { binding }, _) => binding,
+            (ReferenceContext::Uri { binding }, Reference::Name(name))
+                if binding == Some(name) || binding.is_some() && *name == LOOP_NAME =>
+            {
+                let at = location.span(self.sink);
+                let message = format!("the URI of `resource()` cannot depend on `{name}`: the resource is read once");
+                let error = self.sink.error("unknown_name", at, message);
+                error.help("read a resource for each item in a `foreach` task with `read`");
+                return;
+            }
+            (ReferenceContext::Uri { .. }, _) => None,
             (ReferenceContext::Document, Reference::Name(_)) => return,
-            (ReferenceContext::Document, Reference::Input(_) | Reference::Task { .. }) => {
+            (ReferenceContext::Document, _) => {
                 let at = location.span(self.sink);
                 let error = self.sink.error("unknown_name", at, "this expression refers to a resource, not to the run");
                 error.help("`resource` has all of its contents; `resource.tasks` is a key of that name");
@@ -296,6 +336,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 }
             }
             Reference::Task { id, path } => self.check_task_reference(&id, &path, location),
+            Reference::Resource { agent, uri, offset } => self.check_resource((agent, uri, offset), location),
             Reference::Name(name) => {
                 if binding != Some(name) && (binding.is_none() || name != LOOP_NAME) {
                     let at = location.span(self.sink);
@@ -309,6 +350,36 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 }
             }
         }
+    }
+
+    /// Adds the task that reads the resource, unless another expression did, and depends on it. `offset` is that of the
+    /// URI in the text of the node.
+    fn check_resource(&mut self, (agent, uri, offset): (&str, &str, usize), location: NodeLocation<'n>) {
+        let id = TaskId::resource_read(agent, uri);
+        let existing = self.names.find(id.as_str()).map(|(index, _)| index);
+        if existing.is_none() && self.names.existing.contains_key(id.as_str()) {
+            let at = location.span(self.sink);
+            let message = format!("the resource of agent `{agent}` was not read, and will not be read");
+            self.sink.error("unknown_task", at, message);
+            return;
+        }
+        let needs = existing.unwrap_or_else(|| match self.used.resources.get_index_of(&id) {
+            Some(known) => self.names.len() + known,
+            None => {
+                let binding = match self.context {
+                    ReferenceContext::Run { binding } => binding,
+                    ReferenceContext::Uri { .. } | ReferenceContext::Document => None,
+                };
+                let context = ReferenceContext::Uri { binding };
+                let mut checker = ReferenceChecker::new(self.names, context, self.sink, self.used);
+                checker.is_text = self.is_text;
+                checker.check_expression_at(location.node, uri, offset);
+                let (agent, uri, edges) = (agent.to_owned(), uri.to_owned(), checker.edges);
+                let resource = UsedResource { agent, uri, location: location.clone(), edges };
+                self.names.len() + self.used.resources.insert_full(id, resource).0
+            }
+        });
+        self.edges.push(DependencyEdge { needs, location });
     }
 
     fn check_task_reference(&mut self, id: &str, path: &[Cow<'_, str>], location: NodeLocation<'n>) {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::arguments::ArgumentChecker;
+use super::arguments::{self, ArgumentChecker};
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::agents::llm_section;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::{FALLBACK, TASK, TaskKeys};
+use crate::config::schema::keys::{FALLBACK, READ, ReadKeys, TASK, TaskKeys, USE_PROMPT, UsePromptKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher};
-use crate::model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, PromptTool, Route};
+use crate::model::{
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Operation, PromptTool, Route, ServerPrompt, Template,
+};
 
 /// The description of each agent that was contacted, or the reason why it did not answer.
 pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;
@@ -84,7 +86,69 @@ impl<'a> RouteResolver<'a> {
         tool
     }
 
-    /// Returns the routes of a task, best first.
+    /// Returns the routes of a task that reads a resource, best first.
+    pub(super) fn resource_routes(
+        &mut self,
+        read: CheckedTable<'_, ReadKeys>,
+        task: CheckedTable<'_, TaskKeys>,
+        sink: &mut DiagnosticSink,
+    ) -> Vec<Route> {
+        let Some(agent) = read.node(&READ.agent) else { return Vec::new() };
+        let mut specs = vec![RouteSpec::new(agent, None, 0)];
+        for (rank, fallback) in (1..).zip(task.tables(&TASK.fallback)) {
+            fallback.report_useless(&[&FALLBACK.tool], "with `read`", sink);
+            specs.extend(fallback.node(&FALLBACK.agent).map(|agent| RouteSpec::new(agent, None, rank)));
+        }
+        let tool = self.intern_tool_name(Operation::ReadResource.method());
+        let mut routes = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let Some(agent) = self.resolve_agent(&spec, sink) else { continue };
+            self.check_resources(&spec, sink);
+            let route = Route { agent: agent.id.clone(), tool: Arc::clone(&tool), rank: spec.rank };
+            add_route(&mut routes, route, spec.agent_span, sink);
+        }
+        routes
+    }
+
+    /// Returns the route to a resource of the agent, or reports that the agent does not exist.
+    pub(super) fn resource_route(&mut self, agent: &str, at: SourceSpan, sink: &mut DiagnosticSink) -> Option<Route> {
+        let spec = RouteSpec { agent, tool: None, rank: 0, agent_span: at, tool_span: at };
+        let agent = self.resolve_agent(&spec, sink)?.id.clone();
+        self.check_resources(&spec, sink);
+        Some(Route { agent, tool: self.intern_tool_name(Operation::ReadResource.method()), rank: spec.rank })
+    }
+
+    /// Warns that the agent lists neither resources nor templates of them. It may have some nevertheless.
+    fn check_resources(&mut self, spec: &RouteSpec<'_>, sink: &mut DiagnosticSink) {
+        let Some((id, info)) = self.agent_info(spec, sink) else { return };
+        let Some(offers) = &info.offers else { return };
+        let is_empty = offers.resources.as_ref().is_some_and(Vec::is_empty)
+            && offers.resource_templates.as_ref().is_some_and(Vec::is_empty);
+        if is_empty {
+            let message = format!("the agent `{id}` lists no resources");
+            sink.warning("no_resources", spec.agent_span, message).help("check `kapell agents resources`");
+        }
+    }
+
+    /// Returns the prompt of an agent that a task uses.
+    pub(super) fn resolve_server_prompt(
+        &mut self,
+        prompt: CheckedTable<'_, UsePromptKeys>,
+        sink: &mut DiagnosticSink,
+    ) -> Option<ServerPrompt> {
+        let name = prompt.node(&USE_PROMPT.name)?;
+        let spec = RouteSpec::new(prompt.node(&USE_PROMPT.agent)?, None, 0);
+        let agent = self.resolve_agent(&spec, sink)?.id.clone();
+        if let Some((_, info)) = self.agent_info(&spec, sink) {
+            check_prompt(info, prompt, (&agent, name), sink);
+        }
+        let name = name.as_text().unwrap_or_default();
+        let with = prompt.node(&USE_PROMPT.with);
+        let arguments = Template(with.map_or_else(|| JsonObject::new().into(), DocumentNode::to_json));
+        Some(ServerPrompt { agent, name: name.to_owned(), arguments })
+    }
+
+    /// Returns the routes of a task that calls a tool, best first.
     pub(super) fn routes(&mut self, task: CheckedTable<'_, TaskKeys>, sink: &mut DiagnosticSink) -> Vec<Route> {
         let mut specs = self.primary_routes(task, sink);
         for (rank, fallback) in (1..).zip(task.tables(&TASK.fallback)) {
@@ -95,12 +159,7 @@ impl<'a> RouteResolver<'a> {
         let mut routes: Vec<Route> = Vec::with_capacity(specs.len());
         for spec in specs {
             let Some(route) = self.resolve_route(&spec, task, sink) else { continue };
-            if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
-                let message = format!("duplicate route: `{}` on `{}`", route.tool, route.agent);
-                sink.warning("duplicate_route", spec.agent_span, message).help("remove it");
-                continue;
-            }
-            routes.push(route);
+            add_route(&mut routes, route, spec.agent_span, sink);
         }
         routes
     }
@@ -121,9 +180,10 @@ impl<'a> RouteResolver<'a> {
                 Vec::new()
             }
             (None, None) => {
-                if !task.has(&TASK.agent) && !task.has(&TASK.capability) && !task.has(&TASK.prompt) {
-                    let error = sink.error("no_route", key, "the task must have `agent`, `capability`, or `prompt`");
-                    error.help("set the agent that runs it");
+                let keys = [&TASK.agent, &TASK.capability, &TASK.read, &TASK.prompt, &TASK.use_prompt];
+                if !keys.into_iter().any(|key| task.has(key)) {
+                    let message = "the task must have `agent`, `capability`, `read`, `prompt`, or `use_prompt`";
+                    sink.error("no_route", key, message).help("set the agent that runs it");
                 }
                 Vec::new()
             }
@@ -235,6 +295,19 @@ impl<'a> RouteResolver<'a> {
         sink.error("unknown_agent", spec.agent_span, message).help(help);
     }
 
+    /// Returns the description of an agent from the catalog, if it contains the agent. Reports once that it is unknown.
+    fn agent_info(&mut self, spec: &RouteSpec<'_>, sink: &mut DiagnosticSink) -> Option<(&'a AgentId, &'a AgentInfo)> {
+        let (id, offered) = self.catalog?.get_key_value(spec.agent)?;
+        let report = |reason: &String| {
+            if self.unreachable.insert(id.clone()) {
+                let message = format!("the tools of agent `{id}` are unknown: {reason}");
+                let warning = sink.warning("unreachable_agent", spec.agent_span, message);
+                warning.help("its tools and arguments are not checked");
+            }
+        };
+        offered.as_ref().map_err(report).ok().map(|info| (id, info))
+    }
+
     /// Checks the tool, and the arguments of `task` if it is given, against the catalog, if it contains the agent.
     fn check_tool(
         &mut self,
@@ -243,20 +316,7 @@ impl<'a> RouteResolver<'a> {
         task: Option<CheckedTable<'_, TaskKeys>>,
         sink: &mut DiagnosticSink,
     ) {
-        let Some((id, offered)) = self.catalog.and_then(|catalog| catalog.get_key_value(spec.agent)) else {
-            return;
-        };
-        let info = match offered {
-            Ok(info) => info,
-            Err(reason) => {
-                if self.unreachable.insert(id.clone()) {
-                    let message = format!("the tools of agent `{id}` are unknown: {reason}");
-                    let warning = sink.warning("unreachable_agent", spec.agent_span, message);
-                    warning.help("its tools and arguments are not checked");
-                }
-                return;
-            }
-        };
+        let Some((id, info)) = self.agent_info(spec, sink) else { return };
         if let Some(known) = info.tool(tool) {
             if let Some(task) = task {
                 self.arguments.check(id, known, task, sink);
@@ -271,6 +331,52 @@ impl<'a> RouteResolver<'a> {
             sink.error("unknown_tool", spec.tool_span, format!("the agent `{id}` has no tool `{tool}`")).help(help);
         }
     }
+}
+
+/// Checks the name and the arguments of a prompt against those that the agent lists.
+fn check_prompt(
+    info: &AgentInfo,
+    prompt: CheckedTable<'_, UsePromptKeys>,
+    (agent, name): (&AgentId, &DocumentNode<'_>),
+    sink: &mut DiagnosticSink,
+) {
+    let Some(prompts) = info.offers.as_ref().and_then(|offers| offers.prompts.as_ref()) else { return };
+    let id = name.as_text().unwrap_or_default();
+    let Some(known) = prompts.iter().find(|known| known.name == id) else {
+        let names = prompts.iter().map(|known| known.name.as_str());
+        let help = sink.suggest(id, names, ("it has", "it has no prompts"));
+        let message = format!("the agent `{agent}` has no prompt `{id}`");
+        sink.error("unknown_prompt", name.span, message).help(help);
+        return;
+    };
+    let given: Vec<&str> = prompt.entries(&USE_PROMPT.with).map(|(argument, _)| argument).collect();
+    for argument in known.arguments.iter().filter(|argument| argument.required) {
+        if !given.contains(&argument.name.as_str()) {
+            let at = prompt.key_span(&USE_PROMPT.with).unwrap_or(name.span);
+            let message = format!("`{id}` requires the argument `{}`", argument.name);
+            let description = argument.description.as_ref();
+            let help = description.map(|text| format!("`{}`: {}", argument.name, arguments::truncate(text)));
+            sink.error("missing_argument", at, message).help_if_known(help);
+        }
+    }
+    for (argument, entry) in prompt.entries(&USE_PROMPT.with) {
+        if !known.arguments.iter().any(|known| known.name == argument) {
+            let names = known.arguments.iter().map(|known| known.name.as_str());
+            let help = sink.suggest(argument, names, ("its arguments are", "it has no arguments"));
+            let message = format!("`{id}` has no argument `{argument}`");
+            sink.error("unknown_argument", entry.key_span, message).help(help);
+        }
+    }
+}
+
+/// Adds a route, or reports that it is a duplicate.
+fn add_route(routes: &mut Vec<Route>, route: Route, at: SourceSpan, sink: &mut DiagnosticSink) {
+    if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
+        let message = format!("duplicate route: `{}` on `{}`", route.tool, route.agent);
+        sink.warning("duplicate_route", at, message).help("remove it");
+        return;
+    }
+    routes.push(route);
 }
 
 fn report_forbidden_tool(agent: &AgentSpec, tool: &str, at: SourceSpan, sink: &mut DiagnosticSink) {

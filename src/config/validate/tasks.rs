@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use super::graph::DependencyEdge;
-use super::references::{self, SymbolTable, TaskDeclaration, UsedInputs};
+use super::references::{self, SymbolTable, TaskDeclaration, UsedNames};
 use super::routes::RouteResolver;
-use super::{policy, prompts};
+use super::{policy, prompts, resources};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AWAIT, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::RESERVED_NAMES;
-use crate::model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work};
+use crate::model::{Await, Call, Expression, Foreach, JsonObject, Operation, Task, TaskId, Template, Work};
 
 /// The default name of a `foreach` task's current item.
 const DEFAULT_BINDING: &str = "item";
@@ -28,7 +28,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
     pub(super) fn read_task(
         &self,
         router: &mut RouteResolver<'_>,
-        used: &mut UsedInputs,
+        used: &mut UsedNames<'n>,
         sink: &mut DiagnosticSink,
     ) -> (Task, Vec<DependencyEdge<'n>>) {
         let fields = self.fields();
@@ -43,7 +43,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
                 Expression(bare.to_owned())
             }
         });
-        for key in [&TASK.with, &TASK.prompt, &TASK.system, &TASK.approve] {
+        for key in [&TASK.with, &TASK.read, &TASK.prompt, &TASK.use_prompt, &TASK.system, &TASK.approve] {
             if let Some(node) = fields.node(key) {
                 edges.extend(references::check_references(node, self.names, binding, sink, used));
             }
@@ -53,22 +53,13 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         let task = Task {
             id: self.task.id.clone(),
             title: fields.text(&TASK.title).map(str::to_owned),
-            needs: self.unique_ids(&edges),
+            needs: unique_ids(&edges, self.names, used),
             condition,
             foreach: foreach.map(Box::new),
             approve: fields.node(&TASK.approve).map(|node| Box::new(Template(node.to_json()))),
             questions: shared(&TASK.questions).and_then(policy::read_question_policy),
-            work: match prompts::read_prompt(fields, router, sink) {
-                Some(prompt) => Work::Prompt(Box::new(prompt)),
-                None => Work::Call(Call {
-                    routes: router.routes(fields, sink),
-                    arguments: Template(
-                        fields.node(&TASK.with).map_or_else(|| JsonObject::new().into(), DocumentNode::to_json),
-                    ),
-                    awaits: self.read_await(sink).map(Box::new),
-                }),
-            },
-            retry: policy::read_retry(fields, self.defaults, sink),
+            work: self.read_work(router, sink),
+            retry: policy::read_retry(Some(fields), self.defaults, sink),
             effect: shared(&TASK.effect).and_then(|fields| fields.choice(&TASK.effect)),
             timeout: shared(&TASK.timeout).and_then(|fields| fields.duration(&TASK.timeout)),
             deadline: shared(&TASK.deadline).and_then(|fields| fields.duration(&TASK.deadline)),
@@ -80,6 +71,25 @@ impl<'r, 'n> TaskReader<'r, 'n> {
 
     fn fields(&self) -> CheckedTable<'n, TaskKeys> {
         self.task.fields
+    }
+
+    /// Returns the resource to read, the prompt, or the tool call of the task.
+    fn read_work(&self, router: &mut RouteResolver<'_>, sink: &mut DiagnosticSink) -> Work {
+        let fields = self.fields();
+        if let Some(call) = resources::read_resource_call(fields, router, sink) {
+            return Work::Call(call);
+        }
+        if let Some(prompt) = prompts::read_prompt(fields, router, sink) {
+            return Work::Prompt(Box::new(prompt));
+        }
+        Work::Call(Call {
+            operation: Operation::CallTool,
+            routes: router.routes(fields, sink),
+            arguments: Template(
+                fields.node(&TASK.with).map_or_else(|| JsonObject::new().into(), DocumentNode::to_json),
+            ),
+            awaits: self.read_await(sink).map(Box::new),
+        })
     }
 
     /// Returns the dependencies under `needs`.
@@ -98,13 +108,6 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         edges
     }
 
-    /// Returns the distinct task IDs of the edges.
-    fn unique_ids(&self, edges: &[DependencyEdge<'_>]) -> Vec<TaskId> {
-        let mut seen = HashSet::with_capacity_and_hasher(edges.len(), NameHasher::default());
-        let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
-        fresh.filter_map(|edge| self.names.id(edge.needs)).cloned().collect()
-    }
-
     /// Returns the condition that a call waits for after its tool has returned.
     fn read_await(&self, sink: &mut DiagnosticSink) -> Option<Await> {
         let fields = CheckedTable::new(self.fields().node(&TASK.awaits)?);
@@ -119,7 +122,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         &self,
         edges: &mut Vec<DependencyEdge<'n>>,
         sink: &mut DiagnosticSink,
-        used: &mut UsedInputs,
+        used: &mut UsedNames<'n>,
     ) -> Option<Foreach> {
         let fields = self.fields();
         let Some(node) = fields.node(&TASK.foreach) else {
@@ -154,4 +157,12 @@ impl<'r, 'n> TaskReader<'r, 'n> {
             max_parallel: fields.integer(&TASK.max_parallel),
         })
     }
+}
+
+/// Returns the distinct task IDs of the edges.
+pub(super) fn unique_ids(edges: &[DependencyEdge<'_>], names: &SymbolTable<'_>, used: &UsedNames<'_>) -> Vec<TaskId> {
+    let mut seen = HashSet::with_capacity_and_hasher(edges.len(), NameHasher::default());
+    let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
+    let id = |edge: &DependencyEdge<'_>| names.id(edge.needs).or_else(|| used.resource_id(edge.needs, names)).cloned();
+    fresh.filter_map(id).collect()
 }

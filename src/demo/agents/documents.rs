@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::demo::fingerprint::fingerprint;
 
 /// The prefix of document URIs.
-const SCHEME: &str = "archive:///";
+pub(crate) const SCHEME: &str = "archive:///";
 /// The maximum size of a document in bytes, well below the size of a message.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// The maximum length of the readable part of a file name, in characters.

@@ -33,3 +33,30 @@ async fn documents_are_stored_and_fetched() {
         assert_eq!(fetched.structured_content, Some(expected));
     }
 }
+
+#[tokio::test]
+async fn prompts_and_templates_name_documents() {
+    for connection in ALL_CONNECTIONS {
+        let agent = TestAgent::new(DemoAgent::Archive);
+        let client = agent.connect(TestClient::default(), connection).await;
+        client.call_tool(call("store_document", json!({"title": "Brief", "text": "Olá"}))).await.expect("an answer");
+        let templates = client.list_all_resource_templates().await.expect("listed");
+        assert_eq!(templates.iter().map(|known| &*known.uri_template).collect::<Vec<_>>(), ["archive:///{name}"]);
+        let prompts = client.list_all_prompts().await.expect("listed");
+        assert_eq!(prompts.iter().map(|known| &*known.name).collect::<Vec<_>>(), ["summarize_document"]);
+
+        let reference = Reference::for_resource("archive:///{name}");
+        let params = CompleteRequestParams::new(reference, ArgumentInfo::new("name", "bri"));
+        let completion = client.complete(params).await.expect("completed").completion;
+        let [name] = &completion.values[..] else { panic!("{completion:?}") };
+        assert!(name.starts_with("brief-") && completion.total == Some(1), "{completion:?}");
+
+        let arguments = json!({"name": name}).as_object().cloned().expect("an object");
+        let request = GetPromptRequestParams::new("summarize_document").with_arguments(arguments);
+        let prompt = client.get_prompt(request).await.expect("a prompt");
+        let question = json!({"type": "text", "text": "Summarize this document in 3 sentences."});
+        assert_eq!(json!(prompt.messages[0].content), question, "{connection:?}");
+        assert_eq!(json!(prompt.messages[1].content)["resource"]["text"], "Olá");
+        assert!(client.get_prompt(GetPromptRequestParams::new("summarize_document")).await.is_err());
+    }
+}

@@ -16,7 +16,7 @@ use crate::engine::transition::Transition;
 use crate::expression;
 use crate::model::{
     ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind, HumanDuration,
-    NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
+    NodeIndex, Operation, Outcome, Prompt, PromptCall, PromptSource, ReplyStatus, ToolOutput, tool_call_markup,
 };
 
 impl Transition<'_> {
@@ -32,17 +32,26 @@ impl Transition<'_> {
             }
         }
         let scope = self.run.scope(node);
-        let question = match expression::render(&prompt.prompt, &scope) {
-            Ok(request) if self.run.is_synthesis(node) => {
-                answer::synthesis_prompt(&value_as_text(&request), &self.run.synthesis_sources(node))
-            }
-            Ok(question) => value_as_text(&question),
-            Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
-        };
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
             return self.fail_task(node, expression_failure("system", &error));
         }
-        self.request_model(node, PromptRequestKind::Next, ChatMessage::text(ChatRole::User, question));
+        let messages = match &prompt.source {
+            PromptSource::Prompt(template) => {
+                let question = match expression::render(template, &scope) {
+                    Ok(request) if self.run.is_synthesis(node) => {
+                        answer::synthesis_prompt(&value_as_text(&request), &self.run.synthesis_sources(node))
+                    }
+                    Ok(question) => value_as_text(&question),
+                    Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
+                };
+                vec![Arc::new(ChatMessage::text(ChatRole::User, question))]
+            }
+            PromptSource::UsePrompt(prompt) => match self.server_messages(node, prompt) {
+                Some(messages) => messages,
+                None => return,
+            },
+        };
+        self.send_request(node, PromptRequestKind::Next, messages);
     }
 
     /// Continues after a reply: makes the requested calls, returns their results, or accepts the reply as the answer.
@@ -82,7 +91,13 @@ impl Transition<'_> {
                 let ChatPart::ToolUse { id, name, input } = part else { return None };
                 let (agent, tool, _) = allowed.iter().find(|(_, _, offered)| offered.name == *name)?;
                 let (id, arguments) = (id.clone(), input.clone());
-                Some(PromptCall { id, agent: agent.clone(), tool: Arc::clone(tool), arguments })
+                Some(PromptCall {
+                    id,
+                    agent: agent.clone(),
+                    operation: Operation::CallTool,
+                    tool: Arc::clone(tool),
+                    arguments,
+                })
             })
             .collect();
         if calls.is_empty() {

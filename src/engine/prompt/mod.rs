@@ -3,3 +3,4 @@
 mod exchange;
 mod reply;
 mod request;
+mod server_prompt;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{
@@ -75,7 +77,7 @@ impl State {
         let Asker::Plan { task } = asker else { return None };
         let node = self.graph.node_index(task.as_str())?;
         let route = self.graph[node].task.routes().first()?.clone();
-        let arguments = ProposedCall::truncate_arguments(self.arguments(node).unwrap_or_default());
+        let arguments = ProposedCall::truncate_arguments(Value::Object(self.arguments(node).unwrap_or_default()));
         Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
     }
 

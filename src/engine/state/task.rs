@@ -31,7 +31,7 @@ pub(crate) struct TaskEntry {
     pub(crate) agent: Option<AgentId>,
     /// The route of the last attempt as an index, since two routes may have the same agent.
     pub(crate) last_route: Option<usize>,
-    /// The conversation of a prompt, once the model was asked.
+    /// The conversation of a prompt, once the model or the agent of the prompt was asked.
     pub(crate) conversation: Option<Box<Conversation>>,
     /// The failure of the last attempt, until another one starts.
     pub(crate) last_failure: Option<Box<Failure>>,
@@ -75,9 +75,10 @@ pub(crate) struct Conversation {
     pub(crate) exchange: u32,
     /// All messages, oldest first.
     pub(crate) messages: Vec<Arc<ChatMessage>>,
-    /// The tool calls that the model requested in this exchange: the model's ID of each call, and its node.
+    /// The calls that the model requested in this exchange, or the request for the prompt of an agent before the first
+    /// one: the model's ID of each call, and its node.
     pub(crate) calls: Vec<(String, NodeIndex)>,
-    /// The number of tool calls in all exchanges.
+    /// The number of calls in all exchanges.
     pub(crate) total_calls: usize,
     /// True if the model was asked to correct its answer.
     pub(crate) is_repair_requested: bool,
@@ -91,6 +92,13 @@ pub(crate) struct Conversation {
     pub(crate) retry_after: Option<HumanDuration>,
     /// The time by which the reply must be complete.
     pub(crate) deadline: Option<Timestamp>,
+}
+
+impl Conversation {
+    /// Returns whether the model was asked. A prompt of an agent is requested before that.
+    pub(crate) fn has_started(&self) -> bool {
+        self.exchange > 0
+    }
 }
 
 /// The state of one route of a task.

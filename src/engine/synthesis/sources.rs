@@ -11,14 +11,14 @@ use crate::engine::state::task::TaskState;
 use crate::model::{Node, NodeIndex, NodeKind, Outcome, SkipReason};
 
 impl State {
-    /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed
-    /// are not included.
+    /// Returns the results of the planned tasks in their order. The synthesis at `node`, tasks that a replan removed, and
+    /// resources that expressions read are not included.
     pub(crate) fn synthesis_sources(&self, node: NodeIndex) -> Vec<SynthesisSource<'_>> {
         let is_replaced = |node: NodeIndex| {
             matches!(&self.tasks[node.index()].state, TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)))
         };
         self.other_planned_tasks(node)
-            .filter(|(index, _)| !is_replaced(*index))
+            .filter(|(index, other)| !is_replaced(*index) && !other.id.is_resource_read())
             .map(|(index, other)| SynthesisSource {
                 id: other.id.as_str(),
                 title: other.task.title.as_deref(),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::ServiceError;
-use rmcp::model::{ClientRequest, CustomRequest, ErrorData, ServerResult};
-use serde_json::Value;
+use rmcp::model::{ClientRequest, ErrorData, ServerResult};
 
 use super::guard::{CallGuard, CallStop};
 use super::poll_backoff::PollBackoff;
@@ -20,7 +19,7 @@ use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::connection::Connection;
 use crate::mcp::transport::call_transport::PendingCall;
 use crate::mcp::transport::request_failure;
-use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolCall};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, Operation, ToolCall};
 
 /// The longest time that notifying the agent of a cancellation may delay the caller.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
@@ -55,6 +54,11 @@ impl Drop for ActiveCall<'_> {
 }
 
 impl<'p> ActiveCall<'p> {
+    /// Returns whether the call executes a tool, so that the catalog describes its arguments and result.
+    pub(crate) fn is_tool_call(&self) -> bool {
+        self.request.operation == Operation::CallTool
+    }
+
     /// Sends a request of the call itself and waits for its response. Meanwhile, the agent may send requests of its
     /// own.
     ///
@@ -75,7 +79,8 @@ impl<'p> ActiveCall<'p> {
     pub(crate) async fn send(&mut self, kind: &CallKind) -> Result<PendingCall, CallError> {
         let (connection, resume_from) = (self.connection.clone(), self.resume_from.take());
         let catalog = connection.catalog();
-        let schema = catalog.info.tool(&self.request.tool).map(|tool| &tool.input_schema);
+        let tool = if self.is_tool_call() { catalog.info.tool(&self.request.tool) } else { None };
+        let schema = tool.map(|tool| &tool.input_schema);
         let request = CallRequest { kind, call: &self.request, meta: &self.meta, schema };
         let call = self.guard.call.clone();
         let sending = connection.transport.send(request, &call, resume_from);
@@ -271,9 +276,4 @@ impl CallError {
             Self::Failed(failure) | Self::Stopped(failure) => failure,
         }
     }
-}
-
-/// Builds a request from its method and parameters.
-pub(crate) fn custom_request(method: &str, params: Value) -> ClientRequest {
-    ClientRequest::CustomRequest(CustomRequest::new(method, Some(params)))
 }

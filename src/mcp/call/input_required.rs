@@ -36,7 +36,7 @@ impl ActiveCall<'_> {
         let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
         let mut kind = match open {
             Some(round) => Box::pin(self.answer_round(round)).await?,
-            None => CallKind::Tool,
+            None => CallKind::Initial,
         };
         let mut visited = false;
         for number in first..=MAX_ROUNDS {
@@ -51,7 +51,7 @@ impl ActiveCall<'_> {
                     }
                     Box::pin(self.visit_urls(&error)).await?;
                     visited = true;
-                    kind = CallKind::Tool;
+                    kind = CallKind::Initial;
                 }
                 response => return Ok(response),
             }
@@ -66,7 +66,7 @@ impl ActiveCall<'_> {
         let responses = self.collect_answers(round).await?;
         // A later process must not send the answers again: the tool could run twice.
         self.checkpoint(CallCheckpoint::InputGiven).await?;
-        Ok(CallKind::ToolWithInput { state, responses })
+        Ok(CallKind::WithInput { state, responses })
     }
 
     /// Answers the requests of a round concurrently. The host stores the round durably before an answer is sent.

@@ -16,13 +16,14 @@ use rmcp::model::{ErrorData, InputResponses, ServerResult};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request};
+use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError};
 use super::input_required::missing_input_failure;
 use super::poll_backoff::PollBackoff;
 use crate::mcp::checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol};
 use crate::mcp::message::call_request::CallKind;
 use crate::mcp::message::call_response::{self, CallResponse, RemoteTaskState, RemoteTaskStatus};
 use crate::mcp::message::failure;
+use crate::mcp::message::service_request::custom_request;
 use crate::mcp::message::service_result::UNREADABLE;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;

@@ -11,10 +11,11 @@ use rmcp::service::Subscription as Listening;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request};
+use super::active_call::{ActiveCall, CANCEL_TIMEOUT, CallError};
 use super::poll_backoff::PollBackoff;
 use crate::expression;
 use crate::mcp::checkpoint::{CallCheckpoint, ResourceCheckpoint};
+use crate::mcp::message::service_request::custom_request;
 use crate::mcp::message::service_result::UNREADABLE;
 use crate::mcp::message::{failure, lenient_json};
 use crate::mcp::session::connection::Connection;

@@ -1,4 +1,4 @@
-//! Runs one tool call from its request, or from a checkpoint of an earlier process, to its output.
+//! Runs one call from its request, or from a checkpoint of an earlier process, to its output.
 //! Never sends a request twice, unless the agent reports that it has not started the call.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::mcp::session::catalog::Catalog;
 use crate::mcp::session::connection::Connection;
 use crate::model::{AgentId, Failure, FailureKind, Protocol, ResultChecks, ToolCall, ToolOutput};
 
-/// Calls a tool of `agent`, or resumes a call.
+/// Makes a call of `agent`, or resumes one.
 ///
 /// # Errors
 /// Returns a failure whose kind states what is known about the request; [`FailureKind::Interrupted`] for a call that the
@@ -86,9 +86,10 @@ impl ActiveCall<'_> {
             (checkpoint, _) => checkpoint,
         };
         let response = self.request_result(checkpoint).await?;
-        let (agent, name) = (&self.request.agent, &self.request.tool);
-        let mut output = call_response::into_output(agent, name, response)?;
-        Box::pin(self.check_result(&mut output)).await?;
+        let mut output = call_response::into_output(&self.request, response)?;
+        if self.is_tool_call() {
+            Box::pin(self.check_result(&mut output)).await?;
+        }
         match awaits {
             Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,
             None => Ok(output),
@@ -98,6 +99,7 @@ impl ActiveCall<'_> {
     /// Returns the final result of the call, including input rounds and remote tasks.
     async fn request_result(&mut self, checkpoint: Option<CallCheckpoint>) -> Result<CallResponse, Failure> {
         let response = match checkpoint {
+            None if !self.is_tool_call() => self.request_with_input(None).await?,
             None => {
                 self.check_request().await?;
                 match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::model::{JsonObject, ToolCall};
+use crate::model::{JsonObject, Operation, ToolCall};
 
 /// The key of `_meta` whose value identifies the request in progress notifications.
 const PROGRESS_TOKEN: &str = "progressToken";
@@ -17,10 +17,10 @@ const INITIAL_CAPACITY: usize = 1_024;
 /// The kind of request that a call sends.
 #[derive(Debug)]
 pub(crate) enum CallKind {
-    /// A tool call.
-    Tool,
-    /// A tool call with the input that the agent requested.
-    ToolWithInput {
+    /// The operation of the call.
+    Initial,
+    /// The operation of the call, with the input that the agent requested.
+    WithInput {
         /// The opaque state of the agent, returned to it unchanged.
         state: Option<String>,
         /// The responses, by the keys of the agent.
@@ -60,25 +60,53 @@ pub(crate) struct CallRequest<'a> {
 impl CallRequest<'_> {
     pub(crate) fn method(&self) -> &'static str {
         match self.kind {
-            CallKind::Tool | CallKind::ToolWithInput { .. } | CallKind::ToolAsTask => "tools/call",
+            CallKind::Initial | CallKind::WithInput { .. } | CallKind::ToolAsTask => self.call.operation.method(),
             CallKind::TaskResult(_) => "tasks/result",
+        }
+    }
+
+    /// Returns the name of the tool or prompt, or the URI of the resource.
+    pub(crate) fn target(&self) -> &str {
+        match self.call.operation {
+            Operation::CallTool => &self.call.tool,
+            Operation::ReadResource => self.parameter("uri").unwrap_or_default(),
+            Operation::GetPrompt => self.parameter("name").unwrap_or_default(),
+        }
+    }
+
+    /// Returns a parameter of an operation that is not a tool.
+    fn parameter(&self, key: &str) -> Option<&str> {
+        self.call.arguments.get(key).and_then(Value::as_str)
+    }
+
+    /// Returns the parameters of the operation.
+    fn operation_params(&self) -> RequestParams<'_> {
+        match self.call.operation {
+            Operation::CallTool => RequestParams {
+                name: Some(&self.call.tool),
+                arguments: Some(&self.call.arguments),
+                ..RequestParams::default()
+            },
+            Operation::ReadResource => RequestParams { uri: self.parameter("uri"), ..RequestParams::default() },
+            Operation::GetPrompt => RequestParams {
+                name: self.parameter("name"),
+                arguments: self.call.arguments.get("arguments").and_then(Value::as_object),
+                ..RequestParams::default()
+            },
         }
     }
 
     /// Serializes the message, with `id` as its ID and its progress token.
     pub(crate) fn write(&self, id: i64, client_meta: &ClientMeta) -> Vec<u8> {
         let meta = RequestMeta { client: client_meta, call: self.meta, token: id };
-        let tool = || RequestParams {
-            name: Some(&self.call.tool),
-            arguments: Some(&self.call.arguments),
-            ..RequestParams::default()
-        };
         let params = match self.kind {
-            CallKind::Tool => tool(),
-            CallKind::ToolWithInput { state, responses } => {
-                RequestParams { input_responses: Some(responses), request_state: state.as_deref(), ..tool() }
-            }
-            CallKind::ToolAsTask => RequestParams { task: Some(JsonObject::new()), ..tool() },
+            CallKind::Initial => self.operation_params(),
+            CallKind::WithInput { state, responses } => RequestParams {
+                input_responses: Some(responses),
+                request_state: state.as_deref(),
+                ..self.operation_params()
+            },
+            CallKind::ToolAsTask => RequestParams { task: Some(JsonObject::new()), ..self.operation_params() },
             CallKind::TaskResult(task) => RequestParams { task_id: Some(task), ..RequestParams::default() },
         };
         let params = RequestParams { meta: Some(meta), ..params };
@@ -100,6 +128,8 @@ struct RequestMessage<'a> {
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestParams<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,30 +178,36 @@ mod tests {
     use super::*;
     use crate::model::AttemptId;
 
-    fn write_request(kind: &CallKind, meta: &Value) -> Value {
-        let call = ToolCall {
+    fn call(operation: Operation, arguments: &Value) -> ToolCall {
+        ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
+            operation,
             tool: "work".into(),
-            arguments: json!({"n": 1.0}).as_object().cloned().unwrap(),
+            arguments: arguments.as_object().cloned().unwrap(),
             timeout: Duration::ZERO,
             deadline: None,
             awaits: None,
-        };
+        }
+    }
+
+    fn write_request(kind: &CallKind, meta: &Value) -> Value {
+        write_call(&call(Operation::CallTool, &json!({"n": 1.0})), kind, meta)
+    }
+
+    fn write_call(call: &ToolCall, kind: &CallKind, meta: &Value) -> Value {
         let shared: RequestMetaObject =
             serde_json::from_value(json!({"version": "v", "client": {"name": "c"}})).unwrap();
         let meta = meta.as_object().cloned().unwrap();
-        let request = CallRequest { kind, call: &call, meta: &meta, schema: None };
+        let request = CallRequest { kind, call, meta: &meta, schema: None };
         serde_json::from_slice(&request.write(7, &ClientMeta::new(&shared))).unwrap()
     }
 
     #[test]
     fn each_request_kind_is_written() {
         let meta = json!({"version": "v", "client": {"name": "c"}, "key": "k", "progressToken": 7});
-        let input = CallKind::ToolWithInput {
-            state: Some("s".to_owned()),
-            responses: [("who".to_owned(), json!("me"))].into(),
-        };
+        let input =
+            CallKind::WithInput { state: Some("s".to_owned()), responses: [("who".to_owned(), json!("me"))].into() };
         let tool = json!({"name": "work", "arguments": {"n": 1.0}, "_meta": meta});
         let with = |more: Value| {
             let mut params = tool.clone();
@@ -179,7 +215,7 @@ mod tests {
             params
         };
         for (kind, method, params) in [
-            (CallKind::Tool, "tools/call", tool.clone()),
+            (CallKind::Initial, "tools/call", tool.clone()),
             (input, "tools/call", with(json!({"inputResponses": {"who": "me"}, "requestState": "s"}))),
             (CallKind::ToolAsTask, "tools/call", with(json!({"task": {}}))),
             (CallKind::TaskResult("r".to_owned()), "tasks/result", json!({"taskId": "r", "_meta": meta})),
@@ -190,8 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_other_operations_are_written() {
+        let meta = json!({"version": "v", "client": {"name": "c"}, "progressToken": 7});
+        let prompt = json!({"name": "sum", "arguments": {"of": "x"}});
+        for (operation, arguments, target) in [
+            (Operation::ReadResource, json!({"uri": "a:1"}), "a:1"),
+            (Operation::GetPrompt, prompt, "sum"),
+            (Operation::GetPrompt, json!({"name": "all"}), "all"),
+        ] {
+            let call = call(operation, &arguments);
+            let mut params = arguments;
+            params["_meta"] = meta.clone();
+            let expected = json!({"jsonrpc": "2.0", "id": 7, "method": operation.method(), "params": params});
+            assert_eq!(write_call(&call, &CallKind::Initial, &json!({})), expected);
+            let meta = JsonObject::new();
+            let request = CallRequest { kind: &CallKind::Initial, call: &call, meta: &meta, schema: None };
+            assert_eq!(request.target(), target);
+        }
+    }
+
+    #[test]
     fn call_meta_does_not_override_client_meta() {
-        let written = write_request(&CallKind::Tool, &json!({"version": "mine", "progressToken": "mine"}));
+        let written = write_request(&CallKind::Initial, &json!({"version": "mine", "progressToken": "mine"}));
         assert_eq!(written["params"]["_meta"], json!({"client": {"name": "c"}, "version": "v", "progressToken": 7}));
     }
 }

@@ -8,9 +8,9 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::service_result::unwrap_text;
-use super::{failure, lenient_json};
+use super::{data_result, failure, lenient_json};
 use crate::mcp::checkpoint::{RemoteTaskCheckpoint, TaskProtocol};
-use crate::model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput};
+use crate::model::{ContentBlock, Failure, FailureKind, JsonObject, Operation, ToolCall, ToolOutput};
 
 /// The response to a request of a call. A request without a response has a `Failure` instead.
 #[derive(Debug, PartialEq)]
@@ -19,6 +19,10 @@ pub(crate) enum CallResponse {
     Output(ToolOutput),
     /// A result with `isError`.
     ToolError(ToolOutput),
+    /// The contents of a resource.
+    Contents(ToolOutput),
+    /// The messages of a prompt.
+    Messages(ToolOutput),
     /// The server requires input first.
     InputRequired {
         /// The opaque state of the server, to be returned unchanged.
@@ -30,7 +34,7 @@ pub(crate) enum CallResponse {
     Task(RemoteTaskCheckpoint),
     /// A JSON-RPC error.
     RpcError(ErrorData),
-    /// Not a result of a tool; the reason is for people.
+    /// Not a result of a call; the reason is for people.
     Unrecognized(String),
 }
 
@@ -164,7 +168,14 @@ pub(crate) fn from_json(mut result: Value) -> CallResponse {
         return read_task(experimental, TaskProtocol::Experimental);
     }
     if is_empty && !is_error {
-        return CallResponse::Unrecognized(describe(&result));
+        let data = |read: fn(Value) -> Result<ToolOutput, String>, value: Value, response: fn(_) -> CallResponse| {
+            read(value).map_or_else(CallResponse::Unrecognized, response)
+        };
+        return match (result.get("contents").is_some(), result.get("messages").is_some()) {
+            (true, _) => data(data_result::read_contents, result["contents"].take(), CallResponse::Contents),
+            (_, true) => data(data_result::read_messages, result["messages"].take(), CallResponse::Messages),
+            _ => CallResponse::Unrecognized(describe(&result)),
+        };
     }
     let content = result.get_mut("content").map(Value::take).unwrap_or_default();
     let structured = result.get_mut("structuredContent").map(Value::take);
@@ -224,13 +235,19 @@ fn read_task(task: &Value, dialect: TaskProtocol) -> CallResponse {
 /// Returns the output of a call.
 ///
 /// # Errors
-/// Returns the failure of a JSON-RPC error, [`FailureKind::ToolError`] with the text of the tool, or [`FailureKind::InvalidResult`] if the result is not
-/// that of a tool.
-pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -> Result<ToolOutput, Failure> {
+/// Returns the failure of a JSON-RPC error, [`FailureKind::ToolError`] with the text of the tool, or
+/// [`FailureKind::InvalidResult`] if the result is not that of the operation.
+pub(crate) fn into_output(call: &ToolCall, response: CallResponse) -> Result<ToolOutput, Failure> {
+    let ToolCall { agent, tool, operation, .. } = call;
     let invalid =
         |what: &str| Err(Failure::new(FailureKind::InvalidResult, format!("`{tool}` of agent `{agent}` {what}")));
     match response {
-        CallResponse::Output(output) => Ok(output),
+        CallResponse::Output(output) if *operation == Operation::CallTool => Ok(output),
+        CallResponse::Contents(output) if *operation == Operation::ReadResource => Ok(output),
+        CallResponse::Messages(output) if *operation == Operation::GetPrompt => Ok(output),
+        CallResponse::Output(_) | CallResponse::Contents(_) | CallResponse::Messages(_) => {
+            invalid("sent the result of another method")
+        }
         CallResponse::ToolError(output) => {
             let text = output.text();
             let message = match (text.trim(), &output.structured) {
@@ -240,7 +257,7 @@ pub(crate) fn into_output(agent: &AgentId, tool: &str, response: CallResponse) -
             };
             Err(Failure::new(FailureKind::ToolError, message))
         }
-        CallResponse::RpcError(error) => Err(failure::from_rpc(agent, &error)),
+        CallResponse::RpcError(error) => Err(failure::of_call(call, &error)),
         CallResponse::InputRequired { .. } => invalid("requested input once more"),
         CallResponse::Task(_) => invalid("answered with another task instead of its result"),
         CallResponse::Unrecognized(what) => invalid(&format!("sent an invalid result: {what}")),

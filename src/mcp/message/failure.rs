@@ -5,8 +5,10 @@ use rmcp::model::ErrorData;
 use super::limits::MAX_MESSAGE_BYTES;
 use super::service_result::UNREADABLE;
 use crate::model::text::truncate_bytes;
-use crate::model::{AgentId, Failure, FailureKind};
+use crate::model::{AgentId, Failure, FailureKind, Operation, ToolCall};
 
+/// The JSON-RPC error code for a resource that does not exist, up to 2025-11-25.
+const RESOURCE_NOT_FOUND: i32 = -32002;
 /// The maximum length of an agent's own message in a failure, in bytes.
 const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
 
@@ -50,6 +52,20 @@ pub(crate) fn refuses_modern_requests(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| message.contains(word));
     names(&["server-initiated", "server-to-client"]) && names(&["2026-07-28", "back-channel"])
+}
+
+/// Returns the failure for `call` that was answered with a JSON-RPC error. A missing resource or method stays missing.
+pub(crate) fn of_call(call: &ToolCall, error: &ErrorData) -> Failure {
+    let failure = from_rpc(&call.agent, error);
+    match (call.operation, error.code.0) {
+        (Operation::CallTool, _) => failure,
+        (Operation::ReadResource, RESOURCE_NOT_FOUND) => Failure { kind: FailureKind::Refused, ..failure },
+        (operation, -32601) => {
+            let (agent, method) = (&call.agent, operation.method());
+            failure.with_help(format!("agent `{agent}` does not support `{method}`; use another agent or a tool"))
+        }
+        _ => failure,
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::mcp::message::codec::{ExpectedResult, PendingRequests};
 use crate::mcp::message::failure;
 use crate::mcp::message::limits::MAX_LOG_BYTES;
 use crate::mcp::message::request_id::id_number;
+use crate::mcp::message::service_request::has_text_result;
 use crate::mcp::options::SamplingSupport;
 use crate::mcp::scheduler::ProcessScheduler;
 use crate::model::text::truncate_bytes;
@@ -103,7 +104,7 @@ impl OpenRequests {
         let expected = match request {
             ClientRequest::InitializeRequest(_) => ExpectedResult::Initialize,
             ClientRequest::DiscoverRequest(_) => ExpectedResult::Discover,
-            ClientRequest::ListToolsRequest(_) => ExpectedResult::Text,
+            request if has_text_result(request) => ExpectedResult::Text,
             _ => ExpectedResult::Other,
         };
         if let Some(id) = id_number(id) {

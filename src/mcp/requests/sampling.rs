@@ -144,14 +144,7 @@ fn read_part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
     let kind = block.get("type").and_then(Value::as_str).unwrap_or("unknown");
     match (kind, role) {
         ("text", _) => Ok(ChatPart::Text { text: text(block, "text").ok_or("content of type `text` has no `text`")? }),
-        ("image", ChatRole::User) => {
-            let (mime_type, data) = media(block, "image")?;
-            Ok(ChatPart::Image { mime_type, data })
-        }
-        ("audio", ChatRole::User) => {
-            let (mime_type, data) = media(block, "audio")?;
-            Ok(ChatPart::Audio { mime_type, data })
-        }
+        ("image" | "audio", ChatRole::User) => ChatPart::media(block, kind),
         ("tool_use", ChatRole::Assistant) => match (text(block, "id"), text(block, "name"), block.get("input")) {
             (Some(id), Some(name), Some(Value::Object(input))) => {
                 Ok(ChatPart::ToolUse { id, name, input: input.clone() })
@@ -171,17 +164,6 @@ fn read_part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
         }
         _ => Err(format!("content of type `{kind}` is not supported")),
     }
-}
-
-/// Returns the MIME type and the data of an image or audio block. Both become part of a URL, so they are validated.
-fn media(block: &Value, kind: &str) -> Result<(String, String), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/+-.".contains(c);
-    let mime_type = text(block, "mimeType")
-        .filter(|mime_type| mime_type.starts_with(&format!("{kind}/")) && mime_type.chars().all(plain))
-        .ok_or_else(|| format!("content of type `{kind}` must have a `mimeType` such as `{kind}/…`"))?;
-    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
-    let data = text(block, "data").filter(|data| !data.is_empty() && data.chars().all(base64));
-    Ok((mime_type, data.ok_or_else(|| format!("content of type `{kind}` must have `data` in base64"))?))
 }
 
 /// Returns a tool result as text, the only form that models accept.

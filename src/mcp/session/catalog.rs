@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo};
+use rmcp::model::{
+    ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerCapabilities, ServerPeerInfo,
+};
 use rmcp::{Peer, RoleClient, ServiceError};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -32,6 +34,8 @@ pub(crate) struct Catalog {
     /// The time from which the list may be out of date, by the TTL of a modern agent. None for a legacy agent, which
     /// announces changes.
     stale_from: Option<Instant>,
+    /// The error of an agent that refused to list its tools, but has resources or prompts.
+    pub(crate) refusal: Option<ErrorData>,
 }
 
 /// The schemas of a tool, compiled on first use.
@@ -49,60 +53,53 @@ pub(crate) struct ConnectionInfo {
 }
 
 impl Catalog {
-    /// Lists all pages of the agent's tools over the connection `about`.
+    /// Lists all pages of the agent's tools over the connection `about`. An agent that declares only resources or
+    /// prompts is not asked for tools, and a list that it refuses is empty, with a warning.
     ///
     /// # Errors
-    /// Returns the error of the service. An agent that does not support tools at all has an empty list instead, and so
-    /// has one that declares no tools and refuses the request.
+    /// Returns the error of the service, if the agent declares tools and nothing else.
     pub(crate) async fn list(
         peer: &Peer<RoleClient>,
         spec: &Arc<AgentSpec>,
         about: &ConnectionInfo,
     ) -> Result<Self, ServiceError> {
-        let mut listing = ToolListing::default();
-        let mut cursor = None;
-        let mut seen = HashSet::new();
+        let server = peer.peer_info();
+        let declares =
+            |has: fn(&ServerCapabilities) -> bool| server.as_ref().is_some_and(|server| has(&server.capabilities));
+        let has_tools = declares(|capabilities| capabilities.tools.is_some());
+        let has_others = declares(|capabilities| capabilities.resources.is_some() || capabilities.prompts.is_some());
         let listed = Instant::now();
-        let info = peer.peer_info();
-        // Some servers have tools without declaring them, so they are asked as well.
-        let declares_tools = info.as_ref().is_some_and(|info| info.capabilities.tools.is_some());
-        loop {
-            let page = PaginatedRequestParams::default().with_cursor(cursor.take());
-            let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
-            let answer = match peer.send_request(request).await {
-                Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
-                Err(error) if !declares_tools && is_refusal(&error) => break,
-                other => other?,
-            };
-            let page = unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
-            let (read, next) = listing
-                .read(page, spec.clone())
-                .await
-                .map_err(|reason| ServiceError::McpError(ErrorData::new(UNREADABLE, reason, None)))?;
-            listing = read;
-            match next {
-                Some(next) if listing.has_room() && seen.insert(next.clone()) => cursor = Some(next),
-                _ => break,
-            }
-        }
-        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+        // Some servers have tools without declaring any capability, so they are asked as well.
+        let pages = match has_tools || !has_others {
+            true => list_pages(peer, spec).await,
+            false => Ok(ToolListing::default()),
+        };
+        let (mut listing, refusal) = match pages {
+            Ok(listing) => (listing, None),
+            Err(error) if !has_tools && is_refusal(&error) => (ToolListing::default(), None),
+            Err(ServiceError::McpError(error)) if has_others => (ToolListing::default(), Some(error)),
+            Err(error) => return Err(error),
+        };
+        let modern = server.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         if modern && about.transport == ConnectionTransport::StreamableHttp {
             listing.reject_tools(|tool| annotation_error(&tool.input_schema));
         }
-        let warnings = listing.warnings();
+        let mut warnings = listing.warnings();
+        let refused = |error: &ErrorData| format!("the agent refused `tools/list`: {}", error.message.trim());
+        warnings.extend(refusal.as_ref().map(|error| failure::agent_message(&refused(error))));
         for warning in &warnings {
             tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
         }
         let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
         let ToolListing { tools, task_only_tools: tasks, unusable: unusable_tools, .. } = listing;
         let (transport, quirks) = (Some(about.transport), about.quirks.clone());
-        let info = AgentInfo { transport, quirks, warnings, unusable_tools, ..agent_info(info.as_deref(), tools) };
-        Ok(Self { task_only_tools: tasks, stale_from, ..Self::new(info) })
+        let info = AgentInfo { transport, quirks, warnings, unusable_tools, ..agent_info(server.as_deref(), tools) };
+        Ok(Self { task_only_tools: tasks, stale_from, refusal, ..Self::new(info) })
     }
 
     fn new(info: AgentInfo) -> Self {
         let schemas = info.tools.iter().map(|tool| (tool.name.clone(), ToolSchemas::default())).collect();
-        Self { info: Arc::new(info), schemas, task_only_tools: HashSet::new(), stale_from: None }
+        Self { info: Arc::new(info), schemas, task_only_tools: HashSet::new(), stale_from: None, refusal: None }
     }
 
     /// Returns whether the list may be out of date, so that it must not cause a rejection.
@@ -175,6 +172,11 @@ impl Catalog {
             return Failure::new(FailureKind::UnknownTool, message)
                 .with_help("the `tools/list` result of the server is wrong");
         }
+        if let Some(error) = &self.refusal {
+            let failure = failure::from_rpc(agent, error);
+            let message = format!("tool `{tool}` is unknown, because `tools/list` failed: {}", failure.message);
+            return Failure { message, ..failure };
+        }
         let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
         let names = self.info.tools.iter().map(|tool| tool.name.as_str());
         let candidates = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
@@ -198,6 +200,30 @@ fn is_refusal(error: &ServiceError) -> bool {
             Some(HttpError::Status { status, .. }) if status.is_client_error() && !is_transient(*status)
         ),
         _ => false,
+    }
+}
+
+/// Lists all pages of the tools. An agent that does not know the method has none.
+async fn list_pages(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<ToolListing, ServiceError> {
+    let mut listing = ToolListing::default();
+    let (mut cursor, mut seen) = (None, HashSet::new());
+    loop {
+        let page = PaginatedRequestParams::default().with_cursor(cursor.take());
+        let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
+        let answer = match peer.send_request(request).await {
+            Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => return Ok(listing),
+            other => other?,
+        };
+        let page = unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
+        let (read, next) = listing
+            .read(page, spec.clone())
+            .await
+            .map_err(|reason| ServiceError::McpError(ErrorData::new(UNREADABLE, reason, None)))?;
+        listing = read;
+        match next {
+            Some(next) if listing.has_room() && seen.insert(next.clone()) => cursor = Some(next),
+            _ => return Ok(listing),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rmcp::model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams};
 use rmcp::transport::Transport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
-use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::catalog::{Catalog, ConnectionInfo};
@@ -381,7 +381,11 @@ where
     let transport = CallTransport::new(state.clone(), &client, &version, channel(&version));
     let quirks = facts.filter(|_| !modern).map(|facts| facts.quirks).unwrap_or_default();
     let about = ConnectionInfo { transport: transport.kind(), quirks };
-    let catalog = Catalog::list(&peer, spec, &about).await.map_err(|error| {
+    let listed = Catalog::list(&peer, spec, &about).await.and_then(|catalog| match &catalog.refusal {
+        Some(error) if is_resumed => Err(ServiceError::McpError(error.clone())),
+        _ => Ok(catalog),
+    });
+    let catalog = listed.map_err(|error| {
         let failure = from_service(&spec.id, &error);
         // Servers reject unknown sessions with arbitrary error messages. In a new session, the same error would be
         // final.

@@ -17,10 +17,10 @@ use crate::model::JsonObject;
 /// The schema annotation of a mirrored property. Its value is the suffix of the header name.
 const HEADER_ANNOTATION: &str = "x-mcp-header";
 
-/// Inserts headers for the method, the tool name, and the arguments that the tool's input schema annotates.
+/// Inserts headers for the method, the name or URI, and the arguments that the tool's input schema annotates.
 pub(crate) fn insert_mcp_headers(request: &CallRequest<'_>, headers: &mut HeaderMap) {
     insert_header(headers, HEADER_MCP_METHOD, request.method());
-    insert_header(headers, HEADER_MCP_NAME, &request.call.tool);
+    insert_header(headers, HEADER_MCP_NAME, request.target());
     if let Some(schema) = request.schema {
         insert_argument_headers(schema, &request.call.arguments, headers);
     }
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::mcp::message::call_request::CallKind;
-    use crate::model::{AttemptId, ToolCall};
+    use crate::model::{AttemptId, Operation, ToolCall};
 
     #[test]
     fn method_name_and_annotated_arguments_become_headers() {
@@ -148,6 +148,7 @@ mod tests {
         let call = ToolCall {
             attempt: AttemptId { task: "t".into(), number: 1 },
             agent: "a".into(),
+            operation: Operation::CallTool,
             tool: "wörk".into(),
             arguments: object(&arguments),
             timeout: Duration::ZERO,
@@ -157,7 +158,7 @@ mod tests {
         let (meta, schema) = (JsonObject::new(), object(&schema));
         let mut headers = HeaderMap::new();
         insert_mcp_headers(
-            &CallRequest { kind: &CallKind::Tool, call: &call, meta: &meta, schema: Some(&schema) },
+            &CallRequest { kind: &CallKind::Initial, call: &call, meta: &meta, schema: Some(&schema) },
             &mut headers,
         );
         let mut sent: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

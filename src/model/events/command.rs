@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, ReplanRequest,
-    RequestId,
+    AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Operation, Question,
+    ReplanRequest, RequestId,
 };
 
 /// A call that was made.
@@ -19,9 +19,9 @@ pub struct SentCall {
     pub attempt: AttemptId,
     /// The agent that was called.
     pub agent: AgentId,
-    /// The tool that was called.
+    /// The tool that was called, or the method of another operation.
     pub tool: Arc<str>,
-    /// The arguments, with configured secrets masked.
+    /// The arguments or parameters, with configured secrets masked.
     pub arguments: Value,
 }
 
@@ -34,7 +34,7 @@ pub enum Command {
         /// The agent.
         agent: AgentId,
     },
-    /// Call a tool.
+    /// Make a call.
     StartAttempt(ToolCall),
     /// Reattach to a call of an earlier process. The call is not sent again.
     Reattach {
@@ -89,16 +89,18 @@ pub enum Command {
     EndRun,
 }
 
-/// A tool call with rendered arguments, as the engine orders it and the agents of a run make it.
+/// A call with rendered arguments, as the engine orders it and the agents of a run make it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
     /// The task and the attempt number.
     pub attempt: AttemptId,
     /// The agent to call.
     pub agent: AgentId,
-    /// The tool to call.
+    /// The operation.
+    pub operation: Operation,
+    /// The tool to call, or the method of another operation.
     pub tool: Arc<str>,
-    /// Its arguments.
+    /// The arguments of the tool, or the parameters of another operation.
     pub arguments: JsonObject,
     /// The idle timeout.
     pub timeout: Duration,

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Failure,
-    GoalPlanning, HumanDuration, JsonObject, LogMessage, Origin, Outcome, Plan, PlanPatch, Progress, Question,
-    QuestionId, RequestId, RunId, RunSource, RunStatus, SamplingOrigin, TaskId, Timestamp, ToolOutput,
+    GoalPlanning, HumanDuration, JsonObject, LogMessage, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
+    Question, QuestionId, RequestId, RunId, RunSource, RunStatus, SamplingOrigin, TaskId, Timestamp, ToolOutput,
+    is_default,
 };
 
 /// An event with its sequence number and time.
@@ -348,15 +349,18 @@ pub struct UnsettledCall {
     pub reason: String,
 }
 
-/// A tool call of a model.
+/// A tool call of a model, or the request for the prompt of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptCall {
-    /// The model's ID for the call.
+    /// The model's ID for the call; empty for a prompt of an agent.
     pub id: String,
     /// The agent.
     pub agent: AgentId,
-    /// The tool.
+    /// The operation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub operation: Operation,
+    /// The tool, or the method of another operation.
     pub tool: Arc<str>,
-    /// The arguments.
+    /// The arguments of the tool, or the parameters of another operation.
     pub arguments: JsonObject,
 }

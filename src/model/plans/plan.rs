@@ -94,7 +94,7 @@ pub enum InputType {
     Object,
 }
 
-/// A node of the graph: a tool call or a prompt, executed once or for each item of a list. Large, rarely used fields
+/// A node of the graph: a call or a prompt, executed once or for each item of a list. Large, rarely used fields
 /// are boxed to keep `Task` small.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -163,10 +163,18 @@ impl Task {
         matches!(self.work, Work::Synthesis(_))
     }
 
-    /// Returns the agents of its routes and of the tools that its prompt allows.
+    /// Returns the agents of its routes and of its prompt.
     pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
-        let tools = self.prompt().into_iter().flat_map(|prompt| &prompt.tools);
-        self.routes().iter().map(|route| &route.agent).chain(tools.map(|tool| &tool.agent))
+        let routes = self.routes().iter().map(|route| &route.agent);
+        routes.chain(self.prompt().into_iter().flat_map(Prompt::agents))
+    }
+
+    /// Returns the operation of its calls.
+    pub fn operation(&self) -> Operation {
+        match &self.work {
+            Work::Call(call) => call.operation,
+            Work::Prompt(_) | Work::Synthesis(_) => Operation::CallTool,
+        }
     }
 
     /// Returns the arguments of the call; `None` for a prompt.
@@ -183,7 +191,7 @@ impl Task {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Work {
-    /// A tool call.
+    /// A call of an agent.
     Call(Call),
     /// A request to a language model.
     Prompt(Box<Prompt>),
@@ -191,12 +199,50 @@ pub enum Work {
     Synthesis(Box<Prompt>),
 }
 
-/// A call of one tool on one of several routes.
+/// A request that a call makes of its agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Operation {
+    /// `tools/call`: executes a tool.
+    // Journals omit the default, so it must never change.
+    #[default]
+    CallTool,
+    /// `resources/read`: returns the contents of a resource.
+    ReadResource,
+    /// `prompts/get`: returns the messages of a prompt.
+    GetPrompt,
+}
+
+impl Operation {
+    /// Returns the MCP method.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::CallTool => "tools/call",
+            Self::ReadResource => "resources/read",
+            Self::GetPrompt => "prompts/get",
+        }
+    }
+
+    /// Returns the effect that the protocol itself guarantees. A tool can have any effect.
+    pub fn guaranteed_effect(self) -> Option<Effect> {
+        match self {
+            Self::CallTool => None,
+            Self::ReadResource | Self::GetPrompt => Some(Effect::ReadOnly),
+        }
+    }
+}
+
+/// A call of one operation on one of several routes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
+    /// The operation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub operation: Operation,
     /// The routes, best first; never empty.
     pub routes: Vec<Route>,
-    /// The arguments of the tool: an object.
+    /// An object: the arguments of the tool, or the parameters of another operation. A resource has a `uri`, or a
+    /// `template` with the values of its variables under `with`.
     #[serde(rename = "with")]
     pub arguments: Template,
     /// The resource to wait for after the tool has returned.
@@ -225,7 +271,8 @@ pub struct Prompt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Template>,
     /// The question.
-    pub prompt: Template,
+    #[serde(flatten)]
+    pub source: PromptSource,
     /// The JSON Schema of the answer; free text if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
@@ -236,6 +283,51 @@ pub struct Prompt {
     pub max_turns: u32,
     /// The maximum number of tokens of one reply.
     pub max_tokens: u32,
+}
+
+impl Prompt {
+    /// Returns the agents whose prompt is used, or whose tools the model may call.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
+        let source = match &self.source {
+            PromptSource::Prompt(_) => None,
+            PromptSource::UsePrompt(prompt) => Some(&prompt.agent),
+        };
+        source.into_iter().chain(self.tools.iter().map(|tool| &tool.agent))
+    }
+}
+
+/// The question of a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PromptSource {
+    /// A text of the plan.
+    Prompt(Template),
+    /// The messages of a prompt that an agent offers.
+    UsePrompt(ServerPrompt),
+}
+
+impl PromptSource {
+    /// Returns the text of the plan, or the name of the agent's prompt, as it is written.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Prompt(Template(Value::String(text))) => text.clone(),
+            Self::Prompt(Template(value)) => value.to_string(),
+            Self::UsePrompt(prompt) => format!("{}.{}", prompt.agent, prompt.name),
+        }
+    }
+}
+
+/// A prompt that an agent offers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerPrompt {
+    /// The agent.
+    pub agent: AgentId,
+    /// The name of the prompt.
+    pub name: String,
+    /// The arguments: an object of texts.
+    #[serde(rename = "with")]
+    pub arguments: Template,
 }
 
 /// A tool that a prompt allows.
@@ -261,12 +353,12 @@ pub struct Foreach {
     pub max_parallel: Option<usize>,
 }
 
-/// An agent and a tool that can do a task.
+/// An agent that can do a task, and the tool or operation that does it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The agent to call.
     pub agent: AgentId,
-    /// The name of the tool.
+    /// The name of the tool, or the method of another operation.
     pub tool: Arc<str>,
     /// The rank. Routes of the same rank are equivalent (members of one capability), and the least busy one is chosen.
     /// A higher rank is a fallback for when all lower ranks are exhausted.

@@ -1,12 +1,14 @@
 //! The lines about each event.
 
+use serde_json::Value;
+
 use super::words::{
     answer_text, end_cause_text, failed_replan_lines, failure_line, inline_json, log_line, patch_lines, progress_text,
     question_line, replan_subject, reply_text, reply_warning, sampling_subject,
 };
 use crate::model::{
-    Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Outcome, PromptCall, Question, QuestionId, Record,
-    RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
+    Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Operation, Outcome, PromptCall, Question, QuestionId,
+    Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
 };
 use crate::view::report_line::{LineKind, ReportLine};
 use crate::view::run_view::RunView;
@@ -296,6 +298,10 @@ fn started(attempt: &AttemptId, route: &str) -> ReportLine {
 }
 
 fn tool_calls_text(calls: &[PromptCall]) -> String {
+    if let [PromptCall { agent, operation: Operation::GetPrompt, arguments, .. }] = calls {
+        let name = arguments.get("name").and_then(Value::as_str).unwrap_or_default();
+        return format!("uses the prompt {}", route_name(agent, name));
+    }
     let tools: Vec<_> = calls.iter().map(|call| route_name(&call.agent, &call.tool)).collect();
     format!("the model requests {}", tools.join(", "))
 }

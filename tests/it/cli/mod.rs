@@ -26,6 +26,7 @@ mod private_files;
 mod processes;
 mod prompts;
 mod replanning;
+mod resources;
 mod resuming;
 mod retrying;
 mod same_user;

@@ -4,5 +4,6 @@ mod agents;
 mod calls;
 mod http;
 mod http_sse;
+mod resources;
 mod sampling;
 mod sessions;

@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use kapell::mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
 use kapell::model::{
     AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Checkpoints,
-    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Origin, Progress, Protocol,
-    SamplingPolicy, ToolCall, Transport,
+    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Operation, Origin, Progress,
+    Protocol, SamplingPolicy, ToolCall, Transport,
 };
 use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};
@@ -215,6 +215,7 @@ pub(crate) fn odd_agent(mode: &str) -> AgentSpec {
 /// Returns an attempt at a tool of the agent `odd`.
 pub(crate) fn attempt(tool: &str, arguments: Value) -> ToolCall {
     ToolCall {
+        operation: Operation::CallTool,
         attempt: AttemptId { task: "t".into(), number: 1 },
         agent: "odd".into(),
         tool: tool.into(),

@@ -91,7 +91,8 @@ static DEFAULTS: TableSchema = TableSchema {
 table! {
     /// A task of a plan.
     TASK: TaskKeys = "a task", required [id],
-        "A tool call or a prompt, run once or for each item of a list. A tool call can have several routes.";
+        "A tool call, a resource to read, or a prompt, run once or for each item of a list. A call can have several \
+         routes.";
     id | "name": Name, "The ID of the task, for references in other tasks.";
     title: Text, "The title shown above its result.";
     description: Text, "A description for readers of the plan.";
@@ -99,6 +100,7 @@ table! {
     capability: Text, "Instead of `agent`: a capability; any agent that has it can run the task.";
     tool: Text, "The tool to call.";
     with | "args": Object, "The arguments of the tool. Strings may contain `${{ }}`.";
+    read: Table(&READ.table), "Instead of a tool call: a resource to read. Its contents are the task's output.";
     needs | "depends_on": TextOrList, "Tasks that must end first, in addition to those in expressions.";
     condition "if": Condition, "Skips the task if this expression is false. `${{ }}` is optional.";
     foreach: ItemList, "A list; the task runs once for each of its items.";
@@ -118,6 +120,7 @@ table! {
     questions: Table(&QUESTIONS.table),
         "How long questions of the task and its agents wait for an answer. Default: no limit.";
     prompt: Text, "Instead of a call: a prompt for the language model. May contain `${{ }}`.";
+    use_prompt: Table(&USE_PROMPT.table), "Instead of `prompt`: the messages of a prompt that an agent offers.";
     model: Text, "The model: `llm`, or a name under `models` in the agents file.";
     system: Text, "The system prompt. May contain `${{ }}`.";
     output_schema: OUTPUT_SCHEMA,
@@ -129,6 +132,24 @@ table! {
     tasks: Unsupported("move these tasks to the plan's `tasks`"), "";
     budget: Table(&TASK_BUDGET), "The budget of the task, including all items and model requests.";
     result: Unsupported("set the plan's `outputs`"), "";
+}
+
+table! {
+    /// The resource that a task reads.
+    READ: ReadKeys = "`read`", required [agent], "A resource to read: a `uri`, or a `template` with its values.";
+    agent: Text, "The agent that offers the resource.";
+    uri: Text, "The URI of the resource. May contain `${{ }}`.";
+    template: Text, "Instead of `uri`: a URI template (RFC 6570), such as one that the agent lists.";
+    with: Object, "The values of the variables in `template`. Strings may contain `${{ }}`.";
+}
+
+table! {
+    /// The prompt of an agent that a task uses.
+    USE_PROMPT: UsePromptKeys = "`use_prompt`", required [agent, name],
+        "A prompt that an agent offers. Its messages are sent to the language model.";
+    agent: Text, "The agent that offers the prompt.";
+    name: Text, "The name of the prompt.";
+    with: Object, "The arguments of the prompt. Strings may contain `${{ }}`; other values are passed as JSON.";
 }
 
 table! {

@@ -12,7 +12,7 @@ fn start_with(task: Task) -> Driver {
 fn prompt_returns_text() {
     let mut asked = prompt("p", &[], None);
     if let Work::Prompt(prompt) = &mut asked.work {
-        prompt.prompt = Template(json!("Why?"));
+        prompt.source = PromptSource::Prompt(Template(json!("Why?")));
     }
     let mut driver = start_with(asked);
     let requests = driver.drain_model_requests();

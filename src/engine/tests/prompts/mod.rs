@@ -3,4 +3,5 @@
 mod budgets;
 mod exchanges;
 mod retries;
+mod server_prompts;
 mod synthesis;

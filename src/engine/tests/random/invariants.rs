@@ -16,6 +16,8 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
     let mut tries: HashMap<(String, AgentId), u32> = HashMap::new();
     let mut done_for: HashSet<String> = HashSet::new();
     let mut calls = 0;
+    // Attempts of other operations than a tool.
+    let mut reads: HashSet<AttemptId> = HashSet::new();
     for record in records {
         match &record.event {
             Event::TasksAdded { parent, items } => {
@@ -62,7 +64,10 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
             Event::ModelReplied { attempt, .. } => {
                 prop_assert!(running.remove(attempt).is_some(), "{attempt} was answered without having been asked");
             }
-            Event::AttemptStarted { attempt, agent, .. } => {
+            Event::AttemptStarted { attempt, agent, tool } => {
+                if **tool != *"work" {
+                    reads.insert(attempt.clone());
+                }
                 let task = tasks[&base(&attempt.task)];
                 let is_new = started.insert(base(&attempt.task));
                 prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
@@ -97,7 +102,10 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                     let count = tries.get_mut(&(attempt.task.to_string(), agent.expect("looked at before")));
                     *count.expect("it was started") -= 1;
                 }
-                let effect = tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce);
+                let effect = match reads.contains(attempt) {
+                    true => Effect::ReadOnly,
+                    false => tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce),
+                };
                 let ambiguous = matches!(
                     failure.kind,
                     FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::InvalidResult

@@ -13,8 +13,17 @@ pub(crate) struct RandomTask {
     items: Option<(usize, Option<usize>)>,
     approve: bool,
     condition: Option<u8>,
-    /// True for a prompt with the agents of its routes as tools.
-    prompt: bool,
+    work: RandomWork,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum RandomWork {
+    Tool,
+    Read,
+    /// A prompt with the agents of its routes as tools.
+    Prompt,
+    /// The same, with a prompt of the first agent.
+    UsePrompt,
 }
 
 pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
@@ -30,6 +39,12 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         Just(OnFailure::SkipDependents),
         Just(OnFailure::Replan)
     ];
+    let work = prop_oneof![
+        7 => Just(RandomWork::Tool),
+        1 => Just(RandomWork::Read),
+        1 => Just(RandomWork::Prompt),
+        1 => Just(RandomWork::UsePrompt),
+    ];
     (
         prop::collection::vec(0_usize..64, 0..4),
         prop::collection::vec((0_u8..4, 0_u32..3), 1..4),
@@ -39,10 +54,10 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         prop::option::weighted(0.3, (0_usize..5, prop::option::of(1_usize..3))),
         prop::bool::weighted(0.15),
         prop::option::weighted(0.2, 0_u8..3),
-        prop::bool::weighted(0.2),
+        work,
     )
-        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition, prompt)| {
-            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, prompt }
+        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition, work)| {
+            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, work }
         })
 }
 
@@ -65,12 +80,12 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
             }
         }
         let mut built = task(&format!("t{index}"), &needs.iter().map(String::as_str).collect::<Vec<_>>());
-        built.work = match sketch.prompt {
-            false => call(routes, json!({})),
-            true => {
-                let tools: Vec<&str> = routes.iter().map(|route| route.agent.as_str()).collect();
-                text_prompt(prompt("p", &tools, None)).work
-            }
+        let tools: Vec<&str> = routes.iter().map(|route| route.agent.as_str()).collect();
+        built.work = match sketch.work {
+            RandomWork::Prompt => text_prompt(prompt("p", &tools, None)).work,
+            RandomWork::UsePrompt => server_prompt("p", tools[0], &tools).work,
+            RandomWork::Read => read(routes, json!({"uri": "note://1"})),
+            RandomWork::Tool => call(routes, json!({})),
         };
         built.retry.max_attempts = sketch.max_attempts;
         built.effect = sketch.effect;

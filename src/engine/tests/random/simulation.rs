@@ -66,7 +66,8 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
         PendingEffect::Call(attempt) => {
             let result = match choose(2) {
                 0 => Err(Failure::new(FAILURE_KINDS[choose(FAILURE_KINDS.len())], "broke")),
-                _ => Ok(text("done")),
+                // The result of a prompt of an agent must have messages.
+                _ => Ok(prompt_messages("done")),
             };
             Input::AttemptEnded { attempt, result }
         }

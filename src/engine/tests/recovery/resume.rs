@@ -278,7 +278,8 @@ impl AgentModel {
                 let graph = &driver.run.graph;
                 let planned = &graph[graph.node_index(task.as_str()).expect("an order for a task of the run")].task;
                 prop_assert!(driver.outcome(task.as_str()).is_none(), "`{task}` is run again after its end");
-                let is_at_most_once = planned.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
+                let is_at_most_once = call.operation == Operation::CallTool
+                    && planned.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
                 prop_assert!(!is_at_most_once || !self.ambiguous_tasks.contains(task), "`{task}` may be done twice");
                 prop_assert!(self.running_calls.insert(call.attempt.clone()), "{} was made twice", call.attempt);
                 PendingEffect::Call(call.attempt)

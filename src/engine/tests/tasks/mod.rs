@@ -1,9 +1,10 @@
-//! Tests of tasks, items, and their routes.
+//! Tests of tasks, items, reads, and their routes.
 
 mod calls;
 mod foreach;
 mod outages;
 mod outcomes;
 mod questions;
+mod reads;
 mod routes;
 mod routing;

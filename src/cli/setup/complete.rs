@@ -1,0 +1,83 @@
+//! `kapell agents complete`: asks an agent for values of an argument.
+
+use clap::{ArgGroup, Args};
+use indexmap::IndexMap;
+use serde_json::json;
+
+use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::files;
+use crate::cli::{CliError, Exit};
+use crate::model::{Completion, CompletionRequest, CompletionTarget};
+use crate::runtime;
+use crate::view::text::printable;
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").required(true).args(["prompt", "resource"])))]
+pub(crate) struct CompleteArgs {
+    /// The agent
+    agent: String,
+    /// Complete an argument of this prompt
+    #[arg(long, value_name = "NAME")]
+    prompt: Option<String>,
+    /// Complete a variable of this resource template
+    #[arg(long, value_name = "TEMPLATE")]
+    resource: Option<String>,
+    /// The argument and the beginning of its value
+    #[arg(value_name = "ARGUMENT=PREFIX", value_parser = parse_pair)]
+    argument: (String, String),
+    /// The value of another argument (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    context: Vec<(String, String)>,
+    #[command(flatten)]
+    agents: AgentsArg,
+    /// The output format
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// Splits `KEY=VALUE` at the first `=`.
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected `KEY=VALUE`")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(crate) async fn complete(args: CompleteArgs) -> Result<Exit, CliError> {
+    let mut file = files::load_agents(&args.agents)?;
+    let options = runtime::connect_options(&file, None)?;
+    let Some(agent) = file.agents.shift_remove(args.agent.as_str()) else {
+        return Err(files::unknown_agent(&args.agent, &file));
+    };
+    let target = match (args.prompt, args.resource) {
+        (Some(name), _) => CompletionTarget::Prompt(name),
+        (None, template) => CompletionTarget::ResourceTemplate(template.unwrap_or_default()),
+    };
+    let (argument, value) = args.argument;
+    let request = CompletionRequest { target, argument, value, context: IndexMap::from_iter(args.context) };
+    match runtime::complete(agent, &request, options, &file.secrets).await {
+        Ok(completion) => {
+            match args.output {
+                OutputFormat::Json => print_json(&json!(completion))?,
+                OutputFormat::Text => print_values(&completion)?,
+            }
+            Ok(Exit::Success)
+        }
+        Err(failure) => {
+            let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
+            message!("{}  failed  {}{}", args.agent, printable(&failure.message), help.collect::<String>());
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// Prints one value a line, and on stderr whether there are more.
+fn print_values(completion: &Completion) -> Result<(), CliError> {
+    for value in &completion.values {
+        print(&format!("{}\n", printable(value)))?;
+    }
+    if completion.has_more {
+        let total = completion.total.map(|total| format!(", of {total} in total")).unwrap_or_default();
+        message!("there are more values{total}");
+    }
+    Ok(())
+}

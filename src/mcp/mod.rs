@@ -2,11 +2,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 mod agents;
+mod auth;
 mod call;
 mod checkpoint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod host;
+mod login;
 mod message;
 mod options;
 mod pool;
@@ -20,6 +22,7 @@ mod transport;
 
 pub use agents::{Agents, CallContext, CallFuture};
 pub use host::{ClientHost, NoopHost, ReportingHost};
-pub use options::{Options, SamplingSupport, UnreachablePolicy};
+pub use login::{LoginStart, PageLogin, begin_login, log_out, login_info};
+pub use options::{LoginPolicy, Options, SamplingSupport, UnreachablePolicy};
 pub use pool::Pool;
 pub use session::validation::schema_warnings;

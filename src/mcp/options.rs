@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::Secrets;
+
 /// The options of all connections of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -10,6 +12,12 @@ pub struct Options {
     /// The file that caches what was learned of each server: its era, its transport, and its quirks. Without it, each
     /// run detects them again.
     pub server_cache: Option<PathBuf>,
+    /// The directory for the logins of agents. Without it, a login lasts as long as the process.
+    pub login_dir: Option<PathBuf>,
+    /// The reaction to a server that requires a login.
+    pub login: LoginPolicy,
+    /// The tokens that are obtained are masked with these.
+    pub secrets: Secrets,
     /// The reaction to an address at which no server listens.
     pub unreachable: UnreachablePolicy,
     /// The sampling capabilities that agents are offered.
@@ -23,6 +31,16 @@ pub enum UnreachablePolicy {
     #[default]
     Retry,
     /// Fail immediately, for interactive use.
+    Fail,
+}
+
+/// The reaction when a server requires a login that only a person can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LoginPolicy {
+    /// Ask the host's person, and wait.
+    #[default]
+    Ask,
+    /// Fail immediately.
     Fail,
 }
 

@@ -11,7 +11,8 @@ use super::requests::sampling_quota::SamplingQuota;
 use super::requests::session_state::Session;
 use super::scheduler::ProcessScheduler;
 use crate::model::{
-    AgentPolicy, AgentSpec, HumanDuration, NetworkSettings, Protocol, ResultChecks, SamplingPolicy, Transport,
+    AgentPolicy, AgentSpec, HumanDuration, NetworkSettings, OAuthSpec, Protocol, ResultChecks, SamplingPolicy,
+    Transport,
 };
 
 /// Returns the state of a connection to agent `a`. Its next request has the ID 0.
@@ -30,7 +31,13 @@ pub(super) fn connection_state() -> Arc<ConnectionState> {
 pub(super) fn agent_spec() -> AgentSpec {
     AgentSpec {
         id: "a".into(),
-        transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        transport: Transport::Http {
+            url: String::new(),
+            headers: Vec::new(),
+            bearer_token: None,
+            oauth: OAuthSpec::default(),
+            server: None,
+        },
         network: NetworkSettings::default(),
         roots: Vec::new(),
         protocol: Protocol::Auto,

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, AgentOffers, AgentPolicy, Consent, Effect, JsonObject};
+use super::{AgentId, AgentOffers, AgentPolicy, Consent, Effect, JsonObject, OAuthSpec};
 
 /// An agent of `agents.toml`, variables expanded.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,8 @@ pub enum Transport {
         headers: Vec<(String, String)>,
         /// The token of the `Authorization: Bearer` header: never logged.
         bearer_token: Option<String>,
+        /// The OAuth settings, for a server that requires a login. Unused with a bearer token.
+        oauth: OAuthSpec,
         /// A server that the host starts first and ends with the run.
         server: Option<ChildProcess>,
     },

@@ -6,6 +6,7 @@ mod events;
 mod ids;
 mod llm;
 mod money;
+mod oauth;
 mod offers;
 mod outcome;
 mod plans;
@@ -35,6 +36,7 @@ pub use llm::llm_spec::{
 };
 pub use llm::reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use money::MicroDollars;
+pub use oauth::{LoginInfo, OAuthGrant, OAuthSpec};
 pub use offers::{
     AgentOffers, Completion, CompletionRequest, CompletionTarget, PromptArgument, PromptInfo, ResourceInfo,
     ResourceTemplateInfo,

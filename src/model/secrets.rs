@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::{AgentInfo, ChatPart, ContentBlock, Failure, Form, Input, JsonObject, ToolOutput};
@@ -15,43 +16,60 @@ const MASK: &str = "***";
 /// The minimum length of a masked value. Shorter values would mask ordinary words.
 const MIN_SECRET_LENGTH: usize = 6;
 
-/// The secret values of an agents file. Debug output omits them.
+/// The secret values of an agents file, and the tokens that were obtained since. Clones share them. Debug output omits
+/// them.
 #[derive(Clone, Default)]
 pub struct Secrets {
+    /// Locked only to look for values, or to add one: a token is obtained while a run uses the others.
+    known: Arc<RwLock<SecretValues>>,
+}
+
+#[derive(Default)]
+struct SecretValues {
+    /// The values, sorted.
     values: Vec<String>,
     matcher: Option<AhoCorasick>,
 }
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("count", &self.values.len()).finish_non_exhaustive()
+        f.debug_struct("Secrets").field("count", &self.known.read().values.len()).finish_non_exhaustive()
     }
 }
 
 impl PartialEq for Secrets {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values
+        Arc::ptr_eq(&self.known, &other.known) || self.known.read().values == other.known.read().values
     }
 }
 
 impl Secrets {
     /// Returns a masker for these values. Each line of a multi-line value is masked separately.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+        let secrets = Self::default();
+        secrets.add(values);
+        secrets
+    }
+
+    /// Masks these values from now on, too, in all clones.
+    pub fn add(&self, values: impl IntoIterator<Item = String>) {
         let lines = values.into_iter().flat_map(|value| value.lines().map(str::to_owned).collect::<Vec<_>>());
-        let mut values: Vec<_> =
-            lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_SECRET_LENGTH).collect();
-        values.sort_unstable();
-        values.dedup();
+        let lines = lines.map(|line| line.trim().to_owned()).filter(|line| line.len() >= MIN_SECRET_LENGTH);
+        let mut known = self.known.write();
+        known.values.extend(lines);
+        known.values.sort_unstable();
+        known.values.dedup();
         // The patterns are literal and few, so building cannot exceed a limit. Without a matcher nothing is masked.
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
-        Self { matcher: finder.filter(|_| !values.is_empty()), values }
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&known.values).ok();
+        known.matcher = finder.filter(|_| !known.values.is_empty());
     }
 
     /// Returns the text with every secret replaced by `MASK`.
     pub fn mask_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match &self.matcher {
+        let known = self.known.read();
+        match &known.matcher {
             Some(finder) if finder.is_match(text) => {
-                Cow::Owned(finder.replace_all(text, &vec![MASK; self.values.len()]))
+                Cow::Owned(finder.replace_all(text, &vec![MASK; known.values.len()]))
             }
             _ => Cow::Borrowed(text),
         }
@@ -59,7 +77,7 @@ impl Secrets {
 
     /// Masks an observation, except data that only the agent reads, such as the opaque state of a request.
     pub fn mask_input(&self, input: &mut Input) {
-        if self.matcher.is_none() {
+        if self.known.read().matcher.is_none() {
             return;
         }
         match input {
@@ -167,7 +185,7 @@ impl Secrets {
     }
 
     fn contains_secret(&self, text: &str) -> bool {
-        self.matcher.as_ref().is_some_and(|finder| finder.is_match(text))
+        self.known.read().matcher.as_ref().is_some_and(|finder| finder.is_match(text))
     }
 
     fn value_contains_secret(&self, value: &Value) -> bool {
@@ -204,6 +222,16 @@ mod tests {
         assert_eq!(secrets().mask_text("- line two\n- line one"), "- ***\n- ***");
         assert_eq!(Secrets::default().mask_text("sk-12345"), "sk-12345");
         assert_eq!(format!("{:?}", secrets()), "Secrets { count: 4, .. }");
+    }
+
+    #[test]
+    fn values_that_are_added_later_are_masked_in_all_clones() {
+        let secrets = secrets();
+        let earlier = secrets.clone();
+        secrets.add(["access-1".to_owned(), "x".to_owned()]);
+        assert_eq!(earlier.mask_text("x: access-1, sk-12345"), "x: ***, ***");
+        assert_eq!(earlier, secrets);
+        assert_ne!(Secrets::default(), secrets);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, NetworkSettings, Protocol, ResultChecks,
-    ToolInfo, Transport,
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, NetworkSettings, OAuthSpec, Protocol,
+    ResultChecks, ToolInfo, Transport,
 };
 
 pub(super) fn object(value: Value) -> JsonObject {
@@ -35,7 +35,13 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
     };
     let spec = |name: &&str| AgentSpec {
         id: AgentId::from(*name),
-        transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        transport: Transport::Http {
+            url: String::new(),
+            headers: Vec::new(),
+            bearer_token: None,
+            oauth: OAuthSpec::default(),
+            server: None,
+        },
         network: NetworkSettings::default(),
         roots: Vec::new(),
         protocol: Protocol::Auto,

@@ -16,7 +16,7 @@ use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{Llm, Models};
-use crate::mcp::{Options, Pool, SamplingSupport, UnreachablePolicy};
+use crate::mcp::{LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
 use crate::model::{AgentSpec, Plan, RunId, Timestamp};
 use crate::system::{clock, process};
 use crate::ui::answers::policy::NoInput;
@@ -338,6 +338,9 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
     Ok(Options {
         log_dir: directory.join("agents"),
         server_cache: Some(directory.join("servers.json")),
+        login_dir: Some(directory.join("logins")),
+        login: LoginPolicy::default(),
+        secrets: agents.secrets.clone(),
         unreachable: UnreachablePolicy::default(),
         sampling,
     })

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::config::AgentCatalog;
-use crate::mcp::{Agents as _, ClientHost, NoopHost, Options, Pool, UnreachablePolicy};
+use crate::mcp::{Agents as _, ClientHost, LoginPolicy, NoopHost, Options, Pool, UnreachablePolicy};
 use crate::model::{AgentId, AgentInfo, AgentSpec, Completion, CompletionRequest, Failure, Secrets};
 
 /// The result of connecting to one agent.
@@ -38,7 +38,7 @@ pub async fn probe_agents(
     host: Arc<dyn ClientHost>,
 ) -> Vec<AgentProbe> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
-    let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
+    let options = Options { unreachable: UnreachablePolicy::Fail, login: LoginPolicy::Fail, ..options };
     let pool = Pool::new(agents, options, host);
     let probes = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();
@@ -65,7 +65,7 @@ pub async fn complete(
     secrets: &Secrets,
 ) -> Result<Completion, Failure> {
     let id = agent.id.clone();
-    let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
+    let options = Options { unreachable: UnreachablePolicy::Fail, login: LoginPolicy::Fail, ..options };
     let pool = Pool::new([agent], options, Arc::new(NoopHost));
     let mut result = pool.complete(&id, request).await;
     pool.close().await;

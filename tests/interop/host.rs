@@ -2,8 +2,9 @@
 //! its output.
 
 use std::fmt::Display;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -67,7 +68,7 @@ impl HostRun {
             .env("PWD", root())
             .env("XDG_STATE_HOME", self.directory.path())
             .env("KAPELL_DEMO_DIR", self.directory.path().join("documents"))
-            .stdin(std::process::Stdio::null());
+            .stdin(Stdio::null());
         command
     }
 
@@ -93,6 +94,27 @@ impl HostRun {
             }
             _ => unexpected(),
         }
+    }
+
+    /// Logs in to `agent`, as a person with a browser does.
+    pub(crate) fn log_in(&self, agent: &str) -> Result<(), Failed> {
+        let mut login = self
+            .command(&["agents", "login", agent, "--no-browser"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut address = String::new();
+        BufReader::new(login.stdout.take().ok_or("no stdout")?).read_line(&mut address)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // The authorization server redirects to the address at which kapell waits.
+        let visited = runtime.block_on(async {
+            let browser = reqwest::Client::builder().no_proxy().build()?;
+            browser.get(address.trim()).send().await?.error_for_status()
+        });
+        let ended = login.wait_with_output()?;
+        let talk = String::from_utf8_lossy(&ended.stderr);
+        visited.map_err(|error| format!("{error}\n{talk}"))?;
+        if ended.status.success() { Ok(()) } else { Err(format!("`agents login` failed:\n{talk}").into()) }
     }
 
     /// Runs `plan` to its end.

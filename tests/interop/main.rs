@@ -15,6 +15,7 @@ mod host;
 mod host_kills;
 mod http_sse;
 mod llm;
+mod logins;
 mod old_servers;
 mod reattach;
 mod recording_proxy;
@@ -113,6 +114,7 @@ fn main() {
             old_servers::refused_elicitation,
         ),
         trial_with_requirements("filesystem_accepts_its_roots", &[NPM_STAMP], old_servers::filesystem_with_roots),
+        trial_with_requirements("logs_in_to_the_typescript_example", &[NPM_STAMP], logins::typescript_example),
         trial_with_requirements("stores_and_reads_memories", &[NPM_STAMP], memory),
         trial_with_requirements("answers_a_sampling_request_over_stdio", &[NPM_STAMP, LLM_STAMP], || {
             sampling(INTEROP_AGENTS)

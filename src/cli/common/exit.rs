@@ -14,7 +14,7 @@ use crate::HostError;
 use crate::config::Diagnostics;
 use crate::journal::{self, JournalError, RecoveryScan};
 use crate::llm::EndpointError;
-use crate::model::{EndCause, RunStatus};
+use crate::model::{EndCause, Failure, RunStatus};
 use crate::planner::PlanError;
 use crate::view::text::{printable_styled, printable_text, safe_json};
 
@@ -109,6 +109,9 @@ pub enum CliError {
     /// A language model of the agents file cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A login to the server of an agent failed.
+    #[error("{0}")]
+    Login(Failure),
     /// A failure that was shown already.
     #[error("the error was shown already")]
     Shown(Exit),
@@ -123,6 +126,12 @@ pub enum CliError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        Self::Login(failure)
+    }
 }
 
 impl From<HostError> for CliError {
@@ -189,6 +198,7 @@ impl CliError {
         match (self, self.diagnostic()) {
             (_, Some(error)) => error.code().map(|code| code.to_string()),
             (Self::Usage { code, .. } | Self::Failed { code, .. }, None) => Some((*code).to_owned()),
+            (Self::Login(_), None) => Some("cli::login_failed".to_owned()),
             _ => None,
         }
     }
@@ -198,6 +208,7 @@ impl CliError {
         match (self, self.diagnostic()) {
             (_, Some(error)) => error.help().map(|help| help.to_string()),
             (Self::Usage { help, .. }, None) => help.clone(),
+            (Self::Login(failure), None) => failure.help.clone(),
             _ => None,
         }
     }
@@ -212,7 +223,7 @@ impl CliError {
                 | JournalError::RunEnded { .. }
                 | JournalError::AlreadyAnswered { .. },
             ) => Exit::Usage,
-            Self::Journal(_) | Self::Plan(_) | Self::Endpoint(_) | Self::Failed { .. } => Exit::Failed,
+            Self::Journal(_) | Self::Plan(_) | Self::Endpoint(_) | Self::Login(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
         };
         match self {

@@ -15,7 +15,11 @@ use crate::view::text::printable_styled;
 /// guard writes the remaining lines when it is dropped.
 pub(crate) fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("KAPELL_LOG").ok()?;
+    let mut filter = EnvFilter::try_from_env("KAPELL_LOG").ok()?;
+    // Below this level, the library logs the codes and the tokens of logins.
+    if let Ok(without_tokens) = "rmcp::transport::auth=info".parse() {
+        filter = filter.add_directive(without_tokens);
+    }
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(MAX_LOG_LINES).lossy(true).finish(SafeStderr);
     let logging = tracing_subscriber::fmt()

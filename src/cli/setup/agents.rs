@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 
 use super::agent_offers::{print_prompts, print_resources, prompts_json, resources_json};
 use super::complete::{CompleteArgs, complete};
+use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::exit::{print, print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
-use crate::mcp::{ReportingHost, schema_warnings};
+use crate::mcp::{ReportingHost, login_info, schema_warnings};
 use crate::model::{
-    AgentId, AgentInfo, AgentOffers, AgentSpec, Effect, HOST_LOGGER, JsonObject, LogMessage, Origin, Protocol, Secrets,
-    Transport, redact_url,
+    AgentId, AgentInfo, AgentOffers, AgentSpec, Effect, HOST_LOGGER, JsonObject, LogMessage, LoginInfo, Origin,
+    Protocol, Secrets, Transport, redact_url,
 };
 use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::{count_text, printable};
@@ -35,6 +36,10 @@ pub(crate) enum AgentsCommand {
     Prompts(AgentsArgs),
     /// Complete an argument of a prompt, or a variable of a resource template
     Complete(CompleteArgs),
+    /// Log in to the server of an agent
+    Login(LoginArgs),
+    /// Forget the login of an agent
+    Logout(LogoutArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,8 +56,11 @@ pub(crate) struct AgentsArgs {
 pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
         AgentsCommand::List(args) => {
-            let specs = selected_agents(files::load_agents(&args.agents)?, &args)?;
-            print_items(args.output, &specs, agent_json, agent_text)?;
+            let file = files::load_agents(&args.agents)?;
+            let options = runtime::connect_options(&file, None)?;
+            let specs = selected_agents(file, &args)?;
+            let with_logins: Vec<_> = specs.iter().map(|spec| (spec, login_info(spec, &options))).collect();
+            print_items(args.output, &with_logins, agent_json, agent_text)?;
             Ok(Exit::Success)
         }
         AgentsCommand::Test(args) => {
@@ -68,6 +76,8 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             }
             Ok(exit_code(&specs, &probes))
         }
+        AgentsCommand::Login(args) => login(args).await,
+        AgentsCommand::Logout(args) => logout(&args),
         AgentsCommand::Resources(args) => list_offers(&args, resources_json, print_resources).await,
         AgentsCommand::Prompts(args) => list_offers(&args, prompts_json, print_prompts).await,
         AgentsCommand::Complete(args) => complete(args).await,
@@ -148,7 +158,7 @@ fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>
     Ok(file.agents.into_values().filter(is_selected).collect())
 }
 
-fn agent_json(agent: &AgentSpec) -> Value {
+fn agent_json((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> Value {
     let (transport, address) = address(agent);
     json!({
         "agent": agent.id,
@@ -158,10 +168,11 @@ fn agent_json(agent: &AgentSpec) -> Value {
         "required": agent.policy.required,
         "max_concurrency": agent.policy.max_concurrency,
         "capabilities": agent.capabilities.keys().collect::<Vec<_>>(),
+        "login": login,
     })
 }
 
-fn agent_text(agent: &AgentSpec) -> String {
+fn agent_text((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> String {
     let (transport, address) = address(agent);
     let mut line = format!("{}  {transport}  {address}", agent.id);
     if agent.protocol != Protocol::Auto {
@@ -173,6 +184,9 @@ fn agent_text(agent: &AgentSpec) -> String {
     if !agent.capabilities.is_empty() {
         let names: Vec<&str> = agent.capabilities.keys().map(String::as_str).collect();
         line += &format!("  ({})", names.join(", "));
+    }
+    if let Some(login) = login {
+        line += &format!("  {}", login_text(login));
     }
     line + "\n"
 }

@@ -5,3 +5,4 @@ pub(crate) mod agents;
 mod complete;
 pub(crate) mod demo_agent;
 pub(crate) mod doctor;
+pub(crate) mod login;

@@ -80,6 +80,7 @@ impl SectionReader<'_, AgentKeys> {
                 &AGENT.ca_file,
                 &AGENT.client_cert_file,
                 &AGENT.proxy,
+                &AGENT.oauth,
             ];
             fields.report_useless(&keys, "without `url`", sink);
         }
@@ -96,6 +97,7 @@ impl SectionReader<'_, AgentKeys> {
             url: parse_url(url, &AGENT.url, sink)?,
             headers: self.read_headers((&AGENT.http_headers, &AGENT.env_http_headers), sink),
             bearer_token: self.read_secret(&AGENT.bearer_token_env_var, sink),
+            oauth: self.read_oauth(sink),
             server: child,
         })
     }

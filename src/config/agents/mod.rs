@@ -5,6 +5,7 @@ pub(crate) mod agents_file;
 pub(crate) mod environment;
 pub(crate) mod file;
 pub(crate) mod llm_section;
+mod oauth_section;
 pub(crate) mod providers;
 pub(crate) mod redaction;
 pub(crate) mod secret_collector;

@@ -40,6 +40,7 @@ fn redact_table(node: &DocumentNode<'_>, table: &'static TableSchema, sink: &mut
             }
             (Some(ValueType::Url), _) if !text.contains(['@', '?']) => {}
             (Some(ValueType::VariableName), _) if is_variable_name(text) => {}
+            (Some(ValueType::Table(table)), _) => redact_table(&entry.node, table, sink),
             (
                 Some(
                     ValueType::Text
@@ -49,7 +50,6 @@ fn redact_table(node: &DocumentNode<'_>, table: &'static TableSchema, sink: &mut
                     | ValueType::Number(..)
                     | ValueType::PositiveDuration
                     | ValueType::Choice(_)
-                    | ValueType::Table(_)
                     | ValueType::OneOf(..),
                 ),
                 _,

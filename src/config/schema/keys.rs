@@ -5,7 +5,9 @@ mod answers;
 mod common;
 mod plan;
 
-pub(crate) use agents::{AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, PLANNER, PRICES, PlannerKeys, SAMPLING, SCORES};
+pub(crate) use agents::{
+    AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, OAUTH, OAuthKeys, PLANNER, PRICES, PlannerKeys, SAMPLING, SCORES,
+};
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
     AWAIT, BACKOFF, BUDGET, FALLBACK, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ,

@@ -7,8 +7,8 @@ use super::*;
 use crate::config::agents::providers;
 use crate::model::{
     AgentPolicy, AgentRoot, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec,
-    MaxTokensField, NetworkSettings, Prices, Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets,
-    StructuredOutput, SystemRole, Transport,
+    MaxTokensField, NetworkSettings, OAuthGrant, OAuthSpec, Prices, Protocol, RequestSettings, ResultChecks,
+    SamplingPolicy, Scores, Secrets, StructuredOutput, SystemRole, Transport,
 };
 
 #[test]
@@ -146,6 +146,7 @@ fn reads_every_key_of_an_agents_file() {
             url: "http://127.0.0.1:40123/mcp".to_owned(),
             headers: vec![("X-A".to_owned(), "1".to_owned()), ("X-B".to_owned(), "hunter2".to_owned())],
             bearer_token: Some("hunter2".to_owned()),
+            oauth: OAuthSpec::default(),
             server: Some(ChildProcess {
                 command: "/opt/kapell".to_owned(),
                 args: ["demo-agent", "research", "--http", "40123"].map(str::to_owned).to_vec(),
@@ -373,6 +374,87 @@ fn sampling_is_unlimited_by_default() {
 }
 
 #[test]
+fn oauth_settings_are_read() {
+    let oauth = |lines: &str| {
+        let text = format!("[agents.a]\nurl = \"https://a.test/mcp\"\n{lines}");
+        let environment = TestEnvironment::of(&[("CLIENT_SECRET", "hunter2")]);
+        let file = parse_agents("agents.toml", &text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(file.secrets, Secrets::new(lines.contains("CLIENT_SECRET").then(|| "hunter2".to_owned())));
+        match &file.agents["a"].transport {
+            Transport::Http { oauth, .. } => oauth.clone(),
+            Transport::Stdio(_) => panic!("the agent has a URL"),
+        }
+    };
+    assert_eq!(oauth(""), OAuthSpec::default());
+    let pre_registered = OAuthSpec {
+        client_id: Some("kapell-1".to_owned()),
+        client_secret: Some("hunter2".to_owned()),
+        scopes: vec!["files.read".to_owned()],
+        resource: Some("https://a.test/".to_owned()),
+        ..OAuthSpec::default()
+    };
+    let keys = r#"
+        [agents.a.oauth]
+        client_id = "kapell-1"
+        client_secret_env_var = "CLIENT_SECRET"
+        scopes = ["files.read"]
+        resource = "https://a.test/"
+    "#;
+    assert_eq!(oauth(keys), pre_registered);
+    let with_key = OAuthSpec {
+        grant: OAuthGrant::ClientCredentials,
+        client_id: Some("service".to_owned()),
+        private_key_file: Some(PathBuf::from("key.pem")),
+        ..OAuthSpec::default()
+    };
+    let keys = r#"oauth = { grant = "client_credentials", client_id = "service", private_key_file = "key.pem" }"#;
+    assert_eq!(oauth(keys), with_key);
+    assert!(!format!("{pre_registered:?}").contains("hunter2"));
+}
+
+#[test]
+fn oauth_settings_that_do_not_fit_together_are_reported() {
+    let url = "url = \"https://a.test/mcp\"\n";
+    for (section, message) in [
+        ("command = \"x\"\noauth = { client_id = \"c\" }".to_owned(), "`oauth` has no effect without `url`"),
+        (
+            format!("{url}bearer_token_env_var = \"KEY\"\noauth = {{ client_id = \"c\" }}"),
+            "`oauth` has no effect with `bearer_token_env_var`",
+        ),
+        (
+            format!("{url}oauth = {{ client_secret_env_var = \"KEY\" }}"),
+            "`client_secret_env_var` has no effect without `client_id`",
+        ),
+        (
+            format!("{url}oauth = {{ private_key_file = \"k.pem\" }}"),
+            "`private_key_file` has no effect without `grant = \"client_credentials\"`",
+        ),
+        (
+            format!("{url}oauth = {{ grant = \"client_credentials\", client_secret_env_var = \"KEY\" }}"),
+            "`grant = \"client_credentials\"` needs `client_id`",
+        ),
+        (
+            format!("{url}oauth = {{ grant = \"client_credentials\", client_id = \"c\" }}"),
+            "needs `client_secret_env_var` or `private_key_file`",
+        ),
+        (
+            format!(
+                "{url}oauth = {{ grant = \"client_credentials\", client_id = \"c\", client_secret_env_var = \"KEY\", \
+                 private_key_file = \"k.pem\" }}"
+            ),
+            "`private_key_file` and `client_secret_env_var` are both set",
+        ),
+        (format!("{url}oauth = {{ resource = \"https://b.test/mcp\" }}"), "`resource` has another origin than `url`"),
+        (format!("{url}oauth = {{ grant = \"password\" }}"), "`grant` must be one of `authorization_code`"),
+    ] {
+        let text = format!("[agents.a]\n{section}");
+        let environment = TestEnvironment::of(&[("KEY", "hunter2")]);
+        let errors = parse_agents("agents.toml", &text, &environment).expect_err(&text);
+        assert!(errors.to_string().contains(message), "{errors}");
+    }
+}
+
+#[test]
 fn reports_all_errors_of_an_agents_file() {
     let environment = TestEnvironment::of(&[("SECRET", "hunter2\n"), ("TIME", "hunter2")]);
     let errors =
@@ -399,6 +481,8 @@ fn diagnostics_never_show_secrets() {
         "[agents.a]\ncommand = \"x\"\nenv = \"A=hunter2\"",
         "[agents.a]\nurl = \"http://x\"\nenv_http_headers = { A = \"Bearer hunter2\" }",
         "[agents.a]\nurl = \"http://x\"\nbearer_token = \"ähunter2\"",
+        "[agents.a]\nurl = \"http://x\"\noauth = { client_id = \"c\", client_secret_env_var = \"sk-hunter2\" }",
+        "[agents.a]\nurl = \"http://x\"\noauth = { client_secret = \"hunter2\" }",
         "[agents.a]\nenv = { A = \"hunter2 }\nb = = 'hunter2'",
         "agents = [\"hunter2\"]\nx = 'hunter2'",
     ] {

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use rmcp::ServiceError;
 use rmcp::model::{ClientRequest, ErrorData, ServerResult};
+use tokio_util::sync::CancellationToken;
 
 use super::guard::{CallGuard, CallStop};
 use super::poll_backoff::PollBackoff;
+use crate::mcp::auth::required_login::MAX_LOGINS;
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
 use crate::mcp::message::call_request::{CallKind, CallRequest};
 use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::message::failure;
+use crate::mcp::requests::open_calls::AnswerSource;
 use crate::mcp::scheduler::ProcessPermit;
 use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::connection::Connection;
@@ -60,11 +63,41 @@ impl<'p> ActiveCall<'p> {
     }
 
     /// Sends a request of the call itself and waits for its response. Meanwhile, the agent may send requests of its
-    /// own.
+    /// own. If the server requires a login, the request was not handled, and is sent again after the login.
     ///
     /// # Errors
     /// Returns why the request has no response.
     pub(crate) async fn exchange(&mut self, kind: &CallKind) -> Result<CallResponse, Failure> {
+        let is_resumed = self.resume_from.is_some();
+        let mut logins = 0;
+        loop {
+            match self.exchange_once(kind).await {
+                // The earlier process sent a resumed request, which must not be sent again.
+                Err(failure) if failure.kind == FailureKind::Unauthorized && !is_resumed && logins < MAX_LOGINS => {
+                    Box::pin(self.log_in(failure)).await?;
+                    logins += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Asks a person to log in if `refusal` requires that, and returns it otherwise. No timeout counts meanwhile.
+    async fn log_in(&mut self, refusal: Failure) -> Result<(), Failure> {
+        let Some(login) = self.agent.required_login() else { return Err(refusal) };
+        let (state, call) = (self.connection.state.clone(), self.guard.call.clone());
+        let scope = state.scope_of_call(&call, None, CancellationToken::new());
+        let asking = async {
+            let _waiting = call.begin_wait(AnswerSource::Person);
+            login.ask(refusal, async |question| state.elicit(&scope, question).await).await
+        };
+        match self.wait(Box::pin(asking)).await {
+            Ok(logged_in) => logged_in,
+            Err(stop) => Err(self.stop_failure(stop).await),
+        }
+    }
+
+    async fn exchange_once(&mut self, kind: &CallKind) -> Result<CallResponse, Failure> {
         let mut pending = self.send(kind).await.map_err(|error| error.into_failure(&self.request.agent))?;
         let response = self.wait(pin!(pending.response())).await;
         match response {

@@ -12,9 +12,11 @@ use super::connect::{self, ConnectRequest};
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connection::Connection;
 use super::server_cache::{Era, ServerCache, ServerFacts};
+use crate::mcp::auth::authorizer::Authorizer;
+use crate::mcp::auth::required_login::{MAX_LOGINS, RequiredLogin};
 use crate::mcp::checkpoint::SessionCheckpoint;
 use crate::mcp::host::ClientHost;
-use crate::mcp::options::{Options, SamplingSupport};
+use crate::mcp::options::{LoginPolicy, Options, SamplingSupport};
 use crate::mcp::process::child::{Child, PipePurpose};
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::{AgentShared, ConnectionState};
@@ -22,7 +24,7 @@ use crate::mcp::requests::sampling_quota::SamplingQuota;
 use crate::mcp::requests::session_state::Session;
 use crate::mcp::scheduler::{ProcessPermit, ProcessScheduler, Sharing};
 use crate::mcp::transport::endpoint::HttpEndpoint;
-use crate::model::{AgentSpec, Consent, Failure, FailureKind, ServerQuirk, Transport};
+use crate::model::{AgentSpec, Consent, Failure, FailureKind, Origin, ServerQuirk, Transport};
 
 /// The state that all agents of a run share.
 pub(crate) struct PoolShared {
@@ -40,6 +42,8 @@ pub(crate) struct AgentConnections {
     facts: Mutex<Option<ServerFacts>>,
     pool: Arc<PoolShared>,
     pub(crate) shared: Arc<AgentShared>,
+    /// The tokens of the agent, unless its agents file has a fixed one.
+    authorizer: Option<Arc<Authorizer>>,
     /// Whether the agent's requests identify their calls, if a connection has shown it. Locked only to copy or replace it.
     identifies_calls: Mutex<Option<bool>>,
     /// All connections. Calls share the first one; calls that need a process of their own use all.
@@ -80,6 +84,7 @@ impl AgentConnections {
             is_suspended: AtomicBool::new(false),
         };
         Self {
+            authorizer: Authorizer::new(&spec, &pool.options),
             pool,
             shared: Arc::new(shared),
             facts: Mutex::default(),
@@ -240,6 +245,7 @@ impl AgentConnections {
             state: ConnectionState::new(session, self.shared.clone()),
             unreachable: self.pool.options.unreachable,
             facts: facts.clone(),
+            authorizer: self.authorizer.clone(),
         };
         match &spec.transport {
             Transport::Stdio(process) => {
@@ -254,7 +260,7 @@ impl AgentConnections {
                 let fresh = || request(Session::without_id(id.clone(), host.clone()));
                 connect::connect_stdio(fresh, process, log).await
             }
-            Transport::Http { url, headers, bearer_token, server } => {
+            Transport::Http { url, headers, bearer_token, server, .. } => {
                 let endpoint = match &mut state.endpoint {
                     Some(endpoint) => endpoint,
                     empty => empty.insert(HttpEndpoint::new(spec, url, headers, bearer_token.as_deref())?),
@@ -272,7 +278,7 @@ impl AgentConnections {
                     state.saved_session.clone().filter(|checkpoint| saved_at.as_ref() == Some(&checkpoint.url))
                 {
                     let resumed = || request(Session::resumed(id.clone(), host.clone(), checkpoint.clone()));
-                    match connect::connect_http(resumed, endpoint, None).await {
+                    match self.connect_with_login(resumed, endpoint, None).await {
                         Err(ConnectError { kind: ConnectErrorKind::SessionLost, .. }) => state.saved_session = None,
                         Err(ConnectError { failure, .. }) => return Err(failure),
                         Ok(connection) => {
@@ -282,9 +288,38 @@ impl AgentConnections {
                     }
                 }
                 let fresh = || request(Session::over_http(id.clone(), host.clone(), saved_at.clone()));
-                let opened = connect::connect_http(fresh, endpoint, state.server.clone()).await;
+                let opened = self.connect_with_login(fresh, endpoint, state.server.clone()).await;
                 opened.map_err(|error| error.failure)
             }
+        }
+    }
+
+    /// Connects over HTTP, and asks a person to log in if the server requires that.
+    async fn connect_with_login<'a>(
+        &self,
+        request: impl Fn() -> ConnectRequest<'a>,
+        endpoint: &HttpEndpoint,
+        server: Option<Arc<Child>>,
+    ) -> Result<Connection, ConnectError> {
+        let mut logins = 0;
+        loop {
+            match connect::connect_http(&request, endpoint, server.clone()).await {
+                Err(ConnectError { kind: ConnectErrorKind::LoginRequired, failure }) if logins < MAX_LOGINS => {
+                    let Some(login) = self.required_login() else { return Err(failure.into()) };
+                    let origin = Origin { agent: self.spec.id.clone(), attempt: None, key: None };
+                    login.ask(failure, async |question| self.pool.host.elicit(origin, question).await).await?;
+                    logins += 1;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    /// Returns the login that a refused request requires, if a person can be asked to do it.
+    pub(crate) fn required_login(&self) -> Option<RequiredLogin> {
+        match self.pool.options.login {
+            LoginPolicy::Ask => RequiredLogin::of(self.authorizer.as_ref()?),
+            LoginPolicy::Fail => None,
         }
     }
 

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::handshakes::{Handshake, HandshakeSequence};
 use super::server_cache::ServerFacts;
 use super::{subscription, validation};
+use crate::mcp::auth::authorizer::Authorizer;
 use crate::mcp::options::UnreachablePolicy;
 use crate::mcp::process::child::{Child, PipePurpose};
 use crate::mcp::process::environment;
@@ -56,6 +57,8 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) unreachable: UnreachablePolicy,
     /// What is known about the server.
     pub(crate) facts: Option<ServerFacts>,
+    /// The tokens of the agent, unless its agents file has a fixed one.
+    pub(crate) authorizer: Option<Arc<Authorizer>>,
 }
 
 /// Starts `process` for the agent.
@@ -299,7 +302,9 @@ async fn try_connect_http(
 ) -> Result<Connection, ConnectError> {
     let state = request.state.clone();
     let limit = probe_timeout(request.spec.startup_timeout);
-    let client = HttpClient::new(endpoint.client.clone(), state.clone(), limit);
+    let client = HttpClient::new(endpoint.client.clone(), state.clone(), limit)
+        .with_authorizer(request.authorizer.clone())
+        .with_protocol(request.spec.protocol);
     if handshake == Handshake::HttpSse {
         let opened = timeout(limit, HttpSseTransport::open(client, endpoint)).await;
         let opened = opened.unwrap_or_else(|_| Err(HttpError::NotMcp("no `endpoint` event arrived".to_owned())));

@@ -4,6 +4,7 @@ use rmcp::model::ProtocolVersion;
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::DynamicTransportError;
 
+use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::message::failure::agent_message;
 use crate::mcp::message::service_result::UNREADABLE;
 use crate::mcp::transport::http_response::HttpError;
@@ -25,6 +26,8 @@ pub(crate) enum ConnectErrorKind {
     HttpSse,
     /// The session of an earlier process no longer exists.
     SessionLost,
+    /// A person has to log in first.
+    LoginRequired,
     /// Another attempt would fail in the same way.
     Final,
 }
@@ -84,7 +87,10 @@ fn transport_error_kind(error: &DynamicTransportError) -> ConnectErrorKind {
 fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
     match error {
         HttpError::Connect(_) => ConnectErrorKind::NotListening,
-        HttpError::Disconnected(_) => ConnectErrorKind::NotReady,
+        HttpError::Disconnected(_) | HttpError::Authorization(AuthorizationError::Unavailable(_)) => {
+            ConnectErrorKind::NotReady
+        }
+        HttpError::Authorization(AuthorizationError::LoginRequired(_)) => ConnectErrorKind::LoginRequired,
         HttpError::Status { status, .. } if is_transient(*status) => ConnectErrorKind::NotReady,
         HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => ConnectErrorKind::Handshake,
         HttpError::NotMcp(_) => ConnectErrorKind::Handshake,
@@ -93,6 +99,7 @@ fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
         | HttpError::Build(_)
         | HttpError::Redirect(_)
         | HttpError::TooLarge
+        | HttpError::Authorization(AuthorizationError::Refused { .. })
         | HttpError::Status { .. } => ConnectErrorKind::Final,
     }
 }

@@ -104,7 +104,10 @@ impl HandshakeSequence {
                 self.restarts += 1;
                 delay
             }
-            ConnectErrorKind::Handshake | ConnectErrorKind::SessionLost | ConnectErrorKind::Final => None,
+            ConnectErrorKind::Handshake
+            | ConnectErrorKind::SessionLost
+            | ConnectErrorKind::LoginRequired
+            | ConnectErrorKind::Final => None,
         }
     }
 

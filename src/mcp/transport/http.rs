@@ -1,5 +1,6 @@
 //! Sends messages over Streamable HTTP and classifies the responses.
-//! Never repeats a request. Only responses to the agent are repeated, which has no second effect.
+//! Never repeats a request, unless the server has refused it for lack of a valid token. Only responses to the agent are
+//! repeated, which has no second effect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +24,15 @@ use super::http_response::{
 };
 use super::request_failure::is_transient;
 use super::sse::{self, EventStream, ReconnectLimiter, ReopenedStream};
+use crate::mcp::auth::authorizer::Authorizer;
+use crate::mcp::auth::challenge::Challenge;
 use crate::mcp::message::codec::SingleRequest;
 use crate::mcp::message::failure::message_too_large;
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::message::request_id::id_number;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
+use crate::model::Protocol;
 
 /// The time for ending a session.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,6 +53,10 @@ type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpErr
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     client: reqwest::Client,
+    /// The tokens of the agent, unless its agents file has a fixed one.
+    authorizer: Option<Arc<Authorizer>>,
+    /// The `protocol` setting of the agent.
+    protocol: Protocol,
     pub(super) state: Arc<ConnectionState>,
     probe_timeout: Duration,
     reconnects: Arc<ReconnectLimiter>,
@@ -57,7 +65,43 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// Creates the HTTP side of a new connection. `probe_timeout` limits the wait for a response to `server/discover`.
     pub(crate) fn new(client: reqwest::Client, state: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
-        Self { client, state, probe_timeout, reconnects: Arc::default() }
+        let (authorizer, protocol) = (None, Protocol::Auto);
+        Self { client, authorizer, protocol, state, probe_timeout, reconnects: Arc::default() }
+    }
+
+    /// Authorizes all requests with the tokens of `authorizer`.
+    pub(crate) fn with_authorizer(self, authorizer: Option<Arc<Authorizer>>) -> Self {
+        Self { authorizer, ..self }
+    }
+
+    /// Sets the `protocol` setting of the agent.
+    pub(crate) fn with_protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// Sends a request with the current token. If the server refuses the token, the request was not handled, and is sent
+    /// again with another one.
+    ///
+    /// # Errors
+    /// Returns an error if no response arrives, or another token is not available.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, HttpError> {
+        let mut request = request.build().map_err(HttpError::from_send_error)?;
+        let Some(authorizer) = &self.authorizer else {
+            return self.client.execute(request).await.map_err(HttpError::from_send_error);
+        };
+        let mut token = authorizer.token().await?;
+        let mut attempt = 0;
+        loop {
+            if let Some(value) = token.as_ref().and_then(|token| bearer_header(&token.value)) {
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            let repeated = request.try_clone();
+            let response = self.client.execute(request).await.map_err(HttpError::from_send_error)?;
+            let challenge = Challenge::read(response.status(), response.headers(), &authorizer.server);
+            let (Some(challenge), Some(repeated)) = (challenge, repeated) else { return Ok(response) };
+            token = Some(authorizer.another_token(challenge, token, attempt).await?);
+            (request, attempt) = (repeated, attempt + 1);
+        }
     }
 
     /// Probes whether the server speaks the modern era.
@@ -93,6 +137,12 @@ impl HttpClient {
                 }
             }
             Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
+            // Some legacy servers refuse unknown methods like this. `initialize` shows whether a login is required.
+            Ok(Err(StreamableHttpError::Client(error @ HttpError::Authorization(_))))
+                if self.protocol != Protocol::Modern =>
+            {
+                unknown(error.to_string())
+            }
             Ok(Err(StreamableHttpError::Client(error @ HttpError::Disconnected(_)))) => {
                 self.state.probe_failed.store(true, Ordering::Relaxed);
                 unknown(error.to_string())
@@ -161,7 +211,7 @@ impl HttpClient {
         headers: HeaderMap,
         text: Vec<u8>,
     ) -> Result<reqwest::Response, HttpError> {
-        self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::from_send_error)
+        self.send(self.client.post(url).headers(headers).body(text)).await
     }
 
     /// Initializes a session, or returns the handshake of an earlier process's session, which the server already knows.
@@ -244,7 +294,7 @@ impl HttpClient {
         headers: HeaderMap,
     ) -> Result<reqwest::Response, HttpError> {
         let in_session = headers.contains_key(HEADER_SESSION_ID);
-        let response = self.client.get(url).headers(headers).send().await.map_err(HttpError::from_send_error)?;
+        let response = self.send(self.client.get(url).headers(headers)).await?;
         if !response.status().is_success() {
             return Err(error_from_response(response, in_session).await);
         }
@@ -284,7 +334,7 @@ impl HttpClient {
                 let events = sse::events(response, MAX_MESSAGE_BYTES, Some(reopened), self.overflow_handler(None));
                 Ok(sse::service_messages(events, self.state.clone(), None))
             }
-            Err(HttpError::NotMcp(_) | HttpError::Redirect(_)) => Err(refused),
+            Err(HttpError::NotMcp(_) | HttpError::Redirect(_) | HttpError::Authorization(_)) => Err(refused),
             Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),
             Err(error) => Err(error.into()),
         }
@@ -296,13 +346,17 @@ pub(crate) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Op
     let mut headers: HeaderMap = custom.into_iter().collect();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-    if let Some(token) = token
-        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
-    {
-        value.set_sensitive(true);
+    if let Some(value) = token.and_then(bearer_header) {
         headers.insert(AUTHORIZATION, value);
     }
     headers
+}
+
+/// Returns the value of an `Authorization` header, unless the token contains characters that it must not.
+fn bearer_header(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Returns the headers of a request of rmcp's service.
@@ -364,12 +418,7 @@ impl StreamableHttpClient for HttpClient {
         let headers = service_headers(custom_headers, auth_header, Some(&session_id));
         let request = self.client.delete(&*uri).headers(headers);
         // Servers may refuse the request; the session is abandoned anyway.
-        request
-            .timeout(DELETE_TIMEOUT)
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| HttpError::from_send_error(error).into())
+        self.send(request.timeout(DELETE_TIMEOUT)).await.map(drop).map_err(StreamableHttpError::from)
     }
 
     async fn get_stream(

@@ -1,5 +1,5 @@
 //! Makes calls over Streamable HTTP. Each call is a request of its own, and its response is read up to the result.
-//! Never repeats a request.
+//! Never repeats a request that the server may have handled.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -9,6 +9,7 @@ use rmcp::model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
+use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::message::codec::{self, Incoming, PendingRequests, SingleRequest};
 use crate::mcp::message::lenient_json;
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
@@ -45,6 +46,9 @@ pub(crate) enum HttpError {
     /// The connection broke: the request may have been handled.
     #[error("the connection was lost: {}", root_cause(.0))]
     Disconnected(#[source] reqwest::Error),
+    /// The server requires a token that the host lacks: the request was not handled.
+    #[error("{0}")]
+    Authorization(AuthorizationError),
     /// A status that is not a success.
     #[error("HTTP {status}{}", body_excerpt(.body))]
     Status {
@@ -64,6 +68,12 @@ pub(crate) enum HttpError {
     /// The body is not a response to the request.
     #[error("the response is not MCP: {0}")]
     NotMcp(String),
+}
+
+impl From<AuthorizationError> for HttpError {
+    fn from(error: AuthorizationError) -> Self {
+        Self::Authorization(error)
+    }
 }
 
 impl From<HttpError> for StreamableHttpError<HttpError> {

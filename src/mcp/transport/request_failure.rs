@@ -68,6 +68,7 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
         HttpError::Redirect(_) => {
             failure_of(FailureKind::Refused).with_help(format!("set `url` in `[agents.{agent}]` to the new address"))
         }
+        HttpError::Authorization(error) => error.to_failure(agent),
         HttpError::Disconnected(_) => failure_of(FailureKind::ConnectionLost),
         HttpError::TooLarge => message_too_large(agent),
         HttpError::NotMcp(_) => failure_of(FailureKind::InvalidResult)

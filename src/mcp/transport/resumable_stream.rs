@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::http::HttpClient;
 use super::http_response::HttpError;
 use super::sse::{self, EventStream};
+use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
 use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::message::request_id::id_number;
@@ -314,7 +315,9 @@ impl ResumableStream {
 /// Returns whether a retry may succeed: the server may be restarting, or still hold the previous connection.
 fn is_transient(error: &HttpError) -> bool {
     match error {
-        HttpError::Connect(_) | HttpError::Disconnected(_) => true,
+        HttpError::Connect(_)
+        | HttpError::Disconnected(_)
+        | HttpError::Authorization(AuthorizationError::Unavailable(_)) => true,
         HttpError::Status { status, .. } => {
             status.is_server_error()
                 || matches!(*status, StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)

@@ -83,6 +83,7 @@ const PURE_CRATES: &[&str] = &[
     "jiff",
     "jsonschema",
     "minijinja",
+    "parking_lot",
     "percent_encoding",
     "petgraph",
     "pulldown_cmark",

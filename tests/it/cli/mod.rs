@@ -13,6 +13,7 @@ mod goal_targets;
 mod history;
 mod interruption;
 mod invalid_files;
+mod logins;
 mod many_agents;
 mod many_calls;
 mod masking;

@@ -10,8 +10,8 @@ use axum::response::IntoResponse as _;
 use axum::{Router, middleware};
 use kapell::mcp::{Agents as _, CallContext, Pool};
 use kapell::model::{
-    AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, Protocol, ToolCall, ToolOutput,
-    Transport,
+    AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, OAuthSpec, Protocol, ToolCall,
+    ToolOutput, Transport,
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
@@ -217,7 +217,8 @@ async fn serve(agent: &Agent) -> AgentSpec {
         },
     ));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let transport = Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None };
+    let transport =
+        Transport::Http { url, headers: Vec::new(), bearer_token: None, oauth: OAuthSpec::default(), server: None };
     AgentSpec { protocol: Protocol::Modern, ..spec("odd", transport) }
 }
 

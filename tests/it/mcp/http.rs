@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::any;
 use kapell::mcp::{Agents as _, CallContext, Pool};
-use kapell::model::{AgentRoot, AgentSpec, Failure, FailureKind, Protocol, Transport};
+use kapell::model::{AgentRoot, AgentSpec, Failure, FailureKind, OAuthSpec, Protocol, Transport};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
     CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests, InputRequiredResult,
@@ -148,6 +148,7 @@ fn http(url: &str, protocol: Protocol) -> AgentSpec {
         url: url.to_owned(),
         headers: Vec::new(),
         bearer_token: Some("secret".to_owned()),
+        oauth: OAuthSpec::default(),
         server: None,
     };
     AgentSpec { protocol, ..spec("odd", transport) }
@@ -499,6 +500,7 @@ fn hosted_server(mode: &str) -> AgentSpec {
         url: format!("http://127.0.0.1:{port}/mcp"),
         headers: Vec::new(),
         bearer_token: None,
+        oauth: OAuthSpec::default(),
         server: Some(process("python3", &["-c", SLOW_SERVER, &port.to_string(), mode])),
     };
     spec("odd", transport)

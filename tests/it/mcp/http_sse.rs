@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kapell::mcp::{Agents as _, CallContext, Pool};
-use kapell::model::{AgentRoot, AgentSpec, ConnectionTransport, Failure, FailureKind, Origin, Protocol, Transport};
+use kapell::model::{
+    AgentRoot, AgentSpec, ConnectionTransport, Failure, FailureKind, OAuthSpec, Origin, Protocol, Transport,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ impl SseAgent {
             url: format!("http://127.0.0.1:{port}{path}"),
             headers: Vec::new(),
             bearer_token: None,
+            oauth: OAuthSpec::default(),
             server: Some(process("python3", &arguments)),
         };
         Self { spec: spec("odd", transport), folder }

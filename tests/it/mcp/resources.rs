@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use kapell::mcp::{Agents as _, CallContext, Pool};
 use kapell::model::{
     AgentOffers, AgentSpec, Completion, CompletionRequest, CompletionTarget, ContentBlock as Block, Failure,
-    FailureKind, Operation, Protocol, ToolCall, ToolOutput, Transport,
+    FailureKind, OAuthSpec, Operation, Protocol, ToolCall, ToolOutput, Transport,
 };
 use rmcp::model::{
     CompleteRequestParams, CompleteResult, CompletionInfo, ElicitRequest, ElicitRequestParams, GetPromptRequestParams,
@@ -154,7 +154,8 @@ async fn serve(library: &Library) -> [AgentSpec; 2] {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().nest_service("/mcp", service)).await });
-    let transport = Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None };
+    let transport =
+        Transport::Http { url, headers: Vec::new(), bearer_token: None, oauth: OAuthSpec::default(), server: None };
     [Protocol::Legacy, Protocol::Modern].map(|protocol| AgentSpec { protocol, ..spec("odd", transport.clone()) })
 }
 

@@ -11,10 +11,13 @@ use axum::extract::Request;
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use futures::future::{BoxFuture, join_all};
-use kapell::mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
+use kapell::mcp::{
+    Agents as _, CallContext, ClientHost, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy,
+};
 use kapell::model::{
     AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
-    Failure, FailureKind, Form, LogMessage, Origin, Progress, Protocol, SamplingPolicy, ToolCall, Transport, Usage,
+    Failure, FailureKind, Form, LogMessage, OAuthSpec, Origin, Progress, Protocol, SamplingPolicy, Secrets, ToolCall,
+    Transport, Usage,
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
@@ -68,6 +71,9 @@ impl EchoHost {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
             server_cache: None,
+            login_dir: None,
+            login: LoginPolicy::default(),
+            secrets: Secrets::default(),
             unreachable: UnreachablePolicy::Retry,
             sampling: SamplingSupport::Plain,
         };
@@ -262,7 +268,10 @@ async fn serve(agent: &SamplingAgent, protocol: Protocol) -> AgentSpec {
     };
     let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(count_streams));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let mut spec = spec("odd", Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None });
+    let mut spec = spec(
+        "odd",
+        Transport::Http { url, headers: Vec::new(), bearer_token: None, oauth: OAuthSpec::default(), server: None },
+    );
     spec.protocol = protocol;
     spec.policy.max_concurrency = 100;
     spec

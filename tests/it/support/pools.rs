@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
-use kapell::mcp::{ClientHost, Options, Pool, SamplingSupport, UnreachablePolicy};
+use kapell::mcp::{ClientHost, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
 use kapell::model::{
     AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Checkpoints,
     ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Operation, Origin, Progress,
-    Protocol, SamplingPolicy, ToolCall, Transport,
+    Protocol, SamplingPolicy, Secrets, ToolCall, Transport,
 };
 use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};
@@ -169,6 +169,9 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
     let options = Options {
         log_dir: host.log_directory().to_owned(),
         server_cache: None,
+        login_dir: None,
+        login: LoginPolicy::default(),
+        secrets: Secrets::default(),
         unreachable: UnreachablePolicy::Retry,
         sampling: SamplingSupport::WithTools,
     };

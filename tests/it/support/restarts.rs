@@ -4,13 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapell::mcp::{Agents as _, CallContext, Pool};
-use kapell::model::{AgentSpec, Checkpoints, Failure, Protocol, ToolCall, Transport};
+use kapell::model::{AgentSpec, Checkpoints, Failure, OAuthSpec, Protocol, ToolCall, Transport};
 
 use super::pools::{RecordingHost, answering_host, pool, spec, wait_until};
 
 /// Returns the agent `odd`, in the legacy era at this address.
 pub(crate) fn legacy_agent(url: &str) -> AgentSpec {
-    let transport = Transport::Http { url: url.to_owned(), headers: Vec::new(), bearer_token: None, server: None };
+    let transport = Transport::Http {
+        url: url.to_owned(),
+        headers: Vec::new(),
+        bearer_token: None,
+        oauth: OAuthSpec::default(),
+        server: None,
+    };
     AgentSpec { protocol: Protocol::Legacy, ..spec("odd", transport) }
 }
 

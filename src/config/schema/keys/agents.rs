@@ -55,6 +55,9 @@ table! {
     proxy: Url, "The proxy for requests to the `url`. Default: that of the environment (`HTTPS_PROXY`, `NO_PROXY`).";
     roots: TextList,
         "Directories and files that the agent may use, as paths or `file://` URIs. The agent can list them (MCP roots).";
+    oauth: Table(&OAUTH.table),
+        "How kapell obtains tokens for a server that requires a login. Without it, kapell registers itself, and a \
+         person logs in with `kapell agents login`.";
     protocol: Choice(&[
         ("auto", "Detect the protocol of the server."),
         ("legacy", "Protocol versions up to 2025-11-25, with an `initialize` handshake."),
@@ -87,6 +90,26 @@ table! {
     disabled_tools: TextList, "Tools that cannot be called.";
     capabilities: OneOf("a map from capabilities to tools, or a list of capabilities", &[TextMap, TextList]),
         "The agent's capabilities: a map from each capability to the tool that provides it, or a list of capabilities.";
+}
+
+table! {
+    /// The OAuth settings of an agent.
+    OAUTH: OAuthKeys = "`oauth`", required [], "How kapell obtains tokens for a server.";
+    grant: Choice(&[
+        ("authorization_code", "A person logs in with a browser."),
+        ("client_credentials", "kapell authenticates itself with a secret or a key. No person is needed."),
+    ]),
+        "The way to obtain tokens. Default: `authorization_code`.";
+    client_id: Text,
+        "The ID of a client that was registered in advance, or the HTTPS URL of a client ID metadata document. \
+         Default: kapell registers itself.";
+    client_secret_env_var: VariableName, "The environment variable that contains the secret of the client.";
+    private_key_file: Text,
+        "The PEM file with the RSA or EC key of the client, instead of a secret. Only for `client_credentials`.";
+    scopes: TextList, "The scopes to request. Default: those that the server names.";
+    resource: Url,
+        "The resource that tokens are requested for, with the origin of `url`. Default: the one that the server names, \
+         or `url`.";
 }
 
 const CONSENT: ValueType = Choice(&[

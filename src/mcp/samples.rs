@@ -42,6 +42,7 @@ pub(super) fn agent_spec() -> AgentSpec {
         roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: Duration::ZERO,
+        installation_timeout: Duration::ZERO,
         max_processes: 1,
         sampling: SamplingPolicy::default(),
         policy: AgentPolicy {

@@ -23,6 +23,8 @@ pub struct AgentSpec {
     pub protocol: Protocol,
     /// The timeout for connecting, handshake included.
     pub startup_timeout: std::time::Duration,
+    /// The additional time of a command that may install a package before the server starts; zero for all others.
+    pub installation_timeout: std::time::Duration,
     /// The maximum number of concurrent processes of a stdio agent; at least 1. More than one is started only for an
     /// agent that sends requests to the host over a connection that does not identify the call.
     pub max_processes: usize,

@@ -46,6 +46,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: std::time::Duration::ZERO,
+        installation_timeout: std::time::Duration::ZERO,
         max_processes: 1,
         sampling: crate::model::SamplingPolicy::default(),
         policy: policy.clone(),

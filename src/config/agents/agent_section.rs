@@ -20,8 +20,8 @@ use crate::model::{
 /// a process for each call.
 const DEFAULT_MAX_CONCURRENCY: usize = 8;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
-/// The startup timeout of a command that may install a package first.
-const DEFAULT_INSTALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// The additional time of a command that may install a package first.
+const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_TOOL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 impl SectionReader<'_, AgentKeys> {
@@ -30,7 +30,11 @@ impl SectionReader<'_, AgentKeys> {
         let fields = self.fields;
         let transport = self.read_transport(sink);
         let installs = transport.as_ref().and_then(Transport::child_process).and_then(ChildProcess::installation);
-        let default_startup_timeout = installs.map_or(DEFAULT_STARTUP_TIMEOUT, |_| DEFAULT_INSTALL_TIMEOUT);
+        // A configured timeout limits the whole start.
+        let installation_timeout = match (installs, fields.has(&AGENT.startup_timeout)) {
+            (Some(_), false) => INSTALLATION_TIMEOUT,
+            _ => Duration::ZERO,
+        };
         let duration = |key, default| fields.duration(key).map_or(default, |HumanDuration(duration)| duration);
         let tools = |key| fields.text_list(key).into_iter().map(|(text, _)| text.to_owned()).collect::<Vec<_>>();
         let capabilities = if fields.node(&AGENT.capabilities).is_some_and(|node| node.as_map().is_some()) {
@@ -47,7 +51,8 @@ impl SectionReader<'_, AgentKeys> {
             network: self.read_network(sink),
             roots: self.read_roots(sink),
             protocol: fields.choice(&AGENT.protocol).unwrap_or_default(),
-            startup_timeout: duration(&AGENT.startup_timeout, default_startup_timeout),
+            startup_timeout: duration(&AGENT.startup_timeout, DEFAULT_STARTUP_TIMEOUT),
+            installation_timeout,
             max_processes: fields.integer(&AGENT.max_processes).unwrap_or(1),
             sampling: self.read_sampling(sink),
             check_results: fields.choice(&AGENT.check_results).unwrap_or_default(),

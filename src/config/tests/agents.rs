@@ -15,11 +15,12 @@ use crate::model::{
 fn commands_that_install_have_more_time_to_start() {
     let timeout = |keys: &str| {
         let file = parse_agents("agents.toml", &format!("[agents.a]\n{keys}"), &TestEnvironment::of(&[])).unwrap();
-        file.agents[0].startup_timeout.as_secs()
+        let agent = &file.agents[0];
+        (agent.startup_timeout.as_secs(), agent.installation_timeout.as_secs())
     };
-    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]"), 300);
-    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]\nstartup_timeout = \"10s\""), 10);
-    assert_eq!(timeout("command = \"node\"\nargs = [\"x\"]"), 30);
+    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]"), (30, 300));
+    assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]\nstartup_timeout = \"10s\""), (10, 0));
+    assert_eq!(timeout("command = \"node\"\nargs = [\"x\"]"), (30, 0));
 }
 
 #[test]
@@ -126,6 +127,7 @@ fn reads_every_key_of_an_agents_file() {
         roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: seconds(30),
+        installation_timeout: Duration::ZERO,
         max_processes: 3,
         sampling: SamplingPolicy { consent: Consent::Ask, max_tokens: Some(5_000), max_requests: Some(10) },
         policy: AgentPolicy {
@@ -165,6 +167,7 @@ fn reads_every_key_of_an_agents_file() {
         ],
         protocol: Protocol::Legacy,
         startup_timeout: seconds(10),
+        installation_timeout: Duration::ZERO,
         max_processes: 1,
         sampling: SamplingPolicy { consent: Consent::Deny, ..SamplingPolicy::default() },
         policy: AgentPolicy {

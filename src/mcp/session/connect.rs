@@ -104,7 +104,7 @@ pub(crate) async fn connect_stdio<'a>(
     log: &Arc<AgentLog>,
 ) -> Result<Connection, Failure> {
     let mut next = request();
-    let deadline = Instant::now() + next.spec.startup_timeout;
+    let deadline = Instant::now() + next.spec.startup_timeout + next.spec.installation_timeout;
     let known_era = next.facts.as_ref().map(|facts| facts.era);
     let mut handshakes = HandshakeSequence::new(next.spec.protocol, known_era);
     loop {
@@ -137,7 +137,11 @@ async fn try_connect_stdio(
     let (transport, unread) = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
     let input = transport.input();
     let channel = |_: &ProtocolVersion| Channel::Pipe(input);
-    let timed_out = || startup_timeout_failure(&spec, "did not finish the handshake");
+    let timed_out = || {
+        startup_timeout_failure(&spec, "did not finish the handshake", spec.startup_timeout + spec.installation_timeout)
+    };
+    let started_late =
+        || startup_timeout_failure(&spec, "started, but did not finish the handshake", spec.startup_timeout);
     let state = request.state.clone();
     let connected = {
         let handshake = handshakes.current();
@@ -160,10 +164,19 @@ async fn try_connect_stdio(
                 }
             }
         };
+        let late = async {
+            if spec.installation_timeout > Duration::ZERO {
+                unread.wait_until_read().await;
+                tokio::time::sleep(spec.startup_timeout).await;
+            } else {
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             connected = timeout_at(deadline, &mut connecting) => {
                 connected.unwrap_or_else(|_| Err(timed_out().into()))
             }
+            () = late => Err(started_late().into()),
             () = stalled => Err(ConnectError { failure: timed_out(), kind: ConnectErrorKind::Handshake }),
             never = report_installation(process, &spec, &state, &unread) => match never {},
         }
@@ -191,15 +204,15 @@ async fn report_installation(
         && unread.has_unread()
     {
         let package = package.map_or_else(|| "what it runs".to_owned(), |package| format!("`{package}`"));
-        let limit = HumanDuration(spec.startup_timeout);
+        let limit = HumanDuration(spec.startup_timeout + spec.installation_timeout);
         state.inform(format!("still starting: `{program}` is probably installing {package} (limit: {limit})"));
     }
     std::future::pending().await
 }
 
 /// Returns the failure of an agent that exceeded its startup timeout.
-fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
-    let limit = HumanDuration(spec.startup_timeout);
+fn startup_timeout_failure(spec: &AgentSpec, what: &str, limit: Duration) -> Failure {
+    let limit = HumanDuration(limit);
     let message = format!("agent `{}` {what} within {limit}", spec.id);
     let help = format!(
         "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that downloads packages can take \
@@ -225,7 +238,7 @@ pub(crate) async fn connect_http<'a>(
     let first = request();
     let spec = first.spec.clone();
     let fails_at_once = server.is_none() && first.unreachable == UnreachablePolicy::Fail;
-    let deadline = Instant::now() + spec.startup_timeout;
+    let deadline = Instant::now() + spec.startup_timeout + spec.installation_timeout;
     let mut handshakes = first_http_handshakes(&first, endpoint).with_local_server(server.is_some());
     drop(first);
     let attempts = async {
@@ -322,7 +335,9 @@ async fn try_connect_http(
 
 /// Returns the error for an agent whose startup timeout ends before the next attempt may start.
 fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
-    let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
+    let limit = spec.startup_timeout + spec.installation_timeout;
+    let what = format!("at `{}` did not finish connecting", endpoint.display_url);
+    let mut late = startup_timeout_failure(spec, &what, limit);
     let Some(ConnectError { failure, kind }) = latest else { return late.into() };
     // The agent is already named in the outer message.
     let prefix = format!("agent `{}`: ", spec.id);

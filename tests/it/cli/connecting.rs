@@ -437,7 +437,7 @@ fn installation_is_reported_and_has_more_time() {
     let mut stderr = BufReader::new(test.stderr.take().expect("piped"));
     let mut line = String::new();
     stderr.read_line(&mut line).expect("text");
-    assert_eq!(line, "hard  still starting: `npx` is probably installing `@acme/server` (limit: 5m)\n");
+    assert_eq!(line, "hard  still starting: `npx` is probably installing `@acme/server` (limit: 5m30s)\n");
     place.write("done", "");
     let tested = CommandOutput::from_output(test.wait_with_output().expect("it ends"));
     assert_eq!(tested.code, Some(0), "{tested:?}");

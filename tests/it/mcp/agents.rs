@@ -139,6 +139,19 @@ async fn slow_servers_are_awaited_after_the_probe() {
 }
 
 #[tokio::test]
+async fn time_for_an_installation_ends_when_the_server_starts() {
+    let mut agent = odd_agent("never");
+    agent.protocol = Protocol::Legacy;
+    agent.startup_timeout = Duration::from_millis(700);
+    agent.installation_timeout = Duration::from_secs(60 * 60);
+    let pool = pool(vec![agent], &RecordingHost::new());
+    let (kind, message) = failure_of(pool.connect(&"odd".into()).await);
+    assert_eq!(kind, FailureKind::AgentUnavailable);
+    assert!(message.contains("started, but did not finish the handshake within 700ms"), "{message}");
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn non_message_lines_are_skipped_and_logged() {
     let host = RecordingHost::new();
     let pool = pool(vec![odd_agent("noise")], &host);

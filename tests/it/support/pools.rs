@@ -187,6 +187,7 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         roots: Vec::new(),
         protocol: Protocol::Auto,
         startup_timeout: Duration::from_secs(20),
+        installation_timeout: Duration::ZERO,
         max_processes: 1,
         sampling: SamplingPolicy::default(),
         check_results: kapell::model::ResultChecks::Strict,

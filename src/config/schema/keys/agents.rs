@@ -72,7 +72,8 @@ table! {
          elicitation requests do not identify their call gets more than one process; each process then handles one \
          call at a time.";
     startup_timeout: PositiveDuration,
-        "Maximum duration of connecting. Default: 30s; 5m for commands that may install a package first, such as `npx`.";
+        "Maximum duration of connecting. Default: 30s, and 5m more for commands that may install a package first, such as \
+         `npx`.";
     tool_timeout: PositiveDuration, "Idle timeout of a call. Default: 5m.";
     check_results: Choice(&[
         ("strict", "The call fails."),

@@ -24,7 +24,7 @@ pub(crate) enum ServerTransport {
 }
 
 /// Returns a workspace with the server and the scripted model.
-fn place(transport: ServerTransport, endpoint: &ScriptedEndpoint) -> Workspace {
+pub(crate) fn place(transport: ServerTransport, endpoint: &ScriptedEndpoint) -> Workspace {
     let place = Workspace::new();
     let server = root().join(SERVER);
     let reached = match transport {

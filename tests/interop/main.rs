@@ -16,6 +16,7 @@ mod host_kills;
 mod http_sse;
 mod llm;
 mod logins;
+mod offers;
 mod old_servers;
 mod reattach;
 mod recording_proxy;
@@ -115,6 +116,24 @@ fn main() {
         ),
         trial_with_requirements("filesystem_accepts_its_roots", &[NPM_STAMP], old_servers::filesystem_with_roots),
         trial_with_requirements("logs_in_to_the_typescript_example", &[NPM_STAMP], logins::typescript_example),
+        trial_with_requirements("uses_resources_and_prompts_of_everything_over_stdio", &[NPM_STAMP], || {
+            offers::offers_of_everything(ServerTransport::Stdio)
+        }),
+        trial_with_requirements("uses_resources_and_prompts_of_everything_over_http", &[NPM_STAMP], || {
+            offers::offers_of_everything(ServerTransport::Http)
+        }),
+        trial_with_requirements("uses_resources_and_prompts_of_python_mcp_1_over_stdio", &[PYTHON_1_STAMP], || {
+            offers::offers_of_python("python-1", ServerTransport::Stdio)
+        }),
+        trial_with_requirements("uses_resources_and_prompts_of_python_mcp_1_over_http", &[PYTHON_1_STAMP], || {
+            offers::offers_of_python("python-1", ServerTransport::Http)
+        }),
+        trial_with_requirements("uses_resources_and_prompts_of_python_mcp_2_over_stdio", &[PYTHON_STAMP], || {
+            offers::offers_of_python("python", ServerTransport::Stdio)
+        }),
+        trial_with_requirements("uses_resources_and_prompts_of_python_mcp_2_over_http", &[PYTHON_STAMP], || {
+            offers::offers_of_python("python", ServerTransport::Http)
+        }),
         trial_with_requirements("stores_and_reads_memories", &[NPM_STAMP], memory),
         trial_with_requirements("answers_a_sampling_request_over_stdio", &[NPM_STAMP, LLM_STAMP], || {
             sampling(INTEROP_AGENTS)

@@ -11,6 +11,7 @@ mod request_body;
 #[cfg(test)]
 mod samples;
 mod tool_names;
+mod tool_schema;
 mod transport;
 mod wire;
 

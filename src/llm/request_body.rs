@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::tool_names::ToolNames;
+use super::tool_schema;
 use crate::model::{
     ChatError, ChatMessage, ChatPart, ChatRequest, ChatRole, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField,
     ReplySchema, StructuredOutput, SystemRole, ToolChoice,
@@ -123,7 +124,7 @@ fn tools_json(dialect: &Dialect, request: &ChatRequest, names: &mut ToolNames) -
         if let Some(description) = &tool.description {
             function.insert("description".to_owned(), json!(description));
         }
-        function.insert("parameters".to_owned(), without_schema_keyword(&Value::Object(tool.input_schema.clone())));
+        function.insert("parameters".to_owned(), tool_schema::parameters(&tool.input_schema));
         json!({"type": "function", "function": function})
     });
     described.collect()

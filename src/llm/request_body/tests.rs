@@ -97,7 +97,7 @@ fn writes_a_complete_conversation() {
         "max_tokens": 9,
         "temperature": 0.5,
         "tools": [{"type": "function", "function": {
-            "name": "geo_find", "description": "Finds.", "parameters": {"type": "object"},
+            "name": "geo_find", "description": "Finds.", "parameters": {"type": "object", "properties": {}},
         }}],
         "tool_choice": "required",
     });

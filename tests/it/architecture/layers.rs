@@ -20,7 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["model", "system"]),
     // A call that waits for a resource ends when an expression about its contents holds.
     ("mcp", &["model", "expression", "json_schema", "system"]),
-    ("llm", &["model", "system"]),
+    // References within the schemas of tools are resolved, because not every endpoint does it.
+    ("llm", &["model", "json_schema", "system"]),
     ("planner", &["model", "config", "json_schema", "llm"]),
     // History and JSON lines show the contents of the journal, and read it themselves.
     ("ui", &["model", "engine", "view", "json_schema", "journal", "system"]),

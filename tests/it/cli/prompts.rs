@@ -64,6 +64,38 @@ fn prompt_tools_are_called_and_recorded() {
 }
 
 #[test]
+fn tools_are_described_in_a_form_that_every_endpoint_accepts() {
+    let endpoint = ScriptedEndpoint::with_replies(["Nothing to do."]);
+    let place = Workspace::new();
+    place.scripted_agent("features", "features.py", "");
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}tools = true\n{agents}", endpoint.config_section()));
+    let ended = place.run_plan("name: x\ntasks: [{ id: a, prompt: Find it., tools: [features] }]\n", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let request = endpoint.next_request();
+    let tools = request["tools"].as_array().expect("a list");
+    let function = |start: &str| {
+        let mut functions = tools.iter().map(|tool| &tool["function"]);
+        functions
+            .find(|function| function["name"].as_str().is_some_and(|name| name.starts_with(start)))
+            .expect("offered")
+    };
+    for tool in tools {
+        let name = tool["function"]["name"].as_str().expect("a name");
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        assert!(name.len() <= 64 && name.bytes().all(is_allowed), "{name}");
+        let parameters = &tool["function"]["parameters"];
+        assert_eq!((&parameters["type"], parameters["properties"].is_object()), (&json!("object"), true), "{tool}");
+        assert!(!parameters.to_string().contains("$ref"), "{tool}");
+    }
+    let either = json!({"type": "object", "properties": {"id": {"type": "integer"}, "name": {}}});
+    assert_eq!(function("features_find_by_xxx")["parameters"], either);
+    assert_eq!(function("features_any")["parameters"], json!({"type": "object", "properties": {}}));
+    let tree = json!({"type": "object", "properties": {"child": {"type": "object"}}});
+    assert_eq!(function("features_tree")["parameters"]["properties"]["child"]["properties"], tree["properties"]);
+}
+
+#[test]
 fn invalid_tool_arguments_are_returned_to_the_model() {
     let endpoint = ScriptedEndpoint::with_replies([
         "call odd-good_echo {\"text\":",

@@ -9,7 +9,7 @@ use kapell::config::{self, ProcessEnvironment};
 use kapell::engine::{NewRun, Run};
 use kapell::journal::{self, Durability};
 use kapell::mcp::{Agents, CallContext, CallFuture};
-use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, RunId, Secrets, ToolCall, ToolOutput};
+use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, RunId, Secrets, ToolCall, ToolOutput, TraceContext};
 use kapell::runtime::{self, RuntimeHost, Services};
 use kapell::ui::answers::policy::NoInput;
 use kapell::ui::reporters::Reporters;
@@ -41,6 +41,8 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
         human: Arc::new(NoInput),
         secrets: Secrets::default(),
         clock: runtime::RunClock::start(),
+        trace: TraceContext::of_run(&run),
+        content: None,
     };
     let screen = Screen::stderr()?;
     let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC);

@@ -196,6 +196,7 @@ impl Transition<'_> {
                 let Elicitation { message, form } = elicitation;
                 self.ask_person(Asker::Agent(origin), message, form, Some(request));
             }
+            Input::PageCompleted { agent, id } => self.on_page_completed(&agent, &id),
             Input::SamplingRequested { request, origin, chat } => {
                 if let Some(result) = self.run.earlier_reply(&origin) {
                     return self.push_command(Command::AnswerSampling { request, result });

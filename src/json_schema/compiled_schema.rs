@@ -25,6 +25,8 @@ pub(crate) enum FormatValidation {
     DraftDefault,
     /// Always.
     Always,
+    /// Never, for what another program validates itself.
+    Never,
 }
 
 /// A compiled schema.
@@ -53,6 +55,7 @@ impl CompiledSchema {
             match formats {
                 FormatValidation::DraftDefault => options,
                 FormatValidation::Always => options.should_validate_formats(true),
+                FormatValidation::Never => options.should_validate_formats(false),
             }
         };
         let backtracking = || PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS);

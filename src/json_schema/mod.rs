@@ -8,6 +8,7 @@
 
 mod compiled_schema;
 mod cost;
+mod defaults;
 mod limits;
 mod pattern;
 mod references;
@@ -18,5 +19,6 @@ pub(crate) use jsonschema::ValidationError;
 pub(crate) use jsonschema::error::ValidationErrorKind;
 
 pub(crate) use compiled_schema::{CompiledSchema, FormatValidation, bounded_message, is_small};
+pub(crate) use defaults::apply_defaults;
 pub(crate) use limits::{STACK_BYTES, SchemaCheckError, SchemaLimits};
 pub(crate) use references::{Alternatives, alternatives, pointer_tokens, resolve_reference};

@@ -4,7 +4,8 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, LogMessage, Origin, Progress,
+    AgentId, Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, LogMessage, Origin,
+    Progress,
 };
 
 /// The requests and notifications that connections send to the host.
@@ -23,6 +24,8 @@ pub trait ClientHost: Send + Sync {
     fn checkpoint(&self, key: CheckpointKey, value: Value) -> BoxFuture<'static, ()>;
     /// Reports the progress of a call. Never waits.
     fn on_progress(&self, attempt: &AttemptId, progress: Progress);
+    /// Reports that `agent` has seen the end of what a person did on the page of its elicitation `id`. Never waits.
+    fn on_page_completed(&self, agent: &AgentId, id: &str);
     /// Reports a log message of an agent. Never waits.
     fn on_log(&self, origin: Origin, message: LogMessage);
 }
@@ -50,6 +53,8 @@ impl ClientHost for NoopHost {
 
     fn on_progress(&self, _: &AttemptId, _: Progress) {}
 
+    fn on_page_completed(&self, _: &AgentId, _: &str) {}
+
     fn on_log(&self, _: Origin, _: LogMessage) {}
 }
 
@@ -73,6 +78,8 @@ impl<F: Fn(&Origin, &LogMessage) + Send + Sync> ClientHost for ReportingHost<F> 
     }
 
     fn on_progress(&self, _: &AttemptId, _: Progress) {}
+
+    fn on_page_completed(&self, _: &AgentId, _: &str) {}
 
     fn on_log(&self, origin: Origin, message: LogMessage) {
         (self.0)(&origin, &message);

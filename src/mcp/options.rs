@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::Secrets;
+use crate::model::{Secrets, TraceContext};
 
 /// The options of all connections of a run.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Options {
     pub unreachable: UnreachablePolicy,
     /// The sampling capabilities that agents are offered.
     pub sampling: SamplingSupport,
+    /// The trace that requests outside of calls belong to; the `_meta` of a call contains its own.
+    pub trace: Option<TraceContext>,
 }
 
 /// The reaction when no server listens at the address of an agent that the host does not start itself.

@@ -5,19 +5,23 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::host::NoopHost;
+use super::message::limits::MAX_PARAMS_BYTES;
 use super::options::SamplingSupport;
 use super::requests::connection_state::{AgentShared, ConnectionState};
 use super::requests::sampling_quota::SamplingQuota;
 use super::requests::session_state::Session;
 use super::scheduler::ProcessScheduler;
 use crate::model::{
-    AgentPolicy, AgentSpec, HumanDuration, NetworkSettings, OAuthSpec, Protocol, ResultChecks, SamplingPolicy,
-    Transport,
+    AgentPolicy, AgentSpec, HumanDuration, LogLevel, NetworkSettings, OAuthSpec, Protocol, SamplingPolicy,
+    SchemaChecks, Transport,
 };
 
 /// Returns the state of a connection to agent `a`. Its next request has the ID 0.
 pub(super) fn connection_state() -> Arc<ConnectionState> {
     let shared = AgentShared {
+        max_message_bytes: MAX_PARAMS_BYTES,
+        log_level: LogLevel::default(),
+        trace: None,
         sampling: SamplingSupport::Off,
         sampling_quota: SamplingQuota::new(SamplingPolicy::default()),
         roots: Vec::new(),
@@ -44,6 +48,8 @@ pub(super) fn agent_spec() -> AgentSpec {
         startup_timeout: Duration::ZERO,
         installation_timeout: Duration::ZERO,
         max_processes: 1,
+        max_message_bytes: MAX_PARAMS_BYTES,
+        log_level: LogLevel::default(),
         sampling: SamplingPolicy::default(),
         policy: AgentPolicy {
             required: false,
@@ -52,7 +58,8 @@ pub(super) fn agent_spec() -> AgentSpec {
             effect: None,
             fingerprint: String::new(),
         },
-        check_results: ResultChecks::default(),
+        check_arguments: SchemaChecks::default(),
+        check_results: SchemaChecks::default(),
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: indexmap::IndexMap::new(),

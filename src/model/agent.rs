@@ -28,12 +28,18 @@ pub struct AgentSpec {
     /// The maximum number of concurrent processes of a stdio agent; at least 1. More than one is started only for an
     /// agent that sends requests to the host over a connection that does not identify the call.
     pub max_processes: usize,
+    /// The maximum size of one message from the agent, in bytes.
+    pub max_message_bytes: usize,
+    /// The least severe log messages that it is asked to send.
+    pub log_level: LogLevel,
     /// The limits on its requests to the language model.
     pub sampling: SamplingPolicy,
     /// The settings that the engine needs.
     pub policy: AgentPolicy,
+    /// The handling of arguments that break the input schema of their tool.
+    pub check_arguments: SchemaChecks,
     /// The handling of results that break the output schema of their tool.
-    pub check_results: ResultChecks,
+    pub check_results: SchemaChecks,
     /// The only tools that may be called; all if absent.
     pub enabled_tools: Option<Vec<String>>,
     /// Tools that must not be called.
@@ -231,16 +237,39 @@ impl ServerQuirk {
     }
 }
 
-/// The handling of a result that breaks the `outputSchema` of its tool.
+/// A severity of log messages, as MCP and syslog (RFC 5424) name them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ResultChecks {
+pub enum LogLevel {
+    /// Details for debugging.
+    Debug,
+    /// Normal steps.
+    #[default]
+    Info,
+    /// Significant but normal events.
+    Notice,
+    /// Something may be wrong.
+    Warning,
+    /// Something failed.
+    Error,
+    /// A part of the agent failed.
+    Critical,
+    /// Someone has to act at once.
+    Alert,
+    /// The agent is unusable.
+    Emergency,
+}
+
+/// The handling of arguments or results that break a schema of their tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaChecks {
     /// The call fails.
     #[default]
     Strict,
-    /// The result is accepted with a warning.
+    /// They are accepted with a warning.
     Warn,
-    /// The result is not checked.
+    /// They are not checked.
     Off,
 }
 
@@ -279,6 +308,9 @@ pub struct AgentInfo {
     /// The properties of the server that were learned from calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<ServerQuirk>,
+    /// The server's instructions for using it, if reported: untrusted text for a language model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
     /// The tools that the agents file allows.
     pub tools: Vec<ToolInfo>,
     /// Defects of the self-description, each with its consequence.

@@ -12,13 +12,15 @@ mod outcome;
 mod plans;
 mod question;
 mod replan;
+mod saved_file;
 mod secrets;
 pub mod text;
 mod time;
+mod trace;
 
 pub use agent::{
-    AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, HOST_LOGGER, Installation, LogMessage,
-    NetworkSettings, Progress, Protocol, ResultChecks, SamplingPolicy, ServerQuirk, ToolInfo, Transport,
+    AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, HOST_LOGGER, Installation, LogLevel,
+    LogMessage, NetworkSettings, Progress, Protocol, SamplingPolicy, SchemaChecks, ServerQuirk, ToolInfo, Transport,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use events::command::{Command, SentCall, ToolCall};
@@ -57,7 +59,9 @@ pub use question::{
     SamplingOrigin,
 };
 pub use replan::{PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
+pub use saved_file::SavedFile;
 pub use secrets::Secrets;
 pub use text::number::has_leading_zero;
 pub use text::redact::redact_url;
 pub use time::{DURATION_FORMAT, DURATION_PATTERN, HumanDuration, Timestamp};
+pub use trace::TraceContext;

@@ -53,6 +53,30 @@ impl ContentBlock {
         }
     }
 
+    /// Returns the text of an embedded resource.
+    pub fn resource_text(&self) -> Option<&str> {
+        self.as_non_text()?.get("resource")?.get("text")?.as_str()
+    }
+
+    /// Returns one line about a block that is not text: the URI of a resource, or the kind of data.
+    pub fn summary(&self) -> Option<String> {
+        let block = self.as_non_text()?;
+        let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+        let kind = word(block, "type")?;
+        match kind.as_str() {
+            "text" => None,
+            "resource_link" => Some(match (word(block, "name"), word(block, "uri")?) {
+                (Some(name), uri) => format!("{name}: {uri}"),
+                (None, uri) => uri,
+            }),
+            "resource" => word(block.get("resource")?, "uri"),
+            _ => Some(match word(block, "mimeType") {
+                Some(media) => format!("({kind}, {media})"),
+                None => format!("({kind})"),
+            }),
+        }
+    }
+
     /// Returns the block as MCP JSON, unless it is plain text.
     pub fn as_non_text(&self) -> Option<&Value> {
         match self {

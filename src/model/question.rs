@@ -228,6 +228,9 @@ pub enum Form {
     Url {
         /// The full address; never opened without asking.
         url: String,
+        /// The agent's ID of the elicitation, under which it reports that the page was completed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
     },
 }
 

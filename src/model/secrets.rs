@@ -110,7 +110,8 @@ impl Secrets {
                 message.logger.iter_mut().for_each(|text| self.mask(text));
                 self.mask_value(&mut message.data);
             }
-            Input::SamplingFinished { .. }
+            Input::PageCompleted { .. }
+            | Input::SamplingFinished { .. }
             | Input::ModelReplied { .. }
             | Input::Replanned { .. }
             | Input::QuestionAnswered { .. }
@@ -125,9 +126,11 @@ impl Secrets {
 
     /// Masks the self-description of a server and the warnings about it.
     pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
-        if info.server.iter().chain(&info.warnings).any(|text| self.contains_secret(text)) {
+        let mut texts = info.server.iter().chain(&info.instructions).chain(&info.warnings);
+        if texts.any(|text| self.contains_secret(text)) {
             let info = Arc::make_mut(info);
-            info.server.iter_mut().chain(&mut info.warnings).for_each(|text| self.mask(text));
+            let texts = info.server.iter_mut().chain(&mut info.instructions).chain(&mut info.warnings);
+            texts.for_each(|text| self.mask(text));
         }
     }
 

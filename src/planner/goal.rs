@@ -33,7 +33,7 @@ async fn generate_plan(
     let max_tasks = context.agents.planner.max_tasks;
     let prompt = PlanningPrompt {
         system: prompt::system_prompt(max_tasks),
-        question: prompt::goal_prompt(goal.text, &offers, tools - offers.len()),
+        question: prompt::goal_prompt(goal.text, &offers, context.catalog),
         output: ReplySchema { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) },
     };
     let validator = AnswerValidator {

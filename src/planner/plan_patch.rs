@@ -29,7 +29,6 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
     if all.is_empty() {
         return Err(PlanError::NoTools);
     }
-    let number = all.len();
     let offers = tool_selection::select(all, &search_query(request));
     let new_ids = unused_ids(request, context.agents.planner.max_tasks);
     let ids = |is_included: fn(&TaskProgress) -> bool| -> Vec<String> {
@@ -41,7 +40,7 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
     let schema = schema::patch_schema(&offers, &TaskIds { assignable: &new_ids, referable: &referable }, &pending);
     let prompt = PlanningPrompt {
         system: system_prompt(&new_ids),
-        question: user_prompt(request) + &prompt::tools_prompt(&offers, number - offers.len()),
+        question: user_prompt(request) + &prompt::tools_prompt(&offers, context.catalog),
         output: ReplySchema { name: "plan_patch".to_owned(), schema },
     };
     // The caller counts the exchanges.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, NetworkSettings, OAuthSpec, Protocol,
-    ResultChecks, ToolInfo, Transport,
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, LogLevel, NetworkSettings, OAuthSpec,
+    Protocol, SchemaChecks, ToolInfo, Transport,
 };
 
 pub(super) fn object(value: Value) -> JsonObject {
@@ -48,9 +48,12 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         startup_timeout: std::time::Duration::ZERO,
         installation_timeout: std::time::Duration::ZERO,
         max_processes: 1,
+        max_message_bytes: 0,
+        log_level: LogLevel::default(),
         sampling: crate::model::SamplingPolicy::default(),
         policy: policy.clone(),
-        check_results: ResultChecks::default(),
+        check_arguments: SchemaChecks::default(),
+        check_results: SchemaChecks::default(),
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: indexmap::IndexMap::new(),
@@ -61,7 +64,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
 
 /// Returns a catalog with the agent `gone`, which did not answer, and `box`, which has these tools.
 pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
-    let info = AgentInfo { protocol: String::new(), server: None, tools, ..AgentInfo::default() };
+    let info = AgentInfo { tools, ..AgentInfo::default() };
     AgentCatalog::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }
 

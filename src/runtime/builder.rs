@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::content::ContentStore;
 use super::llm_replanner::LlmReplanner;
 use super::orphans::reap_orphans;
 use super::shutdown::{RunStateAtExit, listen_for_signals};
@@ -17,8 +18,8 @@ use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{Llm, Models};
 use crate::mcp::{LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
-use crate::model::{AgentSpec, Plan, RunId, Timestamp};
-use crate::system::{clock, process};
+use crate::model::{AgentSpec, Plan, RunId, Timestamp, TraceContext};
+use crate::system::{clock, environment, process};
 use crate::ui::answers::policy::NoInput;
 use crate::ui::human::Human;
 use crate::ui::reporters::{Reporter, Reporters};
@@ -57,6 +58,8 @@ pub struct Host<'r> {
     options: Options,
     before_exit: Option<BeforeExit>,
     handle: Option<RunHandle>,
+    content: Option<PathBuf>,
+    content_copies: Option<PathBuf>,
 }
 
 /// The parts of a [`Host`]. Only the agents have no default.
@@ -73,6 +76,8 @@ pub struct HostBuilder<'r> {
     handle: Option<RunHandle>,
     state_dir: Option<PathBuf>,
     before_exit: Option<BeforeExit>,
+    content: Option<PathBuf>,
+    content_copies: Option<PathBuf>,
 }
 
 impl<'r> Host<'r> {
@@ -113,8 +118,10 @@ impl<'r> Host<'r> {
         Box::pin(self.drive(request.into())).await
     }
 
-    async fn drive(self, mut request: RunRequest) -> Result<RunResult, HostError> {
+    async fn drive(mut self, mut request: RunRequest) -> Result<RunResult, HostError> {
         let run = request.resumable().map_or(self.run, |resumable| resumable.id.clone());
+        let content = self.content.map(|root| Arc::new(ContentStore::new(&root, &run, self.content_copies)));
+        let trace = self.options.trace.get_or_insert_with(|| TraceContext::of_run(&run)).clone();
         let journal = self.store.open_writer(self.durability)?;
         // Held to the end, after the run's last event is durable.
         let _lease = match &request {
@@ -151,6 +158,8 @@ impl<'r> Host<'r> {
             human: self.human,
             secrets: self.agents.secrets,
             clock,
+            trace,
+            content: content.clone(),
         };
         let mut background = Background::default();
         if let Some(before_exit) = self.before_exit {
@@ -175,7 +184,11 @@ impl<'r> Host<'r> {
         let driven = Box::pin(drive(&run, request, services, (host, receiver), &mut reporters)).await;
         drop(background);
         match driven {
-            Ok(()) => Ok(reporters.into_result()),
+            Ok(()) => {
+                let mut result = reporters.into_result();
+                content.iter().for_each(|content| content.complete_result(&mut result));
+                Ok(result)
+            }
             Err(source) => Err(HostError::Unfinished { run, source }),
         }
     }
@@ -191,7 +204,12 @@ async fn drive(
     let now = services.clock.now();
     let (begun, _lease) = match request {
         RunRequest::New(new_run) => (Run::start(new_run, now)?, None),
-        RunRequest::Rerun(rerun) => (Run::rerun(rerun, now)?, None),
+        RunRequest::Rerun(rerun) => {
+            let earlier = rerun.earlier_id.clone();
+            let (run, step) = Run::rerun(rerun, now)?;
+            services.content.iter().for_each(|content| content.keep_from(&earlier, &step.records));
+            ((run, step), None)
+        }
         RunRequest::Resume(ResumableRun { lease, records, resumption, .. }) => {
             reporters.catch_up(&records);
             (Run::resume(resumption, now), Some(lease))
@@ -271,6 +289,21 @@ impl<'r> HostBuilder<'r> {
         self
     }
 
+    /// Sets the directory in which images, audio, and other binary contents of results are saved, in a folder for each
+    /// run. Without it, they stay in the events.
+    #[must_use]
+    pub fn content_directory(mut self, root: PathBuf) -> Self {
+        self.content = Some(root);
+        self
+    }
+
+    /// Sets a directory that also gets a copy of each file that this host saves. It is created on demand.
+    #[must_use]
+    pub fn copy_content_to(mut self, directory: PathBuf) -> Self {
+        self.content_copies = Some(directory);
+        self
+    }
+
     /// Lets the host own the process: it handles SIGINT, SIGTERM, and SIGHUP, and waits for orphaned processes of
     /// agents. The first signal interrupts the run; the second one exits the process after `before_exit`.
     #[must_use]
@@ -303,6 +336,8 @@ impl<'r> HostBuilder<'r> {
             options,
             before_exit: self.before_exit,
             handle: self.handle,
+            content: self.content,
+            content_copies: self.content_copies,
         })
     }
 }
@@ -343,7 +378,14 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         secrets: agents.secrets.clone(),
         unreachable: UnreachablePolicy::default(),
         sampling,
+        trace: trace_of_caller(),
     })
+}
+
+/// Returns the trace of the calling program from the environment, as OpenTelemetry specifies it.
+fn trace_of_caller() -> Option<TraceContext> {
+    let text = |name| environment::variable(name)?.into_string().ok();
+    TraceContext::parse(&text("TRACEPARENT")?, text("TRACESTATE"))
 }
 
 /// Tasks that end with the run.

@@ -16,11 +16,13 @@ use crate::llm::Llm;
 use crate::mcp::Agents;
 use crate::model::{
     AttemptId, Command, Event, GraphError, IdHashMap, Input, QuestionId, Record, RunId, RunStatus, Secrets, TaskId,
+    TraceContext,
 };
 use crate::ui::human::Human;
 use crate::ui::reporters::Reporters;
 
 use super::clock::RunClock;
+use super::content::ContentStore;
 use super::{HostReceiver, Replanner, RuntimeHost};
 
 /// The services of a run.
@@ -39,6 +41,10 @@ pub struct Services {
     pub secrets: Secrets,
     /// The clock of the run.
     pub clock: RunClock,
+    /// The trace that the calls of the run belong to.
+    pub trace: TraceContext,
+    /// The files of the run. Without it, binary contents stay in the events.
+    pub content: Option<Arc<ContentStore>>,
 }
 
 /// An error that ends the process before the run has ended. The journal keeps the committed events.

@@ -9,15 +9,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::llm::{Llm, OnDelta};
-use crate::mcp::CallContext;
+use crate::mcp::{Agents, CallContext, ClientHost as _};
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, JsonObject,
-    Question, RunId, ToolCall,
+    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HOST_LOGGER, Input,
+    JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
 };
 use crate::ui::human::HumanResponse;
 
+use super::content::{self, ContentStore};
 use super::dispatcher::Dispatcher;
-use super::replanner;
+use super::{RuntimeHost, replanner};
 
 /// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.
 pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
@@ -97,9 +98,10 @@ impl Dispatcher {
         let cancel = CancellationToken::new();
         self.attempt_tokens.insert(call.attempt.clone(), cancel.clone());
         let agents = Arc::clone(&self.services.agents);
-        let context = CallContext { meta: call_meta(&self.id, &call.attempt), cancel, checkpoint };
+        let meta = call_meta(&self.id, &call.attempt, &self.services.trace);
+        let context = CallContext { meta, cancel, checkpoint };
         let attempt = call.attempt.clone();
-        let work = async move { agents.call(call, context).await };
+        let work = call_with_contents(agents, call, context, self.contents());
         // A panic in one call must not end the other tasks.
         let ended = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result
@@ -107,6 +109,11 @@ impl Dispatcher {
             Input::AttemptEnded { attempt, result }
         });
         self.calls.push(ended.boxed());
+    }
+
+    /// Returns the store for the contents of a call, if there is one, and the host that gets its warnings.
+    fn contents(&self) -> Option<(Arc<ContentStore>, Arc<RuntimeHost>)> {
+        Some((Arc::clone(self.services.content.as_ref()?), Arc::clone(&self.host)))
     }
 
     fn ask_person(&mut self, question: Arc<Question>) {
@@ -151,10 +158,35 @@ impl Dispatcher {
     }
 }
 
-/// Returns the `_meta` of a call, with the value `RUN/TASK/ATTEMPT`.
-fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
+/// Makes a call. Its arguments get the contents of the files that they refer to, and the contents of its result are in
+/// files when this returns.
+async fn call_with_contents(
+    agents: Arc<dyn Agents>,
+    mut call: ToolCall,
+    context: CallContext,
+    contents: Option<(Arc<ContentStore>, Arc<RuntimeHost>)>,
+) -> Result<Arc<ToolOutput>, Failure> {
+    let Some((store, host)) = contents else { return agents.call(call, context).await };
+    content::restore_arguments(&store, &mut call).await?;
+    let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
+    let task = call.attempt.task.clone();
+    let output = agents.call(call, context).await?;
+    let (output, error) = content::save_contents(&store, &task, output).await;
+    if let Some(error) = error {
+        let text = format!("some contents of the result stay in the journal: they cannot be saved as files: {error}");
+        let logger = Some(HOST_LOGGER.to_owned());
+        host.on_log(origin, LogMessage { level: "warning".to_owned(), logger, data: text.into() });
+    }
+    Ok(output)
+}
+
+/// Returns the `_meta` of a call: its idempotency key `RUN/TASK/ATTEMPT`, and its trace context.
+fn call_meta(run: &RunId, attempt: &AttemptId, trace: &TraceContext) -> JsonObject {
     let key = [run.as_str(), attempt.task.as_str(), &attempt.number.to_string()].join("/");
-    JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])
+    let mut meta = JsonObject::with_capacity(3);
+    trace.add_to(&mut meta, &[&key]);
+    meta.insert(IDEMPOTENCY_KEY.to_owned(), key.into());
+    meta
 }
 
 /// Describes an internal panic, for people.

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{JournalError, JournalWriter};
 use crate::mcp::ClientHost;
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage, Origin,
-    Progress, RequestId, RunId, SamplingOrigin,
+    AgentId, Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Input, LogMessage,
+    Origin, Progress, RequestId, RunId, SamplingOrigin,
 };
 
 /// The maximum number of inputs that wait for the dispatcher. It drains the queue in every iteration, so the queue only
@@ -215,6 +215,13 @@ impl ClientHost for RuntimeHost {
     fn on_progress(&self, attempt: &AttemptId, progress: Progress) {
         self.latest_progress.lock().insert(attempt.clone(), progress);
         self.notify.notify_one();
+    }
+
+    fn on_page_completed(&self, agent: &AgentId, id: &str) {
+        let input = Input::PageCompleted { agent: agent.clone(), id: id.to_owned() };
+        if let Err(error) = self.inputs.try_send(input) {
+            tracing::warn!("the report of a completed page was dropped: {error}");
+        }
     }
 
     fn on_log(&self, origin: Origin, message: LogMessage) {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod clock;
+mod content;
 mod control;
 mod discover;
 mod dispatcher;
@@ -17,6 +18,7 @@ pub mod shutdown;
 
 pub use builder::{Host, HostBuilder, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
+pub use content::ContentStore;
 use control::{forward_requests, read_inputs};
 pub use discover::{AgentProbe, complete, discover, probe_agents};
 pub use dispatcher::{RuntimeError, Services, cancel, run};

@@ -16,7 +16,7 @@ use crate::mcp::{Agents, CallContext, CallFuture, ClientHost};
 use crate::model::{
     AgentId, AgentInfo, Answer, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Event, Failure,
     FailureKind, Form, Input, JsonObject, Origin, Plan, Progress, Question, Record, RunId, RunStatus, Secrets, TaskId,
-    Template, ToolCall, ToolOutput, Work,
+    Template, ToolCall, ToolOutput, TraceContext, Work,
 };
 use crate::ui::human::{Human, HumanResponse};
 use crate::ui::reporters::{Reporter, Reporters};
@@ -293,6 +293,8 @@ async fn run_scenario(tasks: &[(&str, &str, &[&str])], scenario: Scenario) -> Sc
         human: scenario.human,
         secrets: Secrets::default(),
         clock: RunClock::start(),
+        trace: TraceContext::of_run(&RunId::from("r")),
+        content: None,
     };
     if let Some(input) = scenario.late_input {
         let host = Arc::clone(&host);
@@ -346,7 +348,9 @@ async fn question_is_reported_before_it_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn calls_carry_idempotency_keys() {
     let world = run_plan(&[("a", "key", &[])]).await;
-    assert_eq!(world.reporter.output("a"), Some(json!({"kapell/idempotency-key": "r/a/1"})));
+    let mut meta = JsonObject::from_iter([("kapell/idempotency-key".to_owned(), json!("r/a/1"))]);
+    TraceContext::of_run(&RunId::from("r")).add_to(&mut meta, &["r/a/1"]);
+    assert_eq!(world.reporter.output("a"), Some(meta.into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{RunResult, TaskResult, TaskStatus};
-use crate::model::{ContentBlock, TaskId, ToolOutput};
+use super::text::bytes_text;
+use super::{ResultFile, RunResult, TaskResult, TaskStatus};
+use crate::model::{TaskId, ToolOutput};
 
 /// Returns the plan's outputs, or else the synthesis, or else each task's answer under its title, in plan order. A
 /// single output has no heading, so that it can be piped.
@@ -62,7 +63,7 @@ fn section(id: &TaskId, task: &TaskResult) -> String {
 /// Returns the answer, or the reason for its absence.
 fn status_text(task: &TaskResult) -> String {
     match (&task.output, &task.error, &task.skipped_because) {
-        (Some(output), ..) => output_text(output),
+        (Some(output), ..) => output_text(output, task),
         (_, Some(failure), _) => match &failure.help {
             Some(help) => format!("failed: {failure}\nhelp: {help}"),
             None => format!("failed: {failure}"),
@@ -77,32 +78,31 @@ fn status_text(task: &TaskResult) -> String {
     }
 }
 
-/// Returns the value of an output, and a summary of its non-text content.
-fn output_text(output: &ToolOutput) -> String {
+/// Returns the value of a task's output, and a summary of its non-text content.
+fn output_text(output: &ToolOutput, task: &TaskResult) -> String {
     let value = output.value();
     let mut lines = vec![value_text(&value)];
-    lines.extend(output.content.iter().filter_map(non_text_summary).map(Cow::Owned));
+    lines.extend(content_lines(task).into_iter().map(Cow::Owned));
     lines.retain(|line| !line.is_empty());
     lines.join("\n")
 }
 
-/// Returns a one-line summary of a content block that is not text: the URI of a resource, or the kind of data.
-fn non_text_summary(block: &ContentBlock) -> Option<String> {
-    let block = block.as_non_text()?;
-    let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    let kind = word(block, "type")?;
-    match kind.as_str() {
-        "text" => None,
-        "resource_link" => Some(match (word(block, "name"), word(block, "uri")?) {
-            (Some(name), uri) => format!("{name}: {uri}"),
-            (None, uri) => uri,
+/// Returns a line for each content of a task's output that is not text: the path, type, and size of a file, the URI of a
+/// resource, or the kind of data.
+pub fn content_lines(task: &TaskResult) -> Vec<String> {
+    let mut files = task.files.iter();
+    let blocks = task.output.iter().flat_map(|output| &output.content);
+    let lines = blocks.filter_map(|block| match block.saved_file() {
+        Some(saved) => Some(match files.next() {
+            Some(ResultFile { path, mime_type, bytes }) => {
+                let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
+                format!("{} ({media}{})", path.display(), bytes_text(*bytes))
+            }
+            None => saved.name,
         }),
-        "resource" => word(block.get("resource")?, "uri"),
-        _ => Some(match word(block, "mimeType") {
-            Some(media) => format!("({kind}, {media})"),
-            None => format!("({kind})"),
-        }),
-    }
+        None => block.summary(),
+    });
+    lines.collect()
 }
 
 /// Returns text unchanged, and other JSON pretty-printed.
@@ -115,12 +115,14 @@ fn value_text(value: &Value) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use indexmap::IndexMap;
     use serde_json::json;
 
     use super::*;
     use crate::journal::samples;
-    use crate::model::{RunId, RunStatus};
+    use crate::model::{RunId, RunStatus, SavedFile};
     use crate::view::run_result;
 
     fn result(outputs: Value, output_errors: Value) -> RunResult {
@@ -184,6 +186,30 @@ mod tests {
         assert_eq!((result_text(&result), result.status), (String::new(), RunStatus::Running));
     }
 
+    /// Returns the text of a task with this output, whose files are in `/files`.
+    fn content_text(output: ToolOutput) -> String {
+        let task = TaskResult { output: Some(output.into()), ..TaskResult::default() };
+        let mut result = RunResult::default();
+        result.tasks.insert("t".into(), task);
+        result.locate_files(|name| Path::new("/files").join(name));
+        status_text(&result.tasks["t"])
+    }
+
+    #[test]
+    fn saved_content_is_described_by_its_file() {
+        let file = |name: &str| SavedFile { name: name.to_owned(), bytes: 1_536, sha256: "0".repeat(64) }.reference();
+        let output: ToolOutput = serde_json::from_value(json!({"content": [
+            {"type": "image", "mimeType": "image/png", "data": file("a-1.png")},
+            {"type": "image", "mimeType": "image/png", "data": "AAAA"},
+            {"type": "resource", "resource": {"uri": "archive://3", "blob": file("a-2.bin")}},
+        ]}))
+        .expect("an output");
+        assert_eq!(
+            content_text(output),
+            "/files/a-1.png (image/png, 1.5 KiB)\n(image, image/png)\n/files/a-2.bin (1.5 KiB)"
+        );
+    }
+
     #[test]
     fn non_text_content_is_described() {
         let output: ToolOutput = serde_json::from_value(json!({"content": [
@@ -197,7 +223,7 @@ mod tests {
         ]}))
         .expect("an output");
         assert_eq!(
-            output_text(&output),
+            content_text(output),
             "stored\nbrief: archive://1\narchive://2\narchive://3\n(image, image/png)\n(hologram)"
         );
     }

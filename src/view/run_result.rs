@@ -1,5 +1,6 @@
 //! The result of a run, which is the object that `--output json` prints.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::engine::SpendingTotals;
 use crate::engine::synthesis::unfinished::UnfinishedTask;
-use crate::model::{AgentId, EndCause, Failure, IdMap, RunId, RunStatus, SkipReason, TaskId, ToolOutput};
+use crate::model::{AgentId, EndCause, Failure, IdMap, RunId, RunStatus, SavedFile, SkipReason, TaskId, ToolOutput};
 
 /// The result of a run: the object that `--output json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -38,6 +39,11 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// Sets the files of all tasks. `locate` returns the path of a file by its name within the run.
+    pub fn locate_files(&mut self, locate: impl Fn(&str) -> PathBuf) {
+        self.tasks.values_mut().for_each(|task| task.locate_files(&locate));
+    }
+
     /// Returns whether the answer of the run is JSON from its synthesis.
     pub fn has_structured_synthesis(&self) -> bool {
         let output = self.synthesis.as_ref().and_then(|id| self.tasks.get(id)?.output.as_ref());
@@ -65,6 +71,9 @@ pub struct TaskResult {
     /// The answer, if it succeeded; serialized as the value of `tasks.X.output`.
     #[serde(serialize_with = "serialize_value")]
     pub output: Option<Arc<ToolOutput>>,
+    /// The files that hold its binary contents; empty until [`RunResult::locate_files`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ResultFile>,
     /// The violation of the tool's output schema, if the agents file accepts such results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<Box<str>>,
@@ -79,6 +88,30 @@ pub struct TaskResult {
     /// The items of a `foreach` task, in order; absent for any other task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<TaskResult>>,
+}
+
+/// A file with binary contents of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResultFile {
+    /// The path.
+    pub path: PathBuf,
+    /// The MIME type, if the agent stated it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// The size in bytes.
+    pub bytes: u64,
+}
+
+impl TaskResult {
+    fn locate_files(&mut self, locate: &impl Fn(&str) -> PathBuf) {
+        let blocks = self.output.iter().flat_map(|output| &output.content);
+        let files = blocks.filter_map(|block| {
+            let SavedFile { name, bytes, .. } = block.saved_file()?;
+            Some(ResultFile { path: locate(&name), mime_type: block.mime_type().map(str::to_owned), bytes })
+        });
+        self.files = files.collect();
+        self.items.iter_mut().flatten().for_each(|item| item.locate_files(locate));
+    }
 }
 
 /// The status of a task.

@@ -48,6 +48,15 @@ pub fn count_text(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Formats a number of bytes for people.
+pub fn bytes_text(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => count_text(bytes as usize, "byte"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
 /// Describes the results and calls of an earlier run that a task keeps.
 pub fn kept(results: usize, unsettled: usize) -> String {
     let calls = || format!("{} of unknown outcome", count_text(unsettled, "earlier call"));

@@ -79,7 +79,7 @@ pub(crate) async fn execute(
     catalog: AgentCatalog,
     request: RunRequest,
 ) -> Result<Exit, CliError> {
-    let RunContext { run, journal, screen, human, output, durability } = context;
+    let RunContext { run, journal, screen, human, output, durability, save } = context;
     let store = journal::store(&journal);
     let plan = request.plan();
     // The process ends with the run, so its memory is freed at once rather than task by task.
@@ -106,6 +106,7 @@ pub(crate) async fn execute(
         .run_id(run.clone())
         .journal(store)
         .durability(durability)
+        .content_directory(files::content_root(&journal))
         .human(Arc::clone(&human))
         .own_process({
             let (screen, run) = (screen.clone(), run.clone());
@@ -114,6 +115,9 @@ pub(crate) async fn execute(
                 print_resume_hint(&screen, &run, state);
             }
         });
+    if let Some(directory) = save {
+        builder = builder.copy_content_to(directory);
+    }
     // Before the view, so that the end of an answer precedes the lines about it.
     if let Some(answer) = &mut answer {
         builder = builder.reporter(answer);

@@ -123,6 +123,12 @@ pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf
     journal.companion_directory("plans").join(format!("{run}.yaml"))
 }
 
+/// Returns the absolute path of the directory for the binary contents of results, beside the journal. Each run has a
+/// folder in it.
+pub(crate) fn content_root(journal: &JournalLocation) -> PathBuf {
+    absolute(&journal.companion_directory("files")).into()
+}
+
 /// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.
 pub(crate) fn detached_log_path(journal: &JournalLocation, run: &RunId) -> PathBuf {
     journal.companion_directory("logs").join(format!("{run}.log"))

@@ -1,5 +1,6 @@
 //! The context of a run before it starts: its ID, its journal, its screen, and the human that answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::files;
@@ -24,6 +25,8 @@ pub(crate) struct RunContext {
     pub(crate) output: RunOutputFormat,
     /// The durability of the journal.
     pub(crate) durability: Durability,
+    /// The directory for copies of binary contents.
+    pub(crate) save: Option<PathBuf>,
 }
 
 impl RunContext {
@@ -36,7 +39,16 @@ impl RunContext {
         let journal = files::journal_location(&options.journal)?;
         let screen = open_screen()?;
         let human = options.build_human(&screen, &run, interaction)?;
-        Ok(Self { run, journal, screen, human, output: options.output, durability: options.durability })
+        let RunOptions { output, durability, .. } = *options;
+        Ok(Self {
+            run,
+            journal,
+            screen,
+            human,
+            output,
+            durability,
+            save: options.save.as_deref().map(|save| files::absolute(save).into()),
+        })
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) struct RunOptions {
     /// A YAML file with rules that answer questions first; - for standard input
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
+    /// Also save a copy of each image, audio, or other binary content of a result in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
     /// The durability of the journal on power loss; a killed process loses nothing in either mode
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Durability,

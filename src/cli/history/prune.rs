@@ -85,5 +85,8 @@ fn remove_files(journal: &JournalLocation, run: &RunId) -> io::Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    match fs::remove_dir_all(files::content_root(journal).join(run.as_str())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

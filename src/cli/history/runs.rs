@@ -90,7 +90,8 @@ pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
 }
 
 fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
-    let details = run_details(reader, &args.run)?;
+    let mut details = run_details(reader, &args.run)?;
+    details.locate_files(&files::content_root(&files::journal_location(&args.journal)?));
     let no_json = |error| CliError::failed("cli::output", "the run cannot be converted to JSON", error);
     match (&args.task, args.output) {
         (None, OutputFormat::Text) => print(&details.text(&files::display_context())),

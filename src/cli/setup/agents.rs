@@ -15,6 +15,7 @@ use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::{ReportingHost, login_info, schema_warnings};
+use crate::model::text::truncate_chars;
 use crate::model::{
     AgentId, AgentInfo, AgentOffers, AgentSpec, Effect, HOST_LOGGER, JsonObject, LogMessage, LoginInfo, Origin,
     Protocol, Secrets, Transport, redact_url,
@@ -223,7 +224,8 @@ fn probe_json(probe: &AgentProbe) -> Value {
     match result {
         Ok(info) => json!({
             "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-            "transport": info.transport, "quirks": info.quirks, "tools": info.tools.len(),
+            "transport": info.transport, "quirks": info.quirks, "instructions": info.instructions,
+            "tools": info.tools.len(),
             "resources": count(info, |offers| offers.resources.as_deref()),
             "resource_templates": count(info, |offers| offers.resource_templates.as_deref()),
             "prompts": count(info, |offers| offers.prompts.as_deref()),
@@ -244,9 +246,10 @@ fn probe_text(probe: &AgentProbe) -> String {
             let milliseconds = duration.as_millis();
             let transport = info.transport.map(|transport| format!(" over {}", transport.name())).unwrap_or_default();
             let quirks = info.quirks.iter().map(|quirk| format!("    known: {}\n", quirk.description()));
+            let instructions = info.instructions.iter().map(|text| format!("    instructions: {}\n", summary(text)));
             let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
             format!("{agent}  ok  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
-                + &quirks.chain(warnings).collect::<String>()
+                + &quirks.chain(instructions).chain(warnings).collect::<String>()
         }
         Err(failure) => {
             let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
@@ -255,9 +258,21 @@ fn probe_text(probe: &AgentProbe) -> String {
     }
 }
 
+/// The maximum length of a summary in characters.
+const MAX_SUMMARY_CHARS: usize = 160;
+
+/// Returns the beginning of a text of an agent on one line.
+fn summary(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    printable(&truncate_chars(&line, MAX_SUMMARY_CHARS)).into_owned()
+}
+
 fn tools_json(probe: &AgentProbe) -> Value {
     match &probe.result {
-        Ok(info) => json!({"agent": probe.agent, "ok": true, "tools": info.tools, "warnings": info.warnings}),
+        Ok(info) => json!({
+            "agent": probe.agent, "ok": true, "instructions": info.instructions, "tools": info.tools,
+            "warnings": info.warnings,
+        }),
         Err(failure) => json!({"agent": probe.agent, "ok": false, "error": failure}),
     }
 }

@@ -19,6 +19,8 @@ use crate::model::{
 /// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
 /// a process for each call.
 const DEFAULT_MAX_CONCURRENCY: usize = 8;
+/// The default limit of the size of one message: far more than a model can read.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The additional time of a command that may install a package first.
 const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -54,7 +56,10 @@ impl SectionReader<'_, AgentKeys> {
             startup_timeout: duration(&AGENT.startup_timeout, DEFAULT_STARTUP_TIMEOUT),
             installation_timeout,
             max_processes: fields.integer(&AGENT.max_processes).unwrap_or(1),
+            max_message_bytes: fields.integer(&AGENT.max_message_bytes).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+            log_level: fields.choice(&AGENT.log_level).unwrap_or_default(),
             sampling: self.read_sampling(sink),
+            check_arguments: fields.choice(&AGENT.check_arguments).unwrap_or_default(),
             check_results: fields.choice(&AGENT.check_results).unwrap_or_default(),
             policy: AgentPolicy {
                 required: fields.boolean(&AGENT.required).unwrap_or(false),

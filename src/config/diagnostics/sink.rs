@@ -57,6 +57,17 @@ impl DiagnosticSink {
         self.push(Severity::Error, code, None, message.into())
     }
 
+    /// Adds a diagnostic whose severity depends on a setting.
+    pub(crate) fn diagnostic(
+        &mut self,
+        severity: Severity,
+        code: &str,
+        at: SourceSpan,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.push(severity, code, Some(at), message.into())
+    }
+
     fn push(&mut self, severity: Severity, code: &str, at: Option<SourceSpan>, message: String) -> &mut Diagnostic {
         if self.is_full() {
             match severity {

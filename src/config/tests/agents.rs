@@ -7,8 +7,8 @@ use super::*;
 use crate::config::agents::providers;
 use crate::model::{
     AgentPolicy, AgentRoot, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec,
-    MaxTokensField, NetworkSettings, OAuthGrant, OAuthSpec, Prices, Protocol, RequestSettings, ResultChecks,
-    SamplingPolicy, Scores, Secrets, StructuredOutput, SystemRole, Transport,
+    LogLevel, MaxTokensField, NetworkSettings, OAuthGrant, OAuthSpec, Prices, Protocol, RequestSettings,
+    SamplingPolicy, SchemaChecks, Scores, Secrets, StructuredOutput, SystemRole, Transport,
 };
 
 #[test]
@@ -79,6 +79,8 @@ fn reads_every_key_of_an_agents_file() {
         cwd = "/tmp"
         required = true
         max_processes = 3
+        max_message_bytes = 1048576
+        log_level = "debug"
         sampling = { policy = "ask", max_tokens = 5000, max_requests = 10 }
         capabilities = ["booking"]
 
@@ -129,6 +131,8 @@ fn reads_every_key_of_an_agents_file() {
         startup_timeout: seconds(30),
         installation_timeout: Duration::ZERO,
         max_processes: 3,
+        max_message_bytes: 1_048_576,
+        log_level: LogLevel::Debug,
         sampling: SamplingPolicy { consent: Consent::Ask, max_tokens: Some(5_000), max_requests: Some(10) },
         policy: AgentPolicy {
             required: true,
@@ -137,7 +141,8 @@ fn reads_every_key_of_an_agents_file() {
             effect: None,
             fingerprint: String::new(),
         },
-        check_results: ResultChecks::default(),
+        check_arguments: SchemaChecks::default(),
+        check_results: SchemaChecks::default(),
         enabled_tools: None,
         disabled_tools: vec![],
         capabilities: [("booking".to_owned(), None)].into(),
@@ -169,6 +174,8 @@ fn reads_every_key_of_an_agents_file() {
         startup_timeout: seconds(10),
         installation_timeout: Duration::ZERO,
         max_processes: 1,
+        max_message_bytes: 64 * 1024 * 1024,
+        log_level: LogLevel::Info,
         sampling: SamplingPolicy { consent: Consent::Deny, ..SamplingPolicy::default() },
         policy: AgentPolicy {
             required: false,
@@ -177,7 +184,8 @@ fn reads_every_key_of_an_agents_file() {
             effect: Some(Effect::ReadOnly),
             fingerprint: String::new(),
         },
-        check_results: ResultChecks::default(),
+        check_arguments: SchemaChecks::default(),
+        check_results: SchemaChecks::default(),
         enabled_tools: Some(vec!["search".to_owned()]),
         disabled_tools: vec!["delete".to_owned()],
         capabilities: [("web-search".to_owned(), Some("search".to_owned()))].into(),

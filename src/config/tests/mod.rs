@@ -86,7 +86,7 @@ fn catalog() -> AgentCatalog {
             "additionalProperties": false,
         }),
     );
-    let info = |tools| AgentInfo { protocol: "2025-11-25".to_owned(), server: None, tools, ..AgentInfo::default() };
+    let info = |tools| AgentInfo { protocol: "2025-11-25".to_owned(), tools, ..AgentInfo::default() };
     [
         ("research", Ok(info(vec![search, tool("fetch", json!({"type": "object", "required": ["url"]}))]))),
         ("travel", Err("it exited immediately".to_owned())),

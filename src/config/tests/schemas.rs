@@ -83,7 +83,7 @@ fn schema_accepts_valid_plans_and_rejects_typos() {
 #[test]
 fn choices_match_the_model_types() {
     use crate::model::{
-        Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, ResultChecks,
+        Consent, Effect, ForcedToolChoice, InputType, LogLevel, MaxTokensField, OnFailure, Protocol, SchemaChecks,
         StructuredOutput, SystemRole,
     };
     fn reads<T: serde::de::DeserializeOwned>(key: &KeySchema) {
@@ -101,7 +101,9 @@ fn choices_match_the_model_types() {
     reads::<InputType>(&keys::INPUT.kind);
     reads::<Protocol>(&keys::AGENT.protocol);
     reads::<Consent>(&keys::SAMPLING.policy);
-    reads::<ResultChecks>(&keys::AGENT.check_results);
+    reads::<LogLevel>(&keys::AGENT.log_level);
+    reads::<SchemaChecks>(&keys::AGENT.check_arguments);
+    reads::<SchemaChecks>(&keys::AGENT.check_results);
     reads::<MaxTokensField>(&keys::LLM.max_tokens_field);
     reads::<StructuredOutput>(&keys::LLM.structured_output);
     reads::<ForcedToolChoice>(&keys::LLM.tool_choice);

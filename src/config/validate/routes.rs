@@ -318,8 +318,8 @@ impl<'a> RouteResolver<'a> {
     ) {
         let Some((id, info)) = self.agent_info(spec, sink) else { return };
         if let Some(known) = info.tool(tool) {
-            if let Some(task) = task {
-                self.arguments.check(id, known, task, sink);
+            if let (Some(agent), Some(task)) = (self.agents.agents.get(id), task) {
+                self.arguments.check(agent, known, task, sink);
             }
         } else if let Some(reason) = info.unusable_tools.get(tool) {
             let message = format!("tool `{tool}` of agent `{id}` is not usable: {reason}");

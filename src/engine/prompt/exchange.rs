@@ -307,9 +307,23 @@ impl TaskEntry {
     /// Returns the result of a tool call as text for the model, and whether it is an error.
     fn result_for_model(&self) -> (String, bool) {
         match (self.output(), self.failure()) {
-            (Some(output), _) => (value_as_text(&output.value()), false),
+            (Some(output), _) => (text_for_model(output), false),
             (None, Some(failure)) => (failure.message.clone(), true),
             (None, None) => ("the call was not made".to_owned(), true),
         }
     }
+}
+
+/// Returns an output as text, with the texts of embedded resources and a line about each other content.
+fn text_for_model(output: &ToolOutput) -> String {
+    let mut text = value_as_text(&output.value());
+    let more =
+        output.content.iter().filter_map(|block| block.resource_text().map(str::to_owned).or_else(|| block.summary()));
+    for more in more {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&more);
+    }
+    text
 }

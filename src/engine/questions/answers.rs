@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{
-    Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
+    AgentId, Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
     QuestionDeadline, QuestionId, RequestId,
 };
 
@@ -29,6 +29,18 @@ impl Transition<'_> {
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         self.execute_answer((asker, request), answer, &by);
+    }
+
+    /// Accepts the open question about a page that its agent reports as completed.
+    pub(crate) fn on_page_completed(&mut self, agent: &AgentId, id: &str) {
+        let is_asked = |question: &Question| {
+            question.asker.agent() == Some(agent)
+                && matches!(&question.form, Form::Url { id: Some(known), .. } if known == id)
+        };
+        let open = self.run.questions.entries().filter(|entry| !entry.is_answered());
+        let Some(question) = open.map(|entry| &entry.question).find(|question| is_asked(question)) else { return };
+        let by = format!("agent `{agent}`, which reports the page as completed");
+        self.on_question_answered(question.id.clone(), Answer::Accept { content: None }, by);
     }
 
     /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.

@@ -70,7 +70,7 @@ impl RequiredLogin {
                 "agent `{agent}` requires a login. Open the page in a browser on this machine, or run `kapell agents \
                  login {agent}`"
             ),
-            form: Form::Url { url: login.url.clone() },
+            form: Form::Url { url: login.url.clone(), id: None },
         };
         let logged_in = {
             let mut asking = pin!(ask_person(question));

@@ -19,7 +19,7 @@ use crate::mcp::scheduler::ProcessPermit;
 use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::catalog::Catalog;
 use crate::mcp::session::connection::Connection;
-use crate::model::{AgentId, Failure, FailureKind, Protocol, ResultChecks, ToolCall, ToolOutput};
+use crate::model::{AgentId, Failure, FailureKind, Protocol, SchemaChecks, ToolCall, ToolOutput};
 
 /// Makes a call of `agent`, or resumes one.
 ///
@@ -160,13 +160,21 @@ impl ActiveCall<'_> {
         if connection.catalog_with(&tool).is_none() {
             known = Box::pin(self.refresh_catalog(&known)).await?;
         }
-        if let Err(failure) = Box::pin(self.check_arguments(&known, &mut arguments)).await {
-            let by_list = matches!(failure.kind, FailureKind::UnknownTool | FailureKind::InvalidArguments);
-            if !by_list || !known.is_stale() {
-                return Err(failure);
-            }
+        let mut checked = Box::pin(self.check_arguments(&known, &mut arguments)).await;
+        let by_list =
+            |failure: &Failure| matches!(failure.kind, FailureKind::UnknownTool | FailureKind::InvalidArguments);
+        if checked.as_ref().is_err_and(by_list) && known.is_stale() {
             let latest = Box::pin(self.refresh_catalog(&known)).await?;
-            Box::pin(self.check_arguments(&latest, &mut arguments)).await?;
+            checked = Box::pin(self.check_arguments(&latest, &mut arguments)).await;
+        }
+        match checked {
+            Err(failure)
+                if failure.kind == FailureKind::InvalidArguments
+                    && connection.spec.check_arguments == SchemaChecks::Warn =>
+            {
+                connection.state.warn(failure.message);
+            }
+            checked => checked?,
         }
         if let Value::Object(arguments) = arguments {
             self.request.arguments = arguments;
@@ -174,10 +182,13 @@ impl ActiveCall<'_> {
         Ok(())
     }
 
-    /// Checks the tool and its arguments against `catalog`.
+    /// Checks the tool and its arguments against `catalog`, unless the agents file turns off the check of arguments.
     async fn check_arguments(&mut self, catalog: &Catalog, arguments: &mut Value) -> Result<(), Failure> {
         let (connection, name) = (self.connection.clone(), self.request.tool.clone());
         let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown_tool(&connection.spec, &name))?;
+        if connection.spec.check_arguments == SchemaChecks::Off {
+            return Ok(());
+        }
         let checking = catalog.check_arguments(&connection.spec.id, tool, arguments);
         if let Some(warning) = self.wait_unconnected(checking).await?? {
             connection.state.warn(warning);
@@ -188,12 +199,12 @@ impl ActiveCall<'_> {
     /// Checks the result as `check_results` of the agents file requires.
     async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
         let checks = self.connection.spec.check_results;
-        if checks == ResultChecks::Off {
+        if checks == SchemaChecks::Off {
             return Ok(());
         }
         match self.check_result_by_schema(output).await {
             Err(failure) if failure.kind == FailureKind::InvalidResult => match checks {
-                ResultChecks::Warn => output.warning = Some(failure.message.into()),
+                SchemaChecks::Warn => output.warning = Some(failure.message.into()),
                 _ => return Err(with_result_text(failure, output, &self.request.agent)),
             },
             checked => checked?,

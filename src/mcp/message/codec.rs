@@ -280,6 +280,7 @@ fn is_from_server(method: &str) -> bool {
             | "roots/list"
             | "sampling/createMessage"
             | "elicitation/create"
+            | "notifications/elicitation/complete"
             | "notifications/progress"
             | "notifications/message"
             | "notifications/tools/list_changed"

@@ -2,7 +2,6 @@
 
 use rmcp::model::ErrorData;
 
-use super::limits::MAX_MESSAGE_BYTES;
 use super::service_result::UNREADABLE;
 use crate::model::text::truncate_bytes;
 use crate::model::{AgentId, Failure, FailureKind, Operation, ToolCall};
@@ -19,12 +18,23 @@ pub(crate) fn agent_message(text: &str) -> String {
     text
 }
 
-/// Returns the failure for a message that exceeds the size limit.
-pub(crate) fn message_too_large(agent: &AgentId) -> Failure {
-    let limit = MAX_MESSAGE_BYTES / (1024 * 1024);
-    let message = format!("agent `{agent}` sent a message of more than {limit} MiB");
-    Failure::new(FailureKind::ResultTooLarge, message)
-        .with_help("let the tool return a resource link or smaller results")
+/// Returns the failure for a message that exceeds the limit of `max_bytes`.
+pub(crate) fn message_too_large(agent: &AgentId, max_bytes: usize) -> Failure {
+    let message = format!("agent `{agent}` sent a message of more than {}", display_bytes(max_bytes));
+    Failure::new(FailureKind::ResultTooLarge, message).with_help(format!(
+        "let the tool return a resource link or smaller results, or raise `max_message_bytes` in `[agents.{agent}]`"
+    ))
+}
+
+/// Formats a number of bytes in the largest unit that divides it.
+pub(crate) fn display_bytes(bytes: usize) -> String {
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+    match bytes {
+        bytes if bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
+        bytes if bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        bytes => format!("{bytes} bytes"),
+    }
 }
 
 /// Returns the failure for an unreadable response. The `reason` includes an excerpt.

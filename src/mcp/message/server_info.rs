@@ -4,7 +4,9 @@
 use rmcp::model::{DiscoverResult, InitializeResult, ProtocolVersion};
 use serde_json::{Map, Value, json};
 
+use super::limits::MAX_INSTRUCTIONS_BYTES;
 use crate::model::JsonObject;
+use crate::model::text::truncate_bytes;
 
 /// The protocol version of a server that reports none, as the specification defines it for HTTP.
 const DEFAULT_VERSION: &str = "2025-03-26";
@@ -35,7 +37,7 @@ pub(crate) fn read_initialize_result(result: Value) -> Result<InitializeResult, 
         "capabilities": capabilities(result.get("capabilities")),
         "serverInfo": implementation(result.get("serverInfo")),
     });
-    if let Some(instructions) = text("instructions") {
+    if let Some(instructions) = instructions(&result) {
         read["instructions"] = json!(instructions);
     }
     serde_json::from_value(read).map_err(|_| "the result of `initialize` cannot be read".to_owned())
@@ -66,7 +68,7 @@ pub(crate) fn read_discover_result(result: Value) -> Result<DiscoverResult, Stri
         "ttlMs": ttl,
         "cacheScope": scope.unwrap_or("private"),
     });
-    if let Some(Value::String(instructions)) = result.get("instructions") {
+    if let Some(instructions) = instructions(&result) {
         read["instructions"] = json!(instructions);
     }
     if let Some(Value::Object(meta)) = result.get("_meta") {
@@ -77,6 +79,13 @@ pub(crate) fn read_discover_result(result: Value) -> Result<DiscoverResult, Stri
         read["_meta"] = Value::Object(meta);
     }
     serde_json::from_value(read).map_err(|_| "the result of `server/discover` cannot be read".to_owned())
+}
+
+/// Returns the instructions of a server, truncated to the length that is kept.
+fn instructions(result: &JsonObject) -> Option<String> {
+    let mut text = result.get("instructions")?.as_str()?.trim().to_owned();
+    truncate_bytes(&mut text, MAX_INSTRUCTIONS_BYTES);
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Returns `value` as an object. Some languages encode an empty object as an empty list.

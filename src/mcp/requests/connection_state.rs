@@ -33,7 +33,7 @@ use crate::mcp::scheduler::ProcessScheduler;
 use crate::model::text::truncate_bytes;
 use crate::model::{
     AgentId, AgentRoot, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, CheckpointKey, Elicitation, Form,
-    HOST_LOGGER, LogMessage, Origin, Progress,
+    HOST_LOGGER, LogLevel, LogMessage, Origin, Progress, TraceContext,
 };
 
 /// The number of log messages of one agent that reach the host within a second, more than a person can follow.
@@ -82,6 +82,12 @@ struct LogLimiter {
 /// The state that all connections to one agent share.
 #[derive(Debug)]
 pub(crate) struct AgentShared {
+    /// The maximum size of a message from the agent, in bytes.
+    pub(crate) max_message_bytes: usize,
+    /// The least severe log messages that the agent is asked to send.
+    pub(crate) log_level: LogLevel,
+    /// The trace that requests outside of calls belong to.
+    pub(crate) trace: Option<TraceContext>,
     /// The sampling support that is declared to the agent.
     pub(crate) sampling: SamplingSupport,
     /// The sampling quota of the agent.
@@ -195,7 +201,7 @@ impl ConnectionState {
     pub(crate) fn handle_overflow(&self) {
         tracing::warn!(agent = %self.agent, "the agent sent a message that is too large");
         if let Some(call) = self.calls.candidates(None).only() {
-            call.fail(failure::message_too_large(&self.agent));
+            call.fail(failure::message_too_large(&self.agent, self.max_message_bytes()));
         }
     }
 
@@ -226,6 +232,21 @@ impl ConnectionState {
     /// Returns the roots that the agent can list.
     pub(crate) fn roots(&self) -> &[AgentRoot] {
         &self.shared.roots
+    }
+
+    /// Returns the maximum size of a message from the agent, in bytes.
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        self.shared.max_message_bytes
+    }
+
+    /// Returns the least severe log messages that the agent is asked to send.
+    pub(crate) fn log_level(&self) -> LogLevel {
+        self.shared.log_level
+    }
+
+    /// Returns the trace that requests outside of calls belong to.
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.shared.trace.as_ref()
     }
 
     /// Returns whether nothing more may be sent, since a later process will resume what is in progress.

@@ -28,7 +28,8 @@ fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
             excess("fields of `requestedSchema`", fields, MAX_FIELDS)
                 .or_else(|| excess("bytes of `requestedSchema`", bytes, MAX_SCHEMA_BYTES))
         }
-        Form::Url { url } => excess("bytes of `url`", url.len(), MAX_URL_BYTES),
+        Form::Url { url, id } => excess("bytes of `url`", url.len(), MAX_URL_BYTES)
+            .or_else(|| excess("bytes of `elicitationId`", id.as_ref().map_or(0, String::len), MAX_URL_BYTES)),
         Form::Approval => None,
     };
     form.or_else(|| excess("bytes of `message`", elicitation.message.len(), MAX_MESSAGE_BYTES))
@@ -56,7 +57,10 @@ pub(crate) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
                     .ok_or_else(|| refuse("`requestedSchema` must be an object"))?,
             }
         }
-        Some("url") => Form::Url { url: text("url").ok_or_else(|| refuse("`url` must be text"))? },
+        Some("url") => {
+            let url = text("url").ok_or_else(|| refuse("`url` must be text"))?;
+            Form::Url { url, id: text("elicitationId") }
+        }
         Some(_) => return Err(refuse("`mode` must be `form` or `url`")),
     };
     let message = text("message").ok_or_else(|| refuse("`message` must be text"))?;
@@ -104,8 +108,13 @@ mod tests {
         assert_eq!(read(&tagged), Ok(fields));
 
         let url = "https://example.org/?a=1".to_owned();
-        let page = Elicitation { message: "log in".to_owned(), form: Form::Url { url: url.clone() } };
-        assert_eq!(read(&json!({"mode": "url", "message": "log in", "url": url})), Ok(page));
+        for (params, id) in [
+            (json!({"mode": "url", "message": "log in", "url": url}), None),
+            (json!({"mode": "url", "message": "log in", "url": url, "elicitationId": "e1"}), Some("e1".to_owned())),
+        ] {
+            let page = Elicitation { message: "log in".to_owned(), form: Form::Url { url: url.clone(), id } };
+            assert_eq!(read(&params), Ok(page));
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ use super::open_calls::CandidateCalls;
 use crate::mcp::options::SamplingSupport;
 use crate::model::JsonObject;
 
+/// The notification that a person has completed a page, which rmcp does not know.
+const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
+
 /// The handler for the requests and notifications of one agent.
 pub(crate) struct AgentRequestHandler {
     state: Arc<ConnectionState>,
@@ -108,6 +111,10 @@ fn handle_notification(state: &ConnectionState, notification: &ServerNotificatio
         // Waiters for other resources read once more than necessary.
         ServerNotification::ResourceUpdatedNotification(_) => state.resources_changed.send_replace(()),
         ServerNotification::ToolListChangedNotification(_) => state.tools_changed.store(true, Ordering::Relaxed),
+        ServerNotification::CustomNotification(custom) if custom.method == ELICITATION_COMPLETE => {
+            let id = custom.params.as_ref().and_then(|params| params.get("elicitationId")?.as_str());
+            id.into_iter().for_each(|id| state.host.on_page_completed(&state.agent, id));
+        }
         _ => {}
     }
 }

@@ -186,6 +186,8 @@ mod tests {
 
         fn on_progress(&self, _: &AttemptId, _: Progress) {}
 
+        fn on_page_completed(&self, _: &AgentId, _: &str) {}
+
         fn on_log(&self, _: Origin, _: LogMessage) {}
     }
 

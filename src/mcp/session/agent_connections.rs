@@ -77,6 +77,9 @@ impl AgentConnections {
     pub(crate) fn new(spec: AgentSpec, pool: Arc<PoolShared>) -> Self {
         let slots = spec.max_processes.max(1);
         let shared = AgentShared {
+            max_message_bytes: spec.max_message_bytes,
+            log_level: spec.log_level,
+            trace: pool.options.trace.clone(),
             sampling: if spec.sampling.consent == Consent::Deny { SamplingSupport::Off } else { pool.options.sampling },
             sampling_quota: SamplingQuota::new(spec.sampling),
             roots: spec.roots.clone(),

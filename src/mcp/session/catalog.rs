@@ -39,10 +39,16 @@ pub(crate) struct Catalog {
 }
 
 /// The schemas of a tool, compiled on first use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ToolSchemas {
     input: ToolSchema,
     output: ToolSchema,
+}
+
+impl Default for ToolSchemas {
+    fn default() -> Self {
+        Self { input: ToolSchema::of_arguments(), output: ToolSchema::default() }
+    }
 }
 
 /// What an agent's self-description does not contain: how the host is connected to it.
@@ -112,8 +118,8 @@ impl Catalog {
         self.task_only_tools.contains(tool)
     }
 
-    /// Checks `arguments` against the tool's `inputSchema`. Returns the reason if they cannot be checked, but only the
-    /// first time.
+    /// Checks `arguments` against the tool's `inputSchema`, and adds its defaults if they are needed. Returns the reason
+    /// if they cannot be checked, but only the first time.
     ///
     /// # Errors
     /// Returns [`FailureKind::InvalidArguments`] that names each violation.
@@ -125,9 +131,13 @@ impl Catalog {
     ) -> Result<Option<String>, Failure> {
         let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(None) };
         let name = &tool.name;
-        let unchecked = schemas.input.check(&tool.input_schema, arguments).await.map_err(|violations| {
+        let unchecked = schemas.input.check_arguments(&tool.input_schema, arguments).await.map_err(|violations| {
             let message = format!("the arguments of `{name}` of agent `{agent}` do not match its schema: {violations}");
-            Failure::new(FailureKind::InvalidArguments, message).with_help("fix the task's `with`")
+            let help = format!(
+                "fix the task's `with`; if the server accepts such arguments, set `check_arguments = \"warn\"` in \
+                 `[agents.{agent}]`"
+            );
+            Failure::new(FailureKind::InvalidArguments, message).with_help(help)
         })?;
         Ok(unchecked.map(|reason| format!("the arguments of `{name}` are not checked: {reason}")))
     }
@@ -234,6 +244,7 @@ fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo 
         server: server
             .map(|server| failure::agent_message(&format!("{} {}", server.name, server.version)))
             .filter(|server| !server.is_empty()),
+        instructions: info.and_then(|info| info.instructions.clone()),
         tools,
         ..AgentInfo::default()
     }

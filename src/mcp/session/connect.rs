@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rmcp::model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams};
+use rmcp::model::{ProtocolVersion, SetLevelRequestParams};
 use rmcp::transport::Transport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransport;
 use rmcp::{ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
@@ -26,7 +26,7 @@ use crate::mcp::process::environment;
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::handler::AgentRequestHandler;
-use crate::mcp::transport::call_transport::{CallTransport, Channel};
+use crate::mcp::transport::call_transport::{CallTransport, Channel, logging_level};
 use crate::mcp::transport::endpoint::HttpEndpoint;
 use crate::mcp::transport::http::HttpClient;
 use crate::mcp::transport::http_channel::HttpChannel;
@@ -375,8 +375,9 @@ where
     let modern = !version.has_initialize();
     if !modern && !is_resumed && info.is_some_and(|info| info.capabilities.logging.is_some()) {
         let peer = peer.clone();
+        let level = logging_level(state.log_level());
         tokio::spawn(async move {
-            let level = peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info));
+            let level = peer.set_level(SetLevelRequestParams::new(level));
             if let Ok(Err(error)) = tokio::time::timeout(SET_LEVEL_TIMEOUT, level).await {
                 tracing::debug!(%error, "an agent rejected the log level");
             }

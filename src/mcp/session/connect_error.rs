@@ -98,7 +98,7 @@ fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
         HttpError::Tls(_)
         | HttpError::Build(_)
         | HttpError::Redirect(_)
-        | HttpError::TooLarge
+        | HttpError::TooLarge { .. }
         | HttpError::Authorization(AuthorizationError::Refused { .. })
         | HttpError::Status { .. } => ConnectErrorKind::Final,
     }

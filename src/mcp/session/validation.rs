@@ -25,6 +25,7 @@ static CHECK_THREADS: Semaphore = Semaphore::const_new(MAX_CHECK_THREADS);
 /// A schema of a tool, compiled on first use.
 #[derive(Debug, Default)]
 pub(crate) struct ToolSchema {
+    formats: FormatValidation,
     compiled: OnceCell<Result<Arc<CompiledSchema>, SchemaCheckError>>,
     /// Whether it was reported that the schema or a value cannot be checked.
     is_reported: AtomicBool,
@@ -46,12 +47,34 @@ pub(crate) fn warm_up() {
 }
 
 impl ToolSchema {
+    /// Returns a schema of arguments. Their formats are not checked: many servers do not check them either.
+    pub(crate) fn of_arguments() -> Self {
+        Self { formats: FormatValidation::Never, ..Self::default() }
+    }
+
+    /// Validates `arguments`. If they are invalid, applies the defaults of the schema and validates them again.
+    ///
+    /// # Errors
+    /// Returns a description of the violations that remain.
+    pub(crate) async fn check_arguments(
+        &self,
+        schema: &JsonObject,
+        arguments: &mut Value,
+    ) -> Result<Option<String>, String> {
+        let checked = self.check(schema, arguments).await;
+        if checked.is_ok() {
+            return checked;
+        }
+        json_schema::apply_defaults(schema, arguments);
+        self.check(schema, arguments).await
+    }
+
     /// Validates `value` without changing it. Returns the reason if it cannot be validated, but only the first time.
     ///
     /// # Errors
     /// Returns a description of the violations.
     pub(crate) async fn check(&self, schema: &JsonObject, value: &mut Value) -> Result<Option<String>, String> {
-        let violations = match self.compiled.get_or_init(|| compile(schema)).await {
+        let violations = match self.compiled.get_or_init(|| compile(schema, self.formats)).await {
             Ok(compiled) => violations(compiled, value).await,
             Err(error) => Err(error.clone()),
         };
@@ -77,7 +100,7 @@ pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
         let schemas = [("arguments of", Some(&tool.input_schema)), ("results of", tool.output_schema.as_ref())];
         for (what, schema) in schemas {
             let Some(schema) = schema else { continue };
-            let checked = match compile(schema).await {
+            let checked = match compile(schema, FormatValidation::DraftDefault).await {
                 Ok(compiled) => violations(&compiled, &mut json!({})).await,
                 Err(error) => Err(error),
             };
@@ -93,16 +116,11 @@ pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
     warnings
 }
 
-async fn compile(schema: &JsonObject) -> Result<Arc<CompiledSchema>, SchemaCheckError> {
+async fn compile(schema: &JsonObject, formats: FormatValidation) -> Result<Arc<CompiledSchema>, SchemaCheckError> {
     let schema = Value::Object(schema.clone());
     let compiled = match json_schema::is_small(&schema) {
-        true => CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::INLINE),
-        false => {
-            run_on_thread(move || {
-                CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::BACKGROUND)
-            })
-            .await?
-        }
+        true => CompiledSchema::compile(schema, formats, &SchemaLimits::INLINE),
+        false => run_on_thread(move || CompiledSchema::compile(schema, formats, &SchemaLimits::BACKGROUND)).await?,
     };
     compiled.map(Arc::new)
 }
@@ -229,14 +247,14 @@ mod tests {
 
     #[tokio::test]
     async fn costly_checks_wait_for_a_thread_and_small_ones_do_not() {
-        let costly = compile(&doubling_schema(15)).await.expect("is small");
-        let small = compile(&doubling_schema(3)).await.expect("is small");
+        let costly = compile(&doubling_schema(15), FormatValidation::Never).await.expect("is small");
+        let small = compile(&doubling_schema(3), FormatValidation::Never).await.expect("is small");
         let large = object(json!({"properties": {"s": {"enum": (0..20_000).collect::<Vec<_>>()}}}));
         // No thread is free, so all checks that need one have to wait.
         let _permits = CHECK_THREADS.acquire_many(MAX_CHECK_THREADS as u32).await.expect("is never closed");
         assert_eq!(violations(&costly, &mut json!({"s": "x"})).now_or_never(), None);
         assert_eq!(violations(&small, &mut json!({})).now_or_never(), Some(Ok(String::new())));
-        assert!(compile(&large).now_or_never().is_none());
+        assert!(compile(&large, FormatValidation::Never).now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -260,6 +278,29 @@ mod tests {
         );
         assert!(warnings[1].starts_with("the arguments of `c` are not checked: invalid JSON Schema: "), "{warnings:?}");
         assert_eq!(warnings.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn only_invalid_arguments_get_defaults() {
+        let schema = object(json!({
+            "type": "object", "required": ["scale"], "$schema": "http://json-schema.org/draft-07/schema#",
+            "properties": {
+                "scale": {"enum": ["css", "device"], "default": "css"},
+                "file": {"type": "string"}, "url": {"type": "string", "format": "uri"},
+            },
+        }));
+        let tool = ToolSchema::of_arguments();
+        for (given, sent) in [
+            (json!({}), json!({"scale": "css"})),
+            (json!({"scale": "device", "file": null}), json!({"scale": "device"})),
+            (json!({"scale": "device", "url": "not a url"}), json!({"scale": "device", "url": "not a url"})),
+        ] {
+            let mut arguments = given;
+            assert_eq!(tool.check_arguments(&schema, &mut arguments).await, Ok(None));
+            assert_eq!(arguments, sent);
+        }
+        let remaining = tool.check_arguments(&schema, &mut json!({"file": 7})).await;
+        assert_eq!(remaining, Err("`/file`: 7 is not of type \"string\"".to_owned()));
     }
 
     #[tokio::test]

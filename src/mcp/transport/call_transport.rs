@@ -18,7 +18,7 @@ use crate::mcp::message::call_request::{CallRequest, ClientMeta};
 use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
-use crate::model::{ConnectionTransport, Failure};
+use crate::model::{ConnectionTransport, Failure, LogLevel};
 
 /// The transport of calls to an agent, over one connection.
 pub(crate) struct CallTransport {
@@ -57,7 +57,7 @@ impl CallTransport {
             false => {
                 let (info, capabilities) = (client.client_info.clone(), client.capabilities.clone());
                 let mut meta = RequestMetaObject::with_client_context(version.clone(), info, capabilities);
-                meta.set_log_level(LoggingLevel::Info);
+                meta.set_log_level(logging_level(state.log_level()));
                 ClientMeta::new(&meta)
             }
         };
@@ -139,6 +139,20 @@ impl CallTransport {
                 let _ = cancelling.await;
             }
         }
+    }
+}
+
+/// Returns rmcp's type of a log level.
+pub(crate) fn logging_level(level: LogLevel) -> LoggingLevel {
+    match level {
+        LogLevel::Debug => LoggingLevel::Debug,
+        LogLevel::Info => LoggingLevel::Info,
+        LogLevel::Notice => LoggingLevel::Notice,
+        LogLevel::Warning => LoggingLevel::Warning,
+        LogLevel::Error => LoggingLevel::Error,
+        LogLevel::Critical => LoggingLevel::Critical,
+        LogLevel::Alert => LoggingLevel::Alert,
+        LogLevel::Emergency => LoggingLevel::Emergency,
     }
 }
 

@@ -28,7 +28,6 @@ use crate::mcp::auth::authorizer::Authorizer;
 use crate::mcp::auth::challenge::Challenge;
 use crate::mcp::message::codec::SingleRequest;
 use crate::mcp::message::failure::message_too_large;
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::message::request_id::id_number;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
@@ -189,12 +188,12 @@ impl HttpClient {
         let session = header(&response, HEADER_SESSION_ID);
         match http_response::sniff_body(response).await? {
             (BodyType::Events, response) => {
-                let events = sse::events(response, MAX_MESSAGE_BYTES, None, self.overflow_handler(None));
+                let events = sse::events(response, self.state.max_message_bytes(), None, self.overflow_handler(None));
                 let events = sse::service_messages(events, self.state.clone(), Some(request.0));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
             (BodyType::Json, response) => {
-                let body = read_body(response, MAX_MESSAGE_BYTES).await?;
+                let body = read_body(response, self.state.max_message_bytes()).await?;
                 let answer = read_service_response(body, request).await?;
                 Ok(StreamableHttpPostResponse::Json(answer, session))
             }
@@ -279,7 +278,7 @@ impl HttpClient {
     pub(crate) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
         let state = self.state.clone();
         move || match &call {
-            Some(call) => call.fail(message_too_large(&state.agent)),
+            Some(call) => call.fail(message_too_large(&state.agent, state.max_message_bytes())),
             None => state.handle_overflow(),
         }
     }
@@ -331,7 +330,8 @@ impl HttpClient {
             Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
                 let reopened = ReopenedStream { reconnects: self.reconnects.clone(), last_event };
-                let events = sse::events(response, MAX_MESSAGE_BYTES, Some(reopened), self.overflow_handler(None));
+                let events =
+                    sse::events(response, self.state.max_message_bytes(), Some(reopened), self.overflow_handler(None));
                 Ok(sse::service_messages(events, self.state.clone(), None))
             }
             Err(HttpError::NotMcp(_) | HttpError::Redirect(_) | HttpError::Authorization(_)) => Err(refused),

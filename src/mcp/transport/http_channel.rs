@@ -27,7 +27,6 @@ use crate::mcp::message::call_request::CallRequest;
 use crate::mcp::message::call_response::CallResponse;
 use crate::mcp::message::codec::{ExpectedResult, Incoming, SingleRequest};
 use crate::mcp::message::failure;
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::requests::handler::handle_incoming;
 use crate::mcp::requests::open_calls::CallState;
 use crate::model::{Failure, FailureKind};
@@ -163,8 +162,8 @@ impl HttpChannel {
         }
         match http_response::sniff_body(response).await? {
             (BodyType::Events, response) => {
-                let events =
-                    sse::events(response, MAX_MESSAGE_BYTES, None, self.client.overflow_handler(Some(call.clone())));
+                let overflow = self.client.overflow_handler(Some(call.clone()));
+                let events = sse::events(response, self.client.state.max_message_bytes(), None, overflow);
                 let mut events = match self.modern {
                     true => events,
                     false => ResumableStream::new(self.stream_source(headers, call), id).events(Some(events)),
@@ -172,7 +171,7 @@ impl HttpChannel {
                 self.read_response(&mut events, id).await
             }
             (BodyType::Json, response) => {
-                let body = http_response::read_body(response, MAX_MESSAGE_BYTES).await?;
+                let body = http_response::read_body(response, self.client.state.max_message_bytes()).await?;
                 let mut failure = http_response::no_response_error();
                 for message in http_response::messages(body, SingleRequest(id, ExpectedResult::Call)).await? {
                     if let Incoming::UnknownResponse(other) = &message {

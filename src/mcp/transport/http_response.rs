@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::message::codec::{self, Incoming, PendingRequests, SingleRequest};
-use crate::mcp::message::lenient_json;
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
+use crate::mcp::message::{failure, lenient_json};
 use crate::model::text::{root_cause, truncate_bytes};
 use crate::system::clock;
 
@@ -63,8 +62,11 @@ pub(crate) enum HttpError {
         retry_after: Option<Duration>,
     },
     /// The body exceeds the size limit.
-    #[error("the response is larger than {} MiB", MAX_MESSAGE_BYTES / (1024 * 1024))]
-    TooLarge,
+    #[error("the response is larger than {}", failure::display_bytes(*.max_bytes))]
+    TooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
     /// The body is not a response to the request.
     #[error("the response is not MCP: {0}")]
     NotMcp(String),
@@ -157,7 +159,7 @@ pub(crate) async fn read_body(response: reqwest::Response, limit: usize) -> Resu
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| HttpError::Disconnected(error.without_url()))?;
         if body.len() + chunk.len() > limit {
-            return Err(HttpError::TooLarge);
+            return Err(HttpError::TooLarge { max_bytes: limit });
         }
         body.extend_from_slice(&chunk);
     }

@@ -21,7 +21,6 @@ use super::http_response::{EVENT_STREAM_TYPE, HttpError, MAX_ERROR_BYTES, error_
 use super::incoming::{IncomingMessages, ServiceEnded};
 use super::request_failure::from_http;
 use super::sse::{self, ENDPOINT_EVENT, EventStream};
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
 use crate::model::redact_url;
@@ -56,7 +55,7 @@ impl HttpSseTransport {
         stream_headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
         let response = client.open_stream(endpoint.url.clone(), stream_headers).await?;
         let base = response.url().clone();
-        let mut events = sse::events(response, MAX_MESSAGE_BYTES, None, client.overflow_handler(None));
+        let mut events = sse::events(response, client.state.max_message_bytes(), None, client.overflow_handler(None));
         let address = message_address(&base, &endpoint_event(&mut events).await?)?;
         let (incoming, messages) = IncomingMessages::new(client.state.clone());
         let reader = AbortOnDropHandle::new(tokio::spawn(read_events(events, incoming)));

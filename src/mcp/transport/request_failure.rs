@@ -70,7 +70,7 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
         }
         HttpError::Authorization(error) => error.to_failure(agent),
         HttpError::Disconnected(_) => failure_of(FailureKind::ConnectionLost),
-        HttpError::TooLarge => message_too_large(agent),
+        HttpError::TooLarge { max_bytes } => message_too_large(agent, *max_bytes),
         HttpError::NotMcp(_) => failure_of(FailureKind::InvalidResult)
             .with_help(format!("check that `url` in `[agents.{agent}]` is the MCP endpoint of the server")),
         HttpError::Status { status, body, error: rpc, .. } => match status.as_u16() {

@@ -25,7 +25,6 @@ use super::http_response::HttpError;
 use super::sse::{self, EventStream};
 use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::message::request_id::id_number;
 use crate::mcp::requests::open_calls::{CallState, PendingAnswers};
 use crate::model::{Failure, FailureKind};
@@ -288,7 +287,8 @@ impl ResumableStream {
             let error = match self.source.client.open_stream(self.source.url.clone(), headers).await {
                 Ok(response) => {
                     let overflow = self.source.client.overflow_handler(Some(self.source.call.clone()));
-                    return Ok(sse::events(response, MAX_MESSAGE_BYTES, None, overflow));
+                    let max_bytes = self.source.client.state.max_message_bytes();
+                    return Ok(sse::events(response, max_bytes, None, overflow));
                 }
                 Err(error) => error,
             };

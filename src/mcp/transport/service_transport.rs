@@ -1,11 +1,12 @@
 //! Connects rmcp's service with its transports. Assigns the request IDs, merges messages from several sources, and
-//! reports incoming messages to the connection state.
+//! reports incoming messages to the connection state. Adds the trace context to requests.
 
 use std::sync::Arc;
 
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientJsonRpcMessage, GetExtensions as _, JsonRpcError, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+    ClientJsonRpcMessage, ClientRequest, GetExtensions as _, GetMeta as _, JsonRpcError, JsonRpcMessage, RequestId,
+    ServerJsonRpcMessage,
 };
 use rmcp::service::InboundStreamOrigin;
 use rmcp::transport::Transport;
@@ -29,6 +30,16 @@ impl<T> IdMappingTransport<T> {
     pub(crate) fn new(inner: T, state: Arc<ConnectionState>) -> Self {
         Self { inner, ids: RequestIdMap::new(state.clone()), state }
     }
+
+    /// Adds the trace context to the `_meta` of a request. Old servers can be strict about the handshake.
+    fn add_trace(&self, message: &mut ClientJsonRpcMessage) {
+        if let (JsonRpcMessage::Request(outgoing), Some(trace)) = (message, self.state.trace())
+            && !matches!(outgoing.request, ClientRequest::InitializeRequest(_))
+        {
+            let span = [self.state.agent.as_str(), &outgoing.id.to_string()];
+            trace.add_to(&mut outgoing.request.get_meta_mut().0.0, &span);
+        }
+    }
 }
 
 impl<T: Transport<RoleClient>> Transport<RoleClient> for IdMappingTransport<T> {
@@ -39,6 +50,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for IdMappingTransport<T> {
         mut message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         self.ids.outgoing(&mut message);
+        self.add_trace(&mut message);
         self.inner.send(message)
     }
 

@@ -61,6 +61,13 @@ pub enum Input {
         /// The elicitation.
         elicitation: Elicitation,
     },
+    /// An agent reports that a person has completed the page of its elicitation.
+    PageCompleted {
+        /// The agent.
+        agent: AgentId,
+        /// The agent's ID of the elicitation.
+        id: String,
+    },
     /// An agent or the planner asks the language model.
     SamplingRequested {
         /// The ID of the request.

@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn no_input_declines_agents_and_defers_approvals() {
         assert_eq!(NoInput.ask(&question(fields())).await, declined());
-        assert_eq!(NoInput.ask(&question(Form::Url { url: "https://a.test".to_owned() })).await, declined());
+        assert_eq!(NoInput.ask(&question(Form::Url { url: "https://a.test".to_owned(), id: None })).await, declined());
         let open = HumanResponse::Deferred { reason: "no input is available".to_owned() };
         assert_eq!(NoInput.ask(&question(Form::Approval)).await, declined());
         let of_plan = Question { asker: Asker::Plan { task: "publish".into() }, ..question(Form::Approval) };

@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn accepts_approvals_and_urls_without_fields() {
         let asker = || Asker::Plan { task: "publish".into() };
-        let url = Form::Url { url: "https://example.com".to_owned() };
+        let url = Form::Url { url: "https://example.com".to_owned(), id: None };
         for form in [Form::Approval, url] {
             let question = Question { asker: asker(), tool: None, form, ..test_question("", None, "Post?") };
             let accepted = Some(Answer::Accept { content: None });

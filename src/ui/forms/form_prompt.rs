@@ -149,7 +149,7 @@ pub fn question_lines(run: &RunId, question: &Question) -> Vec<String> {
     let mut options = "--accept".to_owned();
     match &question.form {
         Form::Approval => {}
-        Form::Url { url } => {
+        Form::Url { url, .. } => {
             lines.push(format!("    page: {}", printable(url)));
             match PageUrl::parse(url) {
                 Ok(page) => lines.extend(page.warnings().into_iter().map(|warning| format!("    warning: {warning}"))),
@@ -358,7 +358,7 @@ mod tests {
             Post it?
             kapell answer 0190 q1 --accept
         ");
-        let page = agent_question("Sign in", Form::Url { url: "http://a.test/login".to_owned() });
+        let page = agent_question("Sign in", Form::Url { url: "http://a.test/login".to_owned(), id: None });
         insta::assert_snapshot!(shown(&page), @r"
         q1  agent `travel` asks, in task `book`
             Sign in
@@ -375,7 +375,7 @@ mod tests {
             "pattern": evil, "default": evil}, "pick": {"enum": [evil]}}, "required": [evil]});
         let forms = [
             Form::Fields { schema: schema.as_object().expect("an object").clone() },
-            Form::Url { url: format!("ftp://{evil}") },
+            Form::Url { url: format!("ftp://{evil}"), id: None },
         ];
         for form in forms {
             let shown = question_lines(&"0190".into(), &agent_question(evil, form)).concat();

@@ -1,5 +1,6 @@
 //! The details of a run for `kapell runs show`: its view, and the process that drives it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::list::run_status;
@@ -24,6 +25,12 @@ impl RunDetails {
     /// Applies the next event.
     pub fn apply(&mut self, record: &Record) {
         self.view.apply(record);
+    }
+
+    /// Sets the paths of the files of all results, which are in a folder of `root`. Called after the last event.
+    pub fn locate_files(&mut self, root: &Path) {
+        let directory = root.join(self.view.run().as_str());
+        self.view.result_mut().locate_files(|name| directory.join(name));
     }
 
     /// Returns the times of a task.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::run_details::RunDetails;
 use super::text_table::TextTable;
 use crate::model::{SentCall, TaskId};
+use crate::view::content_lines;
 use crate::view::time::DisplayContext;
 
 /// One task of a run.
@@ -52,6 +53,10 @@ impl TaskDetails<'_> {
         }
         if let Some(output) = result.and_then(|result| result.output.as_ref()) {
             let _ = writeln!(text, "\nanswer\n{}", indented(&output.value()));
+        }
+        let contents = result.map(content_lines).unwrap_or_default();
+        if !contents.is_empty() {
+            let _ = writeln!(text, "\ncontents\n{}", indented(&contents.join("\n").into()));
         }
         text
     }

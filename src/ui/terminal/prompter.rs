@@ -94,7 +94,7 @@ impl Human for TerminalPrompter {
                 Err(exit) => Err(exit),
             },
             Form::Fields { schema } => dialogue.fill_form(&FormSchema::parse_schema(schema)).await,
-            Form::Url { url } => dialogue.confirm_page(url, self.browser).await,
+            Form::Url { url, .. } => dialogue.confirm_page(url, self.browser).await,
         };
         response(result, |reason| default_response(question, reason))
     }

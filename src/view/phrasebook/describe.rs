@@ -257,7 +257,7 @@ impl Description<'_> {
             }
             _ => question_line(LineKind::Asked, question, verb),
         };
-        if let Form::Url { url } = &question.form {
+        if let Form::Url { url, .. } = &question.form {
             line.text.push_str(&format!(" {}", truncated(url)));
         }
         line

@@ -94,6 +94,11 @@ impl RunView {
         &self.results.result
     }
 
+    /// Returns the result so far, to complete it.
+    pub fn result_mut(&mut self) -> &mut RunResult {
+        &mut self.results.result
+    }
+
     /// Returns the final result.
     pub fn into_result(self) -> RunResult {
         self.results.result

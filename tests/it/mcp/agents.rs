@@ -343,7 +343,7 @@ async fn required_urls_are_visited_before_the_call_is_repeated() {
     let host = RecordingHost::with_answer(Answer::Accept { content: None });
     let pool = pool(vec![odd_agent("pages")], &host);
     assert_eq!(call(&pool, "work", json!({})).await, Ok("logged in".to_owned()));
-    let page = Form::Url { url: "https://example.org/login".to_owned() };
+    let page = Form::Url { url: "https://example.org/login".to_owned(), id: Some("1".to_owned()) };
     assert_eq!(host.elicited().remove(0).1.form, page);
     pool.close().await;
     let (kind, _) = failure_of(work("pages").await.1);

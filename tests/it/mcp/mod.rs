@@ -2,6 +2,7 @@
 
 mod agents;
 mod calls;
+mod features;
 mod http;
 mod http_sse;
 mod resources;

@@ -15,9 +15,9 @@ use kapell::mcp::{
     Agents as _, CallContext, ClientHost, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy,
 };
 use kapell::model::{
-    AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
-    Failure, FailureKind, Form, LogMessage, OAuthSpec, Origin, Progress, Protocol, SamplingPolicy, Secrets, ToolCall,
-    Transport, Usage,
+    AgentId, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent,
+    Elicitation, Failure, FailureKind, Form, LogMessage, OAuthSpec, Origin, Progress, Protocol, SamplingPolicy,
+    Secrets, ToolCall, Transport, Usage,
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
@@ -76,6 +76,7 @@ impl EchoHost {
             secrets: Secrets::default(),
             unreachable: UnreachablePolicy::Retry,
             sampling: SamplingSupport::Plain,
+            trace: None,
         };
         Pool::new([spec], options, self.clone())
     }
@@ -135,6 +136,8 @@ impl ClientHost for EchoHost {
     }
 
     fn on_progress(&self, _: &AttemptId, _: Progress) {}
+
+    fn on_page_completed(&self, _: &AgentId, _: &str) {}
 
     fn on_log(&self, _: Origin, _: LogMessage) {}
 }

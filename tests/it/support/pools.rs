@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use kapell::mcp::{ClientHost, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
 use kapell::model::{
-    AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Checkpoints,
-    ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Operation, Origin, Progress,
-    Protocol, SamplingPolicy, Secrets, ToolCall, Transport,
+    AgentId, AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
+    Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Operation, Origin,
+    Progress, Protocol, SamplingPolicy, Secrets, ToolCall, Transport,
 };
 use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ struct HostRecord {
     sampled: Vec<(Origin, ChatRequest)>,
     rounds: Vec<(u32, Option<String>, Value)>,
     progress: Vec<Progress>,
+    completed_pages: Vec<String>,
     logged: Vec<(Origin, LogMessage)>,
     checkpoints: Vec<(CheckpointKey, Value)>,
 }
@@ -74,6 +75,11 @@ impl RecordingHost {
 
     pub(crate) fn elicited(&self) -> Vec<(Origin, Elicitation)> {
         self.record.lock().unwrap().elicited.clone()
+    }
+
+    /// Returns the agents' IDs of the pages that they reported as completed.
+    pub(crate) fn completed_pages(&self) -> Vec<String> {
+        self.record.lock().unwrap().completed_pages.clone()
     }
 
     pub(crate) fn sampled(&self) -> Vec<(Origin, ChatRequest)> {
@@ -145,6 +151,10 @@ impl ClientHost for RecordingHost {
         self.record.lock().unwrap().progress.push(progress);
     }
 
+    fn on_page_completed(&self, _: &AgentId, id: &str) {
+        self.record.lock().unwrap().completed_pages.push(id.to_owned());
+    }
+
     fn on_log(&self, origin: Origin, message: LogMessage) {
         self.record.lock().unwrap().logged.push((origin, message));
     }
@@ -174,6 +184,7 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
         secrets: Secrets::default(),
         unreachable: UnreachablePolicy::Retry,
         sampling: SamplingSupport::WithTools,
+        trace: None,
     };
     Pool::new(specs, options, host.clone())
 }
@@ -189,8 +200,11 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         startup_timeout: Duration::from_secs(20),
         installation_timeout: Duration::ZERO,
         max_processes: 1,
+        max_message_bytes: 64 * 1024 * 1024,
+        log_level: kapell::model::LogLevel::Info,
         sampling: SamplingPolicy::default(),
-        check_results: kapell::model::ResultChecks::Strict,
+        check_arguments: kapell::model::SchemaChecks::Strict,
+        check_results: kapell::model::SchemaChecks::Strict,
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,

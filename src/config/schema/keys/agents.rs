@@ -75,6 +75,26 @@ table! {
         "Maximum duration of connecting. Default: 30s, and 5m more for commands that may install a package first, such as \
          `npx`.";
     tool_timeout: PositiveDuration, "Idle timeout of a call. Default: 5m.";
+    max_message_bytes: Integer(65_536, 1_073_741_824),
+        "Maximum size of one message of the agent, such as a result. Default: 67108864 (64 MiB).";
+    log_level: Choice(&[
+        ("debug", "Details for debugging."),
+        ("info", "Normal steps."),
+        ("notice", "Significant but normal events."),
+        ("warning", "Something may be wrong."),
+        ("error", "Something failed."),
+        ("critical", "A part of the agent failed."),
+        ("alert", "Someone has to act at once."),
+        ("emergency", "The agent is unusable."),
+    ]),
+        "The least severe log messages that the agent is asked to send. Default: `info`.";
+    check_arguments: Choice(&[
+        ("strict", "The call is not made."),
+        ("warn", "The call is made, with a warning."),
+        ("off", "The arguments are sent as they are, unchecked."),
+    ]),
+        "What to do with arguments that do not match the tool's `inputSchema`, even with the defaults of its required \
+         properties and without nulls that it does not accept. Default: `strict`.";
     check_results: Choice(&[
         ("strict", "The call fails."),
         ("warn", "The result is used unchanged, with a warning."),

@@ -294,3 +294,21 @@ fn cancellation_ends_model_request() {
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
     assert_eq!((driver.outcome("p"), driver.ended()), (Some(Outcome::Cancelled), Some((RunStatus::Cancelled, None))));
 }
+
+#[test]
+fn model_gets_every_kind_of_content() {
+    let mut driver = start_with(text_prompt(prompt("p", &["a"], None)));
+    driver.reply("p", 1, tool_use_reply(&[("c1", "a.work")]));
+    driver.drain_model_requests();
+    let blocks = [
+        json!({"type": "text", "text": "found"}),
+        json!({"type": "image", "mimeType": "image/png", "data": "AA=="}),
+        json!({"type": "resource", "resource": {"uri": "file:///a", "text": "the page"}}),
+        json!({"type": "resource_link", "name": "b", "uri": "file:///b"}),
+    ];
+    driver.end("p/1", 1, Ok(Arc::new(ToolOutput::new(blocks, None))));
+    let request = driver.drain_model_requests().remove(0).1;
+    let text = "found\n(image, image/png)\nthe page\nb: file:///b".to_owned();
+    let result = ChatPart::ToolResult { id: "c1".into(), text, is_error: false };
+    assert_eq!(request.messages.last().map(|message| message.parts.clone()), Some(vec![result]));
+}

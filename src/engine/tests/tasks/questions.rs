@@ -1,6 +1,7 @@
 //! Tests of approvals and questions: what waits for them, and what happens without an answer.
 
 use crate::engine::tests::*;
+use crate::model::{Elicitation, Form};
 
 #[test]
 fn declined_approval_denies_the_call() {
@@ -123,4 +124,27 @@ fn approval_of_all_calls_of_a_single_call_is_a_plain_approval() {
     driver.send_input(Input::RestApproved { question: "q1".into(), by: "person".into() });
     assert_eq!(driver.drain_call_names(), ["t#1@a"]);
     assert!(!driver.records.iter().any(|record| matches!(record.event, Event::RestApproved { .. })));
+}
+
+#[test]
+fn page_that_its_agent_reports_as_completed_is_accepted() {
+    let mut driver = Driver::connected(&plan(vec![task("t", &[])]));
+    let attempt = AttemptId { task: "t".into(), number: 1 };
+    let form = Form::Url { url: "https://a.test".into(), id: Some("e1".into()) };
+    driver.send_input(Input::ElicitationRequested {
+        request: "a/1".into(),
+        origin: Origin { agent: "a".into(), attempt: Some(attempt), key: None },
+        elicitation: Elicitation { message: "log in".into(), form },
+    });
+    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "no terminal".into() });
+    driver.commands.clear();
+    for (agent, id) in [("b", "e1"), ("a", "e2")] {
+        driver.send_input(Input::PageCompleted { agent: agent.into(), id: id.into() });
+    }
+    assert_eq!(driver.commands, []);
+    for _ in 0..2 {
+        driver.send_input(Input::PageCompleted { agent: "a".into(), id: "e1".into() });
+    }
+    let answer = Answer::Accept { content: None };
+    assert_eq!(driver.commands, [Command::AnswerElicitation { request: "a/1".into(), answer }]);
 }

@@ -19,7 +19,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::message_lines::MessageLines;
 use super::stdin_writer::{StdinSender, StdinWriter};
 use super::unread_input::{UnreadInput, WeakUnreadInput};
-use crate::mcp::message::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::transport::incoming::{IncomingMessages, ServiceEnded};
@@ -150,7 +149,7 @@ struct StdoutReader {
 
 impl StdoutReader {
     async fn run(mut self, output: ChildStdout) {
-        let mut lines = MessageLines::new(output, MAX_MESSAGE_BYTES);
+        let mut lines = MessageLines::new(output, self.incoming.state.max_message_bytes());
         let mut text = Vec::new();
         loop {
             match lines.next(&mut text).await {

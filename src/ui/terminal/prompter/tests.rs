@@ -54,7 +54,7 @@ fn form(schema: Value) -> Form {
 }
 
 fn url(url: &str) -> Question {
-    agent_question("Sign in, please", Form::Url { url: url.to_owned() })
+    agent_question("Sign in, please", Form::Url { url: url.to_owned(), id: None })
 }
 
 fn answered(answer: Answer) -> HumanResponse {

@@ -1,0 +1,290 @@
+//! Writes the binary contents of results to files before their events, and reads them back for later calls.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::file_names::file_name;
+use crate::model::{Event, IdHashMap, JsonObject, Record, RunId, SavedFile, TaskId, ToolOutput};
+use crate::system::files;
+use crate::view::RunResult;
+
+/// The maximum number of files of one result. Further contents stay in its event.
+const MAX_FILES: usize = 1_000;
+/// The maximum number of names that are tried for a file.
+const MAX_NAMES: usize = 1_000;
+/// Reads Base64 with and without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The files of one run, in a directory that only the host writes to. All functions block.
+#[derive(Debug)]
+pub struct ContentStore {
+    /// The directory of the files of all runs.
+    root: PathBuf,
+    directory: PathBuf,
+    /// A directory of the user that gets a copy of each new file.
+    copies: Option<PathBuf>,
+    /// The copies by the names of their files. Locked only to insert or to read.
+    copied: Mutex<IdHashMap<String, PathBuf>>,
+}
+
+impl ContentStore {
+    /// Returns the store for `run` below `root`. Creates nothing.
+    pub fn new(root: &Path, run: &RunId, copies: Option<PathBuf>) -> Self {
+        let directory = root.join(run.as_str());
+        Self { root: root.to_owned(), directory, copies, copied: Mutex::default() }
+    }
+
+    /// Returns whether a result has contents for files.
+    pub fn has_contents(output: &ToolOutput) -> bool {
+        output.content.iter().any(|block| block.data().is_some())
+    }
+
+    /// Returns whether some arguments have references.
+    pub fn has_references(arguments: &JsonObject) -> bool {
+        arguments.values().any(value_has_references)
+    }
+
+    /// Saves the contents of a task's result, and replaces them by references. Contents that are not Base64 stay.
+    ///
+    /// The files are durable when this returns. Equal contents of a repeated call share a file.
+    ///
+    /// # Errors
+    /// Returns the error of the system. The contents without a file are unchanged.
+    pub fn save(&self, task: &TaskId, output: &mut ToolOutput) -> io::Result<()> {
+        let mut number = 0;
+        for block in &mut output.content {
+            let Some(data) = block.data() else { continue };
+            let contents: Vec<u8> = match BASE64.decode(data.split_ascii_whitespace().collect::<String>()) {
+                Ok(contents) if !contents.is_empty() && number < MAX_FILES => contents,
+                // An agent must not refer to the files of other results.
+                Err(_) if SavedFile::find(data).is_some() => {
+                    block.set_data(String::new());
+                    continue;
+                }
+                _ => continue,
+            };
+            number += 1;
+            let name = |copy| file_name(task, number, block.mime_type(), copy);
+            let file = self.write(name, &contents)?;
+            block.set_data(file.reference());
+        }
+        match number {
+            0 => Ok(()),
+            _ => File::open(&self.directory)?.sync_all(),
+        }
+    }
+
+    /// Writes the contents to the first file of these names that does not exist, or has the same contents.
+    fn write(&self, name: impl Fn(usize) -> String, contents: &[u8]) -> io::Result<SavedFile> {
+        files::create_own_directory(&self.root)?;
+        files::create_own_directory(&self.directory)?;
+        let name = write_new(&self.directory, &name, contents)?;
+        if let Some(copies) = &self.copies {
+            // The name is known to be harmless.
+            let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, "bin"));
+            let copy_name = |copy| match copy {
+                0 => name.clone(),
+                copy => format!("{stem}-{}.{extension}", copy + 1),
+            };
+            fs::create_dir_all(copies)?;
+            let copied = write_new(copies, copy_name, contents)?;
+            self.copied.lock().insert(name.clone(), copies.join(copied));
+        }
+        Ok(SavedFile { name, bytes: contents.len() as u64, sha256: hash(contents) })
+    }
+
+    /// Links the files of results that the first events of a run keep from run `earlier`. A file that no longer exists
+    /// is missing in both runs.
+    pub fn keep_from(&self, earlier: &RunId, records: &[Record]) {
+        let outputs = records.iter().flat_map(|record| match &record.event {
+            Event::TaskReused { output, .. } => vec![output],
+            Event::ResultsKept { results, .. } => results.iter().map(|kept| &kept.output).collect(),
+            _ => Vec::new(),
+        });
+        let earlier = self.root.join(earlier.as_str());
+        for file in outputs.flat_map(|output| &output.content).filter_map(|block| block.saved_file()) {
+            let (from, to) = (earlier.join(&file.name), self.directory.join(&file.name));
+            let kept = files::create_own_directory(&self.directory)
+                .and_then(|()| fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)));
+            if let Err(error) = kept {
+                tracing::warn!(file = %from.display(), %error, "a file of the earlier run cannot be kept");
+            }
+        }
+    }
+
+    /// Replaces the references in arguments or outputs by the contents of their files, in Base64. A reference to other
+    /// contents is only text.
+    ///
+    /// # Errors
+    /// Returns an error that names a file that cannot be read.
+    pub fn restore(&self, value: &mut Value) -> io::Result<()> {
+        match value {
+            Value::String(text) => {
+                if let Some(restored) = self.restored_text(text)? {
+                    *text = restored;
+                }
+                Ok(())
+            }
+            Value::Array(values) => values.iter_mut().try_for_each(|value| self.restore(value)),
+            Value::Object(members) => self.restore_members(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        }
+    }
+
+    /// Does the same as [`ContentStore::restore`] for the members of an object.
+    ///
+    /// # Errors
+    /// Returns the same errors.
+    pub fn restore_members(&self, members: &mut JsonObject) -> io::Result<()> {
+        members.values_mut().try_for_each(|value| self.restore(value))
+    }
+
+    /// Returns the text with its references replaced, or `None` if it has none.
+    fn restored_text(&self, text: &str) -> io::Result<Option<String>> {
+        let Some((mut file, mut range)) = SavedFile::find(text) else { return Ok(None) };
+        let (mut restored, mut rest) = (String::new(), text);
+        loop {
+            restored.push_str(&rest[..range.start]);
+            let path = self.directory.join(&file.name);
+            let contents = files::read(&path, file.bytes).map_err(|error| {
+                io::Error::new(error.kind(), format!("the file `{}` cannot be read: {error}", path.display()))
+            })?;
+            match hash(&contents) == file.sha256 {
+                true => BASE64.encode_string(contents, &mut restored),
+                false => restored.push_str(&rest[range.clone()]),
+            }
+            rest = &rest[range.end..];
+            match SavedFile::find(rest) {
+                Some(next) => (file, range) = next,
+                None => break,
+            }
+        }
+        restored.push_str(rest);
+        Ok(Some(restored))
+    }
+
+    /// Adds the paths of the files to a result, and the contents to its outputs.
+    pub fn complete_result(&self, result: &mut RunResult) {
+        let copied = self.copied.lock();
+        result.locate_files(|name| copied.get(name).cloned().unwrap_or_else(|| self.directory.join(name)));
+        for output in result.outputs.values_mut() {
+            if let Err(error) = self.restore(output) {
+                tracing::warn!(%error, "an output refers to a file that is missing");
+            }
+        }
+    }
+}
+
+fn value_has_references(value: &Value) -> bool {
+    match value {
+        Value::String(text) => SavedFile::find(text).is_some(),
+        Value::Array(values) => values.iter().any(value_has_references),
+        Value::Object(members) => ContentStore::has_references(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Writes the contents to the first of these names that is free, or has the same contents. Returns the name.
+fn write_new(directory: &Path, name: impl Fn(usize) -> String, contents: &[u8]) -> io::Result<String> {
+    for name in (0..MAX_NAMES).map(name) {
+        let path = directory.join(&name);
+        match files::write_private(&path, contents, false) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            written => return written.map(|()| name),
+        }
+        if files::read(&path, contents.len() as u64).is_ok_and(|known| known == contents) {
+            return Ok(name);
+        }
+    }
+    let message = format!("`{}` has too many files of one task", directory.display());
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+}
+
+/// Returns the SHA-256 hash in hexadecimal digits.
+fn hash(contents: &[u8]) -> String {
+    Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn image(data: &str) -> Value {
+        json!({"type": "image", "mimeType": "image/png", "data": data})
+    }
+
+    /// Saves a result with these blocks, and returns the data of each.
+    fn save(store: &ContentStore, task: &str, blocks: &[Value]) -> Vec<String> {
+        let mut output = ToolOutput::new(blocks.iter().cloned(), None);
+        store.save(&task.into(), &mut output).expect("saves");
+        output.content.iter().map(|block| block.data().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn saved_contents_are_restored() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = ContentStore::new(root.path(), &"r".into(), None);
+        // Without padding, with line breaks, empty, and something else.
+        let saved = save(&store, "t", &[image("aGVsbG8"), image("aGVs\nbG8="), image(""), image("%%")]);
+        assert_eq!(saved[2..], ["", "%%"]);
+        let file = SavedFile::parse(&saved[0]).expect("a reference");
+        assert_eq!((file.name.as_str(), file.bytes), ("t-1.png", 5));
+        assert_eq!(fs::read(root.path().join("r/t-1.png")).expect("reads"), b"hello");
+
+        let forged = saved[0].replace(&file.sha256, &"0".repeat(64));
+        let mut arguments =
+            json!({"one": saved[0], "list": [format!("data:{0},{0}!", saved[1])], "forged": forged, "n": 1});
+        store.restore(&mut arguments).expect("restores");
+        let expected = json!({"one": "aGVsbG8=", "list": ["data:aGVsbG8=,aGVsbG8=!"], "forged": forged, "n": 1});
+        assert_eq!(arguments, expected);
+
+        fs::remove_file(root.path().join("r/t-1.png")).expect("removes");
+        let error = store.restore(&mut json!([saved[0]])).expect_err("it is gone");
+        assert!(error.to_string().contains("r/t-1.png` cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn files_are_never_replaced() {
+        let root = tempfile::tempdir().expect("a folder");
+        let copies = root.path().join("copies");
+        let store = ContentStore::new(root.path(), &"r".into(), Some(copies.clone()));
+        let name = |reference: &str| SavedFile::parse(reference).expect("a reference").name;
+        let first = save(&store, "t", &[image("aGVsbG8=")]);
+        assert_eq!(save(&store, "t", &[image("aGVsbG8=")]), first, "equal contents share a file");
+        assert_eq!(name(&save(&store, "t", &[image("d29ybGQ=")])[0]), "t-1-2.png");
+        assert_eq!(fs::read(root.path().join("r/t-1.png")).expect("reads"), b"hello");
+        assert_eq!(fs::read(copies.join("t-1-2.png")).expect("reads"), b"world");
+
+        let victim = root.path().join("victim");
+        fs::write(&victim, "kept").expect("writes");
+        symlink(&victim, copies.join("u-1.png")).expect("links");
+        assert_eq!(name(&save(&store, "u", &[image("aGVsbG8=")])[0]), "u-1.png");
+        assert_eq!(fs::read(&victim).expect("reads"), b"kept");
+        assert_eq!(fs::read(copies.join("u-1-2.png")).expect("reads"), b"hello");
+    }
+
+    #[test]
+    fn contents_stay_if_they_cannot_be_saved() {
+        let root = tempfile::tempdir().expect("a folder");
+        fs::write(root.path().join("r"), "not a folder").expect("writes");
+        let store = ContentStore::new(root.path(), &"r".into(), None);
+        let mut output = ToolOutput::new([image("aGVsbG8=")], None);
+        assert!(store.save(&"t".into(), &mut output).is_err());
+        assert_eq!(output.content[0].data(), Some("aGVsbG8="));
+    }
+}

@@ -190,6 +190,8 @@ impl State {
         let entry = &self.tasks[node.index()];
         self.graph[node].kind == NodeKind::Planned
             && entry.attempts == 0
+            // A prompt of an agent may have been requested.
+            && entry.conversation.is_none()
             && !entry.is_approved
             && matches!(entry.state, TaskState::Blocked | TaskState::Ready | TaskState::Delayed { .. })
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::references::resolve_reference;
 
-/// The maximum number of properties, items, and schemas that one completion visits. References can expand a small schema
+/// The maximum number of properties, items, and schemas that are visited. References can expand a small schema
 /// a lot, and defaults can lead to each other.
 const MAX_VISITS: usize = 20_000;
 /// The maximum number of schemas that apply to one value.
@@ -23,10 +23,10 @@ const MAX_LEVELS: usize = 64;
 /// Generators describe what a server has after it has applied its own defaults, so they list such properties as
 /// required.
 pub(crate) fn apply_defaults(root: &Map<String, Value>, value: &mut Value) {
-    Completion { root, visits: Cell::new(0) }.complete(vec![root], value, MAX_LEVELS);
+    DefaultsApplier { root, visits: Cell::new(0) }.complete(vec![root], value, MAX_LEVELS);
 }
 
-struct Completion<'s> {
+struct DefaultsApplier<'s> {
     root: &'s Map<String, Value>,
     visits: Cell<usize>,
 }
@@ -38,7 +38,7 @@ struct Property<'s> {
     is_required: bool,
 }
 
-impl<'s> Completion<'s> {
+impl<'s> DefaultsApplier<'s> {
     /// Completes `value`, to which all of `schemas` apply.
     fn complete(&self, schemas: Vec<&'s Map<String, Value>>, value: &mut Value, levels: usize) {
         let (Value::Object(_) | Value::Array(_), Some(levels)) = (&*value, levels.checked_sub(1)) else { return };
@@ -255,9 +255,9 @@ mod tests {
             "required": ["a", "b"],
         });
         let root = schema.as_object().expect("an object");
-        let completion = Completion { root, visits: Cell::new(0) };
-        completion.complete(vec![root], &mut json!({}), MAX_LEVELS);
-        assert!(completion.visits.get() > MAX_VISITS);
+        let applier = DefaultsApplier { root, visits: Cell::new(0) };
+        applier.complete(vec![root], &mut json!({}), MAX_LEVELS);
+        assert!(applier.visits.get() > MAX_VISITS);
         let reference = json!({"$ref": "#/$defs/a"});
         let doubling = json!({
             "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"allOf": [reference, reference]}},

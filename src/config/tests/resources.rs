@@ -74,13 +74,13 @@ fn mistakes_in_reads_are_reported() {
     assert_eq!(read("template: \"note://${{ inputs.x }}\""), ["plan::bad_template", "plan::unknown_input"]);
     assert_eq!(
         read("template: \"note://{name}{?q}\", with: { nam: 1 }"),
-        ["plan::unknown_argument", "plan::missing_argument"]
+        ["plan::missing_argument", "plan::unknown_argument"]
     );
     assert_eq!(codes("tasks:\n  - { id: a, read: { agent: research, uri: note://1 } }\n"), ["plan::no_resources"]);
     let keys = "tool: x, effect: idempotent, fallback: [{ agent: travel, tool: y }]";
     assert_eq!(
         codes(&format!("tasks:\n  - {{ id: a, read: {{ agent: archive, uri: note://1 }}, {keys} }}\n")),
-        ["plan::two_works", "plan::useless_key", "plan::useless_key"]
+        ["plan::two_works", "plan::useless_key", "plan::unreachable_agent", "plan::useless_key"]
     );
 }
 

@@ -21,7 +21,7 @@ use super::http_response::{self, BodyType, HttpError, error_from_response};
 use super::mcp_headers;
 use super::request_failure::from_http;
 use super::resumable_stream::{ResumableStream, StreamSource};
-use super::sse::{self, EventStream};
+use super::sse::{self, EventStream, message_data};
 use crate::mcp::checkpoint::StreamCheckpoint;
 use crate::mcp::message::call_request::CallRequest;
 use crate::mcp::message::call_response::CallResponse;
@@ -193,8 +193,8 @@ impl HttpChannel {
     /// Reads a stream up to the response to request `id`.
     async fn read_response(&self, events: &mut EventStream, id: i64) -> Result<ExchangeOutcome, HttpError> {
         let mut unreadable = None;
-        while let Some(Ok(event)) = events.next().await {
-            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else { continue };
+        while let Some(Ok(mut event)) = events.next().await {
+            let Some(data) = message_data(&mut event).filter(|data| !data.trim().is_empty()) else { continue };
             let is_response = data.contains("\"result\"") || data.contains("\"error\"");
             let messages =
                 match http_response::messages(data.into_bytes(), SingleRequest(id, ExpectedResult::Call)).await {

@@ -20,7 +20,7 @@ use super::http::{HttpClient, RESPONSE_RETRY_DELAYS};
 use super::http_response::{EVENT_STREAM_TYPE, HttpError, MAX_ERROR_BYTES, error_from_response, read_body};
 use super::incoming::{IncomingMessages, ServiceEnded};
 use super::request_failure::from_http;
-use super::sse::{self, ENDPOINT_EVENT, EventStream};
+use super::sse::{self, ENDPOINT_EVENT, EventStream, message_data};
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
 use crate::model::redact_url;
@@ -93,8 +93,8 @@ fn message_address(stream: &Url, named: &str) -> Result<Url, HttpError> {
 
 /// Delivers the messages of an event stream until it ends.
 async fn read_events(mut events: EventStream, incoming: IncomingMessages) {
-    while let Some(Ok(event)) = events.next().await {
-        let Some(data) = event.data.filter(|_| event.event.is_none()) else { continue };
+    while let Some(Ok(mut event)) = events.next().await {
+        let Some(data) = message_data(&mut event) else { continue };
         match incoming.parse(&mut data.into_bytes()).await {
             None => return,
             Some(Ok(messages)) => {

@@ -114,6 +114,17 @@ pub(crate) fn events(
     .boxed()
 }
 
+/// Removes and returns the data of an event that is a message.
+pub(crate) fn message_data(event: &mut Sse) -> Option<String> {
+    match event.event.take() {
+        None => event.data.take(),
+        Some(_) => {
+            event.data = None;
+            None
+        }
+    }
+}
+
 /// Returns the events of a stream of the service, each with at most one message in the form that rmcp accepts.
 /// `request` is the ID of the request to which the stream belongs, if any.
 pub(crate) fn service_messages(
@@ -131,13 +142,13 @@ pub(crate) fn service_messages(
                     continue;
                 }
             };
-            let mut messages = event.data.take().map(|data| requests.read(&data)).unwrap_or_default();
+            let mut messages = message_data(&mut event).map(|data| requests.read(&data)).unwrap_or_default();
             // The event ID comes with the last message, when the whole event has been processed.
             let last = messages.pop();
             for message in messages {
                 yield Ok(Sse::default().data(message));
             }
-            (event.data, event.event) = (last, None);
+            event.data = last;
             yield Ok(event);
         }
     }

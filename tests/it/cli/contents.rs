@@ -65,7 +65,9 @@ fn contents_are_files_and_calls_get_them() {
     let each = |task: &str| ["1.png", "2.bin", "3.pdf"].map(|name| format!("{task}-{name}"));
     assert_eq!(names, [each("each-0"), each("each-1"), each("shot")].concat());
 
-    let shot = &place.logged_events("j.db", "attempt_succeeded")[0]["output"]["content"];
+    let succeeded = place.logged_events("j.db", "attempt_succeeded");
+    let shot = succeeded.iter().find(|event| event["attempt"]["task"] == "shot").expect("succeeded");
+    let shot = &shot["output"]["content"];
     let reference = shot[1]["data"].as_str().expect("text");
     assert!(reference.starts_with("kapell-file:shot-1.png?bytes=1032&sha256="), "{reference}");
     assert_eq!((&shot[4]["uri"], &shot[5]["data"]), (&json!("https://example.org/report"), &json!("not base64!")));

@@ -49,6 +49,9 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 }
             }
             Event::ToolCallsAdded { parent, calls } => {
+                // The request for the prompt of an agent begins its task.
+                let is_new = started.insert(base(parent));
+                prop_assert!(!replanning || !is_new, "`{parent}` began during a replan");
                 let earlier = expected.iter().filter(|id| id.starts_with(&format!("{parent}/"))).count();
                 expected.extend((0..calls.len()).map(|index| parent.tool_call(earlier + index + 1).to_string()));
             }

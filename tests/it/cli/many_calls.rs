@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use crate::support::workspace::Workspace;
 
 /// The number of calls in the run.
-pub(crate) const CALLS: usize = 2_000;
+pub(crate) const CALLS: usize = 1_000;
 
 /// Returns a workspace with `agents` and a plan in which each call returns about `result` bytes.
 pub(crate) fn place(agents: &[&str], result: usize) -> Workspace {

@@ -11,7 +11,7 @@ use crate::cli::many_calls::{self, CALLS};
 use crate::support::workspace::{Workspace, wait_for_status};
 
 /// The size of each result, in bytes.
-const RESULT_BYTES: usize = 8 << 10;
+const RESULT_BYTES: usize = 16 << 10;
 
 fn workspace() -> Workspace {
     many_calls::place(&["good"], RESULT_BYTES)

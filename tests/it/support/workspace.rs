@@ -208,7 +208,7 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
         if let Some(value) = done() {
             return value;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
+        assert!(start.elapsed() < Duration::from_secs(600), "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

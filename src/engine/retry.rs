@@ -22,7 +22,7 @@
 use std::time::Duration;
 
 use super::state::run_state::State;
-use crate::model::{Backoff, Effect, Failure, FailureKind, HumanDuration, NodeIndex, Retry, TaskId};
+use crate::model::{Backoff, Effect, FNV_OFFSET, Failure, FailureKind, HumanDuration, NodeIndex, Retry, TaskId, fnv1a};
 
 /// Limits the delay that a server or an endpoint may request for a task without a `deadline`.
 pub(super) const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(60 * 60);
@@ -184,10 +184,7 @@ fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Durat
 /// Returns a number in [0, 1) that depends only on its arguments: FNV-1a, mixed by the finalizer of SplitMix64 (Steele,
 /// Lea, and Flood, "Fast splittable pseudorandom number generators", 2014).
 fn jitter_fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
-    for byte in task.as_str().bytes().chain(tries.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut hash = fnv1a(FNV_OFFSET ^ seed, task.as_str().bytes().chain(tries.to_le_bytes()));
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;

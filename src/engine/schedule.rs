@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::budget::limits::{CostKind, TokenAvailability};
 use super::routing::router::RouteChoice;
-use super::scope::{expression_failure, template_text, value_as_text};
+use super::scope::expression_failure;
 use super::state::agent::ConnectionStatus;
 use super::state::queues::{Queues, WaitingPrompt};
 use super::state::run::Run;
@@ -17,7 +17,7 @@ use super::transition::Transition;
 use crate::expression::{self, LOOP_NAME, Reference, json_type_name};
 use crate::model::{
     Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, NodeIndex, NodeKind, Outcome, Route,
-    SkipReason, Task, TaskId, Timestamp, ToolCall, Work,
+    SkipReason, Task, TaskId, Timestamp, ToolCall, Work, value_as_text,
 };
 
 /// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
@@ -156,13 +156,13 @@ impl Transition<'_> {
         if let (Some(foreach), false) = (&task.foreach, is_item) {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
                 Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
-                    let (count, given) = (items.len(), template_text(&foreach.items));
+                    let (count, given) = (items.len(), foreach.items.text());
                     let message = format!("`foreach` supports at most {MAX_ITEMS} items, but `{given}` has {count}");
                     let help = "split the list over several tasks, or pass the whole list to a tool";
                     self.fail_task(node, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) if !is_within(&items, MAX_ITEM_BYTES) => {
-                    let (count, given) = (items.len(), template_text(&foreach.items));
+                    let (count, given) = (items.len(), foreach.items.text());
                     let message = format!(
                         "the items of `foreach` can have at most {MAX_ITEM_BYTES} bytes in total, but the {count} of \
                          `{given}` have more"
@@ -178,7 +178,7 @@ impl Transition<'_> {
                 Ok(other) => {
                     let message = format!(
                         "`foreach` expects a list, but `{}` is {}",
-                        template_text(&foreach.items),
+                        foreach.items.text(),
                         json_type_name(&other)
                     );
                     self.fail_task(node, Failure::new(FailureKind::Expression, message));

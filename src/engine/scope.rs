@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::state::run_state::State;
 use super::state::task::{TaskEntry, TaskState};
 use crate::expression::{ExpressionError, ForeachItems, LoopItem, Scope, TaskLookup, TaskView};
-use crate::model::{Failure, FailureKind, NodeIndex, Outcome, Template};
+use crate::model::{Failure, FailureKind, NodeIndex, Outcome};
 
 impl State {
     /// Returns the names that the expressions of `node` can use.
@@ -64,14 +62,4 @@ pub(super) fn expression_failure(key: &str, error: &ExpressionError) -> Failure 
         Some(help) => failure.with_help(help.clone()),
         None => failure,
     }
-}
-
-/// Returns a template as it is written.
-pub(super) fn template_text(template: &Template) -> String {
-    value_as_text(&template.0)
-}
-
-/// Returns a string unchanged, and any other value as JSON.
-pub(super) fn value_as_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

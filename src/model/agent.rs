@@ -49,6 +49,11 @@ pub struct AgentSpec {
 }
 
 impl AgentSpec {
+    /// Returns the maximum duration of connecting, with the time for an installation.
+    pub fn max_startup(&self) -> std::time::Duration {
+        self.startup_timeout + self.installation_timeout
+    }
+
     /// Returns whether the agents file allows calls of `tool`.
     pub fn is_tool_allowed(&self, tool: &str) -> bool {
         self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
@@ -345,7 +350,7 @@ pub struct Progress {
 }
 
 /// The logger of messages about an agent that the host itself writes.
-pub const HOST_LOGGER: &str = "kapell";
+const HOST_LOGGER: &str = "kapell";
 
 /// A log message that an agent sent over the protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -357,6 +362,18 @@ pub struct LogMessage {
     pub logger: Option<String>,
     /// Text or any other JSON.
     pub data: Value,
+}
+
+impl LogMessage {
+    /// Returns a message about an agent that the host itself writes.
+    pub fn from_host(level: &str, text: String) -> Self {
+        Self { level: level.to_owned(), logger: Some(HOST_LOGGER.to_owned()), data: Value::String(text) }
+    }
+
+    /// Returns the text of a message that the host itself wrote.
+    pub fn host_text(&self) -> Option<&str> {
+        self.data.as_str().filter(|_| self.logger.as_deref() == Some(HOST_LOGGER))
+    }
 }
 
 #[cfg(test)]

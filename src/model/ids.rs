@@ -7,6 +7,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::fnv::{FNV_OFFSET, fnv1a};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -100,10 +102,7 @@ impl TaskId {
     /// IDs, so each resource is read once. `uri` is the expression of the URI.
     pub fn resource_read(agent: &str, uri: &str) -> Self {
         let bytes = agent.bytes().chain([0]).chain(uri.trim().bytes());
-        // FNV-1a, as for file names: a short name that is the same in every process.
-        let hash =
-            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self::from(format!("{RESOURCE_READ_PREFIX}{hash:016x}"))
+        Self::from(format!("{RESOURCE_READ_PREFIX}{:016x}", fnv1a(FNV_OFFSET, bytes)))
     }
 
     /// Returns whether this is the task that reads a resource for `resource()` in expressions.

@@ -3,6 +3,7 @@
 mod agent;
 mod checkpoint;
 mod events;
+mod fnv;
 mod ids;
 mod llm;
 mod money;
@@ -12,6 +13,8 @@ mod outcome;
 mod plans;
 mod question;
 mod replan;
+#[cfg(test)]
+pub(crate) mod samples;
 mod saved_file;
 mod secrets;
 pub mod text;
@@ -19,14 +22,15 @@ mod time;
 mod trace;
 
 pub use agent::{
-    AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, HOST_LOGGER, Installation, LogLevel,
-    LogMessage, NetworkSettings, Progress, Protocol, SamplingPolicy, SchemaChecks, ServerQuirk, ToolInfo, Transport,
+    AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, Installation, LogLevel, LogMessage,
+    NetworkSettings, Progress, Protocol, SamplingPolicy, SchemaChecks, ServerQuirk, ToolInfo, Transport,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use events::command::{Command, SentCall, ToolCall};
 pub use events::event::{Event, KeptResult, PromptCall, Record, UnsettledCall};
 pub use events::input::Input;
 pub use events::run_info::{EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus};
+pub(crate) use fnv::{FNV_OFFSET, fnv1a};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use llm::chat::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, ReplySchema,
@@ -40,15 +44,15 @@ pub use llm::reply_text::{ReasoningFilter, json_candidates, split_reasoning, too
 pub use money::MicroDollars;
 pub use oauth::{LoginInfo, OAuthGrant, OAuthSpec};
 pub use offers::{
-    AgentOffers, Completion, CompletionRequest, CompletionTarget, PromptArgument, PromptInfo, ResourceInfo,
-    ResourceTemplateInfo,
+    AgentOffers, Completion, CompletionRequest, CompletionTarget, PromptArgument, PromptInfo, ResourceDetails,
+    ResourceInfo, ResourceTemplateInfo,
 };
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
 pub use plans::plan::{
     Await, Call, Expression, Foreach, InputSpec, InputType, JsonObject, Operation, Plan, Prompt, PromptSource,
-    PromptTool, Route, ServerPrompt, Task, Template, Work,
+    PromptTool, Route, ServerPrompt, Task, Template, Work, value_as_text,
 };
 pub(crate) use plans::policy::is_default;
 pub use plans::policy::{

@@ -23,6 +23,25 @@ pub struct AgentOffers {
 pub struct ResourceInfo {
     /// The URI.
     pub uri: String,
+    /// The rest of the description.
+    #[serde(flatten)]
+    pub details: ResourceDetails,
+}
+
+/// A template of resources, as described by an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceTemplateInfo {
+    /// The URI template (RFC 6570).
+    #[serde(alias = "uriTemplate")]
+    pub uri_template: String,
+    /// The rest of the description, which holds for all resources that match the template.
+    #[serde(flatten)]
+    pub details: ResourceDetails,
+}
+
+/// The description of a resource, or of all resources of a template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceDetails {
     /// The name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -33,26 +52,6 @@ pub struct ResourceInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The MIME type.
-    #[serde(default, alias = "mimeType", skip_serializing_if = "Option::is_none")]
-    pub mime_type: Option<String>,
-}
-
-/// A template of resources, as described by an agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceTemplateInfo {
-    /// The URI template (RFC 6570).
-    #[serde(alias = "uriTemplate")]
-    pub uri_template: String,
-    /// The name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The display name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// The description from the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// The MIME type of all resources that match it.
     #[serde(default, alias = "mimeType", skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
 }

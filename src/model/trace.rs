@@ -1,5 +1,6 @@
 //! The trace context of a run (W3C Trace Context), which agents get in the `_meta` of each request.
 
+use super::fnv::{FNV_OFFSET, fnv1a};
 use super::{JsonObject, RunId};
 
 /// The `_meta` keys, as the MCP specification reserves them.
@@ -74,12 +75,9 @@ fn hex_digit(value: u8) -> char {
     char::from(b"0123456789abcdef"[usize::from(value)])
 }
 
-/// Returns a hash of the parts (64-bit FNV-1a). IDs of traces need to differ, not to be secret.
+/// Returns a hash of the parts. IDs of traces need to differ, not to be secret.
 fn hash(parts: &[&str]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    fnv1a(FNV_OFFSET, parts.iter().flat_map(|part| part.bytes().chain([0])))
 }
 
 #[cfg(test)]

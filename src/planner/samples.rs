@@ -3,10 +3,8 @@
 use serde_json::Value;
 
 use crate::config::{AgentCatalog, AgentsFile};
-use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, LogLevel, NetworkSettings, OAuthSpec,
-    Protocol, SchemaChecks, ToolInfo, Transport,
-};
+use crate::model::samples::agent_spec;
+use crate::model::{AgentId, AgentInfo, JsonObject, ToolInfo};
 
 pub(super) fn object(value: Value) -> JsonObject {
     value.as_object().cloned().expect("an object")
@@ -26,39 +24,7 @@ pub(super) fn tool(name: &str, schema: Value) -> ToolInfo {
 
 /// Returns an agents file with these agents.
 pub(super) fn agents(names: &[&str]) -> AgentsFile {
-    let policy = AgentPolicy {
-        required: false,
-        max_concurrency: 1,
-        tool_timeout: HumanDuration(std::time::Duration::ZERO),
-        effect: None,
-        fingerprint: String::new(),
-    };
-    let spec = |name: &&str| AgentSpec {
-        id: AgentId::from(*name),
-        transport: Transport::Http {
-            url: String::new(),
-            headers: Vec::new(),
-            bearer_token: None,
-            oauth: OAuthSpec::default(),
-            server: None,
-        },
-        network: NetworkSettings::default(),
-        roots: Vec::new(),
-        protocol: Protocol::Auto,
-        startup_timeout: std::time::Duration::ZERO,
-        installation_timeout: std::time::Duration::ZERO,
-        max_processes: 1,
-        max_message_bytes: 0,
-        log_level: LogLevel::default(),
-        sampling: crate::model::SamplingPolicy::default(),
-        policy: policy.clone(),
-        check_arguments: SchemaChecks::default(),
-        check_results: SchemaChecks::default(),
-        enabled_tools: None,
-        disabled_tools: Vec::new(),
-        capabilities: indexmap::IndexMap::new(),
-    };
-    let agents = names.iter().map(spec).map(|spec| (spec.id.clone(), spec)).collect();
+    let agents = names.iter().map(|name| (AgentId::from(*name), agent_spec(name))).collect();
     AgentsFile { agents, models: default_models(), ..AgentsFile::default() }
 }
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::llm::{Llm, OnDelta};
 use crate::mcp::{Agents, CallContext, ClientHost as _};
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HOST_LOGGER, Input,
-    JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
+    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, JsonObject,
+    LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
 };
 use crate::ui::human::HumanResponse;
 
@@ -174,8 +174,7 @@ async fn call_with_contents(
     let (output, error) = content::save_contents(&store, &task, output).await;
     if let Some(error) = error {
         let text = format!("some contents of the result stay in the journal: they cannot be saved as files: {error}");
-        let logger = Some(HOST_LOGGER.to_owned());
-        host.on_log(origin, LogMessage { level: "warning".to_owned(), logger, data: text.into() });
+        host.on_log(origin, LogMessage::from_host("warning", text));
     }
     Ok(output)
 }

@@ -65,15 +65,27 @@ pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
     Ok(file)
 }
 
-/// Creates or truncates a file in a directory that only kapell uses.
+/// Opens a private file for writing, in a directory that only kapell uses.
 ///
 /// # Errors
 /// See [`create_own_directory`] and [`open_private`].
-pub fn create_in_own_directory(path: &Path) -> io::Result<File> {
+pub fn open_in_own_directory(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         create_own_directory(directory)?;
     }
-    open_private(path, OpenOptions::new().write(true).create(true).truncate(true))
+    open_private(path, options)
+}
+
+/// Replaces a private file as a whole, in a directory that only kapell uses. Another process reads either the old or the
+/// new contents.
+///
+/// # Errors
+/// See [`create_own_directory`] and [`write_private`].
+pub fn replace_in_own_directory(path: &Path, contents: &[u8]) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        create_own_directory(directory)?;
+    }
+    write_private(path, contents, true)
 }
 
 /// Writes a private file atomically. Does not follow symbolic links.
@@ -226,7 +238,8 @@ mod tests {
         }
         let error = open_for_append(&at("elsewhere")).expect_err("a directory");
         assert!(error.to_string().ends_with("is a directory, not a regular file"), "{error}");
-        let error = create_in_own_directory(&at("to-directory").join("log")).expect_err("a link");
+        let error = open_in_own_directory(&at("to-directory").join("log"), OpenOptions::new().write(true).create(true))
+            .expect_err("a link");
         assert!(error.to_string().ends_with("is a symbolic link, not a directory"), "{error}");
         assert_eq!(fs::read(at("victim")).expect("reads"), b"kept");
         assert!(!at("missing").exists() && fs::read_dir(at("elsewhere")).expect("reads").next().is_none());

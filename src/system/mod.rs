@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod environment;
 pub mod files;
+pub mod hash;
 pub mod process;

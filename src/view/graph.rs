@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::model::text::truncate_chars;
-use crate::model::{Operation, Plan, Task, TaskId, Template};
+use crate::model::{Operation, Plan, Task, TaskId, Template, value_as_text};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
@@ -97,10 +97,7 @@ fn label_lines(task: &Task) -> Vec<String> {
 }
 
 fn expression_text(value: &serde_json::Value) -> String {
-    match value.as_str() {
-        Some(text) => truncate_chars(text, MAX_LABEL_CHARS).into_owned(),
-        None => truncate_chars(&value.to_string(), MAX_LABEL_CHARS).into_owned(),
-    }
+    truncate_chars(&value_as_text(value), MAX_LABEL_CHARS).into_owned()
 }
 
 /// Escapes a text for Mermaid: unsafe characters become character codes.

@@ -15,7 +15,7 @@ use crate::cli::{CliError, Exit};
 use crate::journal::{self, JournalLocation};
 use crate::model::RunId;
 use crate::system::environment;
-use crate::system::files::create_in_own_directory;
+use crate::system::files::open_in_own_directory;
 
 /// The interval between checks whether the run has begun.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -28,7 +28,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) async fn detach(journal: &JournalLocation, run: &RunId) -> Result<Exit, CliError> {
     let log = files::detached_log_path(journal, run);
     let failed = |error| CliError::failed("cli::detach", "cannot start the run in the background", error);
-    let mut child = create_in_own_directory(&log).and_then(|log| spawn_detached(run, log)).map_err(failed)?;
+    let mut child = open_in_own_directory(&log, fs::OpenOptions::new().write(true).create(true).truncate(true))
+        .and_then(|log| spawn_detached(run, log))
+        .map_err(failed)?;
     message!("starting run {run}; its output goes to {}", log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;

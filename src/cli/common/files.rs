@@ -13,7 +13,7 @@ use crate::cli::CliError;
 use crate::config::{self, AgentsFile, ProcessEnvironment};
 use crate::engine::Run;
 use crate::journal::{self, JournalLocation, JournalReader, Store};
-use crate::model::{ParamsFile, RunId, Timestamp};
+use crate::model::{AgentSpec, ParamsFile, RunId, Timestamp};
 use crate::system::clock;
 use crate::view::time::DisplayContext;
 
@@ -40,6 +40,18 @@ fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
     let file = config::load_agents(path, &ProcessEnvironment)?;
     mask_in_diagnostics(&file.secrets);
     Ok(file)
+}
+
+/// Reads the agents file, and returns the agent `name` and the file without it.
+///
+/// # Errors
+/// Returns all diagnostics of the file, or an error that lists its agents.
+pub(crate) fn load_agent(arg: &AgentsArg, name: &str) -> Result<(AgentSpec, AgentsFile), CliError> {
+    let mut file = load_agents(arg)?;
+    match file.agents.shift_remove(name) {
+        Some(agent) => Ok((agent, file)),
+        None => Err(unknown_agent(name, &file)),
+    }
 }
 
 /// Returns the error for an agent that is not in the agents file.

@@ -11,7 +11,7 @@ use crate::llm::Models;
 use crate::model::GoalPlanning;
 use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
 use crate::runtime::{self, discover};
-use crate::system::files::{create_own_directory, write_private};
+use crate::system::files::replace_in_own_directory;
 use crate::ui::terminal::screen::Screen;
 use crate::view::text::{count_text, format_elapsed, printable};
 
@@ -80,9 +80,7 @@ impl GoalRequest<'_> {
     /// Fails if the file cannot be written.
     pub(crate) fn save(&self, text: &str) -> Result<(), CliError> {
         let path = self.saved_path.display();
-        let folder = self.saved_path.parent().map_or(Ok(()), create_own_directory);
-        folder
-            .and_then(|()| write_private(&self.saved_path, text.as_bytes(), true))
+        replace_in_own_directory(&self.saved_path, text.as_bytes())
             .map_err(|error| CliError::failed("cli::unwritable", format!("cannot save the plan to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::agent_offers::{print_prompts, print_resources, prompts_json, resources_json};
+use super::agent_offers::{
+    failure_text, print_prompts, print_resources, print_tools, prompts_json, resources_json, tools_json,
+};
 use super::complete::{CompleteArgs, complete};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat};
-use crate::cli::common::exit::{print, print_items, print_json};
+use crate::cli::common::exit::{print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::{ReportingHost, login_info, schema_warnings};
 use crate::model::text::truncate_chars;
 use crate::model::{
-    AgentId, AgentInfo, AgentOffers, AgentSpec, Effect, HOST_LOGGER, JsonObject, LogMessage, LoginInfo, Origin,
-    Protocol, Secrets, Transport, redact_url,
+    AgentId, AgentInfo, AgentSpec, JsonObject, LogMessage, LoginInfo, Origin, Protocol, Secrets, Transport, redact_url,
 };
 use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::{count_text, printable};
@@ -69,14 +70,7 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             print_items(args.output, &probes, probe_json, probe_text)?;
             Ok(exit_code(&specs, &probes))
         }
-        AgentsCommand::Tools(args) => {
-            let (specs, probes) = discover_agents(&args).await?;
-            match args.output {
-                OutputFormat::Json => print_json(&probes.iter().map(tools_json).collect::<Value>())?,
-                OutputFormat::Text => probes.iter().try_for_each(print_tools)?,
-            }
-            Ok(exit_code(&specs, &probes))
-        }
+        AgentsCommand::Tools(args) => list_offers(&args, tools_json, print_tools).await,
         AgentsCommand::Login(args) => login(args).await,
         AgentsCommand::Logout(args) => logout(&args),
         AgentsCommand::Resources(args) => list_offers(&args, resources_json, print_resources).await,
@@ -99,7 +93,9 @@ async fn list_offers(
                 match result {
                     Ok(info) => {
                         print(agent, info)?;
-                        print_warnings(agent, info);
+                        for warning in &info.warnings {
+                            message!("{agent}  warning  {}", printable(warning));
+                        }
                     }
                     Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
                 }
@@ -113,10 +109,11 @@ async fn list_offers(
 fn offers_json(AgentProbe { agent, result, .. }: &AgentProbe, to_json: impl Fn(&AgentInfo) -> JsonObject) -> Value {
     match result {
         Ok(info) => {
-            let mut line = json!({"agent": agent, "ok": true, "warnings": info.warnings});
+            let mut line = json!({"agent": agent, "ok": true});
             for (key, value) in to_json(info) {
                 line[key] = value;
             }
+            line["warnings"] = json!(info.warnings);
             line
         }
         Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
@@ -143,7 +140,7 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
 /// Returns a function that prints what the host itself reports about agents while they start.
 fn report_start(secrets: Secrets) -> impl Fn(&Origin, &LogMessage) {
     move |origin, message| {
-        if let (Some(HOST_LOGGER), Value::String(text)) = (message.logger.as_deref(), &message.data) {
+        if let Some(text) = message.host_text() {
             message!("{}  {}", origin.agent, printable(&secrets.mask_text(text)));
         }
     }
@@ -201,19 +198,20 @@ fn address(agent: &AgentSpec) -> (&'static str, String) {
     }
 }
 
-/// Returns the number of entries of a list; `None` if the agent does not list them.
-fn count<T>(info: &AgentInfo, list: impl Fn(&AgentOffers) -> Option<&[T]>) -> Option<usize> {
-    list(info.offers.as_deref()?).map(<[T]>::len)
+/// Returns the numbers of resources, resource templates, and prompts; `None` for a list that the agent refuses.
+fn offer_counts(info: &AgentInfo) -> [Option<usize>; 3] {
+    let Some(offers) = info.offers.as_deref() else { return [None; 3] };
+    [
+        offers.resources.as_ref().map(Vec::len),
+        offers.resource_templates.as_ref().map(Vec::len),
+        offers.prompts.as_ref().map(Vec::len),
+    ]
 }
 
 /// Returns the numbers of tools, resources, and prompts. Only the number of tools is shown if it is zero.
 fn offered_text(info: &AgentInfo) -> String {
-    let others = [
-        (count(info, |offers| offers.resources.as_deref()), "resource"),
-        (count(info, |offers| offers.resource_templates.as_deref()), "resource template"),
-        (count(info, |offers| offers.prompts.as_deref()), "prompt"),
-    ];
-    let others = others.into_iter().filter_map(|(number, kind)| number.filter(|number| *number > 0).zip(Some(kind)));
+    let others = offer_counts(info).into_iter().zip(["resource", "resource template", "prompt"]);
+    let others = others.filter_map(|(number, kind)| number.filter(|number| *number > 0).zip(Some(kind)));
     let tools = format!("{} tools", info.tools.len());
     let parts = iter::once(tools).chain(others.map(|(number, kind)| count_text(number, kind)));
     parts.collect::<Vec<_>>().join(", ")
@@ -222,15 +220,15 @@ fn offered_text(info: &AgentInfo) -> String {
 fn probe_json(probe: &AgentProbe) -> Value {
     let AgentProbe { agent, result, duration } = probe;
     match result {
-        Ok(info) => json!({
-            "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-            "transport": info.transport, "quirks": info.quirks, "instructions": info.instructions,
-            "tools": info.tools.len(),
-            "resources": count(info, |offers| offers.resources.as_deref()),
-            "resource_templates": count(info, |offers| offers.resource_templates.as_deref()),
-            "prompts": count(info, |offers| offers.prompts.as_deref()),
-            "milliseconds": duration.as_millis(), "warnings": info.warnings,
-        }),
+        Ok(info) => {
+            let [resources, resource_templates, prompts] = offer_counts(info);
+            json!({
+                "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
+                "transport": info.transport, "quirks": info.quirks, "instructions": info.instructions,
+                "tools": info.tools.len(), "resources": resources, "resource_templates": resource_templates,
+                "prompts": prompts, "milliseconds": duration.as_millis(), "warnings": info.warnings,
+            })
+        }
         Err(failure) => json!({
             "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
         }),
@@ -251,10 +249,7 @@ fn probe_text(probe: &AgentProbe) -> String {
             format!("{agent}  ok  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
                 + &quirks.chain(instructions).chain(warnings).collect::<String>()
         }
-        Err(failure) => {
-            let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
-            format!("{agent}  failed  {}{}\n", printable(&failure.message), help.collect::<String>())
-        }
+        Err(failure) => failure_text(agent.as_str(), failure) + "\n",
     }
 }
 
@@ -265,48 +260,6 @@ const MAX_SUMMARY_CHARS: usize = 160;
 fn summary(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     printable(&truncate_chars(&line, MAX_SUMMARY_CHARS)).into_owned()
-}
-
-fn tools_json(probe: &AgentProbe) -> Value {
-    match &probe.result {
-        Ok(info) => json!({
-            "agent": probe.agent, "ok": true, "instructions": info.instructions, "tools": info.tools,
-            "warnings": info.warnings,
-        }),
-        Err(failure) => json!({"agent": probe.agent, "ok": false, "error": failure}),
-    }
-}
-
-/// Prints the tools of an agent, with its warnings or failure on stderr.
-fn print_tools(AgentProbe { agent, result, .. }: &AgentProbe) -> Result<(), CliError> {
-    let info = match result {
-        Ok(info) => info,
-        Err(failure) => {
-            message!("{agent}  failed  {}", printable(&failure.message));
-            return Ok(());
-        }
-    };
-    for tool in &info.tools {
-        let effect = match tool.effect {
-            Some(Effect::ReadOnly) => "  read_only",
-            Some(Effect::Idempotent) => "  idempotent",
-            Some(Effect::AtMostOnce) | None => "",
-        };
-        let description = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
-        let summary = printable(description.lines().next().unwrap_or_default());
-        let properties = tool.input_schema.get("properties").and_then(Value::as_object);
-        let arguments: Vec<&str> = properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
-        let (name, arguments) = (printable(&tool.name), arguments.join(", "));
-        print(&format!("{agent}.{name}({}){effect}\n    {summary}\n", printable(&arguments)))?;
-    }
-    print_warnings(agent, info);
-    Ok(())
-}
-
-fn print_warnings(agent: &AgentId, info: &AgentInfo) {
-    for warning in &info.warnings {
-        message!("{agent}  warning  {}", printable(warning));
-    }
 }
 
 /// Returns the exit code. A required agent that failed outweighs any other.

@@ -4,6 +4,7 @@ use clap::{ArgGroup, Args};
 use indexmap::IndexMap;
 use serde_json::json;
 
+use super::agent_offers::failure_text;
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
@@ -43,11 +44,8 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) async fn complete(args: CompleteArgs) -> Result<Exit, CliError> {
-    let mut file = files::load_agents(&args.agents)?;
+    let (agent, file) = files::load_agent(&args.agents, &args.agent)?;
     let options = runtime::connect_options(&file, None)?;
-    let Some(agent) = file.agents.shift_remove(args.agent.as_str()) else {
-        return Err(files::unknown_agent(&args.agent, &file));
-    };
     let target = match (args.prompt, args.resource) {
         (Some(name), _) => CompletionTarget::Prompt(name),
         (None, template) => CompletionTarget::ResourceTemplate(template.unwrap_or_default()),
@@ -63,8 +61,7 @@ pub(crate) async fn complete(args: CompleteArgs) -> Result<Exit, CliError> {
             Ok(Exit::Success)
         }
         Err(failure) => {
-            let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
-            message!("{}  failed  {}{}", args.agent, printable(&failure.message), help.collect::<String>());
+            message!("{}", failure_text(&args.agent, &failure));
             Ok(Exit::Failed)
         }
     }

@@ -75,16 +75,8 @@ pub(super) fn login_text(info: &LoginInfo) -> String {
 }
 
 fn find_agent(arg: &AgentsArg, name: &str) -> Result<(AgentSpec, Options), CliError> {
-    let mut file = files::load_agents(arg)?;
+    let (spec, file) = files::load_agent(arg, name)?;
     let options = runtime::connect_options(&file, None)?;
-    let spec = file.agents.shift_remove(name).ok_or_else(|| {
-        let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
-        CliError::usage(
-            "cli::unknown_agent",
-            format!("agent `{name}` is not in the agents file"),
-            format!("the agents file has {}", known.join(", ")),
-        )
-    })?;
     Ok((spec, options))
 }
 

@@ -8,7 +8,7 @@ use super::reply::{answer_by_schema, called_tools};
 use super::request::NextRequest;
 use crate::engine::budget::limits::CostKind;
 use crate::engine::retry;
-use crate::engine::scope::{expression_failure, value_as_text};
+use crate::engine::scope::expression_failure;
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::task::TaskEntry;
 use crate::engine::synthesis::{answer, unfinished};
@@ -17,6 +17,7 @@ use crate::expression;
 use crate::model::{
     ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind, HumanDuration,
     NodeIndex, Operation, Outcome, Prompt, PromptCall, PromptSource, ReplyStatus, ToolOutput, tool_call_markup,
+    value_as_text,
 };
 
 impl Transition<'_> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::engine::scope::value_as_text;
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::run::Run;
 use crate::engine::synthesis::answer;
 use crate::expression;
 use crate::model::{
     AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, ToolInfo,
+    value_as_text,
 };
 
 /// The parameters of the next exchange of a prompt.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::engine::scope::{expression_failure, value_as_text};
+use crate::engine::scope::expression_failure;
 use crate::engine::transition::Transition;
 use crate::expression::{self, ExpressionError, json_type_name};
 use crate::model::{
     ChatMessage, Event, Failure, FailureKind, JsonObject, NodeIndex, Operation, Outcome, PromptCall, ServerPrompt,
-    ToolOutput,
+    ToolOutput, value_as_text,
 };
 
 impl Transition<'_> {

@@ -4,9 +4,9 @@ use super::*;
 use crate::model::TaskId;
 
 /// The resources `note://1`, which is JSON, and `note://2`, which could not be read.
-struct Documents(ToolOutput);
+struct ReadResource(ToolOutput);
 
-impl TaskLookup for Documents {
+impl TaskLookup for ReadResource {
     fn task(&self, id: &str) -> Option<TaskView<'_>> {
         let read = |uri: &str| TaskId::resource_read("docs", uri).as_str() == id;
         let output = Some(&self.0).filter(|_| read("inputs.uri") || read("'note://1'"));
@@ -22,7 +22,7 @@ impl TaskLookup for Documents {
 
 fn evaluate_text(text: &str) -> Result<Value, ExpressionError> {
     let documents =
-        Documents(ToolOutput::new([json!({"type": "text", "text": "-"})], Some(json!({"items": ["milk", "tea"]}))));
+        ReadResource(ToolOutput::new([json!({"type": "text", "text": "-"})], Some(json!({"items": ["milk", "tea"]}))));
     let inputs = json!({"uri": "note://1", "deep": {"x": 1}});
     evaluate(&expression(text), &Scope { inputs: &inputs, item: None, tasks: &documents })
 }

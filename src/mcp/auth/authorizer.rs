@@ -52,7 +52,7 @@ pub(crate) struct AuthorizationServer {
     /// False if nothing was published, and the endpoints are guessed.
     pub(crate) is_published: bool,
     pub(crate) registers_clients: bool,
-    /// Returns whether the client ID can be the URL of a metadata document.
+    /// True if the client ID can be the URL of a metadata document.
     pub(crate) reads_client_metadata: bool,
 }
 

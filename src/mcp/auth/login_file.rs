@@ -10,17 +10,15 @@ use oauth2::TokenResponse as _;
 use parking_lot::Mutex;
 use rmcp::transport::auth::{AuthError, CredentialStore, OAuthTokenResponse, StoredCredentials};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::error::AuthorizationError;
 use crate::model::{AgentId, LoginInfo, OAuthSpec, Timestamp};
+use crate::system::hash::short_hash;
 use crate::system::{clock, files};
 
 /// The maximum number of bytes that are read from the file, far above the size of any tokens.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// The number of bytes of the hash that names the file.
-const NAME_BYTES: usize = 16;
 /// The maximum number of seconds by which a token is renewed before its end, so that no request arrives after it.
 const MAX_EXPIRY_MARGIN: u64 = 30;
 /// The interval between attempts to lock the file.
@@ -169,7 +167,9 @@ impl LoginFile {
             *self.0.memory.lock() = login;
             return Ok(());
         };
-        write(path, &login).map_err(|error| {
+        let written = serde_json::to_vec(&login).map_err(io::Error::from);
+        let written = written.and_then(|text| files::replace_in_own_directory(path, &text));
+        written.map_err(|error| {
             AuthorizationError::refused(format!("the login cannot be stored in `{}`: {error}", path.display()))
         })
     }
@@ -204,7 +204,8 @@ impl LoginFile {
             AuthorizationError::Unavailable(format!("the login cannot be locked with `{}`: {problem}", path.display()))
         };
         let deadline = Instant::now() + LOCK_TIMEOUT;
-        let file = open_lock(&path).map_err(|error| failed(&error))?;
+        let file = files::open_in_own_directory(&path, OpenOptions::new().write(true).create(true).truncate(false));
+        let file = file.map_err(|error| failed(&error))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -218,29 +219,10 @@ impl LoginFile {
 
 /// Returns the name of the file: a hash, since URLs may contain secrets.
 fn file_name(agent: &AgentId, server: &str, spec: &OAuthSpec) -> String {
-    let mut hash = Sha256::new();
     let resource = spec.resource.as_deref().unwrap_or_default();
     let client = spec.client_id.as_deref().unwrap_or_default();
-    for part in [agent.as_str(), server, resource, client, &format!("{:?}", spec.grant)] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let name: String = hash.finalize().iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    let name = short_hash([agent.as_str(), server, resource, client, &format!("{:?}", spec.grant)]);
     name + ".json"
-}
-
-fn write(path: &Path, login: &StoredLogin) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        files::create_own_directory(directory)?;
-    }
-    files::write_private(path, &serde_json::to_vec(login)?, true)
-}
-
-fn open_lock(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        files::create_own_directory(directory)?;
-    }
-    files::open_private(path, OpenOptions::new().write(true).create(true).truncate(false))
 }
 
 fn store_error(error: &AuthorizationError) -> AuthError {

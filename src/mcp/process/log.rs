@@ -177,10 +177,7 @@ async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std
     }
     if file.is_none() {
         // Blocking is acceptable: once every ten megabytes, in kapell's own directory on a local disk.
-        if let Some(directory) = path.parent() {
-            files::create_own_directory(directory)?;
-        }
-        let opened = files::open_private(path, OpenOptions::new().create(true).append(true))?;
+        let opened = files::open_in_own_directory(path, OpenOptions::new().create(true).append(true))?;
         let size = opened.metadata()?.len();
         *file = Some((File::from_std(opened), size));
     }

@@ -33,7 +33,7 @@ use crate::mcp::scheduler::ProcessScheduler;
 use crate::model::text::truncate_bytes;
 use crate::model::{
     AgentId, AgentRoot, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, CheckpointKey, Elicitation, Form,
-    HOST_LOGGER, LogLevel, LogMessage, Origin, Progress, TraceContext,
+    LogLevel, LogMessage, Origin, Progress, TraceContext,
 };
 
 /// The number of log messages of one agent that reach the host within a second, more than a person can follow.
@@ -354,7 +354,7 @@ impl ConnectionState {
         }
         let chat = sampling::read(params, self.sampling())?;
         for hint in sampling::ignored_hints(params, &chat) {
-            self.host.on_log(scope.origin.clone(), host_log("notice", hint));
+            self.host.on_log(scope.origin.clone(), LogMessage::from_host("notice", hint));
         }
         let mut reservation = self.shared.sampling_quota.reserve(&chat)?;
         if self.shared.sampling_quota.requires_consent() {
@@ -448,12 +448,12 @@ impl ConnectionState {
 
     /// Reports a warning of the host about the agent, in addition to the agent's own log messages.
     pub(crate) fn warn(&self, warning: String) {
-        self.forward_log(host_log("warning", warning));
+        self.forward_log(LogMessage::from_host("warning", warning));
     }
 
     /// Reports what the host observes about the agent, as a message for people.
     pub(crate) fn inform(&self, text: String) {
-        self.forward_log(host_log("notice", text));
+        self.forward_log(LogMessage::from_host("notice", text));
     }
 
     fn forward_log(&self, message: LogMessage) {
@@ -462,7 +462,7 @@ impl ConnectionState {
 
     /// Reports a warning about the agent, within the rate limit of its log messages.
     pub(crate) fn warn_rate_limited(self: &Arc<Self>, text: &str) {
-        self.log(host_log("warning", text.to_owned()));
+        self.log(LogMessage::from_host("warning", text.to_owned()));
     }
 
     /// Marks the connection as unusable for other calls.
@@ -478,10 +478,6 @@ impl RequestScope {
 }
 
 /// Returns a log message of this host about the agent.
-fn host_log(level: &str, text: String) -> LogMessage {
-    LogMessage { level: level.to_owned(), logger: Some(HOST_LOGGER.to_owned()), data: Value::String(text) }
-}
-
 /// Returns the consent question for a request to the model. The prompt comes from the agent, so it is untrusted data.
 fn consent_message(chat: &ChatRequest) -> String {
     let parts = chat.messages.iter().flat_map(|message| &message.parts).map(|part| match part {

@@ -70,10 +70,9 @@ impl Catalog {
         about: &ConnectionInfo,
     ) -> Result<Self, ServiceError> {
         let server = peer.peer_info();
-        let declares =
-            |has: fn(&ServerCapabilities) -> bool| server.as_ref().is_some_and(|server| has(&server.capabilities));
-        let has_tools = declares(|capabilities| capabilities.tools.is_some());
-        let has_others = declares(|capabilities| capabilities.resources.is_some() || capabilities.prompts.is_some());
+        let has_tools = declares(peer, |capabilities| capabilities.tools.is_some());
+        let has_others =
+            declares(peer, |capabilities| capabilities.resources.is_some() || capabilities.prompts.is_some());
         let listed = Instant::now();
         // Some servers have tools without declaring any capability, so they are asked as well.
         let pages = match has_tools || !has_others {
@@ -201,6 +200,11 @@ impl Catalog {
     }
 }
 
+/// Returns whether the agent declares capabilities.
+pub(super) fn declares(peer: &Peer<RoleClient>, has: impl FnOnce(&ServerCapabilities) -> bool) -> bool {
+    peer.peer_info().is_some_and(|server| has(&server.capabilities))
+}
+
 /// Returns whether the agent received a request and refused it.
 fn is_refusal(error: &ServiceError) -> bool {
     match error {
@@ -256,14 +260,14 @@ mod tests {
 
     use super::*;
     use crate::mcp::message::tool_listing;
-    use crate::mcp::samples;
+    use crate::model::samples::agent_spec;
 
     fn catalog(tools: &[Value]) -> Catalog {
         Catalog::new(agent_info(None, tool_listing::tests::tools(tools)))
     }
 
     fn spec() -> AgentSpec {
-        AgentSpec { disabled_tools: vec!["drop".to_owned()], ..samples::agent_spec() }
+        AgentSpec { disabled_tools: vec!["drop".to_owned()], ..agent_spec("a") }
     }
 
     #[tokio::test]

@@ -104,7 +104,7 @@ pub(crate) async fn connect_stdio<'a>(
     log: &Arc<AgentLog>,
 ) -> Result<Connection, Failure> {
     let mut next = request();
-    let deadline = Instant::now() + next.spec.startup_timeout + next.spec.installation_timeout;
+    let deadline = Instant::now() + next.spec.max_startup();
     let known_era = next.facts.as_ref().map(|facts| facts.era);
     let mut handshakes = HandshakeSequence::new(next.spec.protocol, known_era);
     loop {
@@ -137,9 +137,7 @@ async fn try_connect_stdio(
     let (transport, unread) = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
     let input = transport.input();
     let channel = |_: &ProtocolVersion| Channel::Pipe(input);
-    let timed_out = || {
-        startup_timeout_failure(&spec, "did not finish the handshake", spec.startup_timeout + spec.installation_timeout)
-    };
+    let timed_out = || startup_timeout_failure(&spec, "did not finish the handshake", spec.max_startup());
     let started_late =
         || startup_timeout_failure(&spec, "started, but did not finish the handshake", spec.startup_timeout);
     let state = request.state.clone();
@@ -204,7 +202,7 @@ async fn report_installation(
         && unread.has_unread()
     {
         let package = package.map_or_else(|| "what it runs".to_owned(), |package| format!("`{package}`"));
-        let limit = HumanDuration(spec.startup_timeout + spec.installation_timeout);
+        let limit = HumanDuration(spec.max_startup());
         state.inform(format!("still starting: `{program}` is probably installing {package} (limit: {limit})"));
     }
     std::future::pending().await
@@ -238,7 +236,7 @@ pub(crate) async fn connect_http<'a>(
     let first = request();
     let spec = first.spec.clone();
     let fails_at_once = server.is_none() && first.unreachable == UnreachablePolicy::Fail;
-    let deadline = Instant::now() + spec.startup_timeout + spec.installation_timeout;
+    let deadline = Instant::now() + spec.max_startup();
     let mut handshakes = first_http_handshakes(&first, endpoint).with_local_server(server.is_some());
     drop(first);
     let attempts = async {
@@ -335,7 +333,7 @@ async fn try_connect_http(
 
 /// Returns the error for an agent whose startup timeout ends before the next attempt may start.
 fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
-    let limit = spec.startup_timeout + spec.installation_timeout;
+    let limit = spec.max_startup();
     let what = format!("at `{}` did not finish connecting", endpoint.display_url);
     let mut late = startup_timeout_failure(spec, &what, limit);
     let Some(ConnectError { failure, kind }) = latest else { return late.into() };

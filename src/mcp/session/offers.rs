@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 
 use rmcp::ServiceError;
-use rmcp::model::{ErrorCode, ProtocolVersion, ServerCapabilities};
+use rmcp::model::{ErrorCode, ProtocolVersion};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::catalog::declares;
 use super::connection::Connection;
 use crate::mcp::message::lenient_json;
 use crate::mcp::message::service_request::custom_request;
@@ -39,10 +40,8 @@ impl Connection {
     /// Lists the resources, resource templates, and prompts. What the agent does not declare is empty, and is not
     /// requested. Also returns the defects of the lists, and the reasons for missing ones.
     pub(crate) async fn list_offers(&self) -> (AgentOffers, Vec<String>) {
-        let info = self.peer.peer_info();
-        let declares = |has: fn(&ServerCapabilities) -> bool| info.as_ref().is_some_and(|info| has(&info.capabilities));
-        let has_resources = declares(|capabilities| capabilities.resources.is_some());
-        let has_prompts = declares(|capabilities| capabilities.prompts.is_some());
+        let has_resources = declares(&self.peer, |capabilities| capabilities.resources.is_some());
+        let has_prompts = declares(&self.peer, |capabilities| capabilities.prompts.is_some());
         let mut warnings = Vec::new();
         let offers = AgentOffers {
             resources: self.list_if(has_resources, &RESOURCES, &mut warnings).await,
@@ -203,7 +202,7 @@ fn read_completion(result: &Value) -> Option<Completion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{PromptArgument, PromptInfo, ResourceInfo};
+    use crate::model::{PromptArgument, PromptInfo, ResourceDetails, ResourceInfo};
 
     fn list<T: DeserializeOwned>() -> EntryList<T> {
         EntryList { entries: Vec::new(), invalid: 0, is_truncated: false }
@@ -218,12 +217,12 @@ mod tests {
             {"uri": "note://2"},
         ], "nextCursor": "2"});
         assert_eq!(resources.read_page(&page.to_string(), &RESOURCES), Some("2".to_owned()));
-        let first = ResourceInfo {
-            uri: "note://1".into(),
+        let details = ResourceDetails {
             name: Some("one".into()),
             mime_type: Some("text/plain".into()),
-            ..ResourceInfo::default()
+            ..ResourceDetails::default()
         };
+        let first = ResourceInfo { uri: "note://1".into(), details };
         let second = ResourceInfo { uri: "note://2".into(), ..ResourceInfo::default() };
         assert_eq!((resources.entries.as_slice(), resources.invalid), (&[first, second][..], 1));
         let mut warnings = Vec::new();

@@ -8,9 +8,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::model::{AgentSpec, ConnectionTransport, ServerQuirk, Transport};
+use crate::system::hash::short_hash;
 use crate::system::{clock, files};
 
 /// The time for which facts count. A server may be updated to a version that also speaks the modern era.
@@ -21,8 +21,6 @@ const MAX_QUIRK_AGE: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 const MAX_ENTRIES: usize = 256;
 /// The maximum number of bytes that are read from the file, several times the size of a full one.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
-/// The number of bytes of an entry's hash that are kept.
-const KEY_BYTES: usize = 16;
 
 /// A protocol era.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,27 +118,17 @@ impl ServerEntries {
 /// Returns a hash of the agent's transport settings, since arguments and URLs may contain secrets. Returns `None` for a
 /// server that the host starts, whose port differs from run to run.
 fn cache_key(spec: &AgentSpec) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut add = |part: &str| {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
     match &spec.transport {
         Transport::Stdio(process) => {
-            add("stdio");
-            add(&process.command);
-            process.args.iter().for_each(|argument| add(argument));
             // A relative path among the arguments depends on the working directory.
             let directory = process.cwd.clone().or_else(|| std::env::current_dir().ok())?;
-            add(&directory.to_string_lossy());
+            let arguments = process.args.iter().map(String::as_str);
+            let parts = ["stdio", &process.command].into_iter().chain(arguments);
+            Some(short_hash(parts.chain([&*directory.to_string_lossy()])))
         }
-        Transport::Http { url, server: None, .. } => {
-            add("http");
-            add(url);
-        }
-        Transport::Http { server: Some(_), .. } => return None,
+        Transport::Http { url, server: None, .. } => Some(short_hash(["http", url])),
+        Transport::Http { server: Some(_), .. } => None,
     }
-    Some(hash.finalize().iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn now() -> u64 {
@@ -152,12 +140,8 @@ fn read(path: &Path) -> ServerEntries {
     text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// Replaces the file as a whole, so that another process reads either the old or the new content.
 fn write(path: &Path, entries: &ServerEntries) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        files::create_own_directory(folder)?;
-    }
-    files::write_private(path, &serde_json::to_vec(entries)?, true)
+    files::replace_in_own_directory(path, &serde_json::to_vec(entries)?)
 }
 
 #[cfg(test)]
@@ -165,13 +149,13 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::mcp::samples;
     use crate::model::ChildProcess;
+    use crate::model::samples::agent_spec;
 
     fn stdio(args: &[&str]) -> AgentSpec {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = ChildProcess { command: "python3".to_owned(), args, env: IndexMap::new(), cwd: None };
-        AgentSpec { transport: Transport::Stdio(process), ..samples::agent_spec() }
+        AgentSpec { transport: Transport::Stdio(process), ..agent_spec("a") }
     }
 
     fn legacy() -> ServerFacts {

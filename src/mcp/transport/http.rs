@@ -23,7 +23,7 @@ use super::http_response::{
     read_service_response,
 };
 use super::request_failure::is_transient;
-use super::sse::{self, EventStream, ReconnectLimiter, ReopenedStream};
+use super::sse::{self, EventStream, ReconnectLimiter, StreamKind};
 use crate::mcp::auth::authorizer::Authorizer;
 use crate::mcp::auth::challenge::Challenge;
 use crate::mcp::message::codec::SingleRequest;
@@ -39,8 +39,10 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum size of the event that this probe reads, in bytes.
 const MAX_HTTP_SSE_PROBE_BYTES: usize = 64 * 1024;
+/// The time for notifying an agent of a cancellation; nothing waits for it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The delays before a response to the agent is sent again.
-pub(super) const RESPONSE_RETRY_DELAYS: [Duration; 3] =
+const RESPONSE_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 /// The delays before the common stream is opened again after a conflict. The existing stream may be that of an earlier
 /// connection whose end the server has not noticed.
@@ -188,7 +190,8 @@ impl HttpClient {
         let session = header(&response, HEADER_SESSION_ID);
         match http_response::sniff_body(response).await? {
             (BodyType::Events, response) => {
-                let events = sse::events(response, self.state.max_message_bytes(), None, self.overflow_handler(None));
+                let (max_bytes, overflow) = (self.state.max_message_bytes(), self.overflow_handler(None));
+                let events = sse::events(response, max_bytes, StreamKind::Messages, overflow);
                 let events = sse::service_messages(events, self.state.clone(), Some(request.0));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
@@ -243,34 +246,38 @@ impl HttpClient {
     async fn speaks_http_sse(&self, uri: &str, headers: HeaderMap) -> bool {
         let first_event = async {
             let response = self.open_stream(uri, headers).await.ok()?;
-            sse::events(response, MAX_HTTP_SSE_PROBE_BYTES, None, || {}).next().await?.ok()?.event
+            sse::events(response, MAX_HTTP_SSE_PROBE_BYTES, StreamKind::HttpSse, || {}).next().await?.ok()?.event
         };
         let first_event = tokio::time::timeout(HTTP_SSE_PROBE_TIMEOUT, first_event).await;
         first_event.is_ok_and(|event| event.as_deref() == Some(sse::ENDPOINT_EVENT))
     }
 
-    /// Sends the response to a request of the agent. Retries if the connection breaks, since the agent would wait
-    /// forever.
+    /// Sends the response to a request of the agent.
     async fn send_response(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         let request = match &message {
             JsonRpcMessage::Response(response) => Some(response.id.clone()),
             JsonRpcMessage::Error(error) => error.id.clone(),
             _ => None,
         };
-        let mut pauses = RESPONSE_RETRY_DELAYS.into_iter();
-        loop {
-            match (self.post(uri, &message, headers.clone()).await, pauses.next()) {
-                (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Disconnected(_))), Some(pause)) => {
-                    tokio::time::sleep(pause).await;
-                }
-                (Ok(sent), _) => {
-                    if let Some(request) = request {
-                        self.state.session.mark_answered(&request);
-                    }
-                    return Ok(sent);
-                }
-                (Err(error), _) => return Err(error),
-            }
+        let is_lost = |error: &StreamableHttpError<HttpError>| match error {
+            StreamableHttpError::Client(error) => error.is_connection_lost(),
+            _ => false,
+        };
+        let sent = retry_response(|| self.post(uri, &message, headers.clone()), is_lost).await?;
+        if let Some(request) = request {
+            self.state.session.mark_answered(&request);
+        }
+        Ok(sent)
+    }
+
+    /// Notifies the agent with `sending` that a call is cancelled. When the host suspends, the agent must not see more
+    /// than after a sudden end of the host.
+    pub(super) async fn notify_cancelled<T>(&self, sending: impl Future<Output = Result<T, HttpError>>) {
+        if self.state.is_suspended() {
+            return;
+        }
+        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, sending).await, Ok(Ok(_))) {
+            tracing::debug!(agent = %self.state.agent, "an agent could not be notified of a cancelled call");
         }
     }
 
@@ -329,9 +336,9 @@ impl HttpClient {
         match opened {
             Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
-                let reopened = ReopenedStream { reconnects: self.reconnects.clone(), last_event };
+                let reopened = StreamKind::Reopened { reconnects: self.reconnects.clone(), last_event };
                 let events =
-                    sse::events(response, self.state.max_message_bytes(), Some(reopened), self.overflow_handler(None));
+                    sse::events(response, self.state.max_message_bytes(), reopened, self.overflow_handler(None));
                 Ok(sse::service_messages(events, self.state.clone(), None))
             }
             Err(HttpError::NotMcp(_) | HttpError::Redirect(_) | HttpError::Authorization(_)) => Err(refused),
@@ -350,6 +357,21 @@ pub(crate) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Op
         headers.insert(AUTHORIZATION, value);
     }
     headers
+}
+
+/// Sends the response to a request of the agent with `post`. Repeats it if the connection breaks, as `is_lost` decides,
+/// since the agent would wait forever.
+pub(super) async fn retry_response<T, E, F>(mut post: impl FnMut() -> F, is_lost: impl Fn(&E) -> bool) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for delay in RESPONSE_RETRY_DELAYS {
+        match post().await {
+            Err(error) if is_lost(&error) => tokio::time::sleep(delay).await,
+            sent => return sent,
+        }
+    }
+    post().await
 }
 
 /// Returns the value of an `Authorization` header, unless the token contains characters that it must not.

@@ -21,7 +21,7 @@ use super::http_response::{self, BodyType, HttpError, error_from_response};
 use super::mcp_headers;
 use super::request_failure::from_http;
 use super::resumable_stream::{ResumableStream, StreamSource};
-use super::sse::{self, EventStream, message_data};
+use super::sse::{self, EventStream, StreamKind};
 use crate::mcp::checkpoint::StreamCheckpoint;
 use crate::mcp::message::call_request::CallRequest;
 use crate::mcp::message::call_response::CallResponse;
@@ -36,8 +36,6 @@ use crate::model::{Failure, FailureKind};
 const QUEUE_CAPACITY: usize = 64;
 /// The time for the rest of a response after its result, so that the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// The time for notifying an agent of a cancellation; nothing waits for it.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The HTTP channel for calls to one endpoint, over one connection.
 pub(crate) struct HttpChannel {
@@ -112,16 +110,12 @@ impl HttpChannel {
         }))
     }
 
-    /// Notifies the agent that the response to a request is no longer needed.
+    /// Notifies the agent that a call is cancelled.
     pub(crate) async fn cancel(&self, message: Vec<u8>) {
-        // In the modern era, closing the response cancels the request. When the host suspends, the agent must not see
-        // more than after a sudden end of the host.
-        if self.modern || self.client.state.is_suspended() {
-            return;
-        }
-        let cancelling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
-        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await, Ok(Ok(_))) {
-            tracing::debug!(agent = %self.client.state.agent, "an agent could not be notified of a cancelled call");
+        // In the modern era, closing the response cancels the request.
+        if !self.modern {
+            let sending = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
+            self.client.notify_cancelled(sending).await;
         }
     }
 
@@ -163,7 +157,8 @@ impl HttpChannel {
         match http_response::sniff_body(response).await? {
             (BodyType::Events, response) => {
                 let overflow = self.client.overflow_handler(Some(call.clone()));
-                let events = sse::events(response, self.client.state.max_message_bytes(), None, overflow);
+                let events =
+                    sse::events(response, self.client.state.max_message_bytes(), StreamKind::Messages, overflow);
                 let mut events = match self.modern {
                     true => events,
                     false => ResumableStream::new(self.stream_source(headers, call), id).events(Some(events)),
@@ -193,8 +188,8 @@ impl HttpChannel {
     /// Reads a stream up to the response to request `id`.
     async fn read_response(&self, events: &mut EventStream, id: i64) -> Result<ExchangeOutcome, HttpError> {
         let mut unreadable = None;
-        while let Some(Ok(mut event)) = events.next().await {
-            let Some(data) = message_data(&mut event).filter(|data| !data.trim().is_empty()) else { continue };
+        while let Some(Ok(event)) = events.next().await {
+            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else { continue };
             let is_response = data.contains("\"result\"") || data.contains("\"error\"");
             let messages =
                 match http_response::messages(data.into_bytes(), SingleRequest(id, ExpectedResult::Call)).await {

@@ -72,6 +72,13 @@ pub(crate) enum HttpError {
     NotMcp(String),
 }
 
+impl HttpError {
+    /// Returns whether the connection failed or broke.
+    pub(super) fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Disconnected(_))
+    }
+}
+
 impl From<AuthorizationError> for HttpError {
     fn from(error: AuthorizationError) -> Self {
         Self::Authorization(error)

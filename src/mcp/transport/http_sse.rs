@@ -16,19 +16,17 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::HttpEndpoint;
-use super::http::{HttpClient, RESPONSE_RETRY_DELAYS};
+use super::http::{HttpClient, retry_response};
 use super::http_response::{EVENT_STREAM_TYPE, HttpError, MAX_ERROR_BYTES, error_from_response, read_body};
 use super::incoming::{IncomingMessages, ServiceEnded};
 use super::request_failure::from_http;
-use super::sse::{self, ENDPOINT_EVENT, EventStream, message_data};
+use super::sse::{self, ENDPOINT_EVENT, EventStream, StreamKind};
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::requests::open_calls::CallState;
 use crate::model::redact_url;
 
 /// The time for the body of an accepted message, so that the connection can be reused. It carries no message.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// The time for notifying an agent of a cancellation; nothing waits for it.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The transport over an event stream of a server.
 pub(crate) struct HttpSseTransport {
@@ -55,7 +53,8 @@ impl HttpSseTransport {
         stream_headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
         let response = client.open_stream(endpoint.url.clone(), stream_headers).await?;
         let base = response.url().clone();
-        let mut events = sse::events(response, client.state.max_message_bytes(), None, client.overflow_handler(None));
+        let max_bytes = client.state.max_message_bytes();
+        let mut events = sse::events(response, max_bytes, StreamKind::HttpSse, client.overflow_handler(None));
         let address = message_address(&base, &endpoint_event(&mut events).await?)?;
         let (incoming, messages) = IncomingMessages::new(client.state.clone());
         let reader = AbortOnDropHandle::new(tokio::spawn(read_events(events, incoming)));
@@ -93,8 +92,8 @@ fn message_address(stream: &Url, named: &str) -> Result<Url, HttpError> {
 
 /// Delivers the messages of an event stream until it ends.
 async fn read_events(mut events: EventStream, incoming: IncomingMessages) {
-    while let Some(Ok(mut event)) = events.next().await {
-        let Some(data) = message_data(&mut event) else { continue };
+    while let Some(Ok(event)) = events.next().await {
+        let Some(data) = event.data.filter(|_| event.event.is_none()) else { continue };
         match incoming.parse(&mut data.into_bytes()).await {
             None => return,
             Some(Ok(messages)) => {
@@ -126,15 +125,9 @@ impl HttpSseSender {
         }))
     }
 
-    /// Notifies the agent that the response to a request is no longer needed.
+    /// Notifies the agent that a call is cancelled.
     pub(crate) async fn cancel(&self, message: Vec<u8>) {
-        // When the host suspends, the agent must not see more than after a sudden end of the host.
-        if self.state().is_suspended() {
-            return;
-        }
-        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, self.post(message)).await, Ok(Ok(()))) {
-            tracing::debug!(agent = %self.state().agent, "an agent could not be notified of a cancelled call");
-        }
+        self.client.notify_cancelled(self.post(message)).await;
     }
 
     /// Sends a message, once.
@@ -145,18 +138,6 @@ impl HttpSseSender {
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, read_body(response, MAX_ERROR_BYTES)).await;
         Ok(())
-    }
-
-    /// Sends the response to a request of the agent. Retries if the connection breaks, since the agent would wait
-    /// forever.
-    async fn post_response(&self, text: Vec<u8>) -> Result<(), HttpError> {
-        for delay in RESPONSE_RETRY_DELAYS {
-            match self.post(text.clone()).await {
-                Err(HttpError::Connect(_) | HttpError::Disconnected(_)) => tokio::time::sleep(delay).await,
-                posted => return posted,
-            }
-        }
-        self.post(text).await
     }
 
     /// Sends a message of rmcp's service.
@@ -173,7 +154,9 @@ impl HttpSseSender {
             // When the host suspends, the agent must not see more than after a sudden end of the host.
             _ if self.state().is_suspended() => Ok(()),
             JsonRpcMessage::Notification(_) => self.post(text).await,
-            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.post_response(text).await,
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {
+                retry_response(|| self.post(text.clone()), HttpError::is_connection_lost).await
+            }
         };
         Ok(sent?)
     }

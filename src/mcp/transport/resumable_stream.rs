@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::http::HttpClient;
 use super::http_response::HttpError;
-use super::sse::{self, EventStream, message_data};
+use super::sse::{self, EventStream, StreamKind};
 use crate::mcp::auth::error::AuthorizationError;
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint};
 use crate::mcp::message::request_id::id_number;
@@ -185,7 +185,6 @@ impl ResumableStream {
     /// Records an event in the cursor and returns its kind.
     async fn read_event(&mut self, mut event: Sse) -> EventKind {
         let (id, retry) = (event.id.take(), event.retry.take());
-        event.data = message_data(&mut event);
         if let Some(retry) = retry {
             self.server_delay = Some(Duration::from_millis(retry));
         }
@@ -289,7 +288,7 @@ impl ResumableStream {
                 Ok(response) => {
                     let overflow = self.source.client.overflow_handler(Some(self.source.call.clone()));
                     let max_bytes = self.source.client.state.max_message_bytes();
-                    return Ok(sse::events(response, max_bytes, None, overflow));
+                    return Ok(sse::events(response, max_bytes, StreamKind::Messages, overflow));
                 }
                 Err(error) => error,
             };

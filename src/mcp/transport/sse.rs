@@ -52,17 +52,22 @@ impl ReconnectLimiter {
     }
 }
 
-/// A stream that resumes after the last event of a broken one.
-pub(crate) struct ReopenedStream {
-    pub(crate) reconnects: Arc<ReconnectLimiter>,
-    pub(crate) last_event: String,
+/// The kind of an event stream.
+pub(crate) enum StreamKind {
+    /// The messages of a response.
+    Messages,
+    /// The messages of a stream that resumes after the last event of a broken one.
+    Reopened { reconnects: Arc<ReconnectLimiter>, last_event: String },
+    /// All messages of a server over HTTP+SSE, and the `endpoint` event, which keeps its name and its data.
+    HttpSse,
 }
 
-/// Returns the events of a response. Calls `overflowed` and ends the stream if an event is larger than `limit`.
+/// Returns the events of a response. Events other than messages have no data. Calls `overflowed` and ends the stream if
+/// an event is larger than `limit`.
 pub(crate) fn events(
     response: reqwest::Response,
     limit: usize,
-    reopened: Option<ReopenedStream>,
+    kind: StreamKind,
     overflowed: impl Fn() + Send + 'static,
 ) -> EventStream {
     let size = Arc::new(AtomicUsize::new(0));
@@ -77,7 +82,7 @@ pub(crate) fn events(
     let mut bytes = bytes.boxed();
     let opened = Instant::now();
     async_stream::stream! {
-        let mut parser = EventParser::default();
+        let mut parser = EventParser { keeps_endpoint: matches!(kind, StreamKind::HttpSse), ..EventParser::default() };
         while let Some(chunk) = bytes.next().await {
             let events = match chunk {
                 Ok(chunk) => parser.push(&chunk),
@@ -94,10 +99,10 @@ pub(crate) fn events(
                 size.store(0, Ordering::Relaxed);
             }
             for event in events {
-                if let Some(reopened) = &reopened
-                    && is_new(&event, &reopened.last_event)
+                if let StreamKind::Reopened { reconnects, last_event } = &kind
+                    && is_new(&event, last_event)
                 {
-                    reopened.reconnects.made_progress(&reopened.last_event);
+                    reconnects.made_progress(last_event);
                 }
                 yield Ok(event);
             }
@@ -105,24 +110,13 @@ pub(crate) fn events(
         if let Some(event) = parser.finish() {
             yield Ok(event);
         }
-        if let Some(reopened) = &reopened
+        if let StreamKind::Reopened { reconnects, last_event } = &kind
             && opened.elapsed() >= MIN_USEFUL_DURATION
         {
-            reopened.reconnects.made_progress(&reopened.last_event);
+            reconnects.made_progress(last_event);
         }
     }
     .boxed()
-}
-
-/// Removes and returns the data of an event that is a message.
-pub(crate) fn message_data(event: &mut Sse) -> Option<String> {
-    match event.event.take() {
-        None => event.data.take(),
-        Some(_) => {
-            event.data = None;
-            None
-        }
-    }
 }
 
 /// Returns the events of a stream of the service, each with at most one message in the form that rmcp accepts.
@@ -142,7 +136,7 @@ pub(crate) fn service_messages(
                     continue;
                 }
             };
-            let mut messages = message_data(&mut event).map(|data| requests.read(&data)).unwrap_or_default();
+            let mut messages = event.data.take().map(|data| requests.read(&data)).unwrap_or_default();
             // The event ID comes with the last message, when the whole event has been processed.
             let last = messages.pop();
             for message in messages {
@@ -214,6 +208,8 @@ pub(crate) struct EventParser {
     /// Whether the last byte was a carriage return. A line feed after it belongs to the same line ending.
     after_carriage_return: bool,
     has_started: bool,
+    /// True for HTTP+SSE.
+    keeps_endpoint: bool,
     event: Sse,
 }
 
@@ -271,12 +267,12 @@ impl EventParser {
         None
     }
 
-    /// Returns the parsed event. Only messages and the `endpoint` event of HTTP+SSE keep their data, and only the latter
-    /// its name.
+    /// Returns the parsed event, without its data if it is not a message. If `keeps_endpoint`, an `endpoint` event keeps
+    /// its data and its name.
     fn dispatch(&mut self) -> Option<Sse> {
         let mut event = std::mem::take(&mut self.event);
         match event.event.as_deref() {
-            Some(ENDPOINT_EVENT) => {}
+            Some(ENDPOINT_EVENT) if self.keeps_endpoint => {}
             None | Some("" | "message") => event.event = None,
             Some(_) => (event.event, event.data) = (None, None),
         }
@@ -317,12 +313,15 @@ mod tests {
             event: ping\nid: 1\ndata: {}\n\nevent: message\nid: 2\nid: 3\nretry: 5\ndata\n\nevent: endpoint\ndata: /m\n\n";
         let last = Sse { id: Some("3".to_owned()), retry: Some(5), ..message("") };
         let endpoint = Sse { event: Some(ENDPOINT_EVENT.to_owned()), ..message("/m") };
-        let expected = [message("a\nb"), message("caf\u{FFFD}"), Sse::default().id("1"), last, endpoint];
-        for size in [1, 2, 7, stream.len()] {
-            let mut parser = EventParser::default();
-            let events: Vec<_> = stream.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
-            assert_eq!(events, expected, "in chunks of {size}");
-            assert_eq!(parser.finish(), None);
+        let messages = [message("a\nb"), message("caf\u{FFFD}"), Sse::default().id("1"), last];
+        let all = [&messages[..], &[endpoint]].concat();
+        for (keeps_endpoint, expected) in [(false, &messages[..]), (true, &all)] {
+            for size in [1, 2, 7, stream.len()] {
+                let mut parser = EventParser { keeps_endpoint, ..EventParser::default() };
+                let events: Vec<_> = stream.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
+                assert_eq!(events, expected, "in chunks of {size}");
+                assert_eq!(parser.finish(), None);
+            }
         }
     }
 
@@ -363,7 +362,7 @@ mod tests {
             .map(Ok::<_, io::Error>);
         let response = http::Response::new(reqwest::Body::wrap_stream(chunks));
         let (sender, overflowed) = std::sync::mpsc::channel();
-        let events: Vec<_> = events(response.into(), 50, None, move || sender.send(()).unwrap())
+        let events: Vec<_> = events(response.into(), 50, StreamKind::Messages, move || sender.send(()).unwrap())
             .map(|event| event.is_ok())
             .collect()
             .await;

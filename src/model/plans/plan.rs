@@ -20,6 +20,18 @@ pub type JsonObject = serde_json::Map<String, Value>;
 #[serde(transparent)]
 pub struct Template(pub Value);
 
+impl Template {
+    /// Returns the template as it is written.
+    pub fn text(&self) -> String {
+        value_as_text(&self.0)
+    }
+}
+
+/// Returns a string unchanged, and any other value as JSON.
+pub fn value_as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// An expression without its `${{ }}`, stored as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -311,8 +323,7 @@ impl PromptSource {
     /// Returns the text of the plan, or the name of the agent's prompt, as it is written.
     pub fn text(&self) -> String {
         match self {
-            Self::Prompt(Template(Value::String(text))) => text.clone(),
-            Self::Prompt(Template(value)) => value.to_string(),
+            Self::Prompt(template) => template.text(),
             Self::UsePrompt(prompt) => format!("{}.{}", prompt.agent, prompt.name),
         }
     }

@@ -9,11 +9,11 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use parking_lot::Mutex;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::file_names::file_name;
 use crate::model::{Event, IdHashMap, JsonObject, Record, RunId, SavedFile, TaskId, ToolOutput};
 use crate::system::files;
+use crate::system::hash::sha256;
 use crate::view::RunResult;
 
 /// The maximum number of files of one result. Further contents stay in its event.
@@ -101,7 +101,7 @@ impl ContentStore {
             let copied = write_new(copies, copy_name, contents)?;
             self.copied.lock().insert(name.clone(), copies.join(copied));
         }
-        Ok(SavedFile { name, bytes: contents.len() as u64, sha256: hash(contents) })
+        Ok(SavedFile { name, bytes: contents.len() as u64, sha256: sha256(contents) })
     }
 
     /// Links the files of results that the first events of a run keep from run `earlier`. A file that no longer exists
@@ -160,7 +160,7 @@ impl ContentStore {
             let contents = files::read(&path, file.bytes).map_err(|error| {
                 io::Error::new(error.kind(), format!("the file `{}` cannot be read: {error}", path.display()))
             })?;
-            match hash(&contents) == file.sha256 {
+            match sha256(&contents) == file.sha256 {
                 true => BASE64.encode_string(contents, &mut restored),
                 false => restored.push_str(&rest[range.clone()]),
             }
@@ -209,11 +209,6 @@ fn write_new(directory: &Path, name: impl Fn(usize) -> String, contents: &[u8]) 
     }
     let message = format!("`{}` has too many files of one task", directory.display());
     Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
-}
-
-/// Returns the SHA-256 hash in hexadecimal digits.
-fn hash(contents: &[u8]) -> String {
-    Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

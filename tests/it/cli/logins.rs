@@ -211,7 +211,7 @@ fn refused_call_is_sent_again_with_a_renewed_token_under_the_same_attempt() {
 fn token_that_expires_between_two_calls_is_renewed_in_the_run() {
     let server = Server::start(&[]);
     let place = logged_in_workspace(&server);
-    // The second call waits for a person, and the token is no longer valid then.
+    // The second call waits for a person until the token has expired.
     place.write(
         "plan.yaml",
         "

@@ -15,10 +15,9 @@ use kapell::model::{
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
-    ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests, InputRequiredResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
-    Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
-    UpdateTaskParams,
+    GetTaskParams, GetTaskResult, InputRequests, InputRequiredResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource, ResourceContents,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
@@ -29,7 +28,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::pools::{RecordingHost, answering_host, attempt, pool, spec, tools_result, wait_until};
+use crate::support::pools::{
+    RecordingHost, answering_host, attempt, name_question, pool, spec, tools_result, wait_until,
+};
 
 /// An agent of the modern era. Its tool `job` is a task, and its tool `ask` needs a round of input.
 #[derive(Clone, Default)]
@@ -53,15 +54,6 @@ struct Agent {
     refused: Arc<AtomicUsize>,
 }
 
-fn question() -> InputRequest {
-    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
-    InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
-        meta: None,
-        message: "who?".to_owned(),
-        requested_schema: serde_json::from_value(schema).unwrap(),
-    }))
-}
-
 fn text(text: impl Into<String>) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text.into())])
 }
@@ -77,7 +69,8 @@ impl Agent {
         task.set_status_message("began");
         match kind.as_str() {
             "asks" => {
-                let answers = tokio::join!(task.request_input("a", question()), task.request_input("b", question()));
+                let answers =
+                    tokio::join!(task.request_input("a", name_question()), task.request_input("b", name_question()));
                 Ok(text(format!("{} {}", answers.0?, answers.1?)))
             }
             "fails" => Err(TaskExit::Error(ErrorData::invalid_params("no such city", None))),
@@ -131,7 +124,7 @@ impl ServerHandler for Agent {
                 (Some("second"), Some(answers)) => text(serde_json::to_string(&answers).unwrap()).into(),
                 (state, _) => {
                     let next = if state.is_none() { "first" } else { "second" };
-                    let requests = InputRequests::from([("who".to_owned(), question())]);
+                    let requests = InputRequests::from([("who".to_owned(), name_question())]);
                     InputRequiredResult::new(Some(requests), Some(next.to_owned())).into()
                 }
             });

@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kapell::mcp::{Agents as _, CallContext, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
-use kapell::model::{
-    AgentSpec, FailureKind, LogLevel, Protocol, RunId, SchemaChecks, Secrets, TraceContext, Transport,
-};
+use kapell::mcp::{Agents as _, CallContext, Options, Pool, SamplingSupport};
+use kapell::model::{AgentSpec, FailureKind, LogLevel, Protocol, RunId, SchemaChecks, TraceContext, Transport};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::pools::{RecordingHost, attempt, pool, process, spec, wait_until};
+use crate::support::pools::{RecordingHost, attempt, options, pool, process, spec, wait_until};
 
 const ERAS: [Protocol; 2] = [Protocol::Legacy, Protocol::Modern];
 
@@ -101,16 +99,8 @@ async fn requests_carry_the_trace_of_the_run() {
     let trace = TraceContext::of_run(&RunId::from("01a2b3c4-d5e6-7f80-91a2-b3c4d5e6f708"));
     for protocol in ERAS {
         let host = RecordingHost::new();
-        let options = Options {
-            log_dir: host.log_directory().to_owned(),
-            server_cache: None,
-            login_dir: None,
-            login: LoginPolicy::default(),
-            secrets: Secrets::default(),
-            unreachable: UnreachablePolicy::Retry,
-            sampling: SamplingSupport::Off,
-            trace: Some(trace.clone()),
-        };
+        let sampling = SamplingSupport::Off;
+        let options = Options { sampling, trace: Some(trace.clone()), ..options(host.log_directory()) };
         let pool = Pool::new([agent(protocol)], options, host);
         let mut context = CallContext::default();
         trace.add_to(&mut context.meta, &["t", "1"]);

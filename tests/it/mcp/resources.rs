@@ -11,11 +11,11 @@ use kapell::model::{
     FailureKind, OAuthSpec, Operation, Protocol, ToolCall, ToolOutput, Transport,
 };
 use rmcp::model::{
-    CompleteRequestParams, CompleteResult, CompletionInfo, ElicitRequest, ElicitRequestParams, GetPromptRequestParams,
-    GetPromptResponse, GetPromptResult, InputRequest, InputRequests, InputRequiredResult, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, Prompt, PromptArgument,
-    PromptMessage, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Reference, Resource,
-    ResourceContents, ResourceTemplate, Role, ServerCapabilities, ServerConfig,
+    CompleteRequestParams, CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetPromptResult,
+    InputRequests, InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate, Role,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -23,7 +23,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 
-use crate::support::pools::{answering_host, attempt, object, pool, spec};
+use crate::support::pools::{answering_host, attempt, name_question, object, pool, spec};
 
 /// An agent with two pages of resources, a template, and prompts. It refuses to list the prompts if it is set up so.
 #[derive(Clone, Default)]
@@ -98,7 +98,7 @@ impl ServerHandler for Library {
                 match request.input_responses {
                     Some(answers) => ReadResourceResult::new(vec![text(&json!(answers).to_string())]).into(),
                     None => {
-                        let requests = InputRequests::from([("who".to_owned(), question())]);
+                        let requests = InputRequests::from([("who".to_owned(), name_question())]);
                         InputRequiredResult::new(Some(requests), Some("first".to_owned())).into()
                     }
                 }
@@ -134,15 +134,6 @@ impl ServerHandler for Library {
         let values = vec![target, name, value, context];
         Ok(CompleteResult::new(CompletionInfo::with_pagination(values, Some(7), true).unwrap()))
     }
-}
-
-fn question() -> InputRequest {
-    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
-    InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
-        meta: None,
-        message: "who?".to_owned(),
-        requested_schema: serde_json::from_value(schema).unwrap(),
-    }))
 }
 
 /// Serves the agent over HTTP, and returns its specification for both eras.

@@ -11,13 +11,11 @@ use axum::extract::Request;
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use futures::future::{BoxFuture, join_all};
-use kapell::mcp::{
-    Agents as _, CallContext, ClientHost, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy,
-};
+use kapell::mcp::{Agents as _, CallContext, ClientHost, Options, Pool, SamplingSupport};
 use kapell::model::{
     AgentId, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent,
     Elicitation, Failure, FailureKind, Form, LogMessage, OAuthSpec, Origin, Progress, Protocol, SamplingPolicy,
-    Secrets, ToolCall, Transport, Usage,
+    ToolCall, Transport, Usage,
 };
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
@@ -32,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::pools::{attempt, let_time_pass, odd_agent, spec, tools_result, wait_until};
+use crate::support::pools::{attempt, let_time_pass, odd_agent, options, spec, tools_result, wait_until};
 
 /// A host whose model repeats the prompt, so that each call can see whether it got its own reply.
 struct EchoHost {
@@ -68,16 +66,7 @@ impl EchoHost {
     }
 
     fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
-        let options = Options {
-            log_dir: self.directory.path().to_owned(),
-            server_cache: None,
-            login_dir: None,
-            login: LoginPolicy::default(),
-            secrets: Secrets::default(),
-            unreachable: UnreachablePolicy::Retry,
-            sampling: SamplingSupport::Plain,
-            trace: None,
-        };
+        let options = Options { sampling: SamplingSupport::Plain, ..options(self.directory.path()) };
         Pool::new([spec], options, self.clone())
     }
 

@@ -12,7 +12,7 @@ use kapell::model::{
     Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, NetworkSettings, Operation, Origin,
     Progress, Protocol, SamplingPolicy, Secrets, ToolCall, Transport,
 };
-use rmcp::model::{ListToolsResult, Tool};
+use rmcp::model::{ElicitRequest, ElicitRequestParams, InputRequest, ListToolsResult, Tool};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -176,8 +176,13 @@ pub(crate) fn answering_host() -> Arc<RecordingHost> {
 
 /// Returns a pool with the given agents.
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
-    let options = Options {
-        log_dir: host.log_directory().to_owned(),
+    Pool::new(specs, options(host.log_directory()), host.clone())
+}
+
+/// Returns the options of a pool that stores only logs, in `log_dir`.
+pub(crate) fn options(log_dir: &Path) -> Options {
+    Options {
+        log_dir: log_dir.to_owned(),
         server_cache: None,
         login_dir: None,
         login: LoginPolicy::default(),
@@ -185,8 +190,17 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
         unreachable: UnreachablePolicy::Retry,
         sampling: SamplingSupport::WithTools,
         trace: None,
-    };
-    Pool::new(specs, options, host.clone())
+    }
+}
+
+/// Returns a question for a name.
+pub(crate) fn name_question() -> InputRequest {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: "who?".to_owned(),
+        requested_schema: serde_json::from_value(schema).unwrap(),
+    }))
 }
 
 /// Returns an agent with the simplest settings.

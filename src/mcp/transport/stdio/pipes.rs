@@ -48,8 +48,8 @@ pub(crate) struct StdioTransport {
 }
 
 impl StdioTransport {
-    /// Creates a transport over the pipes of a child, and an observer of its input. If `server/discover` has no response within `probe_timeout`, the
-    /// server is treated as legacy. Some legacy servers ignore all messages before `initialize`.
+    /// Creates a transport over the pipes of a child, and an observer of its input. If `server/discover` has no response
+    /// within `probe_timeout`, the server is treated as legacy. Some legacy servers ignore all messages before `initialize`.
     pub(crate) fn new(
         (input, output): ChildPipes,
         state: Arc<ConnectionState>,

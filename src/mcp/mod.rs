@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 mod host;
 mod login;
 mod message;
+mod network;
 mod options;
 mod pool;
 pub mod process;

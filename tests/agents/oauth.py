@@ -1,6 +1,8 @@
 """An MCP server that requires a login, and its authorization server, at one loopback port.
 
-    oauth.py [OPTION...]        prints its address, then serves until it is killed
+    oauth.py [OPTION...]        prints its address and that for tests, then serves until it is killed
+
+The two addresses are the same, unless an option makes the first one hard to reach.
 
 Options change what a well-behaved pair does:
     slow-refresh     a renewal waits for `POST /release`
@@ -13,6 +15,10 @@ Options change what a well-behaved pair does:
     no-oauth         the server requires a token, but publishes nothing about OAuth
     open-handshake   the handshake needs no token, and the list names the scope `basic`
     never-enough     `write` is reported as missing whatever the token has
+    tls              both use the certificate of `tls/server.pem`
+    identified       the MCP server requires a client certificate
+    other-origin     the authorization server has a port of its own
+    behind-proxy     both are reached through a proxy only, which is the address for tests
 
 `GET /log` returns the requests so far. `POST /expire` invalidates all access tokens, `POST /revoke` all tokens.
 """
@@ -20,7 +26,9 @@ Options change what a well-behaved pair does:
 import base64
 import hashlib
 import json
+import os
 import secrets
+import ssl
 import sys
 import threading
 import urllib.parse
@@ -30,7 +38,8 @@ OPTIONS = set(sys.argv[1:])
 LOCK = threading.Lock()
 RELEASED = threading.Event()
 CODES, ACCESS, REFRESH = {}, {}, {}
-LOG = {"registrations": 0, "grants": [], "scopes": [], "calls": [], "authenticated": [], "refused": 0, "tokens_seen": 0}
+LOG = {"registrations": 0, "grants": [], "scopes": [], "calls": [], "authenticated": [], "refused": 0, "tokens_seen": 0,
+       "identified": []}
 
 
 def issue(client, scope):
@@ -47,6 +56,16 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def parse_request(self):
+        """A request to a proxy has a whole address."""
+        parsed = super().parse_request()
+        if parsed:
+            self.path = self.path.removeprefix("http://oauth.test")
+            if isinstance(self.connection, ssl.SSLSocket) and self.connection.getpeercert():
+                with LOCK:
+                    LOG["identified"].append(self.path)
+        return parsed
+
     def reply(self, status, body=b"", headers=()):
         """Sends a response; a body that is not bytes becomes JSON."""
         if not isinstance(body, bytes):
@@ -62,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def challenge(self, status, **parameters):
         if "no-oauth" not in OPTIONS:
-            parameters["resource_metadata"] = f"{ISSUER}/.well-known/oauth-protected-resource/mcp"
+            parameters["resource_metadata"] = f"{ADDRESS}/.well-known/oauth-protected-resource/mcp"
         text = ", ".join(f'{name}="{value}"' for name, value in parameters.items())
         self.reply(status, {}, [("WWW-Authenticate", f"Bearer {text}".strip())])
 
@@ -77,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         if "no-oauth" in OPTIONS:
             return self.reply(404)
         if url.path == "/.well-known/oauth-protected-resource/mcp":
-            resource = "https://other.test/mcp" if "other-resource" in OPTIONS else f"{ISSUER}/mcp"
+            resource = "https://other.test/mcp" if "other-resource" in OPTIONS else f"{ADDRESS}/mcp"
             return self.reply(200, {"resource": resource, "authorization_servers": [ISSUER]})
         if url.path == "/.well-known/oauth-authorization-server":
             metadata = {
@@ -100,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
     def authorize(self, query):
         """The login page, on which the person logs in at once."""
         redirect = query["redirect_uri"]
-        if query.get("resource") != f"{ISSUER}/mcp" or query.get("code_challenge_method") != "S256":
+        if query.get("resource") != f"{ADDRESS}/mcp" or query.get("code_challenge_method") != "S256":
             return self.reply(400, {"error": "invalid_request"})
         answer = {"state": query["state"], "iss": ISSUER}
         if "wrong-issuer" in OPTIONS:
@@ -142,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         grant = form["grant_type"]
         with LOCK:
             LOG["grants"].append(grant)
-        if form.get("resource") != f"{ISSUER}/mcp":
+        if form.get("resource") != f"{ADDRESS}/mcp":
             return self.reply(400, {"error": "invalid_target"})
         if grant == "authorization_code":
             client, challenge, scope = CODES.pop(form["code"], (None, None, None))
@@ -214,7 +233,31 @@ class Handler(BaseHTTPRequestHandler):
         return self.reply(200, {"jsonrpc": "2.0", "id": message["id"], "result": result})
 
 
-SERVER = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-ISSUER = f"http://127.0.0.1:{SERVER.server_port}"
-print(ISSUER, flush=True)
-SERVER.serve_forever()
+def listen(verify_mode=None):
+    """Returns a new server at a loopback port, and its address. A verify mode makes it one over TLS."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if verify_mode is None:
+        return server, f"http://127.0.0.1:{server.server_port}"
+    folder = os.path.join(os.path.dirname(__file__), "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(folder, "server.pem"))
+    context.load_verify_locations(os.path.join(folder, "client.pem"))
+    context.verify_mode = verify_mode
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server, f"https://127.0.0.1:{server.server_port}"
+
+
+SERVER, FOR_TESTS = listen()
+SERVERS = [SERVER]
+ADDRESS = "http://oauth.test" if "behind-proxy" in OPTIONS else FOR_TESTS
+if "tls" in OPTIONS:
+    SERVER, ADDRESS = listen(ssl.CERT_REQUIRED if "identified" in OPTIONS else ssl.CERT_NONE)
+    SERVERS.append(SERVER)
+ISSUER = ADDRESS
+if "other-origin" in OPTIONS:
+    SERVER, ISSUER = listen(ssl.CERT_OPTIONAL if "tls" in OPTIONS else None)
+    SERVERS.append(SERVER)
+print(ADDRESS, FOR_TESTS, sep="\n", flush=True)
+THREADS = [threading.Thread(target=server.serve_forever) for server in SERVERS]
+for thread in THREADS:
+    thread.start()

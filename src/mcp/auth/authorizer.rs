@@ -13,8 +13,9 @@ use super::challenge::{Challenge, ChallengeKind};
 use super::client_credentials;
 use super::error::AuthorizationError;
 use super::login_file::{AccessToken, LoginFile, StoredLogin};
+use super::network_client::NetworkClient;
 use crate::mcp::options::Options;
-use crate::model::{AgentId, AgentSpec, LoginInfo, OAuthGrant, OAuthSpec, Secrets, Transport};
+use crate::model::{AgentId, AgentSpec, LoginInfo, NetworkSettings, OAuthGrant, OAuthSpec, Secrets, Transport};
 
 /// The maximum number of new tokens for one request. The first one may be too old already, if another process has
 /// replaced it.
@@ -28,6 +29,7 @@ pub(crate) struct Authorizer {
     pub(crate) spec: OAuthSpec,
     /// The URL of the server, and the only one that the token is sent to.
     pub(crate) server: Url,
+    network: NetworkSettings,
     pub(crate) file: LoginFile,
     /// The tokens are masked.
     secrets: Secrets,
@@ -70,6 +72,7 @@ impl Authorizer {
             agent: agent.id.clone(),
             spec: oauth.clone(),
             server,
+            network: agent.network.clone(),
             file,
             secrets: options.secrets.clone(),
             token: Mutex::default(),
@@ -326,8 +329,13 @@ impl Authorizer {
         challenge: Option<&Challenge>,
     ) -> Result<AuthorizationServer, AuthorizationError> {
         let rmcp_error = |error: AuthError| AuthorizationError::from_rmcp(&error);
-        // The servers of a company have private addresses, which rmcp permits only on request.
-        let manager = AuthorizationManager::new_allowing_private_addresses(self.resource()).await;
+        let manager = if self.network == NetworkSettings::default() {
+            // The servers of a company have private addresses, which rmcp permits only on request.
+            AuthorizationManager::new_allowing_private_addresses(self.resource()).await
+        } else {
+            let client = NetworkClient::new(&self.server, &self.network);
+            AuthorizationManager::new_with_oauth_http_client(self.resource(), Arc::new(client)).await
+        };
         let mut manager = manager.map_err(rmcp_error)?;
         let header = challenge.and_then(|challenge| challenge.header.as_deref());
         let found = manager.resolve_metadata_from_challenge(header).await.map_err(rmcp_error)?;

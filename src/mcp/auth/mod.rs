@@ -1,10 +1,12 @@
 //! Authorizes requests with OAuth: tokens, their storage and renewal, and logins.
 
+mod address_policy;
 pub(crate) mod authorizer;
 pub(crate) mod challenge;
 pub(crate) mod client_credentials;
 pub(crate) mod error;
 pub(crate) mod login;
 pub(crate) mod login_file;
+mod network_client;
 pub(crate) mod redirect;
 pub(crate) mod required_login;

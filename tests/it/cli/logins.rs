@@ -19,7 +19,10 @@ const PLAN: &str = "
 /// A server that requires a login, with its authorization server.
 struct Server {
     process: Child,
+    /// The address for kapell.
     address: String,
+    /// The address for this test and the browser.
+    test_address: String,
 }
 
 impl Drop for Server {
@@ -34,9 +37,10 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/oauth.py");
         let mut process =
             Command::new("python3").arg(script).args(options).stdout(Stdio::piped()).spawn().expect("python3");
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().expect("stdout")).read_line(&mut address).expect("an address");
-        Self { process, address: address.trim().to_owned() }
+        let mut lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
+        let mut next_line = || lines.next().expect("a line").expect("an address");
+        let (address, test_address) = (next_line(), next_line());
+        Self { process, address, test_address }
     }
 
     /// Writes an agents file with this server as the agent `box`, and further keys.
@@ -46,12 +50,12 @@ impl Server {
     }
 
     fn post(&self, path: &str) {
-        assert_eq!(fetch("POST", &format!("{}{path}", self.address)).0, 200);
+        assert_eq!(fetch("POST", &format!("{}{path}", self.test_address)).0, 200);
     }
 
     /// Returns the requests so far.
     fn log(&self) -> Value {
-        serde_json::from_str(&fetch("GET", &format!("{}/log", self.address)).1).expect("JSON")
+        serde_json::from_str(&fetch("GET", &format!("{}/log", self.test_address)).1).expect("JSON")
     }
 
     /// Returns how many tokens of each kind of grant were requested.
@@ -137,6 +141,12 @@ fn login_files(place: &Workspace) -> Vec<std::path::PathBuf> {
     let files = std::fs::read_dir(place.path("state/kapell/logins")).into_iter().flatten();
     let files = files.map(|file| file.expect("a file").path());
     files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+}
+
+/// Visits a login page as a person does, at the address of `server` for tests.
+fn visit_page(server: &Server, page: &str) -> u16 {
+    let url = url::Url::parse(page).expect("an address");
+    fetch("GET", &format!("{}{}", server.test_address, &url[url::Position::BeforePath..])).0
 }
 
 /// Changes the only stored login.
@@ -327,6 +337,38 @@ fn declined_login_fails_the_task() {
     crate::support::workspace::wait_for_status(&place, &["failed"]);
     let shown = place.kapell(&["runs", "show", "last", "--journal", "j.db"]);
     assert!(shown.stdout.contains("kapell agents login box"), "{shown:?}");
+}
+
+#[test]
+fn network_settings_apply_to_the_authorization_server() {
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls");
+    let authority = format!("ca_file = {:?}\n", tls.join("authority.pem"));
+    let identity = format!("{authority}client_cert_file = {:?}\n", tls.join("client.pem"));
+    for (options, keys) in [
+        (&["tls"][..], authority.as_str()),
+        (&["tls", "identified"], &identity),
+        (&["tls", "identified", "other-origin"], &identity),
+        (&["behind-proxy"], ""),
+    ] {
+        let server = Server::start(options);
+        let place = Workspace::new();
+        let proxy = format!("proxy = \"{}\"\n", server.test_address);
+        server.agents_file(&place, if keys.is_empty() { &proxy } else { keys });
+        let login = PageLogin::start(&place);
+        assert_eq!(visit_page(&server, &login.address), 200, "{options:?}: {:?}", login.end());
+        let ended = login.end();
+        assert_eq!(ended.code, Some(0), "{options:?}: {ended:?}");
+        server.post("/expire");
+        let ran = place.run_plan(PLAN, &[]);
+        assert_eq!(ran.result()["outputs"]["text"], "hello", "{options:?}: {ran:?}");
+        let log = server.log();
+        assert_eq!(log["grants"], json!(["authorization_code", "refresh_token"]), "{options:?}");
+        // The certificate of the client is presented at the origin of the `url`, and nowhere else.
+        let identified: Vec<_> = log["identified"].as_array().expect("a list").iter().collect();
+        let is_identified = |path: &str| identified.iter().any(|known| **known == path);
+        assert_eq!(is_identified("/mcp"), options.contains(&"identified"), "{options:?}: {identified:?}");
+        assert_eq!(is_identified("/token"), options == ["tls", "identified"], "{options:?}: {identified:?}");
+    }
 }
 
 #[test]

@@ -50,9 +50,14 @@ table! {
     env_http_headers: TextMap, "Headers whose values are read from the named environment variables.";
     bearer_token_env_var: VariableName, "The environment variable that contains the bearer token.";
     ca_file: Text,
-        "A PEM file with certificates of authorities that are trusted for the `url`, in addition to those of the system.";
-    client_cert_file: Text, "A PEM file with the certificate and the private key that kapell presents to the `url`.";
-    proxy: Url, "The proxy for requests to the `url`. Default: that of the environment (`HTTPS_PROXY`, `NO_PROXY`).";
+        "A PEM file with certificates of authorities that are trusted for the `url` and its authorization server, in \
+         addition to those of the system.";
+    client_cert_file: Text,
+        "A PEM file with the certificate and the private key that kapell presents at the origin of the `url`, and \
+         nowhere else.";
+    proxy: Url,
+        "The proxy for requests to the `url` and its authorization server. Default: that of the environment \
+         (`HTTPS_PROXY`, `NO_PROXY`).";
     roots: TextList,
         "Directories and files that the agent may use, as paths or `file://` URIs. The agent can list them (MCP roots).";
     oauth: Table(&OAUTH.table),

@@ -22,6 +22,7 @@ mod session;
 mod transport;
 
 pub use agents::{Agents, CallContext, CallFuture};
+pub use auth::pasted_redirect::{RedirectError, complete_login};
 pub use host::{ClientHost, NoopHost, ReportingHost};
 pub use login::{LoginStart, PageLogin, begin_login, log_out, login_info};
 pub use options::{LoginPolicy, Options, SamplingSupport, UnreachablePolicy};

@@ -8,6 +8,8 @@ use crate::cli::common::args::JournalArg;
 use crate::cli::common::remote_run::RemoteRun;
 use crate::cli::{CliError, Exit};
 use crate::journal::ControlRequest;
+use crate::mcp::{self, RedirectError};
+use crate::model::{Form, Question, RunId};
 use crate::ui::forms::form_prompt::AnswerInput;
 use crate::ui::history::read_view;
 use crate::view::RunView;
@@ -17,7 +19,7 @@ use crate::view::text::{answer_action, printable};
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel"])))]
+#[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel", "redirect_url"])))]
 pub(crate) struct AnswerArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     run: String,
@@ -38,6 +40,9 @@ pub(crate) struct AnswerArgs {
     /// Say neither: dismiss the question
     #[arg(long)]
     cancel: bool,
+    /// Complete a login whose browser runs on another machine: the address at which the browser ended
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["field", "accept", "decline", "cancel"])]
+    redirect_url: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
 }
@@ -65,6 +70,9 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
             format!("`kapell questions {run}` lists the open questions"),
         ));
+    }
+    if let Some(address) = &args.redirect_url {
+        return complete_login(run, &asked.question, address).await;
     }
     let answer = args.input().into_answer(&asked.question.form).map_err(|problem| {
         CliError::usage(
@@ -115,6 +123,29 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             None => message!("{id} of run {run}: the answer is saved; `kapell resume {run}` applies it"),
         },
     }
+    Ok(Exit::Success)
+}
+
+/// Completes the login that the question asks for. The login withdraws its question when it is completed.
+async fn complete_login(run: &RunId, question: &Question, address: &str) -> Result<Exit, CliError> {
+    let page = match &question.form {
+        Form::Url { url, .. } => url,
+        Form::Approval | Form::Fields { .. } => "",
+    };
+    let id = &question.id;
+    mcp::complete_login(page, address).await.map_err(|error| {
+        let help = match &error {
+            RedirectError::NotALogin => format!("`kapell questions {run}` shows how to answer it"),
+            RedirectError::OtherAddress(_) => {
+                "copy the address from the browser after the login, and put it in quotation marks".to_owned()
+            }
+            _ => format!(
+                "`kapell runs show {run}` shows the state of the run; `kapell resume {run}` begins another login"
+            ),
+        };
+        CliError::usage("cli::login_not_completed", format!("question `{id}`: {}", printable(&error.to_string())), help)
+    })?;
+    message!("{id} of run {run}: logged in");
     Ok(Exit::Success)
 }
 

@@ -8,5 +8,6 @@ pub(crate) mod error;
 pub(crate) mod login;
 pub(crate) mod login_file;
 mod network_client;
+pub(crate) mod pasted_redirect;
 pub(crate) mod redirect;
 pub(crate) mod required_login;

@@ -68,7 +68,8 @@ impl RequiredLogin {
         let question = Elicitation {
             message: format!(
                 "agent `{agent}` requires a login. Open the page in a browser on this machine, or run `kapell agents \
-                 login {agent}`"
+                 login {agent}`. On another machine, the browser ends at an address that it cannot load: pass that \
+                 address to `kapell answer RUN QUESTION --redirect-url ADDRESS`"
             ),
             form: Form::Url { url: login.url.clone(), id: None },
         };

@@ -326,6 +326,32 @@ fn required_login_is_a_question_of_the_run() {
 }
 
 #[test]
+fn required_login_of_a_run_is_completed_from_another_machine() {
+    let server = Server::start(&[]);
+    let place = Workspace::new();
+    server.agents_file(&place, "");
+    place.write("plan.yaml", PLAN);
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
+    let question = wait_for("the question", || open_questions(&place).into_iter().next());
+    assert!(question["message"].as_str().expect("a text").contains("--redirect-url"), "{question}");
+    let page = question["form"]["url"]["url"].as_str().expect("a page");
+    let answer =
+        |address: &str| place.kapell(&["answer", "last", "q1", "--redirect-url", address, "--journal", "j.db"]);
+    for address in ["http://127.0.0.1:1/callback?code=1&state=2", page] {
+        let refused = answer(address);
+        assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::login_not_completed"), "{refused:?}");
+    }
+    let address = redirect_of(page);
+    let answered = answer(&address);
+    assert!(answered.code == Some(0) && answered.stderr.contains("logged in"), "{answered:?}");
+    crate::support::workspace::wait_for_status(&place, &["succeeded"]);
+    assert_eq!(server.log()["calls"], json!(["echo"]));
+    // The code is neither an answer nor an event.
+    let logged = place.kapell(&["logs", "last", "--output", "json", "--journal", "j.db"]).stdout;
+    assert!(!logged.contains(address.split("code=").nth(1).expect("a code")), "{logged}");
+}
+
+#[test]
 fn declined_login_fails_the_task() {
     let server = Server::start(&[]);
     let place = Workspace::new();

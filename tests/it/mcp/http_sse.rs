@@ -98,6 +98,24 @@ async fn requests_of_the_agent_are_answered() {
 }
 
 #[tokio::test]
+async fn agents_that_ask_get_one_call_at_a_time() {
+    let agent = SseAgent::new("plain", "/sse");
+    let host = answering_host();
+    let pool = agent.pool(&host);
+    let tasks = ["one", "two", "three"];
+    let calls = tasks.map(|task| {
+        let mut call = attempt("ask", json!({}));
+        call.attempt.task = task.into();
+        pool.call(call, CallContext::default())
+    });
+    assert!(futures::future::join_all(calls).await.iter().all(Result::is_ok));
+    let asking = host.elicited().into_iter().map(|(origin, _)| origin.attempt.expect("a call").task);
+    assert_eq!(asking.collect::<Vec<_>>(), tasks.map(Into::into));
+    assert_eq!(agent.lines("streams").len(), 1);
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn progress_is_reported() {
     let agent = SseAgent::new("plain", "/sse");
     let host = answering_host();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
+use kapell::model::{AttemptId, Effect, Event, Operation, Outcome, Plan, Record, RunStatus, SavedFile, TaskId, Work};
+use kapell::runtime::ContentStore;
 use serde_json::Value;
 
 /// The output of each task, and of the run under [`RUN_KEY`]. A `foreach` task itself has no entry.
@@ -123,7 +124,11 @@ impl CallHistory {
     /// Returns the calls of the plan, with the effect of repeating each.
     fn calls(&self, plan: &Plan) -> Vec<(TaskId, Effect)> {
         let calls = plan.tasks.iter().flat_map(|task| {
-            let effect = task.effect.expect("the plan says so of every task");
+            let effect = match &task.work {
+                // Reading changes nothing, so such a task has no `effect`.
+                Work::Call(call) if call.operation == Operation::ReadResource => Effect::ReadOnly,
+                _ => task.effect.expect("the plan says so of every other task"),
+            };
             let ids = match self.expanded.get(&task.id) {
                 Some(items) => (0..*items).map(|index| task.id.item(index)).collect(),
                 None => vec![task.id.clone()],
@@ -192,5 +197,24 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
             problems.push(format!("`{task}` returned {returned:?}, and without a kill {expected:?}"));
         }
     }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Checks that each file that the journal refers to exists and has the contents of its hash.
+///
+/// # Errors
+/// Returns the problems with all other references.
+pub(crate) fn check_files(records: &[Record], files: &ContentStore) -> Result<(), Vec<String>> {
+    let problem = |record: &Record| {
+        let mut event = serde_json::to_value(&record.event).expect("JSON");
+        match files.restore(&mut event) {
+            Err(error) => Some(error.to_string()),
+            // The reference to a file with other contents is not replaced.
+            Ok(()) => {
+                SavedFile::find(&event.to_string()).map(|(file, _)| format!("`{}` has other contents", file.name))
+            }
+        }
+    };
+    let problems: Vec<String> = records.iter().filter_map(problem).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

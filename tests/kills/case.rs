@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use kapell::journal::{self, JournalError, JournalReader};
 use kapell::model::{Asker, AttemptId, Event, Question, Record, RunStatus};
+use kapell::runtime::ContentStore;
 use serde_json::json;
 
 use crate::audit::{self, Effects, Outputs};
@@ -42,7 +44,7 @@ pub(crate) struct CrashCase {
 }
 
 impl CrashCase {
-    /// Creates a case with the plan of fifty tasks.
+    /// Creates a case with the plan of more than fifty tasks.
     pub(crate) fn new(name: &str) -> Self {
         Self::with_plan(name, PLAN)
     }
@@ -101,6 +103,7 @@ impl CrashCase {
     fn run_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
         assert!(self.processes < MAX_PROCESSES, "{}: the run does not end\n{}", self.name, self.stderr_text());
         let end = self.spawn_next_process(kill_point);
+        self.check_files();
         match end {
             ProcessEnd::Killed | ProcessEnd::Exited(0) => {}
             ProcessEnd::Exited(4) => self.resolve_ambiguous_calls(),
@@ -109,6 +112,18 @@ impl CrashCase {
             }
         }
         end
+    }
+
+    /// Checks the files that the journal refers to. A run without a journal has none.
+    fn check_files(&self) {
+        if self.status().is_none() {
+            return;
+        }
+        let run = self.open_journal().expect("a journal").find_run("last").expect("a run");
+        let files = ContentStore::new(&self.place.path("journal.files"), &run, None);
+        if let Err(problems) = audit::check_files(&self.records(), &files) {
+            panic!("{}:\n{}\n{}", self.name, problems.join("\n"), self.stderr_text());
+        }
     }
 
     /// Compares the agents' record of a run that has ended with the journal.
@@ -246,7 +261,8 @@ impl CrashCase {
 /// speak one era each, too.
 fn agents_file(place: &Workspace, servers: &AgentServers) -> String {
     let (effects, documents) = (place.path("effects.jsonl"), place.path("documents"));
-    let mut text = String::new();
+    let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/pictures.py");
+    let mut text = format!("[agents.pictures]\ncommand = \"python3\"\nargs = [{pictures:?}, {effects:?}]\n");
     for (agent, protocol) in AGENTS.into_iter().zip(["legacy", "auto", "modern"]) {
         let port = servers.port(agent);
         let _ = writeln!(

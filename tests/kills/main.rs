@@ -1,4 +1,4 @@
-//! Kills the host at random moments of a plan of fifty tasks, resumes it until it ends by itself, and compares the
+//! Kills the host at random moments of a plan of more than fifty tasks, resumes it until it ends by itself, and compares the
 //! agents' record with the journal.
 #![allow(missing_docs)]
 

@@ -1,7 +1,7 @@
 //! Parses the results of `initialize` and `server/discover` for rmcp. Defects in members that this host does not need
 //! are ignored.
 
-use rmcp::model::{DiscoverResult, InitializeResult, ProtocolVersion};
+use rmcp::model::{DiscoverResult, Implementation, InitializeResult, ProtocolVersion};
 use serde_json::{Map, Value, json};
 
 use super::limits::MAX_INSTRUCTIONS_BYTES;
@@ -41,6 +41,15 @@ pub(crate) fn read_initialize_result(result: Value) -> Result<InitializeResult, 
         read["instructions"] = json!(instructions);
     }
     serde_json::from_value(read).map_err(|_| "the result of `initialize` cannot be read".to_owned())
+}
+
+/// Returns the result of `initialize` with what a result of `server/discover` says of a server that speaks 2026-07-28.
+pub(crate) fn as_initialize_result(discovered: DiscoverResult) -> InitializeResult {
+    let mut result = InitializeResult::new(discovered.capabilities.clone());
+    result.protocol_version = ProtocolVersion::V_2026_07_28;
+    result.server_info = discovered.server_info().unwrap_or_else(|| Implementation::new("", ""));
+    result.instructions = discovered.instructions;
+    result
 }
 
 /// Parses the result of `server/discover`.

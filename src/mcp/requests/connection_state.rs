@@ -136,6 +136,11 @@ impl OpenRequests {
         }
     }
 
+    /// Returns whether the request waits for a response.
+    pub(crate) fn is_open(&self, id: &RequestId) -> bool {
+        id_number(id).is_some_and(|id| self.0.lock().contains_key(&id))
+    }
+
     /// Removes the request, and returns whether it was open.
     pub(crate) fn remove(&self, id: &RequestId) -> bool {
         id_number(id).is_some_and(|id| self.0.lock().remove(&id).is_some())

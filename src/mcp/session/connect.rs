@@ -35,12 +35,15 @@ use crate::mcp::transport::http_sse::HttpSseTransport;
 use crate::mcp::transport::request_failure::from_service;
 use crate::mcp::transport::service_transport::{IdMappingTransport, MergedTransport};
 use crate::mcp::transport::stdio::pipes::{ChildPipes, StdioTransport};
+use crate::mcp::transport::stdio::probe::{ProbeFallback, ProbeLimits};
 use crate::mcp::transport::stdio::unread_input::UnreadInput;
 use crate::model::{AgentSpec, ChildProcess, ConnectionTransport, Failure, FailureKind, HumanDuration, Installation};
 
 /// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
 /// rmcp treats even our synthetic response as a broken handshake.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
+/// The time for the response to the probe once a child that starts slowly has read it.
+const LATE_PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time for setting the log level; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -134,7 +137,12 @@ async fn try_connect_stdio(
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
     let pipes = pipes.ok_or_else(no_pipes)?;
     let remaining = deadline.saturating_duration_since(Instant::now());
-    let (transport, unread) = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_timeout(remaining));
+    let fallback = match handshakes.current() {
+        Handshake::Discover => ProbeFallback::None,
+        Handshake::Detect | Handshake::Initialize | Handshake::HttpSse => ProbeFallback::Initialize,
+    };
+    let probe_limits = ProbeLimits { timeout: probe_timeout(remaining), late_timeout: LATE_PROBE_TIMEOUT, fallback };
+    let (transport, unread) = StdioTransport::new(pipes, request.state.clone(), log.clone(), probe_limits);
     let input = transport.input();
     let channel = |_: &ProtocolVersion| Channel::Pipe(input);
     let timed_out = || startup_timeout_failure(&spec, "did not finish the handshake", spec.max_startup());

@@ -33,11 +33,6 @@ impl IncomingMessages {
         (Self { state, service }, messages)
     }
 
-    /// Returns a sender of messages for the service that does not keep the queue open.
-    pub(super) fn downgrade(&self) -> mpsc::WeakSender<ServerJsonRpcMessage> {
-        self.service.downgrade()
-    }
-
     /// Parses the messages in `text`. Returns `None` if the parser panicked.
     pub(super) async fn parse(&self, text: &mut Vec<u8>) -> Option<Result<Vec<Incoming>, String>> {
         if text.len() < LARGE_TEXT_BYTES {

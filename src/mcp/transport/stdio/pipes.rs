@@ -3,13 +3,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rmcp::RoleClient;
-use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
-};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
@@ -17,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::message_lines::MessageLines;
+use super::probe::{Probe, ProbeAction, ProbeLimits};
 use super::stdin_writer::{StdinSender, StdinWriter};
-use super::unread_input::{UnreadInput, WeakUnreadInput};
+use super::unread_input::UnreadInput;
 use crate::mcp::process::log::AgentLog;
 use crate::mcp::requests::connection_state::ConnectionState;
 use crate::mcp::transport::incoming::{IncomingMessages, ServiceEnded};
@@ -35,11 +33,8 @@ pub(crate) type ChildPipes = (ChildStdin, ChildStdout);
 pub(crate) struct StdioTransport {
     input: StdinSender,
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
-    /// Injects a message as if the child had sent it.
-    feed: mpsc::WeakSender<ServerJsonRpcMessage>,
     state: Arc<ConnectionState>,
-    unread: WeakUnreadInput,
-    probe_timeout: Duration,
+    probe: Probe,
     closing: CancellationToken,
     /// Cancelled when the writer has ended.
     writer_ended: CancellationToken,
@@ -48,17 +43,15 @@ pub(crate) struct StdioTransport {
 }
 
 impl StdioTransport {
-    /// Creates a transport over the pipes of a child, and an observer of its input. If `server/discover` has no response
-    /// within `probe_timeout`, the server is treated as legacy. Some legacy servers ignore all messages before `initialize`.
+    /// Creates a transport over the pipes of a child, and an observer of its input.
     pub(crate) fn new(
         (input, output): ChildPipes,
         state: Arc<ConnectionState>,
         log: Arc<AgentLog>,
-        probe_timeout: Duration,
+        probe_limits: ProbeLimits,
     ) -> (Self, UnreadInput) {
         let unread = UnreadInput::of(&input);
         let (incoming, messages) = IncomingMessages::new(state.clone());
-        let feed = incoming.downgrade();
         let reader = StdoutReader { incoming, log, noise_lines: 0 };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
         let closing = CancellationToken::new();
@@ -68,10 +61,8 @@ impl StdioTransport {
         let transport = Self {
             input: input_lines,
             messages,
-            feed,
+            probe: Probe::new(probe_limits, state.clone(), unread.downgrade()),
             state,
-            unread: unread.downgrade(),
-            probe_timeout,
             closing,
             writer_ended,
             writer,
@@ -84,25 +75,6 @@ impl StdioTransport {
     pub(crate) fn input(&self) -> StdinSender {
         self.input.clone()
     }
-
-    /// Sends an error response to `server/discover` if the server does not respond in time.
-    fn limit_probe(&self, id: RequestId) {
-        let (feed, state, timeout) = (self.feed.clone(), self.state.clone(), self.probe_timeout);
-        let unread = self.unread.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(timeout).await;
-            if let Some(feed) = feed.upgrade()
-                && state.requests.remove(&id)
-            {
-                // The child may still be starting, so its silence does not show its era.
-                if unread.has_unread() {
-                    state.probe_failed.store(true, Ordering::Relaxed);
-                }
-                let silence = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "`server/discover` was not answered", None);
-                let _ = feed.send(ServerJsonRpcMessage::error(silence, Some(id))).await;
-            }
-        });
-    }
 }
 
 impl Transport<RoleClient> for StdioTransport {
@@ -113,21 +85,33 @@ impl Transport<RoleClient> for StdioTransport {
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         self.state.requests.record(&message);
-        if let JsonRpcMessage::Request(request) = &message
-            && let ClientRequest::DiscoverRequest(_) = request.request
-        {
-            self.limit_probe(request.id.clone());
-        }
+        let message = self.probe.intercept_outgoing(message);
         let input_lines = self.input.clone();
-        async move { input_lines.write(serde_json::to_vec(&message)?).await }
+        async move {
+            match message {
+                Some(message) => input_lines.write(serde_json::to_vec(&message)?).await,
+                None => Ok(()),
+            }
+        }
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        // Received messages are delivered before the end of the connection.
-        tokio::select! {
-            biased;
-            message = self.messages.recv() => message,
-            () = self.writer_ended.cancelled() => None,
+        loop {
+            // Received messages are delivered before the end of the connection.
+            let action = tokio::select! {
+                biased;
+                message = self.messages.recv() => self.probe.intercept_incoming(message?),
+                () = self.writer_ended.cancelled() => return None,
+                () = self.probe.wait_for_timeout() => self.probe.time_out(),
+            };
+            match action {
+                ProbeAction::Wait => {}
+                ProbeAction::Deliver(message) => return Some(*message),
+                ProbeAction::Write(message) => {
+                    let message = serde_json::to_vec(&message).ok()?;
+                    self.input.write(message).await.ok()?;
+                }
+            }
         }
     }
 
@@ -195,7 +179,8 @@ impl StdoutReader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use rmcp::model::JsonRpcMessage;
+
     use crate::mcp::message::codec::{ExpectedResult, Incoming, PendingRequests};
     use crate::mcp::transport::incoming::parse;
 

@@ -43,6 +43,13 @@ impl WeakUnreadInput {
     pub(super) fn has_unread(&self) -> bool {
         self.0.upgrade().is_some_and(|input| has_unread(&input))
     }
+
+    /// Waits until the child has read all its input, or nothing observes it any more.
+    pub(super) async fn wait_until_read(&self) {
+        while self.has_unread() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
 }
 
 fn has_unread(input: &Option<OwnedFd>) -> bool {

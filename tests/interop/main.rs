@@ -9,7 +9,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod documented;
 mod engine;
+mod features;
 mod goals;
 mod host;
 mod host_kills;
@@ -178,7 +180,9 @@ fn main() {
         trial_with_requirements("oversized_conversation_is_reported", &[LLM_STAMP], llm::oversized_conversation),
         trial_with_requirements("cancelled_request_frees_its_slot", &[LLM_STAMP], llm::cancelled_request),
     ];
+    trials.extend(features::trials());
     trials.extend(crash_trials());
+    trials.push(documented::trial(&trials));
     libtest_mimic::run(&arguments, trials).exit();
 }
 

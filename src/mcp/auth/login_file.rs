@@ -1,4 +1,4 @@
-//! Stores the login of one agent in a file that only its owner can read, and coordinates the processes that renew it.
+//! Stores the login of one agent, and coordinates the processes that renew it with a lock on a file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -13,12 +13,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::error::AuthorizationError;
+use super::login_store::LoginStore;
 use crate::model::{AgentId, LoginInfo, OAuthSpec, Timestamp};
 use crate::system::hash::short_hash;
 use crate::system::{clock, files};
 
-/// The maximum number of bytes that are read from the file, far above the size of any tokens.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// The maximum number of seconds by which a token is renewed before its end, so that no request arrives after it.
 const MAX_EXPIRY_MARGIN: u64 = 30;
 /// The interval between attempts to lock the file.
@@ -26,15 +25,14 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(25);
 /// The longest wait for another process that renews the login. Its requests have limits of their own.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
-/// The file of one login. Clones share it.
+/// The stored login of one agent. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LoginFile(Arc<LoginStorage>);
 
 struct LoginStorage {
-    /// The path of the file. Without it, the login lasts as long as the process.
-    path: Option<PathBuf>,
-    /// The login without a file. Locked only to copy or replace it.
-    memory: Mutex<StoredLogin>,
+    store: LoginStore,
+    /// The file that processes lock, unless the login lasts as long as this process.
+    lock_path: Option<PathBuf>,
     /// The secret of the client that is about to log in. Locked only to copy or replace it.
     client_secret: Mutex<Option<String>>,
 }
@@ -132,46 +130,45 @@ impl StoredLogin {
 }
 
 impl LoginFile {
-    /// Returns the file of `agent` in `directory`, or one that stores nothing. Its name depends on the server and the
-    /// client, so that a token is never sent to another server.
+    /// Returns the login of `agent` that is stored for `directory`, or one in memory. The name of its file depends on the
+    /// server and the client, so that a token is never sent to another server.
     pub(crate) fn new(directory: Option<&Path>, agent: &AgentId, server: &str, spec: &OAuthSpec) -> Self {
-        let path = directory.map(|directory| directory.join(file_name(agent, server, spec)));
-        Self(Arc::new(LoginStorage { path, memory: Mutex::default(), client_secret: Mutex::default() }))
+        let Some(directory) = directory else { return Self::with_store(LoginStore::Memory(Mutex::default()), None) };
+        let path = directory.join(file_name(agent, server, spec));
+        let lock_path = path.with_extension("lock");
+        Self::with_store(LoginStore::permanent(path), Some(lock_path))
     }
 
-    /// Returns the stored login. A missing file is an empty login.
+    fn with_store(store: LoginStore, lock_path: Option<PathBuf>) -> Self {
+        Self(Arc::new(LoginStorage { store, lock_path, client_secret: Mutex::default() }))
+    }
+
+    /// Returns the stored login. A missing one is empty.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read or contains no login.
+    /// Returns an error if the stored text cannot be read or contains no login.
     pub(crate) fn read(&self) -> Result<StoredLogin, AuthorizationError> {
-        let Some(path) = &self.0.path else { return Ok(self.0.memory.lock().clone()) };
+        let store = &self.0.store;
         let unreadable = |problem: String| AuthorizationError::Refused {
-            message: format!("the stored login in `{}` cannot be read: {problem}", path.display()),
-            help: Some("remove the file, and log in again".to_owned()),
+            message: format!("the stored login in {store} cannot be read: {problem}"),
+            help: Some(store.repair_help().to_owned()),
         };
-        match files::read(path, MAX_FILE_BYTES) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StoredLogin::default()),
-            Err(error) => Err(unreadable(error.to_string())),
+        match store.read().map_err(|error| unreadable(error.to_string()))? {
+            Some(text) => serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string())),
+            None => Ok(StoredLogin::default()),
         }
     }
 
-    /// Changes the stored login. The file is replaced as a whole.
+    /// Changes the stored login, which is replaced as a whole.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read or written.
+    /// Returns an error if it cannot be read or stored.
     pub(crate) fn update(&self, change: impl FnOnce(&mut StoredLogin)) -> Result<(), AuthorizationError> {
+        let store = &self.0.store;
         let mut login = self.read()?;
         change(&mut login);
-        let Some(path) = &self.0.path else {
-            *self.0.memory.lock() = login;
-            return Ok(());
-        };
-        let written = serde_json::to_vec(&login).map_err(io::Error::from);
-        let written = written.and_then(|text| files::replace_in_own_directory(path, &text));
-        written.map_err(|error| {
-            AuthorizationError::refused(format!("the login cannot be stored in `{}`: {error}", path.display()))
-        })
+        let written = serde_json::to_vec(&login).map_err(io::Error::from).and_then(|text| store.replace(&text));
+        written.map_err(|error| AuthorizationError::refused(format!("the login cannot be stored in {store}: {error}")))
     }
 
     /// Removes the stored login. Returns whether there was one.
@@ -179,12 +176,7 @@ impl LoginFile {
     /// # Errors
     /// Returns the error of the system.
     pub(crate) fn remove(&self) -> io::Result<bool> {
-        let Some(path) = &self.0.path else { return Ok(false) };
-        match std::fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.0.store.remove()
     }
 
     /// Sets the secret of the client that is about to log in. It is stored with the tokens.
@@ -198,13 +190,12 @@ impl LoginFile {
     /// # Errors
     /// Returns an error if another process holds the lock for too long, or locking fails.
     pub(crate) async fn lock(&self) -> Result<Option<File>, AuthorizationError> {
-        let Some(path) = &self.0.path else { return Ok(None) };
-        let path = path.with_extension("lock");
+        let Some(path) = &self.0.lock_path else { return Ok(None) };
         let failed = |problem: &dyn std::fmt::Display| {
             AuthorizationError::Unavailable(format!("the login cannot be locked with `{}`: {problem}", path.display()))
         };
         let deadline = Instant::now() + LOCK_TIMEOUT;
-        let file = files::open_in_own_directory(&path, OpenOptions::new().write(true).create(true).truncate(false));
+        let file = files::open_in_own_directory(path, OpenOptions::new().write(true).create(true).truncate(false));
         let file = file.map_err(|error| failed(&error))?;
         loop {
             match file.try_lock() {
@@ -279,8 +270,14 @@ mod tests {
             .with_issuer(Some("https://issuer.test".to_owned()))
     }
 
+    /// Returns the login in a file, whatever the features of this build.
     fn login_file(directory: &Path) -> LoginFile {
-        LoginFile::new(Some(directory), &"a".into(), "https://a.test/mcp", &OAuthSpec::default())
+        let path = login_path(directory);
+        LoginFile::with_store(LoginStore::File(path.clone()), Some(path.with_extension("lock")))
+    }
+
+    fn login_path(directory: &Path) -> PathBuf {
+        directory.join("login.json")
     }
 
     #[tokio::test]
@@ -303,10 +300,20 @@ mod tests {
         assert_eq!(secrets, ["access-1", "client-secret", "identity-1", "refresh-1"]);
 
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let path = file.0.path.clone().unwrap();
+        let path = login_path(&directory);
         assert_eq!((mode(&directory), mode(&path)), (0o700, 0o600));
         assert!(file.remove().unwrap());
         assert!(!file.remove().unwrap());
+    }
+
+    #[tokio::test]
+    async fn login_without_a_directory_lasts_as_long_as_the_process() {
+        let new = || LoginFile::new(None, &"a".into(), "https://a.test/mcp", &OAuthSpec::default());
+        let file = new();
+        file.save(credentials("1")).await.unwrap();
+        assert!(file.lock().await.unwrap().is_none());
+        assert!(file.read().unwrap().info().is_some() && new().read().unwrap().info().is_none());
+        assert!(file.remove().unwrap() && file.read().unwrap().info().is_none());
     }
 
     #[tokio::test]
@@ -342,7 +349,7 @@ mod tests {
     fn damaged_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = login_file(folder.path());
-        let path = file.0.path.clone().unwrap();
+        let path = login_path(folder.path());
         for text in ["", "{", r#"{"credentials": 1}"#] {
             std::fs::write(&path, text).unwrap();
             let error = file.read().err().unwrap().to_string();

@@ -68,7 +68,7 @@ impl Agents for ImmediateAgents {
     fn call(&self, call: ToolCall, _: CallContext) -> CallFuture<'_> {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![ContentBlock::Text(Digest::of(text).to_string())];
-        Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None, warning: None }))))
+        Box::pin(ready(Ok(Arc::new(ToolOutput { content, ..ToolOutput::default() }))))
     }
 
     async fn close(&self) {}

@@ -92,7 +92,7 @@ impl PlanFixture {
             output: Arc::new(ToolOutput {
                 content: vec![ContentBlock::Text(TASK_OUTPUT.to_owned())],
                 structured: None,
-                warning: None,
+                ..ToolOutput::default()
             }),
             appends: Vec::new(),
             directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,

@@ -119,7 +119,7 @@ fn info() -> Arc<AgentInfo> {
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {
-    Arc::new(ToolOutput { content: vec![ContentBlock::Text(text.into())], structured: None, warning: None })
+    Arc::new(ToolOutput { content: vec![ContentBlock::Text(text.into())], ..ToolOutput::default() })
 }
 
 fn new_run(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> NewRun {

@@ -47,7 +47,7 @@ pub use offers::{
     AgentOffers, Completion, CompletionRequest, CompletionTarget, PromptArgument, PromptInfo, ResourceDetails,
     ResourceInfo, ResourceTemplateInfo,
 };
-pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
+pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SavedText, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
 pub use plans::plan::{

@@ -7,20 +7,44 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{HumanDuration, TaskId};
+use super::{HumanDuration, SavedFile, TaskId};
+
+/// The member of a serialized block that refers to the file with its text.
+const TEXT_FILE: &str = "text_file";
 
 /// The result of a tool, as MCP JSON.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct ToolOutput {
     /// The content blocks of the `tools/call` result.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub content: Vec<ContentBlock>,
     /// The `structuredContent`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub structured: Option<Value>,
+    /// The file that also has the `structuredContent`. It is serialized in its place.
+    #[serde(default)]
+    pub structured_file: Option<Box<SavedFile>>,
     /// The violation of the tool's output schema, if the agents file accepts such results.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub warning: Option<Box<str>>,
+}
+
+impl Serialize for ToolOutput {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut output = serializer.serialize_map(None)?;
+        if !self.content.is_empty() {
+            output.serialize_entry("content", &self.content)?;
+        }
+        match (&self.structured_file, &self.structured) {
+            (Some(file), _) => output.serialize_entry("structured_file", &file.reference())?,
+            (None, Some(structured)) => output.serialize_entry("structured", structured)?,
+            (None, None) => {}
+        }
+        if let Some(warning) = &self.warning {
+            output.serialize_entry("warning", warning)?;
+        }
+        output.end()
+    }
 }
 
 /// A content block. Nearly every result is one plain text and a run keeps all results, so plain text has a compact
@@ -33,6 +57,16 @@ pub enum ContentBlock {
     Text(String),
     /// Any other block, as MCP JSON.
     Other(Box<Value>),
+    /// A block whose text is also in a file.
+    Saved(Box<SavedText>),
+}
+
+/// A content block, and the file with its text. It is serialized with a reference to the file in place of the text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedText {
+    /// The block with its text, as MCP JSON.
+    block: Value,
+    file: SavedFile,
 }
 
 impl ContentBlock {
@@ -40,8 +74,10 @@ impl ContentBlock {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Other(block) if block.get("type")? == "text" => block.get("text")?.as_str(),
-            Self::Other(_) => None,
+            Self::Other(_) | Self::Saved(_) => {
+                let block = self.as_non_text()?;
+                if block.get("type")? == "text" { block.get("text")?.as_str() } else { None }
+            }
         }
     }
 
@@ -50,6 +86,7 @@ impl ContentBlock {
         match self {
             Self::Text(text) => Cow::Owned(serde_json::json!({"type": "text", "text": text})),
             Self::Other(block) => Cow::Borrowed(block),
+            Self::Saved(saved) => Cow::Borrowed(&saved.block),
         }
     }
 
@@ -82,8 +119,117 @@ impl ContentBlock {
         match self {
             Self::Text(_) => None,
             Self::Other(block) => Some(block),
+            Self::Saved(saved) => Some(&saved.block),
         }
     }
+}
+
+impl ContentBlock {
+    /// Returns the data of an image, of audio, or of an embedded resource, in Base64 or as a reference.
+    pub fn data(&self) -> Option<&str> {
+        let block = self.as_non_text()?;
+        let data = match block.get("resource") {
+            Some(resource) => resource.get("blob"),
+            None => block.get("data"),
+        };
+        data?.as_str()
+    }
+
+    /// Replaces the data that [`ContentBlock::data`] returns.
+    pub fn set_data(&mut self, data: String) {
+        let Self::Other(block) = self else { return };
+        let member = match block.get_mut("resource") {
+            Some(resource) => resource.get_mut("blob"),
+            None => block.get_mut("data"),
+        };
+        if let Some(member) = member {
+            *member = data.into();
+        }
+    }
+
+    /// Returns the MIME type of the data, if the agent states it. A text is plain text otherwise.
+    pub fn mime_type(&self) -> Option<&str> {
+        let stated =
+            self.as_non_text().and_then(|block| block.get("resource").unwrap_or(block).get("mimeType")?.as_str());
+        stated.or_else(|| self.text_for_file().map(|_| "text/plain"))
+    }
+
+    /// Returns the file that holds the data or the text.
+    pub fn saved_file(&self) -> Option<SavedFile> {
+        match self {
+            Self::Saved(saved) => Some(saved.file.clone()),
+            Self::Text(_) | Self::Other(_) => SavedFile::parse(self.data()?),
+        }
+    }
+
+    /// Returns the text that can be in a file: that of an embedded resource, or of any other block.
+    pub fn text_for_file(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Other(_) | Self::Saved(_) => text_owner(self.as_non_text()?).get("text")?.as_str(),
+        }
+    }
+
+    /// Records that the text of the block is in `file`. The block keeps its text, and refers to the file where it is
+    /// serialized.
+    pub fn set_text_file(&mut self, file: SavedFile) {
+        let block = self.to_json().into_owned();
+        *self = Self::Saved(Box::new(SavedText { block, file }));
+    }
+
+    /// Returns the file with the text of a block that was serialized with a reference to it.
+    pub fn missing_text_file(&self) -> Option<SavedFile> {
+        let Self::Other(block) = self else { return None };
+        SavedFile::parse(text_owner(block).get(TEXT_FILE)?.as_str()?)
+    }
+
+    /// Restores the text of a block that refers to `file`.
+    pub fn restore_text(&mut self, file: SavedFile, text: String) {
+        self.remove_text_file();
+        let Self::Other(block) = self else { return };
+        if let Some(members) = text_owner_mut(block).as_object_mut() {
+            members.insert("text".to_owned(), text.into());
+        }
+        *self = Self::Saved(Box::new(SavedText { block: block.take(), file }));
+    }
+
+    /// Removes a reference to a file with the text, which an agent must not send.
+    pub fn remove_text_file(&mut self) {
+        let Self::Other(block) = self else { return };
+        if let Some(members) = text_owner_mut(block).as_object_mut()
+            && members.remove(TEXT_FILE).is_some()
+        {
+            // The rest may be plain text, which has a variant of its own.
+            *self = block.take().into();
+        }
+    }
+}
+
+/// Returns whether the text of a block is that of its embedded resource.
+fn is_resource(block: &Value) -> bool {
+    block.get("type").is_some_and(|kind| kind == "resource") && block.get("resource").is_some_and(Value::is_object)
+}
+
+/// Returns the object with the text of a block: the embedded resource, or the block itself.
+fn text_owner(block: &Value) -> &Value {
+    if is_resource(block) { &block["resource"] } else { block }
+}
+
+fn text_owner_mut(block: &mut Value) -> &mut Value {
+    if is_resource(block) { &mut block["resource"] } else { block }
+}
+
+/// Returns the block with a reference in place of its text.
+fn with_text_file(block: &Value, reference: &str) -> Value {
+    let referring = with_member_replaced(text_owner(block), "text", (TEXT_FILE, reference.into()));
+    if is_resource(block) { with_member_replaced(block, "resource", ("resource", referring)) } else { referring }
+}
+
+/// Returns a copy of an object with another member in place of `name`, which is not copied.
+fn with_member_replaced(object: &Value, name: &str, (replacement, value): (&str, Value)) -> Value {
+    let members = object.as_object().into_iter().flatten().filter(|(key, _)| *key != name);
+    let members = members.map(|(key, value)| (key.clone(), value.clone()));
+    members.chain([(replacement.to_owned(), value)]).collect()
 }
 
 impl From<Value> for ContentBlock {
@@ -109,6 +255,7 @@ impl Serialize for ContentBlock {
                 block.end()
             }
             Self::Other(block) => block.serialize(serializer),
+            Self::Saved(saved) => with_text_file(&saved.block, &saved.file.reference()).serialize(serializer),
         }
     }
 }
@@ -118,7 +265,13 @@ impl ToolOutput {
     pub fn new<B: Into<ContentBlock>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
         let mut content: Vec<ContentBlock> = content.into_iter().map(Into::into).collect();
         content.shrink_to_fit();
-        Self { content, structured, warning: None }
+        Self { content, structured, ..Self::default() }
+    }
+
+    /// Returns the first file with contents that are missing here, as in an event that was just read.
+    pub fn missing_file(&self) -> Option<SavedFile> {
+        let structured = self.structured_file.as_deref().filter(|_| self.structured.is_none());
+        structured.cloned().or_else(|| self.content.iter().find_map(ContentBlock::missing_text_file))
     }
 
     /// Returns the text blocks, joined by line breaks.
@@ -303,4 +456,98 @@ pub enum FailureKind {
     BudgetSpent,
     /// The language model failed or returned no usable answer.
     ModelFailed,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file() -> SavedFile {
+        SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32) }
+    }
+
+    #[test]
+    fn data_of_each_kind_of_block_is_replaced() {
+        for (block, mime_type, member) in [
+            (json!({"type": "image", "mimeType": "image/png", "data": "AA=="}), Some("image/png"), "/data"),
+            (json!({"type": "audio", "data": "AA=="}), None, "/data"),
+            (
+                json!({"type": "resource", "resource": {"uri": "u", "mimeType": "a/b", "blob": "AA=="}}),
+                Some("a/b"),
+                "/resource/blob",
+            ),
+        ] {
+            let mut block = ContentBlock::from(block);
+            assert_eq!((block.data(), block.mime_type(), block.saved_file()), (Some("AA=="), mime_type, None));
+            block.set_data(file().reference());
+            assert_eq!(block.saved_file(), Some(file()));
+            assert_eq!(block.to_json().pointer(member), Some(&json!(file().reference())));
+        }
+        for block in [
+            json!({"type": "text", "text": "data"}),
+            json!({"type": "resource", "resource": {"uri": "u", "text": "t"}}),
+            json!({"type": "resource_link", "uri": "u"}),
+        ] {
+            assert_eq!(ContentBlock::from(block).data(), None);
+        }
+    }
+
+    #[test]
+    fn texts_of_files_are_serialized_as_references_and_restored() {
+        let reference = file().reference();
+        for (block, serialized, mime_type) in [
+            (json!({"type": "text", "text": "long"}), json!({"type": "text", "text_file": reference}), "text/plain"),
+            (
+                json!({"type": "text", "text": "long", "annotations": {"priority": 1}}),
+                json!({"type": "text", "text_file": reference, "annotations": {"priority": 1}}),
+                "text/plain",
+            ),
+            (
+                json!({"type": "resource", "resource": {"uri": "u", "mimeType": "text/css", "text": "long"}}),
+                json!({"type": "resource", "resource": {"uri": "u", "mimeType": "text/css", "text_file": reference}}),
+                "text/css",
+            ),
+            // Only the text of the block itself is in the file.
+            (
+                json!({"type": "text", "text": "long", "resource": {"text": "short"}}),
+                json!({"type": "text", "text_file": reference, "resource": {"text": "short"}}),
+                "text/plain",
+            ),
+        ] {
+            let mut saved = ContentBlock::from(block.clone());
+            saved.set_text_file(file());
+            assert_eq!(
+                (&*saved.to_json(), saved.saved_file(), saved.mime_type()),
+                (&block, Some(file()), Some(mime_type))
+            );
+            assert_eq!((saved.text(), saved.missing_text_file()), (ContentBlock::from(block.clone()).text(), None));
+            assert_eq!(serde_json::to_value(&saved).unwrap(), serialized);
+
+            let mut read: ContentBlock = serde_json::from_value(serialized).unwrap();
+            assert_eq!((read.text(), read.missing_text_file()), (None, Some(file())));
+            read.restore_text(file(), "long".to_owned());
+            assert_eq!(read, saved);
+        }
+        let mut forged = ContentBlock::from(json!({"type": "text", "text": "t", "text_file": reference}));
+        forged.remove_text_file();
+        assert_eq!(forged, ContentBlock::Text("t".to_owned()));
+    }
+
+    #[test]
+    fn structured_results_of_files_are_serialized_as_references() {
+        let output = ToolOutput {
+            structured_file: Some(Box::new(file())),
+            warning: Some("w".into()),
+            ..ToolOutput::new([json!({"type": "text", "text": "t"})], Some(json!({"n": 1})))
+        };
+        let content = json!([{"type": "text", "text": "t"}]);
+        let serialized = json!({"content": content, "structured_file": file().reference(), "warning": "w"});
+        assert_eq!(serde_json::to_value(&output).unwrap(), serialized);
+        let read: ToolOutput = serde_json::from_value(serialized).unwrap();
+        assert_eq!((read.missing_file(), output.missing_file()), (Some(file()), None));
+        assert_eq!(read, ToolOutput { structured: None, ..output });
+        assert_eq!(serde_json::to_value(ToolOutput::default()).unwrap(), json!({}));
+    }
 }

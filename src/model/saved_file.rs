@@ -1,14 +1,15 @@
-//! References to the files that hold the data of results: images, audio, and other binary contents.
+//! References to the files that hold contents of results: images, audio, other binary contents, and large texts.
 
-use super::ContentBlock;
+use serde::Deserialize;
 
 /// The beginning of every reference.
 const PREFIX: &str = "kapell-file:";
 /// The length of a SHA-256 hash in hexadecimal digits.
 const SHA256_DIGITS: usize = 64;
 
-/// A file of a run. Its reference takes the place of the data in a content block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file of a run. Its reference takes the place of the data in a content block, or of a large text in an event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct SavedFile {
     /// The name within the directory of the run: letters, digits, `-`, `_`, and `.`.
     pub name: String,
@@ -52,6 +53,14 @@ impl SavedFile {
     }
 }
 
+impl TryFrom<String> for SavedFile {
+    type Error = &'static str;
+
+    fn try_from(reference: String) -> Result<Self, Self::Error> {
+        Self::parse(&reference).ok_or("expected a reference to a file")
+    }
+}
+
 /// Returns whether `name` names a file within a directory, and not the directory or its parent.
 fn is_file_name(name: &str) -> bool {
     !name.starts_with('.')
@@ -59,45 +68,8 @@ fn is_file_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-impl ContentBlock {
-    /// Returns the data of an image, of audio, or of an embedded resource, in Base64 or as a reference.
-    pub fn data(&self) -> Option<&str> {
-        let block = self.as_non_text()?;
-        let data = match block.get("resource") {
-            Some(resource) => resource.get("blob"),
-            None => block.get("data"),
-        };
-        data?.as_str()
-    }
-
-    /// Replaces the data that [`ContentBlock::data`] returns.
-    pub fn set_data(&mut self, data: String) {
-        let Self::Other(block) = self else { return };
-        let member = match block.get_mut("resource") {
-            Some(resource) => resource.get_mut("blob"),
-            None => block.get_mut("data"),
-        };
-        if let Some(member) = member {
-            *member = data.into();
-        }
-    }
-
-    /// Returns the MIME type of the data, if the agent states it.
-    pub fn mime_type(&self) -> Option<&str> {
-        let block = self.as_non_text()?;
-        block.get("resource").unwrap_or(block).get("mimeType")?.as_str()
-    }
-
-    /// Returns the file that holds the data.
-    pub fn saved_file(&self) -> Option<SavedFile> {
-        SavedFile::parse(self.data()?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn file() -> SavedFile {
@@ -119,31 +91,5 @@ mod tests {
             assert_eq!(SavedFile::find(wrong), None, "{wrong}");
         }
         assert_eq!(SavedFile::parse(&reference.replace("0a", "0A")), None);
-    }
-
-    #[test]
-    fn data_of_each_kind_of_block_is_replaced() {
-        for (block, mime_type, member) in [
-            (json!({"type": "image", "mimeType": "image/png", "data": "AA=="}), Some("image/png"), "/data"),
-            (json!({"type": "audio", "data": "AA=="}), None, "/data"),
-            (
-                json!({"type": "resource", "resource": {"uri": "u", "mimeType": "a/b", "blob": "AA=="}}),
-                Some("a/b"),
-                "/resource/blob",
-            ),
-        ] {
-            let mut block = ContentBlock::from(block);
-            assert_eq!((block.data(), block.mime_type(), block.saved_file()), (Some("AA=="), mime_type, None));
-            block.set_data(file().reference());
-            assert_eq!(block.saved_file(), Some(file()));
-            assert_eq!(block.to_json().pointer(member), Some(&json!(file().reference())));
-        }
-        for block in [
-            json!({"type": "text", "text": "data"}),
-            json!({"type": "resource", "resource": {"uri": "u", "text": "t"}}),
-            json!({"type": "resource_link", "uri": "u"}),
-        ] {
-            assert_eq!(ContentBlock::from(block).data(), None);
-        }
     }
 }

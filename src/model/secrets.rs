@@ -140,24 +140,32 @@ impl Secrets {
         failure.help.iter_mut().for_each(|help| self.mask(help));
     }
 
-    fn mask_output(&self, output: &mut Arc<ToolOutput>) {
-        let in_content = output.content.iter().any(|block| match block {
+    /// Masks a result. Contents with a secret are no longer those of a file.
+    pub(crate) fn mask_output(&self, output: &mut Arc<ToolOutput>) {
+        let has_secret = |block: &ContentBlock| match block {
             ContentBlock::Text(text) => self.contains_secret(text),
-            ContentBlock::Other(value) => self.value_contains_secret(value),
-        });
+            other => other.as_non_text().is_some_and(|value| self.value_contains_secret(value)),
+        };
+        let in_content = output.content.iter().any(has_secret);
         let in_warning = output.warning.as_ref().is_some_and(|warning| self.contains_secret(warning));
-        if !in_content
-            && !in_warning
-            && !output.structured.as_ref().is_some_and(|value| self.value_contains_secret(value))
-        {
+        let in_structured = output.structured.as_ref().is_some_and(|value| self.value_contains_secret(value));
+        if !in_content && !in_warning && !in_structured {
             return;
         }
         let output = Arc::make_mut(output);
-        for block in &mut output.content {
+        for block in output.content.iter_mut().filter(|block| has_secret(block)) {
             match block {
                 ContentBlock::Text(text) => self.mask(text),
                 ContentBlock::Other(value) => self.mask_value(value),
+                ContentBlock::Saved(_) => {
+                    let mut value = block.to_json().into_owned();
+                    self.mask_value(&mut value);
+                    *block = value.into();
+                }
             }
+        }
+        if in_structured {
+            output.structured_file = None;
         }
         output.structured.iter_mut().for_each(|value| self.mask_value(value));
         output.warning = output.warning.as_deref().map(|warning| self.mask_text(warning).into());

@@ -120,7 +120,10 @@ impl<'r> Host<'r> {
 
     async fn drive(mut self, mut request: RunRequest) -> Result<RunResult, HostError> {
         let run = request.resumable().map_or(self.run, |resumable| resumable.id.clone());
-        let content = self.content.map(|root| Arc::new(ContentStore::new(&root, &run, self.content_copies)));
+        let content = self.content.map(|root| {
+            let store = ContentStore::new(&root, &run, self.content_copies);
+            Arc::new(store.with_secrets(self.agents.secrets.clone()))
+        });
         let trace = self.options.trace.get_or_insert_with(|| TraceContext::of_run(&run)).clone();
         let journal = self.store.open_writer(self.durability)?;
         // Held to the end, after the run's last event is durable.
@@ -289,8 +292,8 @@ impl<'r> HostBuilder<'r> {
         self
     }
 
-    /// Sets the directory in which images, audio, and other binary contents of results are saved, in a folder for each
-    /// run. Without it, they stay in the events.
+    /// Sets the directory in which binary contents and large texts of results are saved, in a folder for each run.
+    /// Without it, they stay in the events.
     #[must_use]
     pub fn content_directory(mut self, root: PathBuf) -> Self {
         self.content = Some(root);

@@ -34,6 +34,16 @@ pub enum HostError {
         #[source]
         source: FoldError,
     },
+    /// A file with a large result of the run cannot be read.
+    #[error("a result of run `{run}` cannot be read")]
+    #[diagnostic(code(host::contents), help("`kapell run` starts the plan again"))]
+    Contents {
+        /// The run.
+        run: RunId,
+        /// The reason, with the path.
+        #[source]
+        source: io::Error,
+    },
     /// The run has ended, so there is nothing to resume.
     #[error("run `{run}` has already ended: {status}")]
     #[diagnostic(code(host::ended))]

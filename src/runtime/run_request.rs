@@ -1,10 +1,12 @@
 //! The ways in which a run begins in this process.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::content::ContentStore;
 use super::{HostError, dispatcher};
 use crate::engine::{NewRun, Rerun, Resumption, Run};
 use crate::journal::{Durability, Lease, Store};
@@ -66,15 +68,25 @@ pub struct ResumableRun {
 }
 
 impl ResumableRun {
-    /// Acquires the lease of `run` and reads its state. With `accepts_changes`, the run continues although the tools of
+    /// Acquires the lease of `run` and reads its state, with large results from the files below `content_root`. With `accepts_changes`, the run continues although the tools of
     /// its agents have changed.
     ///
     /// # Errors
     /// Returns an error if another process drives the run, it has ended, or it cannot be read.
-    pub fn load(store: &dyn Store, run: &RunId, accepts_changes: bool) -> Result<Self, HostError> {
+    pub fn load(
+        store: &dyn Store,
+        run: &RunId,
+        content_root: Option<&Path>,
+        accepts_changes: bool,
+    ) -> Result<Self, HostError> {
         let lease = store.acquire_lease(run)?;
         let reader = store.open_reader()?;
-        let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+        let mut records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+        if let Some(root) = content_root {
+            let contents = ContentStore::new(root, run, None);
+            let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
+            restored.map_err(|source| HostError::Contents { run: run.clone(), source })?;
+        }
         let fold = Run::fold(&records).map_err(|source| HostError::Fold { run: run.clone(), source })?;
         if !fold.status().is_unfinished() {
             return Err(HostError::Ended { run: run.clone(), status: fold.status() });

@@ -124,7 +124,7 @@ impl Agents for ScriptedAgents {
                 }
                 other => panic!("no tool `{other}`"),
             };
-            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(structured), warning: None }))
+            Ok(Arc::new(ToolOutput { structured: Some(structured), ..ToolOutput::default() }))
         })
     }
 

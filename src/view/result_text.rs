@@ -87,20 +87,24 @@ fn output_text(output: &ToolOutput, task: &TaskResult) -> String {
     lines.join("\n")
 }
 
-/// Returns a line for each content of a task's output that is not text: the path, type, and size of a file, the URI of a
-/// resource, or the kind of data.
+/// Returns a line for each content of a task's output that is not printed as text: the path, type, and size of a file, the
+/// URI of a resource, or the kind of data.
 pub fn content_lines(task: &TaskResult) -> Vec<String> {
     let mut files = task.files.iter();
     let blocks = task.output.iter().flat_map(|output| &output.content);
-    let lines = blocks.filter_map(|block| match block.saved_file() {
-        Some(saved) => Some(match files.next() {
+    let lines = blocks.filter_map(|block| match (block.saved_file(), block.text()) {
+        (Some(_), Some(_)) => {
+            files.next();
+            None
+        }
+        (Some(saved), None) => Some(match files.next() {
             Some(ResultFile { path, mime_type, bytes }) => {
                 let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
                 format!("{} ({media}{})", path.display(), bytes_text(*bytes))
             }
             None => saved.name,
         }),
-        None => block.summary(),
+        (None, _) => block.summary(),
     });
     lines.collect()
 }

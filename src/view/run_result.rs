@@ -71,7 +71,7 @@ pub struct TaskResult {
     /// The answer, if it succeeded; serialized as the value of `tasks.X.output`.
     #[serde(serialize_with = "serialize_value")]
     pub output: Option<Arc<ToolOutput>>,
-    /// The files that hold its binary contents; empty until [`RunResult::locate_files`].
+    /// The files that hold its binary and large contents; empty until [`RunResult::locate_files`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<ResultFile>,
     /// The violation of the tool's output schema, if the agents file accepts such results.
@@ -90,7 +90,7 @@ pub struct TaskResult {
     pub items: Option<Vec<TaskResult>>,
 }
 
-/// A file with binary contents of a result.
+/// A file with binary or large contents of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ResultFile {
     /// The path.
@@ -109,7 +109,10 @@ impl TaskResult {
             let SavedFile { name, bytes, .. } = block.saved_file()?;
             Some(ResultFile { path: locate(&name), mime_type: block.mime_type().map(str::to_owned), bytes })
         });
-        self.files = files.collect();
+        let structured = self.output.iter().filter_map(|output| output.structured_file.as_deref()).map(|file| {
+            ResultFile { path: locate(&file.name), mime_type: Some("application/json".to_owned()), bytes: file.bytes }
+        });
+        self.files = files.chain(structured).collect();
         self.items.iter_mut().flatten().for_each(|item| item.locate_files(locate));
     }
 }

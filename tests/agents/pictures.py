@@ -1,4 +1,4 @@
-"""An MCP agent over stdio whose results are binary. Standard library only.
+"""An MCP agent over stdio whose results are binary or large. Standard library only.
 
 usage: pictures.py EFFECTS
 
@@ -12,8 +12,9 @@ import time
 
 EFFECTS = sys.argv[1]
 BYTES = 6_000
+TEXT_BYTES = 1_200_000
 OBJECT = {"type": "object"}
-TOOLS = [{"name": "draw", "inputSchema": OBJECT}, {"name": "measure", "inputSchema": OBJECT}]
+TOOLS = [{"name": name, "inputSchema": OBJECT} for name in ("draw", "write", "measure")]
 
 
 def picture(name):
@@ -31,9 +32,13 @@ def draw(name):
     ]
 
 
-def measure(contents):
-    digests = [hashlib.sha256(base64.b64decode(data, validate=True)).hexdigest() for data in contents]
-    return [{"type": "text", "text": " ".join(digests)}]
+def write(name):
+    return [{"type": "text", "text": (name * TEXT_BYTES)[:TEXT_BYTES]}]
+
+
+def measure(contents, text):
+    parts = [base64.b64decode(data, validate=True) for data in contents] + [text.encode()]
+    return [{"type": "text", "text": " ".join(hashlib.sha256(part).hexdigest() for part in parts)}]
 
 
 def answer(method, params):
@@ -51,8 +56,10 @@ def answer(method, params):
         result = {"contents": [{"uri": uri, "mimeType": "image/png", "blob": picture(uri)}]}
     elif params["name"] == "draw":
         result = {"content": draw(params["arguments"]["name"])}
+    elif params["name"] == "write":
+        result = {"content": write(params["arguments"]["name"])}
     else:
-        result = {"content": measure(params["arguments"]["contents"])}
+        result = {"content": measure(**params["arguments"])}
     with open(EFFECTS, "a") as effects:
         effects.write(json.dumps({"idempotency_key": params["_meta"]["kapell/idempotency-key"]}) + "\n")
     return result

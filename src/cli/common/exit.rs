@@ -149,6 +149,9 @@ impl From<HostError> for CliError {
                 Self::failed("cli::invalid_model", "a language model of the agents file is not usable", source)
             }
             HostError::Signals(source) => Self::failed("cli::signals", "termination signals cannot be handled", source),
+            HostError::Contents { run, source } => {
+                Self::failed("cli::missing_file", format!("a result of run `{run}` cannot be read"), source)
+            }
             HostError::Fold { run, source } => {
                 Self::failed("cli::invalid_run", format!("run `{run}` cannot be read"), source)
             }

@@ -13,7 +13,8 @@ use crate::cli::CliError;
 use crate::config::{self, AgentsFile, ProcessEnvironment};
 use crate::engine::Run;
 use crate::journal::{self, JournalLocation, JournalReader, Store};
-use crate::model::{AgentSpec, ParamsFile, RunId, Timestamp};
+use crate::model::{AgentSpec, ParamsFile, Record, RunId, Timestamp};
+use crate::runtime::ContentStore;
 use crate::system::clock;
 use crate::view::time::DisplayContext;
 
@@ -139,6 +140,21 @@ pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf
 /// folder in it.
 pub(crate) fn content_root(journal: &JournalLocation) -> PathBuf {
     absolute(&journal.companion_directory("files")).into()
+}
+
+/// Returns the files with binary and large contents of the results of a run.
+///
+/// # Errors
+/// Returns an error if the location of the journal is unknown.
+pub(crate) fn contents_of(journal: &JournalArg, run: &RunId) -> Result<ContentStore, CliError> {
+    Ok(ContentStore::new(&content_root(&journal_location(journal)?), run, None))
+}
+
+/// Restores the large contents of the results in an event that is only shown. A missing file is a warning.
+pub(crate) fn restore_shown(contents: &ContentStore, record: &mut Record) {
+    if let Err(error) = contents.restore_results(record) {
+        tracing::warn!(%error, "a result is shown without its contents");
+    }
 }
 
 /// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.

@@ -1,4 +1,4 @@
-//! `kapell replay`: shows a run again as it was shown when it ran, from its journal alone.
+//! `kapell replay`: shows a run again as it was shown when it ran, from its journal and the files of its results.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -72,8 +72,10 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let clock = ReplayClock { speed: args.speed, last_event: Arc::default() };
     let mut progress = progress_reporter(&screen, &run, clock.time_source());
     let mut reporters = Reporters::new(&run, vec![&mut *progress]);
+    let contents = files::contents_of(&args.journal, &run)?;
     for record in reader.records(&run, 0) {
-        let record = record?;
+        let mut record = record?;
+        files::restore_shown(&contents, &mut record);
         clock.wait_for(&record).await;
         reporters.report(std::slice::from_ref(&record));
     }

@@ -77,7 +77,8 @@ pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
         }
         RunsCommand::Diff(args) => {
             let reader = files::open_journal(&args.journal)?;
-            let diff = RunsDiff::new([&run_details(&*reader, &args.first)?, &run_details(&*reader, &args.second)?]);
+            let details = |name: &str| run_details(&*reader, name, &args.journal);
+            let diff = RunsDiff::new([&details(&args.first)?, &details(&args.second)?]);
             match args.output {
                 OutputFormat::Json => print_json(&diff)?,
                 OutputFormat::Text => print(&diff.text())?,
@@ -90,14 +91,15 @@ pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
 }
 
 fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
-    let mut details = run_details(reader, &args.run)?;
+    let mut details = run_details(reader, &args.run, &args.journal)?;
+    let calls = || calls(reader, &args.run, &args.journal);
     details.locate_files(&files::content_root(&files::journal_location(&args.journal)?));
     let no_json = |error| CliError::failed("cli::output", "the run cannot be converted to JSON", error);
     match (&args.task, args.output) {
         (None, OutputFormat::Text) => print(&details.text(&files::display_context())),
-        (None, OutputFormat::Json) => print_json(&details.json(calls(reader, &args.run)?).map_err(no_json)?),
+        (None, OutputFormat::Json) => print_json(&details.json(calls()?).map_err(no_json)?),
         (Some(id), output) => {
-            let task = details.task(id, calls(reader, &args.run)?).ok_or_else(|| {
+            let task = details.task(id, calls()?).ok_or_else(|| {
                 let help = format!("`kapell runs show {}` lists its tasks", args.run);
                 CliError::usage("cli::unknown_task", format!("run `{}` has no task `{id}`", args.run), help)
             })?;
@@ -110,19 +112,24 @@ fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
 }
 
 /// Returns the calls that a run has made.
-fn calls(reader: &dyn JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> {
+fn calls(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result<Vec<SentCall>, CliError> {
     let run = reader.find_run(name)?;
-    let records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
+    let contents = files::contents_of(journal, &run)?;
+    let mut records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
+    records.iter_mut().for_each(|record| files::restore_shown(&contents, record));
     engine::sent_calls(&records)
         .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))
 }
 
 /// Returns the details of a run from the journal.
-fn run_details(reader: &dyn JournalReader, name: &str) -> Result<RunDetails, CliError> {
+fn run_details(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result<RunDetails, CliError> {
     let run = reader.find_run(name)?;
+    let contents = files::contents_of(journal, &run)?;
     let mut details = RunDetails::new(&run, reader.driver(&run)?);
     for record in reader.records(&run, 0) {
-        details.apply(&record?);
+        let mut record = record?;
+        files::restore_shown(&contents, &mut record);
+        details.apply(&record);
     }
     Ok(details)
 }

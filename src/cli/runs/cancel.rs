@@ -55,7 +55,8 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
 /// Cancels the run in this process if no other process drives it. Returns whether it has ended.
 async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
     let store = files::journal_store(journal)?;
-    match ResumableRun::load(&*store, run, false) {
+    let contents = files::content_root(&files::journal_location(journal)?);
+    match ResumableRun::load(&*store, run, Some(&contents), false) {
         Ok(resumable) => Ok(resumable.cancel(&*store, by).await?),
         Err(HostError::Journal(JournalError::Driven { .. })) => Ok(false),
         Err(error) => Err(error.into()),

@@ -79,7 +79,8 @@ pub(crate) async fn resume_run(run: &RunId, options: &RunOptions, accepted: Chan
         speaks_for_a_person()?;
     }
     let store = files::journal_store(&options.journal)?;
-    let resumable = ResumableRun::load(&*store, run, accepted == ChangePolicy::Accept)?;
+    let contents = files::content_root(&files::journal_location(&options.journal)?);
+    let resumable = ResumableRun::load(&*store, run, Some(&contents), accepted == ChangePolicy::Accept)?;
     let agents = files::load_agents_for_run(&options.agents, resumable.run())?;
     let changes = file_changes(resumable.run(), &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {

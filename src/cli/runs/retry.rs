@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
+use crate::HostError;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -41,7 +42,10 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let reader = files::open_journal(&args.options.journal)?;
     let earlier_id = reader.find_run(&args.run)?;
-    let records: Vec<Record> = reader.records(&earlier_id, 0).collect::<Result<_, _>>()?;
+    let mut records: Vec<Record> = reader.records(&earlier_id, 0).collect::<Result<_, _>>()?;
+    let contents = files::contents_of(&args.options.journal, &earlier_id)?;
+    let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
+    restored.map_err(|source| HostError::Contents { run: earlier_id.clone(), source })?;
     let earlier = Run::fold(&records)
         .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{earlier_id}`"), error))?;
     if earlier.status().is_unfinished() {

@@ -194,7 +194,7 @@ impl Transition<'_> {
                 content.push(ContentBlock::Text(format!("\n{notice}")));
             }
         }
-        let output = Arc::new(ToolOutput { content, structured, warning: None });
+        let output = Arc::new(ToolOutput { content, structured, ..ToolOutput::default() });
         self.end_task(node, Outcome::Succeeded(output));
     }
 

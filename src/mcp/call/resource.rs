@@ -251,11 +251,7 @@ impl ResourceSnapshot {
     /// Returns the link and the text as content, and JSON contents as structured content.
     fn into_output(self, checkpoint: &ResourceCheckpoint) -> ToolOutput {
         let structured = Some(self.json).filter(|json| *json != Value::String(self.text.clone()));
-        ToolOutput {
-            content: vec![checkpoint.link.clone().into(), ContentBlock::Text(self.text)],
-            structured,
-            warning: None,
-        }
+        ToolOutput::new([checkpoint.link.clone().into(), ContentBlock::Text(self.text)], structured)
     }
 }
 

@@ -105,7 +105,7 @@ impl PlainToolResult<'_> {
         let Self { content, structured_content, is_error, result_type, task } = self;
         let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
         let is_plain = content.iter().all(|block| match block {
-            ContentBlock::Text(_) => true,
+            ContentBlock::Text(_) | ContentBlock::Saved(_) => true,
             ContentBlock::Other(block) => block.as_object().is_some_and(|members| {
                 let has_null = |members: &JsonObject| members.values().any(Value::is_null);
                 let resource = members.get("resource").and_then(Value::as_object);

@@ -418,7 +418,7 @@ mod tests {
     fn call_responses_accept_numeric_and_text_ids() {
         for id in [json!(7), json!("7")] {
             let result = json!({"content": [{"type": "text", "text": "hi"}], "x-more": 1.0});
-            let output = ToolOutput { content: vec![ContentBlock::Text("hi".into())], structured: None, warning: None };
+            let output = ToolOutput { content: vec![ContentBlock::Text("hi".into())], ..ToolOutput::default() };
             match read_message(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
                 Incoming::CallResponse(7, answer) => {
                     assert_eq!(answer, CallResponse::Output(output))
@@ -506,7 +506,7 @@ mod tests {
     #[test]
     fn repairable_responses_are_read() {
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"hi"}]}}"#;
-        let output = || ToolOutput { content: vec![ContentBlock::Text("hi".into())], structured: None, warning: None };
+        let output = || ToolOutput { content: vec![ContentBlock::Text("hi".into())], ..ToolOutput::default() };
         for text in [
             answer.to_owned(),
             format!("\u{FEFF}{answer}"),

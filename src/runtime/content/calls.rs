@@ -36,6 +36,7 @@ pub(crate) async fn save_contents(
     }
     let (store, task, mut saved) = (Arc::clone(store), task.clone(), Arc::clone(&output));
     let saving = tokio::task::spawn_blocking(move || {
+        store.mask(&mut saved);
         let result = store.save(&task, Arc::make_mut(&mut saved));
         (saved, result.err())
     });

@@ -1,4 +1,4 @@
-//! Keeps the binary contents of results in files, beside the journal.
+//! Keeps the binary and large contents of results in files, beside the journal.
 
 mod calls;
 mod file_names;

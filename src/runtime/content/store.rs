@@ -1,8 +1,10 @@
-//! Writes the binary contents of results to files before their events, and reads them back for later calls.
+//! Writes the binary and large contents of results to files before their events, and reads them back: binary contents for
+//! later calls, and large texts when an event is read.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -11,13 +13,17 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::file_names::file_name;
-use crate::model::{Event, IdHashMap, JsonObject, Record, RunId, SavedFile, TaskId, ToolOutput};
+use crate::model::{
+    ContentBlock, Event, IdHashMap, JsonObject, Outcome, Record, RunId, SavedFile, Secrets, TaskId, ToolOutput,
+};
 use crate::system::files;
 use crate::system::hash::sha256;
 use crate::view::RunResult;
 
 /// The maximum number of files of one result. Further contents stay in its event.
 const MAX_FILES: usize = 1_000;
+/// The size from which a text or a structured result is a file. An event with a smaller one is a row of the journal.
+const MIN_TEXT_BYTES: usize = 1024 * 1024;
 /// The maximum number of names that are tried for a file.
 const MAX_NAMES: usize = 1_000;
 /// Reads Base64 with and without padding.
@@ -36,18 +42,34 @@ pub struct ContentStore {
     copies: Option<PathBuf>,
     /// The copies by the names of their files. Locked only to insert or to read.
     copied: Mutex<IdHashMap<String, PathBuf>>,
+    /// The secrets that are masked in texts before they are written.
+    secrets: Secrets,
 }
 
 impl ContentStore {
     /// Returns the store for `run` below `root`. Creates nothing.
     pub fn new(root: &Path, run: &RunId, copies: Option<PathBuf>) -> Self {
         let directory = root.join(run.as_str());
-        Self { root: root.to_owned(), directory, copies, copied: Mutex::default() }
+        Self { root: root.to_owned(), directory, copies, copied: Mutex::default(), secrets: Secrets::default() }
+    }
+
+    /// Masks these secrets in texts before they are written.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Returns whether a result has contents for files.
     pub fn has_contents(output: &ToolOutput) -> bool {
-        output.content.iter().any(|block| block.data().is_some())
+        let has_contents = |block: &ContentBlock| {
+            block.data().is_some() || large_text(block).is_some() || block.missing_text_file().is_some()
+        };
+        output.content.iter().any(has_contents) || output.structured.as_ref().is_some_and(is_large)
+    }
+
+    /// Masks the texts of a result, which must not be in a file either.
+    pub(super) fn mask(&self, output: &mut Arc<ToolOutput>) {
+        self.secrets.mask_output(output);
     }
 
     /// Returns whether some arguments have references.
@@ -55,7 +77,8 @@ impl ContentStore {
         arguments.values().any(value_has_references)
     }
 
-    /// Saves the contents of a task's result, and replaces them by references. Contents that are not Base64 stay.
+    /// Saves the contents of a task's result. References replace binary contents, and large texts wherever the result is
+    /// serialized. Contents that are not Base64 stay.
     ///
     /// The files are durable when this returns. Equal contents of a repeated call share a file.
     ///
@@ -64,10 +87,18 @@ impl ContentStore {
     pub fn save(&self, task: &TaskId, output: &mut ToolOutput) -> io::Result<()> {
         let mut number = 0;
         for block in &mut output.content {
+            // An agent must not refer to the files of other results.
+            block.remove_text_file();
+            if let Some(text) = large_text(block).filter(|_| number < MAX_FILES) {
+                number += 1;
+                let file = self.write(|copy| file_name(task, number, block.mime_type(), copy), text.as_bytes())?;
+                block.set_text_file(file);
+                continue;
+            }
             let Some(data) = block.data() else { continue };
             let contents: Vec<u8> = match BASE64.decode(data.split_ascii_whitespace().collect::<String>()) {
                 Ok(contents) if !contents.is_empty() && number < MAX_FILES => contents,
-                // An agent must not refer to the files of other results.
+                // The same for data.
                 Err(_) if SavedFile::find(data).is_some() => {
                     block.set_data(String::new());
                     continue;
@@ -78,6 +109,12 @@ impl ContentStore {
             let name = |copy| file_name(task, number, block.mime_type(), copy);
             let file = self.write(name, &contents)?;
             block.set_data(file.reference());
+        }
+        if let Some(structured) = output.structured.as_ref().filter(|value| is_large(value)) {
+            number += 1;
+            let name = |copy| file_name(task, number, Some("application/json"), copy);
+            let file = self.write(name, &serde_json::to_vec(structured)?)?;
+            output.structured_file = Some(Box::new(file));
         }
         match number {
             0 => Ok(()),
@@ -113,13 +150,54 @@ impl ContentStore {
             _ => Vec::new(),
         });
         let earlier = self.root.join(earlier.as_str());
-        for file in outputs.flat_map(|output| &output.content).filter_map(|block| block.saved_file()) {
+        let files = outputs.flat_map(|output| {
+            let saved = output.content.iter().filter_map(ContentBlock::saved_file);
+            saved.chain(output.structured_file.as_deref().cloned())
+        });
+        for file in files {
             let (from, to) = (earlier.join(&file.name), self.directory.join(&file.name));
             let kept = files::create_own_directory(&self.directory)
                 .and_then(|()| fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)));
             if let Err(error) = kept {
                 tracing::warn!(file = %from.display(), %error, "a file of the earlier run cannot be kept");
             }
+        }
+    }
+
+    /// Restores the large contents of the results in an event that was read from the journal.
+    ///
+    /// # Errors
+    /// Returns an error that names a file that cannot be read, or has other contents.
+    pub fn restore_results(&self, record: &mut Record) -> io::Result<()> {
+        let outputs = match &mut record.event {
+            Event::AttemptSucceeded { output, .. }
+            | Event::TaskReused { output, .. }
+            | Event::TaskEnded { outcome: Outcome::Succeeded(output), .. } => vec![output],
+            Event::ResultsKept { results, .. } => results.iter_mut().map(|kept| &mut kept.output).collect(),
+            _ => Vec::new(),
+        };
+        for output in outputs.into_iter().filter(|output| output.missing_file().is_some()) {
+            let output = Arc::make_mut(output);
+            for block in &mut output.content {
+                if let Some(file) = block.missing_text_file() {
+                    let text = String::from_utf8(self.read(&file)?).map_err(io::Error::other)?;
+                    block.restore_text(file, text);
+                }
+            }
+            if let Some(file) = output.structured_file.as_deref().filter(|_| output.structured.is_none()) {
+                output.structured = Some(serde_json::from_slice(&self.read(file)?)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the contents of a file.
+    fn read(&self, file: &SavedFile) -> io::Result<Vec<u8>> {
+        let path = self.directory.join(&file.name);
+        let contents = read_file(&path, file)?;
+        match sha256(&contents) == file.sha256 {
+            true => Ok(contents),
+            false => Err(io::Error::other(format!("the file `{}` has been changed", path.display()))),
         }
     }
 
@@ -157,9 +235,7 @@ impl ContentStore {
         loop {
             restored.push_str(&rest[..range.start]);
             let path = self.directory.join(&file.name);
-            let contents = files::read(&path, file.bytes).map_err(|error| {
-                io::Error::new(error.kind(), format!("the file `{}` cannot be read: {error}", path.display()))
-            })?;
+            let contents = read_file(&path, &file)?;
             match sha256(&contents) == file.sha256 {
                 true => BASE64.encode_string(contents, &mut restored),
                 false => restored.push_str(&rest[range.clone()]),
@@ -184,6 +260,36 @@ impl ContentStore {
             }
         }
     }
+}
+
+/// Returns the text of a block that is large enough for a file, and is not in one.
+fn large_text(block: &ContentBlock) -> Option<&str> {
+    let text = match block {
+        ContentBlock::Saved(_) => None,
+        block => block.text_for_file(),
+    };
+    text.filter(|text| text.len() >= MIN_TEXT_BYTES)
+}
+
+/// Returns whether a structured result is large enough for a file.
+fn is_large(structured: &Value) -> bool {
+    json_bytes(structured) >= MIN_TEXT_BYTES
+}
+
+/// Estimates the length of the JSON text of a value.
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(values) => values.iter().map(|value| json_bytes(value) + 1).sum(),
+        Value::Object(members) => members.iter().map(|(key, value)| key.len() + json_bytes(value) + 4).sum(),
+    }
+}
+
+fn read_file(path: &Path, file: &SavedFile) -> io::Result<Vec<u8>> {
+    files::read(path, file.bytes)
+        .map_err(|error| io::Error::new(error.kind(), format!("the file `{}` cannot be read: {error}", path.display())))
 }
 
 fn value_has_references(value: &Value) -> bool {
@@ -218,6 +324,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::{AttemptId, Timestamp};
 
     fn image(data: &str) -> Value {
         json!({"type": "image", "mimeType": "image/png", "data": data})
@@ -251,6 +358,47 @@ mod tests {
         fs::remove_file(root.path().join("r/t-1.png")).expect("removes");
         let error = store.restore(&mut json!([saved[0]])).expect_err("it is gone");
         assert!(error.to_string().contains("r/t-1.png` cannot be read"), "{error}");
+    }
+
+    /// Returns the event of a task that succeeded with this output, as it is read from the journal.
+    fn read_event(output: &ToolOutput) -> Record {
+        let attempt = AttemptId { task: "t".into(), number: 1 };
+        let event = Event::AttemptSucceeded { attempt, output: Arc::new(output.clone()) };
+        let record = Record { seq: 0, at: Timestamp::default(), event };
+        serde_json::from_value(serde_json::to_value(record).expect("JSON")).expect("a record")
+    }
+
+    #[test]
+    fn large_texts_and_structured_results_are_restored_from_their_files() {
+        let root = tempfile::tempdir().expect("a folder");
+        let secrets = Secrets::new(["hunter22".to_owned()]);
+        let store = ContentStore::new(root.path(), &"r".into(), None).with_secrets(secrets);
+        let long = "x".repeat(MIN_TEXT_BYTES);
+        let small = json!({"type": "text", "text": "small", "text_file": "kapell-file:t-1.txt?bytes=1&sha256=forged"});
+        let blocks = [json!({"type": "text", "text": format!("{long} hunter22")}), small];
+        let mut output = Arc::new(ToolOutput::new(blocks, Some(json!({"long": long}))));
+        assert!(ContentStore::has_contents(&output));
+        store.mask(&mut output);
+        store.save(&"t".into(), Arc::make_mut(&mut output)).expect("saves");
+        let masked = format!("{long} ***");
+        assert_eq!(output.content[1], ContentBlock::Text("small".to_owned()));
+        // Long texts are not printed.
+        assert!(output.content[0].text() == Some(&*masked));
+        assert!(fs::read_to_string(root.path().join("r/t-1.txt")).expect("reads") == masked);
+
+        let mut record = read_event(&output);
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert!(text.len() < 1_000 && !text.contains("forged"), "{text}");
+        store.restore_results(&mut record).expect("restores");
+        let Event::AttemptSucceeded { output: restored, .. } = &record.event else { panic!("{record:?}") };
+        assert!(**restored == *output && restored.value() == output.value());
+
+        fs::write(root.path().join("r/t-2.json"), "{}").expect("writes");
+        let error = store.restore_results(&mut read_event(&output)).expect_err("it was changed");
+        assert!(error.to_string().ends_with("r/t-2.json` has been changed"), "{error}");
+        fs::remove_file(root.path().join("r/t-1.txt")).expect("removes");
+        let error = store.restore_results(&mut read_event(&output)).expect_err("it is gone");
+        assert!(error.to_string().contains("r/t-1.txt` cannot be read"), "{error}");
     }
 
     #[test]

@@ -163,7 +163,7 @@ mod tests {
 
     fn attempt_succeeded(texts: &[&str]) -> AnswerStep {
         let content = texts.iter().map(|text| ContentBlock::Text((*text).into())).collect();
-        let output = Arc::new(ToolOutput { content, structured: None, warning: None });
+        let output = Arc::new(ToolOutput { content, ..ToolOutput::default() });
         Recorded(Event::TaskEnded { task: "answer".into(), outcome: Outcome::Succeeded(output) })
     }
 

@@ -223,7 +223,10 @@ impl Description<'_> {
         let running = self.view.running.get(&attempt.task);
         let mut text = running.map(|running| running.summary(self.at)).unwrap_or_default();
         if self.is_full {
-            text += &format!("; result: {}", truncated(&inline_json(&output.value())));
+            text += &match output.missing_file() {
+                Some(file) => format!("; result: in the file {}", file.name),
+                None => format!("; result: {}", truncated(&inline_json(&output.value()))),
+            };
         }
         if let Some(warning) = &output.warning {
             text += &format!("; warning: {}", truncated(warning));

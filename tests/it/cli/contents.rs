@@ -1,4 +1,4 @@
-//! Images, audio, and other binary contents of results: their files, the calls that get them, and their end.
+//! Binary contents and large texts of results: their files, the calls that get them, and their end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -113,4 +113,55 @@ fn later_processes_and_runs_have_the_contents() {
     let second = run_folder(&place, &retried.result());
     assert_eq!(fs::read(second.join("shot-1.png")).expect("is kept"), picture());
     assert!(!second.join("sized-1.bin").exists());
+}
+
+#[test]
+fn large_texts_are_files_and_expressions_contain_them() {
+    const BYTES: usize = 1_500_000;
+    let place = workspace();
+    let ended = place.run_plan(
+        "name: x\ntasks:\n\
+         \x20 - { id: big, agent: features, tool: large, with: { bytes: 1500000 } }\n\
+         \x20 - id: sized\n\
+         \x20   if: \"'xxx' in tasks.big.text\"\n\
+         \x20   approve: Count it?\n\
+         \x20   agent: features\n\
+         \x20   tool: shoot\n\
+         \x20   with: { filename: \"${{ tasks.big.output | length }} bytes\" }\n\
+         outputs: { big: \"${{ tasks.big.output }}\" }\n",
+        &[&JOURNAL[..], &["--save", "texts"]].concat(),
+    );
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert_eq!(fs::read(place.path("texts/big-1.txt")).expect("is there").len(), BYTES);
+    let succeeded = place.logged_events("j.db", "attempt_succeeded");
+    let block = &succeeded[0]["output"]["content"][0];
+    let reference = block["text_file"].as_str().expect("a reference");
+    assert!(reference.starts_with("kapell-file:big-1.txt?bytes=1500000&sha256="), "{block}");
+    let logs = place.kapell(&[&["logs", "last"], &JOURNAL[..]].concat());
+    assert!(logs.stdout.contains("result: in the file big-1.txt\n"), "{logs:?}");
+
+    let answered = place.kapell(&[&["answer", "last", "q1", "--accept"], &JOURNAL[..]].concat());
+    assert_eq!(answered.code, Some(0), "{answered:?}");
+    let resumed = place.kapell(&[&["resume", "--output", "json", "--no-input"], &JOURNAL[..]].concat());
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    let result = resumed.result();
+    let file = run_folder(&place, &result).join("big-1.txt");
+    let length = |value: &Value| value.as_str().map(str::len);
+    assert!(result["tasks"]["sized"]["output"].to_string().contains("1500000 bytes"), "{}", resumed.stderr);
+    assert_eq!(
+        (length(&result["outputs"]["big"]), length(&result["tasks"]["big"]["output"])),
+        (Some(BYTES), Some(BYTES))
+    );
+    let expected = json!([{"path": file, "mime_type": "text/plain", "bytes": BYTES}]);
+    assert_eq!(result["tasks"]["big"]["files"], expected);
+    let shown = place.kapell(&[&["runs", "show", "last", "big", "--output", "json"], &JOURNAL[..]].concat());
+    assert_eq!(length(&shown.result()["output"]), Some(BYTES));
+
+    place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
+    let retry = ["retry", "last", "--from", "sized", "--output", "json", "--no-input", "--answers", "yes.yaml"];
+    let retried = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
+    assert_eq!(length(&retried.result()["outputs"]["big"]), Some(BYTES), "{}", retried.stderr);
+    fs::remove_file(run_folder(&place, &retried.result()).join("big-1.txt")).expect("is there");
+    let failed = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
+    assert_eq!((failed.code, failed.error_code()), (Some(1), "cli::missing_file"), "{}", failed.stderr);
 }

@@ -107,6 +107,21 @@ pub fn write_private(path: &Path, contents: &[u8], replaces: bool) -> io::Result
     .map_err(|error| error.error)
 }
 
+/// Replaces a file of the user as a whole, or creates it with its directories. Keeps its permissions, and a symbolic link
+/// to it.
+///
+/// # Errors
+/// Returns the error of the system.
+pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let permissions = fs::metadata(&path).ok().map(|metadata| metadata.permissions());
+    write_private(&path, contents, true)?;
+    permissions.map_or(Ok(()), |permissions| fs::set_permissions(&path, permissions))
+}
+
 /// Checks that a path is a regular file or does not exist. Follows symbolic links.
 ///
 /// # Errors
@@ -259,6 +274,22 @@ mod tests {
         assert_eq!(message(folder.path().to_owned()), "it is a directory, not a regular file");
         assert_eq!(message("/dev/zero".into()), "it is a device, not a regular file");
         assert_eq!(read_all(io::repeat(0), 9).expect_err("refuses").kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn replaced_files_keep_links_and_permissions() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        replace(&at("new/agents.toml"), b"one").expect("creates");
+        assert_eq!(mode(&at("new/agents.toml")), 0o600);
+        fs::set_permissions(at("new/agents.toml"), Permissions::from_mode(0o644)).expect("changes");
+        symlink(at("new/agents.toml"), at("link")).expect("links");
+        replace(&at("link"), b"two").expect("replaces");
+        assert!(at("link").is_symlink());
+        assert_eq!(
+            (fs::read(at("new/agents.toml")).expect("reads"), mode(&at("new/agents.toml"))),
+            (b"two".to_vec(), 0o644)
+        );
     }
 
     #[test]

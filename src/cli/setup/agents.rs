@@ -1,4 +1,5 @@
-//! `kapell agents`: lists the agents of the agents file, connects to them, and lists what they offer. No tool is called.
+//! `kapell agents`: lists and changes the agents of the agents file, connects to them, and lists what they offer. No tool is
+//! called.
 
 use std::iter;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::add::{AddArgs, RemoveArgs, add, remove};
 use super::agent_offers::{
     failure_text, print_prompts, print_resources, print_tools, prompts_json, resources_json, tools_json,
 };
@@ -28,6 +30,10 @@ use crate::view::text::{count_text, printable};
 pub(crate) enum AgentsCommand {
     /// List the agents of the agents file, without connecting to them
     List(AgentsArgs),
+    /// Add an agent to the agents file: a program after `--`, or the URL of a server
+    Add(AddArgs),
+    /// Remove an agent from the agents file
+    Remove(RemoveArgs),
     /// Connect to agents and report whether each works
     Test(AgentsArgs),
     /// Connect to agents and list their tools
@@ -65,6 +71,8 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             print_items(args.output, &with_logins, agent_json, agent_text)?;
             Ok(Exit::Success)
         }
+        AgentsCommand::Add(args) => add(&args),
+        AgentsCommand::Remove(args) => remove(&args),
         AgentsCommand::Test(args) => {
             let (specs, probes) = discover_agents(&args).await?;
             print_items(args.output, &probes, probe_json, probe_text)?;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,13 +70,9 @@ pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Re
 fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut DiagnosticSink) -> AgentsFile {
     let mut file = AgentsFile::default();
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let at = error.span().unwrap_or_default();
-        let message = format!("invalid TOML: {}", error.message());
-        sink.error("syntax", SourceSpan { start: at.start, end: at.end }, message);
-    }
-    if sink.has_errors() {
-        redaction::redact_quoted(text, sink);
+    if !errors.is_empty() {
+        let errors: Vec<_> = errors.iter().map(|error| (error.message(), error.span())).collect();
+        report_syntax(text, &errors, sink);
         // Further diagnostics of an incomplete file would only be noise.
         return file;
     }
@@ -121,6 +118,15 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut Di
     file
 }
 
+/// Reports the syntax errors of an agents file, each with its message and its position.
+pub(crate) fn report_syntax(text: &str, errors: &[(&str, Option<Range<usize>>)], sink: &mut DiagnosticSink) {
+    for (message, at) in errors {
+        let at = at.clone().unwrap_or_default();
+        sink.error("syntax", SourceSpan { start: at.start, end: at.end }, format!("invalid TOML: {message}"));
+    }
+    redaction::redact_quoted(text, sink);
+}
+
 /// Expands each section separately, so that a disabled agent may refer to unset variables.
 fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, sink: &mut DiagnosticSink) {
     let NodeValue::Map(root) = &mut root.value else { return };
@@ -142,7 +148,7 @@ fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, 
     }
 }
 
-fn node_at<'t>(tree: NodeValue<'t>, span: &std::ops::Range<usize>) -> DocumentNode<'t> {
+fn node_at<'t>(tree: NodeValue<'t>, span: &Range<usize>) -> DocumentNode<'t> {
     DocumentNode::new(tree, SourceSpan { start: span.start, end: span.end })
 }
 

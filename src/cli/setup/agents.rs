@@ -12,6 +12,7 @@ use super::agent_offers::{
     failure_text, print_prompts, print_resources, print_tools, prompts_json, resources_json, tools_json,
 };
 use super::complete::{CompleteArgs, complete};
+use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::exit::{print_items, print_json};
@@ -35,6 +36,8 @@ pub(crate) enum AgentsCommand {
     /// Remove an agent from the agents file
     Remove(RemoveArgs),
     /// Connect to agents and report whether each works
+    /// Add the agents of other hosts, such as Claude Code, Cursor, Codex, or Visual Studio Code
+    Import(ImportArgs),
     Test(AgentsArgs),
     /// Connect to agents and list their tools
     Tools(AgentsArgs),
@@ -74,6 +77,7 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
         AgentsCommand::Add(args) => add(&args),
         AgentsCommand::Remove(args) => remove(&args),
         AgentsCommand::Test(args) => {
+        AgentsCommand::Import(args) => import(args).await,
             let (specs, probes) = discover_agents(&args).await?;
             print_items(args.output, &probes, probe_json, probe_text)?;
             Ok(exit_code(&specs, &probes))

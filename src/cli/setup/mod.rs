@@ -7,4 +7,6 @@ mod agents_editor;
 mod complete;
 pub(crate) mod demo_agent;
 pub(crate) mod doctor;
+mod import;
+mod import_sources;
 pub(crate) mod login;

@@ -3,6 +3,7 @@
 mod agents;
 mod changes;
 mod hostile;
+mod import;
 mod inputs;
 mod literals;
 mod plan_patch;

@@ -2,4 +2,5 @@
 
 pub(crate) mod export;
 pub(crate) mod keys;
+pub(crate) mod misnamed;
 pub(crate) mod table;

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
+use super::misnamed::correct_key;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
 use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
@@ -308,7 +309,8 @@ fn check_name(name: &str, at: SourceSpan, sink: &mut DiagnosticSink) {
 fn check_table(at: SourceSpan, map: &Map<'_>, table: &'static TableSchema, sink: &mut DiagnosticSink) {
     for (name, entry) in map {
         let Some(key) = table.key(name) else {
-            let help = sink.did_you_mean(name, table.known_names()).unwrap_or_else(|| {
+            let correct = correct_key(table.name, name).map(str::to_owned);
+            let help = correct.or_else(|| sink.did_you_mean(name, table.known_names())).unwrap_or_else(|| {
                 let names: Vec<_> = table.known_names().map(|name| format!("`{name}`")).collect();
                 format!("{} has {}", table.title, names.join(", "))
             });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::agents::providers;
+use crate::config::schema::misnamed::correct_key;
 use crate::model::{
     AgentPolicy, AgentRoot, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec,
     LogLevel, MaxTokensField, NetworkSettings, OAuthGrant, OAuthSpec, Prices, Protocol, RequestSettings,
@@ -67,6 +68,49 @@ fn reads_every_key_of_an_agents_file() {
         audio = true
         prices = { input = 2, output = 10.5 }
         scores = { cost = 1, intelligence = 0.25 }
+#[test]
+fn keys_of_other_programs_get_their_right_names() {
+    let help = |text: &str| {
+        let diagnostics = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect_err(text);
+        let first = &diagnostics.list()[0];
+        (first.code.clone(), first.help.clone().unwrap_or_default())
+    };
+    for (text, code, name) in [
+        ("[mcpServers.files]\ncommand = \"x\"", "agents::unknown_key", "`[agents.NAME]`"),
+        ("[mcp_servers.files]\ncommand = \"x\"", "agents::unknown_key", "`kapell agents import FILE`"),
+        ("[agents.a]\nurl = \"http://h/\"\ntype = \"sse\"", "agents::unknown_key", "remove it"),
+        ("[agents.a]\nurl = \"http://h/\"\nheaders = {}", "agents::unknown_key", "`http_headers`"),
+        ("[agents.a]\ncommand = \"x\"\ntimeout = 30", "agents::unknown_key", "`tool_timeout`"),
+        ("[agents.a]\nurl = \"http://h/\"\napi_key = \"hunter22\"", "agents::unknown_key", "`bearer_token_env_var = "),
+        (
+            "[agents.a]\nurl = \"http://h/\"\nbearer_token = \"hunter22\"",
+            "agents::unknown_key",
+            "`bearer_token_env_var = ",
+        ),
+        (
+            "[llm]\nprovider = \"openai\"\nmodel = \"m\"\napi_key = \"hunter22\"",
+            "agents::unknown_key",
+            "`api_key_env_var = ",
+        ),
+        ("{\n \"mcpServers\": {}\n}", "agents::syntax", "`kapell agents import FILE`"),
+        ("[agents.a]\ncommand = \"x\"\n\"mcpServers\": {}", "agents::syntax", "`kapell agents import FILE`"),
+        ("# {\n[agents.a\n", "agents::syntax", ""),
+    ] {
+        let (found, help) = help(text);
+        assert!(found == code && help.contains(name), "{text}\n{found}: {help}");
+    }
+}
+
+#[test]
+fn misnamed_keys_have_a_table_and_no_key_of_it() {
+    use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM};
+    for table in [&AGENT.table, &AGENTS_FILE.table, &LLM.table] {
+        for name in table.known_names() {
+            assert_eq!(correct_key(table.name, name), None, "{name}");
+        }
+    }
+}
+
 
         [planner]
         model = "llm"

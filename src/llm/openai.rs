@@ -17,7 +17,7 @@ use super::rate_limiter::{MAX_SHARED_WAIT, RateLimiter, RequestPermit};
 use super::reply_accumulator;
 use super::request_body::{self, RequestBody};
 use super::transport::{self, EndpointError, LlmEndpoint};
-use crate::model::{ChatError, ChatReply, ChatRequest, HumanDuration, LlmSpec};
+use crate::model::{ChatError, ChatReply, ChatRequest, HumanDuration, LlmSpec, describe_unset};
 
 /// The delays if the endpoint names none: 0.5, 1, and 2 seconds, each plus a random jitter of up to the same length.
 const RETRY_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
@@ -114,6 +114,14 @@ impl OpenAi {
         request: &ChatRequest,
         on_delta: OnDelta<'_>,
     ) -> Result<Reply, RequestFailure> {
+        if let Some(variables) = describe_unset(&self.spec.unset_variables) {
+            let message = format!(
+                "model `{}` cannot be used: {variables}; set it in the environment or in `.env` beside the agents file",
+                self.spec.model
+            );
+            let error = ChatError::Endpoint { message, status: None };
+            return Err(RequestFailure { error, is_too_long: false });
+        }
         let body = RequestBody::new(&self.spec, request);
         let body = body.map_err(|error| RequestFailure { error, is_too_long: false })?;
         let attempt = |permit| self.attempt(request, (&body, on_delta), permit);

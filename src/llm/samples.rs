@@ -19,5 +19,6 @@ pub(super) fn spec(base_url: &str) -> LlmSpec {
         settings: RequestSettings::default(),
         scores: Scores::default(),
         prices: None,
+        unset_variables: Vec::new(),
     }
 }

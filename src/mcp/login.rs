@@ -83,6 +83,9 @@ impl PageLogin {
 /// # Errors
 /// Returns a failure if the server or its authorization server cannot be used.
 pub async fn begin_login(agent: &AgentSpec, options: &Options) -> Result<LoginStart, Failure> {
+    if let Some(failure) = agent.unset_variables_failure() {
+        return Err(failure);
+    }
     let authorizer = authorizer(agent, options)?;
     let failure = |error: AuthorizationError| error.to_failure(&agent.id);
     let challenge = probe(agent, &authorizer).await?;

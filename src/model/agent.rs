@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, AgentOffers, AgentPolicy, Consent, Effect, JsonObject, OAuthSpec};
+use super::{AgentId, AgentOffers, AgentPolicy, Consent, Effect, Failure, FailureKind, JsonObject, OAuthSpec};
 
 /// An agent of `agents.toml`, variables expanded.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,8 @@ pub struct AgentSpec {
     pub disabled_tools: Vec<String>,
     /// Capabilities that the agent serves, each with its tool. Without one, the task names the tool.
     pub capabilities: IndexMap<String, Option<String>>,
+    /// The environment variables that its section needs and that are not set. With any, the agent is unavailable.
+    pub unset_variables: Vec<String>,
 }
 
 impl AgentSpec {
@@ -54,10 +56,29 @@ impl AgentSpec {
         self.startup_timeout + self.installation_timeout
     }
 
+    /// Returns the failure of an agent whose section needs variables that are not set.
+    pub fn unset_variables_failure(&self) -> Option<Failure> {
+        let variables = describe_unset(&self.unset_variables)?;
+        let message = format!("agent `{}` cannot be used: {variables}", self.id);
+        let help =
+            format!("set it in the environment or in `.env` beside the agents file; `[agents.{}]` needs it", self.id);
+        Some(Failure::new(FailureKind::AgentUnavailable, message).with_help(help))
+    }
+
     /// Returns whether the agents file allows calls of `tool`.
     pub fn is_tool_allowed(&self, tool: &str) -> bool {
         self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
             && !self.disabled_tools.iter().any(|name| name == tool)
+    }
+}
+
+/// Describes environment variables that are not set. Returns `None` if there are none.
+pub fn describe_unset(variables: &[String]) -> Option<String> {
+    let names: Vec<String> = variables.iter().map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => None,
+        [name] => Some(format!("the environment variable {name} is not set")),
+        names => Some(format!("the environment variables {} are not set", names.join(", "))),
     }
 }
 

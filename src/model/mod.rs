@@ -24,6 +24,7 @@ mod trace;
 pub use agent::{
     AgentInfo, AgentRoot, AgentSpec, ChildProcess, ConnectionTransport, Installation, LogLevel, LogMessage,
     NetworkSettings, Progress, Protocol, SamplingPolicy, SchemaChecks, ServerQuirk, ToolInfo, Transport,
+    describe_unset,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use events::command::{Command, SentCall, ToolCall};

@@ -41,5 +41,6 @@ pub(crate) fn agent_spec(id: &str) -> AgentSpec {
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: IndexMap::new(),
+        unset_variables: Vec::new(),
     }
 }

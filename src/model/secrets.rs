@@ -64,6 +64,14 @@ impl Secrets {
         known.matcher = finder.filter(|_| !known.values.is_empty());
     }
 
+    /// Masks the values of `other` from now on, too, in all clones.
+    pub fn add_all(&self, other: &Self) {
+        if !Arc::ptr_eq(&self.known, &other.known) {
+            let values = other.known.read().values.clone();
+            self.add(values);
+        }
+    }
+
     /// Returns the text with every secret replaced by `MASK`.
     pub fn mask_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let known = self.known.read();

@@ -30,6 +30,7 @@ fn llm_spec(engine: &LlmEngine) -> LlmSpec {
         settings: RequestSettings::default(),
         scores: Scores::default(),
         prices: None,
+        unset_variables: Vec::new(),
     }
 }
 

@@ -1,32 +1,40 @@
 //! Arguments that several commands have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
-use crate::config;
+use crate::config::AgentsFiles;
 use crate::journal::JournalLocation;
+use crate::system::environment;
 
 /// The path of the agents file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AgentsArg {
-    /// The agents file [default: agents.toml in the current directory, or else in the configuration directory]
+    /// The agents file [default: `KAPELL_AGENTS`, or else agents.toml beside the plan or in the current directory or above
+    /// it in the repository, and the one of the user]
     #[arg(long, value_name = "PATH")]
     pub(crate) agents: Option<PathBuf>,
 }
 
 impl AgentsArg {
-    /// Returns the path of the agents file.
-    pub(crate) fn path(&self) -> PathBuf {
-        config::agents_path(self.agents.as_deref())
+    /// Returns the agents files of a command, or of a run of the plan file `plan`.
+    pub(crate) fn files(&self, plan: Option<&Path>) -> AgentsFiles {
+        let named = self.agents.clone().or_else(|| path_variable("KAPELL_AGENTS"));
+        named.map_or_else(|| AgentsFiles::find(plan), AgentsFiles::named)
     }
+}
+
+/// Returns the path in an environment variable, if it is set.
+pub(crate) fn path_variable(name: &str) -> Option<PathBuf> {
+    environment::variable(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The location of the journal.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JournalArg {
-    /// The journal [default: journal.db in the state directory]
+    /// The journal [default: `KAPELL_JOURNAL`, or else journal.db in the state directory]
     #[arg(long, value_name = "PATH", value_parser = PathBufValueParser::new().map(JournalLocation::from))]
     pub(crate) journal: Option<JournalLocation>,
 }

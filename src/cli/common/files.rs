@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::args::{AgentsArg, JournalArg};
+use super::args::{AgentsArg, JournalArg, path_variable};
 use super::logging::mask_in_diagnostics;
 use crate::cli::CliError;
-use crate::config::{self, AgentsFile, ProcessEnvironment};
+use crate::config::{self, AgentsFile, AgentsFiles, ProcessEnvironment};
 use crate::engine::Run;
 use crate::journal::{self, JournalLocation, JournalReader, Store};
 use crate::model::{AgentSpec, ParamsFile, Record, RunId, Timestamp};
@@ -18,29 +18,48 @@ use crate::runtime::ContentStore;
 use crate::system::clock;
 use crate::view::time::DisplayContext;
 
-/// Reads the agents file.
+/// Reads the agents files.
 ///
 /// # Errors
-/// Returns all diagnostics of the file.
+/// Returns all diagnostics of a file, or an error if there is none.
 pub(crate) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
-    read_agents(&arg.path())
+    read_agents(&arg.files(None))
 }
 
-/// Reads the agents file of a run: the one that is named now, or else the one that the run began with.
+/// Reads the agents files of a run: the one that is named now, or else those that the run began with.
 ///
 /// # Errors
-/// Returns all diagnostics of the file.
+/// Returns all diagnostics of a file.
 pub(crate) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
     match (&arg.agents, run.source()) {
-        (None, Some(source)) => read_agents(Path::new(&source.agents)),
+        (None, Some(source)) => {
+            let mut files = AgentsFiles::named(PathBuf::from(&source.agents));
+            files.user = source.user_agents.as_ref().map(PathBuf::from);
+            read_agents(&files)
+        }
         _ => load_agents(arg),
     }
 }
 
-fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
-    let file = config::load_agents(path, &ProcessEnvironment)?;
+/// Reads these agents files.
+///
+/// # Errors
+/// Returns all diagnostics of a file, or an error if there is none.
+pub(crate) fn read_agents(files: &AgentsFiles) -> Result<AgentsFile, CliError> {
+    let file = config::load_agents_files(files, &ProcessEnvironment)?;
     mask_in_diagnostics(&file.secrets);
     Ok(file)
+}
+
+/// Returns the path of a plan, unless it is read from standard input.
+pub(crate) fn plan_path(plan: &str) -> Option<&Path> {
+    (plan != "-").then(|| Path::new(plan))
+}
+
+/// Returns the absolute paths of the agents files, for the record of a run.
+pub(crate) fn agents_source(files: &AgentsFiles) -> (String, Option<String>) {
+    let user = files.project.is_some().then_some(files.user.as_deref()).flatten();
+    (files.first().map(absolute).unwrap_or_default(), user.map(absolute))
 }
 
 /// Reads the agents file, and returns the agent `name` and the file without it.
@@ -111,6 +130,17 @@ pub(crate) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, 
 pub(crate) fn journal_location(arg: &JournalArg) -> Result<JournalLocation, CliError> {
     match &arg.journal {
         Some(location) => Ok(location.clone()),
+        None => default_journal_location(),
+    }
+}
+
+/// Returns the location of the journal that `KAPELL_JOURNAL` names, or else the one of the platform.
+///
+/// # Errors
+/// Fails if the variable is not set and the platform has no state directory.
+pub(crate) fn default_journal_location() -> Result<JournalLocation, CliError> {
+    match path_variable("KAPELL_JOURNAL") {
+        Some(path) => Ok(path.into()),
         None => Ok(journal::default_location()?),
     }
 }

@@ -30,9 +30,12 @@ enum DiagramFormat {
 }
 
 pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
-    let agents = files::load_agents(&args.agents)?;
+    let agents = args.agents.files(files::plan_path(&args.plan));
     let (name, text) = files::read_plan_text(&args.plan)?;
-    let plan = config::load_plan(name, &text, &agents, None)?.plan;
+    let plan = match agents.first() {
+        Some(_) => config::load_plan(name, &text, &files::read_agents(&agents)?, None)?.plan,
+        None => config::load_plan_without_agents(name, &text)?.plan,
+    };
     print(&match args.format {
         DiagramFormat::Mermaid => mermaid(&plan),
         DiagramFormat::Dot => dot(&plan),

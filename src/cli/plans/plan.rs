@@ -12,7 +12,6 @@ use crate::cli::common::exit::{print, print_raw};
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
 use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
-use crate::journal;
 use crate::runtime::new_run_id;
 use crate::system::files::{describe_kind, write_private};
 
@@ -52,7 +51,7 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
-    let saved = files::saved_plan_path(&journal::default_location()?, &new_run_id());
+    let saved = files::saved_plan_path(&files::default_journal_location()?, &new_run_id());
     let goal =
         GoalRequest { text, max_replans: DEFAULT_MAX_REPLANS, agents: &agents, screen: &screen, saved_path: saved };
     let planned = goal.plan().await;

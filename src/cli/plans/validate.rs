@@ -69,8 +69,13 @@ struct AgentWarnings {
 
 /// Returns the warnings of a valid plan, and those of its agents.
 async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>), CliError> {
-    let agents = files::load_agents(&args.agents)?;
+    let agents_files = args.agents.files(files::plan_path(&args.plan));
     let (name, text) = files::read_plan_text(&args.plan)?;
+    if args.offline && agents_files.first().is_none() {
+        message!("without an agents file, the names of agents are not checked");
+        return Ok((config::load_plan_without_agents(name, &text)?.warnings, Vec::new()));
+    }
+    let agents = files::read_agents(&agents_files)?;
     let offline = config::load_plan(name, &text, &agents, None);
     if args.offline {
         return Ok((offline?.warnings, Vec::new()));

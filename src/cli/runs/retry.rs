@@ -57,9 +57,9 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
     let from = TaskId::from(args.from.as_str());
-    let agents_path = files::absolute(&args.options.agents.path());
+    let agents_source = files::agents_source(&args.options.agents.files(args.plan.as_deref()));
     let (plan, inputs, source) = match &args.plan {
-        Some(path) => corrected_start(path, &agents, agents_path, &earlier)?,
+        Some(path) => corrected_start(path, &agents, agents_source, &earlier)?,
         None => {
             if !args.accept_changes {
                 check_plan(&earlier_id, &earlier, &agents, &from)?;
@@ -123,7 +123,7 @@ type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
 fn corrected_start(
     path: &std::path::Path,
     agents: &AgentsFile,
-    agents_path: String,
+    (agents_path, user_agents): (String, Option<String>),
     earlier: &Run,
 ) -> Result<RetryStart, CliError> {
     let name = path.display().to_string();
@@ -134,6 +134,7 @@ fn corrected_start(
     let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given)))?;
     let plan_path = (name != "-").then(|| files::absolute(path));
     let params = earlier.source().and_then(|source| source.params.clone());
-    let source = RunSource { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path, params };
+    let plan_hash = config::fingerprint_of(&text);
+    let source = RunSource { plan: plan_path, plan_hash, agents: agents_path, user_agents, params };
     Ok((Arc::new(plan), Arc::new(inputs), Some(Arc::new(source))))
 }

@@ -119,7 +119,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         guard::detach_from_terminal()
             .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
     }
-    let agents = files::load_agents(&args.options.agents)?;
+    let agents_files = args.options.agents.files(match target {
+        CommandTarget::Plan(plan) => files::plan_path(plan),
+        CommandTarget::Goal(_) => None,
+    });
+    let agents = files::read_agents(&agents_files)?;
     if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before a plan is in memory, since the guard would keep that memory.
         guard::start().map_err(|error| {
@@ -162,10 +166,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
+    let (agents_path, user_agents) = files::agents_source(&agents_files);
     let source = Arc::new(RunSource {
         plan: (target != CommandTarget::Plan("-")).then(|| files::absolute(Path::new(&file))),
         plan_hash: config::fingerprint_of(&text),
-        agents: files::absolute(&args.options.agents.path()),
+        agents: agents_path,
+        user_agents,
         params,
     });
     // A run can take long, and a plan's text can be large.

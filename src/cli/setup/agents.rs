@@ -22,7 +22,8 @@ use crate::config::AgentsFile;
 use crate::mcp::{ReportingHost, login_info, schema_warnings};
 use crate::model::text::truncate_chars;
 use crate::model::{
-    AgentId, AgentInfo, AgentSpec, JsonObject, LogMessage, LoginInfo, Origin, Protocol, Secrets, Transport, redact_url,
+    AgentId, AgentInfo, AgentSpec, JsonObject, LogMessage, LoginInfo, Origin, Protocol, Secrets, Transport,
+    describe_unset, redact_url,
 };
 use crate::runtime::{self, AgentProbe, probe_agents};
 use crate::view::text::{count_text, printable};
@@ -35,9 +36,9 @@ pub(crate) enum AgentsCommand {
     Add(AddArgs),
     /// Remove an agent from the agents file
     Remove(RemoveArgs),
-    /// Connect to agents and report whether each works
     /// Add the agents of other hosts, such as Claude Code, Cursor, Codex, or Visual Studio Code
     Import(ImportArgs),
+    /// Connect to agents and report whether each works
     Test(AgentsArgs),
     /// Connect to agents and list their tools
     Tools(AgentsArgs),
@@ -76,8 +77,8 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
         }
         AgentsCommand::Add(args) => add(&args),
         AgentsCommand::Remove(args) => remove(&args),
-        AgentsCommand::Test(args) => {
         AgentsCommand::Import(args) => import(args).await,
+        AgentsCommand::Test(args) => {
             let (specs, probes) = discover_agents(&args).await?;
             print_items(args.output, &probes, probe_json, probe_text)?;
             Ok(exit_code(&specs, &probes))
@@ -169,7 +170,7 @@ fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>
 }
 
 fn agent_json((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> Value {
-    let (transport, address) = address(agent);
+    let (transport, address) = address(agent).unzip();
     json!({
         "agent": agent.id,
         "transport": transport,
@@ -179,12 +180,15 @@ fn agent_json((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> Value {
         "max_concurrency": agent.policy.max_concurrency,
         "capabilities": agent.capabilities.keys().collect::<Vec<_>>(),
         "login": login,
+        "unset_variables": agent.unset_variables,
     })
 }
 
 fn agent_text((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> String {
-    let (transport, address) = address(agent);
-    let mut line = format!("{}  {transport}  {address}", agent.id);
+    let mut line = agent.id.to_string();
+    if let Some((transport, address)) = address(agent) {
+        line += &format!("  {transport}  {address}");
+    }
     if agent.protocol != Protocol::Auto {
         line += if agent.protocol == Protocol::Legacy { "  legacy" } else { "  modern" };
     }
@@ -198,15 +202,19 @@ fn agent_text((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> String {
     if let Some(login) = login {
         line += &format!("  {}", login_text(login));
     }
+    if let Some(unset) = describe_unset(&agent.unset_variables) {
+        line += &format!("  unusable: {unset}");
+    }
     line + "\n"
 }
 
 /// Returns the kind of transport and the address shown to a person. Arguments and queries can hold secrets and are
-/// omitted.
-fn address(agent: &AgentSpec) -> (&'static str, String) {
+/// omitted. Returns `None` if a variable that is not set hides them.
+fn address(agent: &AgentSpec) -> Option<(&'static str, String)> {
     match &agent.transport {
-        Transport::Stdio(child) => ("stdio", child.command.clone()),
-        Transport::Http { url, .. } => ("http", redact_url(url)),
+        Transport::Stdio(child) if child.command.is_empty() => None,
+        Transport::Stdio(child) => Some(("stdio", child.command.clone())),
+        Transport::Http { url, .. } => Some(("http", redact_url(url))),
     }
 }
 

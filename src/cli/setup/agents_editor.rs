@@ -15,12 +15,13 @@ pub(super) struct AgentsEditor {
 }
 
 impl AgentsEditor {
-    /// Opens the agents file. A file that does not exist is empty.
+    /// Opens the agents file of the project, or else that of the user. A file that does not exist is empty.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is not TOML.
     pub(super) fn open(arg: &AgentsArg) -> Result<Self, CliError> {
-        let path = arg.path();
+        let files = arg.files(None);
+        let path = files.first().map(Path::to_owned).or_else(config::user_file).unwrap_or_else(|| "agents.toml".into());
         let document = match path.exists() {
             true => AgentsDocument::parse(&path.display().to_string(), &config::read_text(&path)?)?,
             false => AgentsDocument::default(),

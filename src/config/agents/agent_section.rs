@@ -1,13 +1,13 @@
 //! Reads the section of an agent.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use indexmap::IndexMap;
 
 use super::environment::Environment as _;
 use super::secret_collector::is_secret_name;
-use super::section_reader::{SectionReader, parse_url};
+use super::section_reader::{SectionReader, absolute_from, parse_url};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AGENT, AgentKeys, SAMPLING};
 use crate::config::schema::table::CheckedTable;
@@ -30,7 +30,13 @@ impl SectionReader<'_, AgentKeys> {
     /// Reads the agent `id`. Returns `None` if its command or URL is missing or invalid.
     pub(super) fn read_agent(&self, id: &AgentId, sink: &mut DiagnosticSink) -> Option<AgentSpec> {
         let fields = self.fields;
-        let transport = self.read_transport(sink);
+        let mut transport = self.read_transport(sink);
+        let unset_variables = self.unset.borrow().clone();
+        if !unset_variables.is_empty() {
+            // The agent is never started or contacted.
+            let nothing = ChildProcess { command: String::new(), args: Vec::new(), env: IndexMap::new(), cwd: None };
+            transport = transport.or(Some(Transport::Stdio(nothing)));
+        }
         let installs = transport.as_ref().and_then(Transport::child_process).and_then(ChildProcess::installation);
         // A configured timeout limits the whole start.
         let installation_timeout = match (installs, fields.has(&AGENT.startup_timeout)) {
@@ -71,6 +77,7 @@ impl SectionReader<'_, AgentKeys> {
             enabled_tools: fields.has(&AGENT.enabled_tools).then(|| tools(&AGENT.enabled_tools)),
             disabled_tools: tools(&AGENT.disabled_tools),
             capabilities,
+            unset_variables,
         })
     }
 
@@ -102,20 +109,18 @@ impl SectionReader<'_, AgentKeys> {
             }
             return child.map(Transport::Stdio);
         }
-        let url = fields.node(&AGENT.url)?;
-        Some(Transport::Http {
-            url: parse_url(url, &AGENT.url, sink)?,
-            headers: self.read_headers((&AGENT.http_headers, &AGENT.env_http_headers), sink),
-            bearer_token: self.read_secret(&AGENT.bearer_token_env_var, sink),
-            oauth: self.read_oauth(sink),
-            server: child,
-        })
+        // Read in any case, so that all variables that are not set are known.
+        let headers = self.read_headers((&AGENT.http_headers, &AGENT.env_http_headers), sink);
+        let bearer_token = self.read_secret(&AGENT.bearer_token_env_var, sink);
+        let oauth = self.read_oauth(sink);
+        let url = parse_url(fields.node(&AGENT.url)?, &AGENT.url, sink)?;
+        Some(Transport::Http { url, headers, bearer_token, oauth, server: child })
     }
 
     fn read_roots(&self, sink: &mut DiagnosticSink) -> Vec<AgentRoot> {
         let mut roots = Vec::new();
         for (text, node) in self.fields.text_list(&AGENT.roots) {
-            match parse_root(text) {
+            match parse_root(self.base, text) {
                 Some(root) => roots.push(root),
                 None => {
                     let error = sink.error("bad_root", node.span, "the root is neither a path nor a `file://` URI");
@@ -133,8 +138,8 @@ impl SectionReader<'_, AgentKeys> {
             self.environment.add_url_password(proxy);
         }
         NetworkSettings {
-            ca_file: fields.text(&AGENT.ca_file).map(PathBuf::from),
-            client_cert_file: fields.text(&AGENT.client_cert_file).map(PathBuf::from),
+            ca_file: self.read_path(&AGENT.ca_file),
+            client_cert_file: self.read_path(&AGENT.client_cert_file),
             proxy,
         }
     }
@@ -157,6 +162,14 @@ impl SectionReader<'_, AgentKeys> {
         }
     }
 
+    /// Returns the path of a program, or its name, which is looked up in `PATH`.
+    fn resolve_command(&self, command: &str) -> String {
+        if !command.contains('/') {
+            return command.to_owned();
+        }
+        absolute_from(self.base, command).to_str().map_or_else(|| command.to_owned(), str::to_owned)
+    }
+
     fn read_child_process(&self, command: &str) -> ChildProcess {
         let fields = self.fields;
         let mut env: IndexMap<String, String> = IndexMap::new();
@@ -173,21 +186,22 @@ impl SectionReader<'_, AgentKeys> {
             env.insert(name.to_owned(), value.to_owned());
         }
         ChildProcess {
-            command: command.to_owned(),
+            command: self.resolve_command(command),
             args: fields.text_list(&AGENT.args).into_iter().map(|(text, _)| text.to_owned()).collect(),
             env,
-            cwd: fields.text(&AGENT.cwd).map(PathBuf::from),
+            cwd: self.read_path(&AGENT.cwd),
         }
     }
 }
 
-/// Returns the root for a path, which is relative to the working directory, or for a `file://` URI.
-fn parse_root(text: &str) -> Option<AgentRoot> {
+/// Returns the root for a path, which starts at `base` if it is relative, or for a `file://` URI.
+fn parse_root(base: &Path, text: &str) -> Option<AgentRoot> {
     let url = if text.contains("://") {
         url::Url::parse(text).ok().filter(|url| url.scheme() == "file")?
     } else {
         // A server compares the paths of files with the root, so symbolic links are resolved.
-        let path = std::fs::canonicalize(text).or_else(|_| std::path::absolute(text)).ok()?;
+        let path = absolute_from(base, text);
+        let path = std::fs::canonicalize(&path).unwrap_or(path);
         url::Url::from_file_path(path).ok()?
     };
     let name = url.path_segments().and_then(|segments| segments.rev().find(|segment| !segment.is_empty()));

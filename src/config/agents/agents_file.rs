@@ -20,6 +20,26 @@ pub struct AgentsFile {
 }
 
 impl AgentsFile {
+    /// Adds the agents, models, and settings of another file that this one does not have.
+    #[must_use]
+    pub fn with_defaults(mut self, other: Self) -> Self {
+        let is_new = |id: &AgentId| !self.agents.contains_key(id) && !self.disabled.contains(id);
+        let disabled: Vec<AgentId> = other.disabled.into_iter().filter(is_new).collect();
+        let agents: Vec<_> = other.agents.into_iter().filter(|(id, _)| is_new(id)).collect();
+        self.agents.extend(agents);
+        self.disabled.extend(disabled);
+        let is_known = |model: &LlmSpec| self.models.iter().any(|known| known.name == model.name);
+        let models: Vec<LlmSpec> = other.models.into_iter().filter(|model| !is_known(model)).collect();
+        self.models.extend(models);
+        // The default model is the first.
+        self.models.sort_by_key(|model| model.name != LlmSpec::DEFAULT_NAME);
+        if self.planner == PlannerSettings::default() {
+            self.planner = other.planner;
+        }
+        self.secrets.add_all(&other.secrets);
+        self
+    }
+
     /// Returns the model that plans goals.
     pub fn planner_model(&self) -> Option<&LlmSpec> {
         match &self.planner.model {

@@ -47,6 +47,8 @@ pub(crate) struct Expander<'e> {
     environment: &'e dyn Environment,
     /// The state of `${PORT}`.
     port: PortPlaceholder,
+    /// The variables that are not set.
+    unset: Vec<String>,
 }
 
 /// The meaning of `${PORT}` in a section.
@@ -62,10 +64,16 @@ pub(crate) enum PortPlaceholder {
 
 impl<'e> Expander<'e> {
     pub(crate) fn new(environment: &'e dyn Environment, port: PortPlaceholder) -> Self {
-        Self { environment, port }
+        Self { environment, port, unset: Vec::new() }
     }
 
-    /// Expands all texts below `node`. A text that cannot be expanded is reported and becomes null.
+    /// Returns the variables that are not set. The texts that refer to them have become null.
+    pub(crate) fn into_unset(self) -> Vec<String> {
+        self.unset
+    }
+
+    /// Expands all texts below `node`. A text that cannot be expanded becomes null. It is reported, unless it only refers
+    /// to variables that are not set.
     pub(crate) fn expand(&mut self, node: &mut DocumentNode<'_>, sink: &mut DiagnosticSink) {
         let span = node.span;
         match &mut node.value {
@@ -92,7 +100,8 @@ impl<'e> Expander<'e> {
                     return None;
                 };
                 match self.resolve_variable(&after[..close]) {
-                    Ok(value) => expanded.push_str(&value),
+                    Ok(Some(value)) => expanded.push_str(&value),
+                    Ok(None) => is_complete = false,
                     Err((message, help)) => {
                         sink.error("variable", at, message).help(help);
                         is_complete = false;
@@ -108,11 +117,11 @@ impl<'e> Expander<'e> {
         is_complete.then_some(expanded)
     }
 
-    /// Returns the value of `NAME` or `NAME:-default`.
+    /// Returns the value of `NAME` or `NAME:-default`. Records a variable that is not set, and returns `None`.
     ///
     /// # Errors
     /// The message and the help of a diagnostic.
-    fn resolve_variable(&mut self, inside: &str) -> Result<String, (String, String)> {
+    fn resolve_variable(&mut self, inside: &str) -> Result<Option<String>, (String, String)> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
@@ -122,31 +131,38 @@ impl<'e> Expander<'e> {
             return Err((format!("`{name}` is not a valid variable name"), help));
         }
         match (name, self.port) {
-            ("KAPELL", _) => self.environment.executable().map_err(|why| {
+            ("KAPELL", _) => self.environment.executable().map(Some).map_err(|why| {
                 (format!("the path of this program is unknown: {why}"), "write the path instead".to_owned())
             }),
-            ("PORT", PortPlaceholder::Assigned(port)) => Ok(port.to_string()),
+            ("PORT", PortPlaceholder::Assigned(port)) => Ok(Some(port.to_string())),
             ("PORT", PortPlaceholder::Unassigned) => {
                 let port = self
                     .environment
                     .free_port()
                     .map_err(|why| (format!("no free port is available: {why}"), "write a fixed port".to_owned()))?;
                 self.port = PortPlaceholder::Assigned(port);
-                Ok(port.to_string())
+                Ok(Some(port.to_string()))
             }
             ("PORT", PortPlaceholder::Unavailable) => Err((
                 "`${PORT}` is not available here".to_owned(),
                 "it is a free port for a server that kapell starts: set both `command` and `url`".to_owned(),
             )),
             _ => match (self.environment.variable(name), default) {
-                (Some(value), None) => Ok(value),
-                (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-                (_, Some(default)) => Ok(default.to_owned()),
-                (None, None) => Err((
-                    format!("the environment variable `{name}` is not set"),
-                    format!("set it, or provide a default: `${{{name}:-default}}`"),
-                )),
+                (Some(value), None) => Ok(Some(value)),
+                (Some(value), Some(_)) if !value.is_empty() => Ok(Some(value)),
+                (_, Some(default)) => Ok(Some(default.to_owned())),
+                (None, None) => {
+                    add_unset(&mut self.unset, name);
+                    Ok(None)
+                }
             },
         }
+    }
+}
+
+/// Adds a variable that is not set to a list of them.
+pub(crate) fn add_unset(unset: &mut Vec<String>, name: &str) {
+    if !unset.iter().any(|known| known == name) {
+        unset.push(name.to_owned());
     }
 }

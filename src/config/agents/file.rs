@@ -2,16 +2,19 @@
 //! an environment value.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::agents_file::AgentsFile;
+use super::dotenv::DotenvEnvironment;
 use super::environment::{Environment, Expander, PortPlaceholder};
+use super::locations::AgentsFiles;
 use super::secret_collector::SecretCollector;
 use super::section_reader::SectionReader;
 use super::{llm_section, redaction};
@@ -25,36 +28,43 @@ use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
 use crate::config::yaml::read::read_text;
 use crate::model::{AgentId, LlmSpec};
 
-/// The default name of the agents file.
-const DEFAULT_FILE_NAME: &str = "agents.toml";
-
-/// Returns the path of the agents file: `chosen`, or else `agents.toml` in the working directory if it exists, or else
-/// in the platform's configuration directory.
-pub fn agents_path(chosen: Option<&Path>) -> PathBuf {
-    if let Some(chosen) = chosen {
-        return chosen.to_owned();
-    }
-    let here = PathBuf::from(DEFAULT_FILE_NAME);
-    match directories::ProjectDirs::from("", "", "kapell") {
-        Some(platform) if !here.exists() => platform.config_dir().join(DEFAULT_FILE_NAME),
-        _ => here,
+/// Reads the agents files of a command. Agents and models of the project replace those of the user with the same names.
+///
+/// # Errors
+/// Returns all diagnostics of the first file that has any, or an error that lists the places without a file.
+pub fn load_agents_files(files: &AgentsFiles, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
+    let project = files.project.as_deref().map(|path| load_agents(path, environment)).transpose()?;
+    let user = files.user.as_deref().map(|path| load_agents(path, environment)).transpose()?;
+    match (project, user) {
+        (Some(project), Some(user)) => Ok(project.with_defaults(user)),
+        (Some(only), None) | (None, Some(only)) => Ok(only),
+        (None, None) => Err(no_agents_file(files)),
     }
 }
 
-/// Reads the agents file at `path`.
+fn no_agents_file(files: &AgentsFiles) -> Diagnostics {
+    let places: Vec<String> = files.searched.iter().map(|path| format!("`{}`", path.display())).collect();
+    let message = format!("no agents file was found: looked for {}", places.join(", "));
+    Diagnostics::for_file("agents.toml", "file::no_agents_file", message).with_help(
+        "`kapell agents import` adds the agents of other hosts, `kapell agents add` adds one, and `--agents PATH` names \
+         another file",
+    )
+}
+
+/// Reads the agents file at `path`, with the variables of the `.env` file beside it.
 ///
 /// # Errors
 /// Returns all diagnostics of the file.
 pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let text = read_text(path).map_err(|error| {
         error.with_help(
-            "pass another file with `--agents PATH`, or create one: `kapell schema agents` prints its schema",
+            "pass another file with `--agents PATH`, or create one: `kapell agents import` adds the agents of other hosts",
         )
     })?;
-    parse_agents(&path.display().to_string(), &text, environment)
+    parse_agents(&path.display().to_string(), &text, &DotenvEnvironment::beside(path, environment)?)
 }
 
-/// Parses the text of an agents file; diagnostics use `name` as the file name.
+/// Parses the text of an agents file; diagnostics use `name` as the file name, and relative paths start at its directory.
 ///
 /// # Errors
 /// Returns all diagnostics of the file.
@@ -62,12 +72,17 @@ pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Re
     let mut sink = DiagnosticSink::new("agents", Arc::new(SourceFile::new(name, text.to_owned())));
     let environment = SecretCollector::new(environment);
     environment.add_inherited_passwords();
-    let mut file = read_agents_file(text, &environment, &mut sink);
+    let base = std::path::absolute(name).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    let mut file = read_agents_file(text, (&environment, &base), &mut sink);
     file.secrets = environment.into_secrets();
     if sink.has_errors() { Err(sink.finish()) } else { Ok(file) }
 }
 
-fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut DiagnosticSink) -> AgentsFile {
+fn read_agents_file(
+    text: &str,
+    (environment, base): (&SecretCollector<'_>, &Path),
+    sink: &mut DiagnosticSink,
+) -> AgentsFile {
     let mut file = AgentsFile::default();
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -81,12 +96,15 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut Di
     let sections = CheckedTable::new(&root).entries(&AGENTS_FILE.agents);
     let fingerprints: HashMap<String, String> =
         sections.map(|(name, entry)| (name.to_owned(), fingerprint::fingerprint_of_section(&entry.node))).collect();
-    expand_variables(&mut root, environment, sink);
+    let unset = expand_variables(&mut root, environment, sink);
+    let unset_of = |section: &str| RefCell::new(unset.get(section).cloned().unwrap_or_default());
     table::check_value(&root, &ValueType::Table(&AGENTS_FILE.table), &"the file", sink);
     let fields = CheckedTable::new(&root);
     for (name, entry) in fields.entries(&AGENTS_FILE.agents) {
         let id = AgentId::from(name);
-        let agent = SectionReader { fields: CheckedTable::new(&entry.node), environment, span: entry.key_span };
+        let unset = unset_of(&format!("agents.{name}"));
+        let fields = CheckedTable::new(&entry.node);
+        let agent = SectionReader { fields, environment, base, span: entry.key_span, unset: &unset };
         if agent.fields.boolean(&AGENT.enabled) == Some(false) {
             file.disabled.push(id);
         } else if let Some(mut spec) = agent.read_agent(&id, sink) {
@@ -96,16 +114,17 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut Di
     }
     if let Some(llm) = fields.node(&AGENTS_FILE.llm) {
         let at = fields.key_span(&AGENTS_FILE.llm).unwrap_or(llm.span);
-        let spec = SectionReader { fields: CheckedTable::new(llm), environment, span: at }
-            .read_model(LlmSpec::DEFAULT_NAME, sink);
-        file.models.extend(spec);
+        let (fields, unset) = (CheckedTable::new(llm), unset_of(AGENTS_FILE.llm.name));
+        let model = SectionReader { fields, environment, base, span: at, unset: &unset };
+        file.models.extend(model.read_model(LlmSpec::DEFAULT_NAME, sink));
     }
     for (name, entry) in fields.entries(&AGENTS_FILE.models) {
         if name == LlmSpec::DEFAULT_NAME {
             let message = format!("the name `{name}` is already used by `[{name}]`");
             sink.error("duplicate_key", entry.key_span, message).help("choose another name");
         }
-        let model = SectionReader { fields: CheckedTable::new(&entry.node), environment, span: entry.key_span };
+        let (fields, unset) = (CheckedTable::new(&entry.node), unset_of(&format!("models.{name}")));
+        let model = SectionReader { fields, environment, base, span: entry.key_span, unset: &unset };
         file.models.extend(model.read_model(name, sink));
     }
     if let Some(planner) = fields.node(&AGENTS_FILE.planner).map(CheckedTable::new) {
@@ -120,32 +139,63 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, sink: &mut Di
 
 /// Reports the syntax errors of an agents file, each with its message and its position.
 pub(crate) fn report_syntax(text: &str, errors: &[(&str, Option<Range<usize>>)], sink: &mut DiagnosticSink) {
+    redaction::redact_quoted(text, sink);
+    if let Some(start) = json_start(text) {
+        let error = sink.error("syntax", SourceSpan { start, end: start + 1 }, "invalid TOML: this is JSON");
+        error.help("`kapell agents import FILE` converts the agents of other hosts; with `-`, it reads standard input");
+        return;
+    }
     for (message, at) in errors {
         let at = at.clone().unwrap_or_default();
         sink.error("syntax", SourceSpan { start: at.start, end: at.end }, format!("invalid TOML: {message}"));
     }
-    redaction::redact_quoted(text, sink);
 }
 
-/// Expands each section separately, so that a disabled agent may refer to unset variables.
-fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, sink: &mut DiagnosticSink) {
-    let NodeValue::Map(root) = &mut root.value else { return };
-    for (name, entry) in root.iter_mut() {
-        let NodeValue::Map(sections) = &mut entry.node.value else { continue };
-        if name != AGENTS_FILE.agents.name {
-            Expander::new(environment, PortPlaceholder::Unavailable).expand(&mut entry.node, sink);
-            continue;
-        }
-        for section in sections.values_mut() {
-            let fields = CheckedTable::new(&section.node);
-            if fields.boolean(&AGENT.enabled) == Some(false) {
-                continue;
+/// Returns the start of agents in JSON: of the file, or of a block that was pasted.
+fn json_start(text: &str) -> Option<usize> {
+    let is_section = |(start, name): &(usize, &str)| text[start + name.len()..].trim_start().starts_with(':');
+    let section = || text.match_indices("\"mcpServers\"").find(is_section).map(|(start, _)| start);
+    text.find(|c: char| !c.is_whitespace()).filter(|start| text[*start..].starts_with('{')).or_else(section)
+}
+
+/// Expands each section separately, so that a disabled agent may refer to unset variables. Returns the variables that are
+/// not set, by the name of their section.
+fn expand_variables(
+    root: &mut DocumentNode<'_>,
+    environment: &dyn Environment,
+    sink: &mut DiagnosticSink,
+) -> HashMap<String, Vec<String>> {
+    let mut unset = HashMap::new();
+    let NodeValue::Map(root) = &mut root.value else { return unset };
+    for (table, entry) in root.iter_mut() {
+        let is_agents = table == AGENTS_FILE.agents.name;
+        let mut expand = |name: String, node: &mut DocumentNode<'_>, port| {
+            let mut expander = Expander::new(environment, port);
+            expander.expand(node, sink);
+            unset.insert(name, expander.into_unset());
+        };
+        match &mut entry.node.value {
+            NodeValue::Map(sections) if is_agents || table == AGENTS_FILE.models.name => {
+                for (name, section) in sections.iter_mut() {
+                    let fields = CheckedTable::new(&section.node);
+                    if is_agents && fields.boolean(&AGENT.enabled) == Some(false) {
+                        continue;
+                    }
+                    let serves = is_agents && fields.has(&AGENT.command) && fields.has(&AGENT.url);
+                    let port = if serves { PortPlaceholder::Unassigned } else { PortPlaceholder::Unavailable };
+                    expand(format!("{table}.{name}"), &mut section.node, port);
+                }
             }
-            let serves = fields.has(&AGENT.command) && fields.has(&AGENT.url);
-            let port = if serves { PortPlaceholder::Unassigned } else { PortPlaceholder::Unavailable };
-            Expander::new(environment, port).expand(&mut section.node, sink);
+            _ => expand(table.to_owned(), &mut entry.node, PortPlaceholder::Unavailable),
+        }
+        let is_deferred = is_agents || table == AGENTS_FILE.llm.name || table == AGENTS_FILE.models.name;
+        for name in unset.get(table).into_iter().flatten().filter(|_| !is_deferred) {
+            let message = format!("the environment variable `{name}` is not set");
+            let help = format!("set it, or provide a default: `${{{name}:-default}}`");
+            sink.error("variable", entry.key_span, message).help(help);
         }
     }
+    unset
 }
 
 fn node_at<'t>(tree: NodeValue<'t>, span: &Range<usize>) -> DocumentNode<'t> {

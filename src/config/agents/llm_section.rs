@@ -11,6 +11,9 @@ use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::DocumentNode;
 use crate::model::{Dialect, HumanDuration, LlmSpec, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput};
 
+/// The base URL of a model whose own one is unknown, because a variable is not set.
+const UNKNOWN_BASE_URL: &str = "http://127.0.0.1/";
+
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 impl SectionReader<'_, LlmKeys> {
@@ -31,10 +34,13 @@ impl SectionReader<'_, LlmKeys> {
                 None
             }
         };
+        let unset_variables = self.unset.borrow().clone();
+        // No request is sent to a model whose variables are not set.
+        let unknown = |fallback: &str| (!unset_variables.is_empty()).then(|| fallback.to_owned());
         Some(LlmSpec {
             name: name.to_owned(),
-            base_url: base_url?,
-            model: fields.text(&LLM.model)?.to_owned(),
+            base_url: base_url.or_else(|| unknown(UNKNOWN_BASE_URL))?,
+            model: fields.text(&LLM.model).map(str::to_owned).or_else(|| unknown(name))?,
             api_key,
             headers,
             query: fields.text_map(&LLM.query).map(|(name, _, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -44,6 +50,7 @@ impl SectionReader<'_, LlmKeys> {
             settings: read_settings(fields, sink),
             scores: read_scores(fields),
             prices: read_prices(fields),
+            unset_variables,
         })
     }
 }

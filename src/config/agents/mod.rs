@@ -2,9 +2,11 @@
 
 mod agent_section;
 pub(crate) mod agents_file;
+mod dotenv;
 pub(crate) mod environment;
 pub(crate) mod file;
 pub(crate) mod llm_section;
+pub(crate) mod locations;
 mod oauth_section;
 pub(crate) mod providers;
 pub(crate) mod redaction;

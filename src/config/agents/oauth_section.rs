@@ -1,7 +1,5 @@
 //! Reads the OAuth settings of an agent, and checks that they fit together.
 
-use std::path::PathBuf;
-
 use url::Url;
 
 use super::section_reader::{SectionReader, parse_url};
@@ -18,7 +16,13 @@ impl SectionReader<'_, AgentKeys> {
             self.fields.report_useless(&[&AGENT.oauth], "with `bearer_token_env_var`", sink);
         }
         let span = self.fields.key_span(&AGENT.oauth).unwrap_or(node.span);
-        let section = SectionReader { fields: CheckedTable::new(node), environment: self.environment, span };
+        let section = SectionReader {
+            fields: CheckedTable::new(node),
+            environment: self.environment,
+            base: self.base,
+            span,
+            unset: self.unset,
+        };
         section.read_oauth_keys(self.fields.text(&AGENT.url), sink)
     }
 }
@@ -42,7 +46,7 @@ impl SectionReader<'_, OAuthKeys> {
             grant,
             client_id: fields.text(&OAUTH.client_id).map(str::to_owned),
             client_secret: self.read_secret(&OAUTH.client_secret_env_var, sink),
-            private_key_file: fields.text(&OAUTH.private_key_file).map(PathBuf::from),
+            private_key_file: self.read_path(&OAUTH.private_key_file),
             scopes: scopes.map(|(scope, _)| scope.to_owned()).collect(),
             resource: self.read_resource(server, sink),
         }

@@ -1,6 +1,9 @@
 //! Reads what the sections of agents and of language models have in common: headers, secrets, and URLs.
 
-use super::environment::Environment as _;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use super::environment::{Environment as _, add_unset};
 use super::redaction;
 use super::secret_collector::{SecretCollector, is_secret_name};
 use crate::config::diagnostics::sink::DiagnosticSink;
@@ -12,11 +15,20 @@ use crate::config::yaml::document::DocumentNode;
 pub(super) struct SectionReader<'n, K> {
     pub(super) fields: CheckedTable<'n, K>,
     pub(super) environment: &'n SecretCollector<'n>,
+    /// The directory of the file, where relative paths start.
+    pub(super) base: &'n Path,
     /// The position of the section's name.
     pub(super) span: SourceSpan,
+    /// The variables that the section needs and that are not set.
+    pub(super) unset: &'n RefCell<Vec<String>>,
 }
 
 impl<K> SectionReader<'_, K> {
+    /// Returns the path that is the value of `key`.
+    pub(super) fn read_path(&self, key: &Key<K>) -> Option<PathBuf> {
+        self.fields.text(key).map(|path| absolute_from(self.base, path))
+    }
+
     /// Returns the headers with literal values and those with values from variables.
     pub(super) fn read_headers(
         &self,
@@ -55,7 +67,7 @@ impl<K> SectionReader<'_, K> {
         Some(value)
     }
 
-    /// Returns the value of the variable `name`, which is the text of `node`.
+    /// Returns the value of the variable `name`, which is the text of `node`. Records a variable that is not set.
     fn read_variable(&self, name: &str, node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Option<String> {
         if !redaction::is_variable_name(name) {
             let error = sink.error("variable", node.span, "expected the name of an environment variable");
@@ -64,11 +76,16 @@ impl<K> SectionReader<'_, K> {
         }
         let value = self.environment.variable(name).filter(|value| !value.is_empty());
         if value.is_none() {
-            let message = format!("the environment variable `{name}` is not set");
-            sink.error("variable", node.span, message).help("set it, or remove this key");
+            add_unset(&mut self.unset.borrow_mut(), name);
         }
         value
     }
+}
+
+/// Returns the path as an absolute one. A relative path starts at `base`.
+pub(super) fn absolute_from(base: &Path, path: &str) -> PathBuf {
+    // Collecting the parts removes `.` among them.
+    base.join(path).components().collect()
 }
 
 fn check_header((name, value): (&str, &str), at: SourceSpan, sink: &mut DiagnosticSink) {

@@ -12,6 +12,50 @@ use crate::model::{
     SamplingPolicy, SchemaChecks, Scores, Secrets, StructuredOutput, SystemRole, Transport,
 };
 
+/// Returns the path of a file beside `agents.toml`.
+fn beside_the_file(name: &str) -> PathBuf {
+    std::env::current_dir().expect("a directory").join(name)
+}
+
+#[test]
+fn relative_paths_start_at_the_agents_file() {
+    let text = "[agents.a]\ncommand = \"./bin/server\"\ncwd = \"data\"\n[agents.b]\ncommand = \"server\"\n\
+                [agents.c]\ncommand = \"/bin/server\"\nroots = [\"notes\"]\n";
+    let file = parse_agents("/project/agents.toml", text, &TestEnvironment::of(&[])).expect("agents");
+    let child = |name: &str| file.agents[name].transport.child_process().expect("a program").clone();
+    assert_eq!(child("a").command, "/project/bin/server");
+    assert_eq!(child("a").cwd, Some(PathBuf::from("/project/data")));
+    assert_eq!((child("b").command.as_str(), child("b").cwd), ("server", None));
+    assert_eq!(
+        (child("c").command.as_str(), &*file.agents["c"].roots[0].uri),
+        ("/bin/server", "file:///project/notes")
+    );
+}
+
+#[test]
+fn agents_of_the_project_override_those_of_the_user() {
+    let parse =
+        |text: &str| parse_agents("agents.toml", text, &TestEnvironment::of(&[("TOKEN", "hunter22")])).expect("agents");
+    let model = |table: &str| format!("[{table}]\nbase_url = \"http://h/v1\"\nmodel = \"m\"\n");
+    let project = parse(&format!(
+        "[agents.a]\ncommand = \"project\"\n[agents.b]\ncommand = \"b\"\nenabled = false\n{}",
+        model("models.small")
+    ));
+    let user = parse(&format!(
+        "[agents.a]\ncommand = \"user\"\n[agents.b]\ncommand = \"b\"\n[agents.c]\nurl = \"http://h/\"\n\
+         bearer_token_env_var = \"TOKEN\"\n[agents.d]\ncommand = \"d\"\nenabled = false\n{}{}[planner]\nmax_tasks = 3\n",
+        model("llm"),
+        model("models.small"),
+    ));
+    let both = project.with_defaults(user);
+    let names: Vec<&str> = both.agents.keys().map(AgentId::as_str).collect();
+    assert_eq!((names, both.disabled.len()), (vec!["a", "c"], 2));
+    assert_eq!(both.agents["a"].transport.child_process().expect("a program").command, "project");
+    let models: Vec<&str> = both.models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!((models, both.planner.max_tasks), (vec!["llm", "small"], 3));
+    assert_eq!(both.secrets.mask_text("hunter22"), "***");
+}
+
 #[test]
 fn commands_that_install_have_more_time_to_start() {
     let timeout = |keys: &str| {
@@ -22,6 +66,49 @@ fn commands_that_install_have_more_time_to_start() {
     assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]"), (30, 300));
     assert_eq!(timeout("command = \"npx\"\nargs = [\"-y\", \"x\"]\nstartup_timeout = \"10s\""), (10, 0));
     assert_eq!(timeout("command = \"node\"\nargs = [\"x\"]"), (30, 0));
+}
+
+#[test]
+fn keys_of_other_programs_get_their_right_names() {
+    let help = |text: &str| {
+        let diagnostics = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect_err(text);
+        let first = &diagnostics.list()[0];
+        (first.code.clone(), first.help.clone().unwrap_or_default())
+    };
+    for (text, code, name) in [
+        ("[mcpServers.files]\ncommand = \"x\"", "agents::unknown_key", "`[agents.NAME]`"),
+        ("[mcp_servers.files]\ncommand = \"x\"", "agents::unknown_key", "`kapell agents import FILE`"),
+        ("[agents.a]\nurl = \"http://h/\"\ntype = \"sse\"", "agents::unknown_key", "remove it"),
+        ("[agents.a]\nurl = \"http://h/\"\nheaders = {}", "agents::unknown_key", "`http_headers`"),
+        ("[agents.a]\ncommand = \"x\"\ntimeout = 30", "agents::unknown_key", "`tool_timeout`"),
+        ("[agents.a]\nurl = \"http://h/\"\napi_key = \"hunter22\"", "agents::unknown_key", "`bearer_token_env_var = "),
+        (
+            "[agents.a]\nurl = \"http://h/\"\nbearer_token = \"hunter22\"",
+            "agents::unknown_key",
+            "`bearer_token_env_var = ",
+        ),
+        (
+            "[llm]\nprovider = \"openai\"\nmodel = \"m\"\napi_key = \"hunter22\"",
+            "agents::unknown_key",
+            "`api_key_env_var = ",
+        ),
+        ("{\n \"mcpServers\": {}\n}", "agents::syntax", "`kapell agents import FILE`"),
+        ("[agents.a]\ncommand = \"x\"\n\"mcpServers\": {}", "agents::syntax", "`kapell agents import FILE`"),
+        ("# {\n[agents.a\n", "agents::syntax", ""),
+    ] {
+        let (found, help) = help(text);
+        assert!(found == code && help.contains(name), "{text}\n{found}: {help}");
+    }
+}
+
+#[test]
+fn misnamed_keys_have_a_table_and_no_key_of_it() {
+    use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM};
+    for table in [&AGENT.table, &AGENTS_FILE.table, &LLM.table] {
+        for name in table.known_names() {
+            assert_eq!(correct_key(table.name, name), None, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -68,49 +155,6 @@ fn reads_every_key_of_an_agents_file() {
         audio = true
         prices = { input = 2, output = 10.5 }
         scores = { cost = 1, intelligence = 0.25 }
-#[test]
-fn keys_of_other_programs_get_their_right_names() {
-    let help = |text: &str| {
-        let diagnostics = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect_err(text);
-        let first = &diagnostics.list()[0];
-        (first.code.clone(), first.help.clone().unwrap_or_default())
-    };
-    for (text, code, name) in [
-        ("[mcpServers.files]\ncommand = \"x\"", "agents::unknown_key", "`[agents.NAME]`"),
-        ("[mcp_servers.files]\ncommand = \"x\"", "agents::unknown_key", "`kapell agents import FILE`"),
-        ("[agents.a]\nurl = \"http://h/\"\ntype = \"sse\"", "agents::unknown_key", "remove it"),
-        ("[agents.a]\nurl = \"http://h/\"\nheaders = {}", "agents::unknown_key", "`http_headers`"),
-        ("[agents.a]\ncommand = \"x\"\ntimeout = 30", "agents::unknown_key", "`tool_timeout`"),
-        ("[agents.a]\nurl = \"http://h/\"\napi_key = \"hunter22\"", "agents::unknown_key", "`bearer_token_env_var = "),
-        (
-            "[agents.a]\nurl = \"http://h/\"\nbearer_token = \"hunter22\"",
-            "agents::unknown_key",
-            "`bearer_token_env_var = ",
-        ),
-        (
-            "[llm]\nprovider = \"openai\"\nmodel = \"m\"\napi_key = \"hunter22\"",
-            "agents::unknown_key",
-            "`api_key_env_var = ",
-        ),
-        ("{\n \"mcpServers\": {}\n}", "agents::syntax", "`kapell agents import FILE`"),
-        ("[agents.a]\ncommand = \"x\"\n\"mcpServers\": {}", "agents::syntax", "`kapell agents import FILE`"),
-        ("# {\n[agents.a\n", "agents::syntax", ""),
-    ] {
-        let (found, help) = help(text);
-        assert!(found == code && help.contains(name), "{text}\n{found}: {help}");
-    }
-}
-
-#[test]
-fn misnamed_keys_have_a_table_and_no_key_of_it() {
-    use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM};
-    for table in [&AGENT.table, &AGENTS_FILE.table, &LLM.table] {
-        for name in table.known_names() {
-            assert_eq!(correct_key(table.name, name), None, "{name}");
-        }
-    }
-}
-
 
         [planner]
         model = "llm"
@@ -190,6 +234,7 @@ fn misnamed_keys_have_a_table_and_no_key_of_it() {
         enabled_tools: None,
         disabled_tools: vec![],
         capabilities: [("booking".to_owned(), None)].into(),
+        unset_variables: Vec::new(),
     };
     let research = AgentSpec {
         id: "research".into(),
@@ -206,8 +251,8 @@ fn misnamed_keys_have_a_table_and_no_key_of_it() {
             }),
         },
         network: NetworkSettings {
-            ca_file: Some(PathBuf::from("ca.pem")),
-            client_cert_file: Some(PathBuf::from("client.pem")),
+            ca_file: Some(beside_the_file("ca.pem")),
+            client_cert_file: Some(beside_the_file("client.pem")),
             proxy: Some("http://me:hunter2@proxy:8080".to_owned()),
         },
         roots: vec![
@@ -233,6 +278,7 @@ fn misnamed_keys_have_a_table_and_no_key_of_it() {
         enabled_tools: Some(vec!["search".to_owned()]),
         disabled_tools: vec!["delete".to_owned()],
         capabilities: [("web-search".to_owned(), Some("search".to_owned()))].into(),
+        unset_variables: Vec::new(),
     };
     let llm = LlmSpec {
         name: "llm".to_owned(),
@@ -266,6 +312,7 @@ fn misnamed_keys_have_a_table_and_no_key_of_it() {
         },
         scores: Scores { cost: 1.0, speed: 0.5, intelligence: 0.25 },
         prices: Some(Prices { input: 2.0, output: 10.5 }),
+        unset_variables: Vec::new(),
     };
     assert_eq!(
         file,
@@ -459,7 +506,7 @@ fn oauth_settings_are_read() {
     let with_key = OAuthSpec {
         grant: OAuthGrant::ClientCredentials,
         client_id: Some("service".to_owned()),
-        private_key_file: Some(PathBuf::from("key.pem")),
+        private_key_file: Some(beside_the_file("key.pem")),
         ..OAuthSpec::default()
     };
     let keys = r#"oauth = { grant = "client_credentials", client_id = "service", private_key_file = "key.pem" }"#;

@@ -2,6 +2,7 @@
 //! a catalog.
 
 mod arguments;
+mod assumed_agents;
 mod graph;
 mod inputs;
 mod plan;
@@ -15,6 +16,7 @@ mod routes;
 mod tasks;
 mod validated_plan;
 
+pub use assumed_agents::load_plan_without_agents;
 pub use plan::load_plan;
 pub use plan_patch::{PatchContext, load_plan_patch};
 pub use routes::AgentCatalog;

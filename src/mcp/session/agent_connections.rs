@@ -238,6 +238,9 @@ impl AgentConnections {
     }
 
     async fn open_connection(&self, slot: usize, state: &mut SlotState) -> Result<Connection, Failure> {
+        if let Some(failure) = self.spec.unset_variables_failure() {
+            return Err(failure);
+        }
         let spec = &self.spec;
         let facts = self.known_facts();
         let old = state.connection.take();

@@ -14,6 +14,9 @@ pub struct RunSource {
     pub plan_hash: String,
     /// The absolute path of the agents file.
     pub agents: String,
+    /// The absolute path of the agents file of the user, if the other one is that of a project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agents: Option<String>,
     /// The file with inputs; absent if the inputs came from standard input or no file was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<ParamsFile>,

@@ -31,6 +31,8 @@ pub struct LlmSpec {
     pub scores: Scores,
     /// The prices, if configured.
     pub prices: Option<Prices>,
+    /// The environment variables that its section needs and that are not set. With any, no request is sent.
+    pub unset_variables: Vec<String>,
 }
 
 impl LlmSpec {

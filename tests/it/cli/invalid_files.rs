@@ -94,12 +94,12 @@ fn reads_a_plan_of_10_megabytes() {
 }
 
 #[test]
-fn unset_variable_is_reported() {
+fn unset_variables_of_the_planner_are_reported() {
     let place = Workspace::new();
-    place.write("agents.toml", "[agents.a]\nurl = \"http://${NO_SUCH_HOST}/mcp\"\n").write("plan.yaml", "name: x\n");
+    place.write("agents.toml", "[planner]\nreasoning_effort = \"${NO_SUCH_EFFORT}\"\n");
     let ended = place.kapell(&["agents", "list"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert_eq!(diagnostics(&ended), ["agents.toml:2:7: error[agents::variable"]);
+    assert_eq!(diagnostics(&ended), ["agents.toml:1:2: error[agents::variable"]);
 }
 
 #[test]

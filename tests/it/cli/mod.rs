@@ -1,6 +1,7 @@
 //! Whole commands, as a person runs them: the real binary, real agent processes, and a journal on disk.
 
 mod agent_questions;
+mod agents_discovery;
 mod agents_files;
 mod clock;
 mod commands;

@@ -229,6 +229,7 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: IndexMap::new(),
+        unset_variables: Vec::new(),
     }
 }
 

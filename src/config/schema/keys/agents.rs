@@ -40,7 +40,9 @@ table! {
         "An MCP server: a `command` to start, a `url` to connect to, or both. Strings may contain `${VAR}` and \
          `${VAR:-default}`; `${KAPELL}` is the path of kapell, and `${PORT}` is a free port if both `command` and \
          `url` are set.";
-    command: Text, "The program to start. If `url` is set too, the program is the server at that URL.";
+    command: Text,
+        "The program to start. A path with `/` starts at the directory of the file. If `url` is set too, the program is the \
+         server at that URL.";
     args: TextList, "The arguments of the program.";
     env: TextMap, "Environment variables of the program, in addition to those that every agent inherits.";
     env_vars: TextList, "Names of environment variables that the program inherits from kapell, if set.";

@@ -1,0 +1,86 @@
+//! The agents file that a plan needs, for commands that check or draw a plan without one.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::plan::load_plan;
+use super::validated_plan::ValidatedPlan;
+use crate::config::agents::agents_file::AgentsFile;
+use crate::config::agents::environment::ProcessEnvironment;
+use crate::config::agents::file::parse_agents;
+use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::schema::table::is_name;
+use crate::config::yaml::parser::read_data;
+use crate::model::LlmSpec;
+
+/// Parses the text of a plan file as [`load_plan`] does, and assumes that each agent, capability, and model exists.
+///
+/// # Errors
+/// Returns all errors and warnings of the plan.
+pub fn load_plan_without_agents(name: &str, text: &str) -> Result<ValidatedPlan, Diagnostics> {
+    // An invalid file has no names, and `load_plan` reports why.
+    let plan = read_data(name, text).unwrap_or_default();
+    load_plan(name, text, &assumed_agents(&plan), None)
+}
+
+/// The names that a plan may use. Names that it does not use do no harm.
+#[derive(Default)]
+struct AssumedNames {
+    agents: BTreeSet<String>,
+    capabilities: BTreeSet<String>,
+    models: BTreeSet<String>,
+}
+
+impl AssumedNames {
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match (key.as_str(), value) {
+                        ("agent", Value::String(name)) => drop(self.agents.insert(name.clone())),
+                        ("capability", Value::String(name)) => drop(self.capabilities.insert(name.clone())),
+                        ("model", Value::String(name)) => drop(self.models.insert(name.clone())),
+                        ("tools", Value::Array(tools)) => {
+                            let agents = tools.iter().filter_map(Value::as_str);
+                            self.agents.extend(agents.filter_map(|tool| tool.split('.').next()).map(str::to_owned));
+                        }
+                        _ => {}
+                    }
+                    self.collect(value);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Value::String(text) => {
+                // The first argument of `resource` is an agent.
+                let calls = text.split("resource(").skip(1).map(str::trim_start);
+                let quoted = calls.filter_map(|call| call.strip_prefix(['"', '\'']));
+                self.agents.extend(quoted.filter_map(|name| name.split(['"', '\'']).next()).map(str::to_owned));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+/// Returns an agents file with all names that the plan may use. Invalid names are missing, so they are reported.
+fn assumed_agents(plan: &Value) -> AgentsFile {
+    let mut names = AssumedNames::default();
+    names.collect(plan);
+    names.models.insert(LlmSpec::DEFAULT_NAME.to_owned());
+    let mut text = String::new();
+    for name in names.agents.iter().filter(|name| is_name(name)) {
+        let _ = writeln!(text, "[agents.{name}]\ncommand = \"{name}\"");
+        if names.capabilities.contains(name) {
+            let _ = writeln!(text, "capabilities = {{ {name} = \"{name}\" }}");
+        }
+    }
+    for name in names.capabilities.iter().filter(|name| is_name(name) && !names.agents.contains(*name)) {
+        let _ = writeln!(text, "[agents.{name}]\ncommand = \"{name}\"\ncapabilities = {{ {name} = \"{name}\" }}");
+    }
+    for name in names.models.iter().filter(|name| is_name(name)) {
+        let table = if name == LlmSpec::DEFAULT_NAME { name.clone() } else { format!("models.{name}") };
+        let _ = writeln!(text, "[{table}]\nbase_url = \"http://127.0.0.1/v1\"\nmodel = \"{name}\"");
+    }
+    parse_agents("agents.toml", &text, &ProcessEnvironment).unwrap_or_default()
+}

@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::common::exit::{CliError, Exit};
 use super::common::logging::start_logging;
-use super::history::{logs, replay, runs};
+use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
 use super::runs::{answer, cancel, questions, resume, retry, run};
 use super::setup::{agents, demo_agent, doctor};
@@ -41,6 +41,8 @@ enum CliCommand {
     /// List, show, compare, and delete runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Print the result of a run, or of one of its tasks
+    Result(result::ResultArgs),
     /// Print the events of a run
     Logs(logs::LogsArgs),
     /// Replay the progress of a run
@@ -108,6 +110,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Agents(command) => agents::agents(command).await,
         CliCommand::Doctor(args) => doctor::doctor(args).await,
         CliCommand::Runs(command) => runs::runs(command),
+        CliCommand::Result(args) => result::result(&args),
         CliCommand::Logs(args) => logs::logs(args),
         CliCommand::Replay(args) => replay::replay(args).await,
         CliCommand::Questions(args) => questions::questions(args),

@@ -1,5 +1,5 @@
-//! Starts a run that reuses the results of an earlier run and repeats everything from one task on. The earlier run is
-//! unchanged.
+//! Starts a run that reuses the results of an earlier run and repeats what failed, or everything from one task on. The
+//! earlier run is unchanged.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,8 +25,9 @@ pub struct Rerun {
     pub earlier_id: RunId,
     /// The earlier run. It has ended.
     pub earlier: Run,
-    /// The planned task from which on everything is repeated.
-    pub from: TaskId,
+    /// The planned task from which on everything is repeated. Without one, only tasks without a result are repeated, and
+    /// those after them.
+    pub from: Option<TaskId>,
     /// The new run. Its plan is the current plan of the earlier run, or a changed one. It plans no goal.
     pub new_run: NewRun,
 }
@@ -66,7 +67,8 @@ impl Run {
     /// Starts a run that reuses the results of an earlier run.
     ///
     /// The task `from`, tasks without a result, and tasks whose definition changed are repeated, and so are all tasks
-    /// after them. All other tasks keep their results from the earlier run.
+    /// after them. All other tasks keep their results from the earlier run. Without `from`, so do `at_most_once` calls
+    /// that succeeded after a failed task.
     ///
     /// Within a repeated task, two kinds of results are reused if the call is the same: results of `foreach` items, and
     /// results of `at_most_once` tool calls of a prompt. Before the run repeats an `at_most_once` call with an unknown
@@ -76,9 +78,11 @@ impl Run {
     /// Returns an error if the plan does not have the task `from` or is not a valid graph.
     pub fn rerun(rerun: Rerun, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
         let Rerun { earlier_id: of, ref earlier, from, new_run } = rerun;
-        check_rerun(&new_run.plan, &of, &from)?;
+        if let Some(from) = &from {
+            check_rerun(&new_run.plan, &of, from)?;
+        }
         let mut run = Self::new(&new_run, now)?;
-        let repeats = run.rerun_nodes(earlier, &from);
+        let repeats = run.rerun_nodes(earlier, from.as_ref());
         let planned: Vec<TaskId> = new_run.plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.reusable_results();
         let mut unsettled = earlier.calls_to_settle(&of);
@@ -136,22 +140,34 @@ impl State {
     }
 
     /// Returns for each node of this run whether it is repeated. The run has only the planned tasks so far.
-    fn rerun_nodes(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
+    fn rerun_nodes(&self, earlier: &Run, from: Option<&TaskId>) -> Vec<bool> {
         let mut repeats = vec![false; self.graph.len()];
         let before = earlier.current_plan();
         let before: HashMap<&TaskId, &Arc<Task>> = before.tasks.iter().map(|task| (&task.id, task)).collect();
+        let earlier_node = |task: &Task| earlier.graph.node_index(task.id.as_str());
         let is_repeated = |node: &NodeIndex| {
             let task = &self.graph[*node].task;
-            let has_result = earlier.graph.node_index(task.id.as_str()).is_some_and(|node| earlier.has_succeeded(node));
-            task.id == *from || !has_result || before.get(&task.id) != Some(&task)
+            let has_result = earlier_node(task).is_some_and(|node| earlier.has_succeeded(node));
+            Some(&task.id) == from || !has_result || before.get(&task.id) != Some(&task)
+        };
+        // Only a person who names a task chooses to repeat calls that succeeded and must not be repeated.
+        let is_kept = |node: &NodeIndex| {
+            let is_at_most_once = |node| earlier.is_at_most_once_call(node);
+            from.is_none() && !is_repeated(node) && earlier_node(&self.graph[*node].task).is_some_and(is_at_most_once)
         };
         let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_repeated).collect();
         while let Some(node) = queue.pop_front() {
             if !std::mem::replace(&mut repeats[node.index()], true) {
-                queue.extend(self.graph.dependents(node));
+                queue.extend(self.graph.dependents(node).filter(|node| !is_kept(node)));
             }
         }
         repeats
+    }
+
+    /// Returns whether a node calls a tool whose repetition may have another effect.
+    fn is_at_most_once_call(&self, node: NodeIndex) -> bool {
+        let route = self.tasks[node.index()].last_route.unwrap_or_default();
+        matches!(self.graph[node].task.work, Work::Call(_)) && self.repetition_effect(node, route) == Effect::AtMostOnce
     }
 
     fn has_succeeded(&self, node: NodeIndex) -> bool {

@@ -14,7 +14,7 @@ pub mod time;
 
 pub use crate::engine::SpendingTotals;
 pub use graph::{dot, mermaid};
-pub use result_text::{content_lines, result_text};
+pub use result_text::{content_lines, result_text, task_text};
 pub use run_result::{ResultFile, RunResult, TaskResult, TaskStatus};
 pub use run_view::{RunView, run_result};
 pub use spending::SpendingBreakdown;

@@ -50,14 +50,27 @@ fn with_heading(title: &str, body: &str) -> String {
     format!("## {title}\n\n{body}")
 }
 
+/// Returns the answer of a task, or the reason for its absence, and the same for each item under its ID. As
+/// [`result_text`], it is not escaped, and ends with a line break unless empty.
+pub fn task_text(id: &TaskId, task: &TaskResult) -> String {
+    let body = task_body(id, task);
+    match body.trim_end() {
+        "" => String::new(),
+        body => format!("{body}\n"),
+    }
+}
+
 /// Returns a task under its title, followed by its items.
 fn section(id: &TaskId, task: &TaskResult) -> String {
     let title = task.title.as_deref().unwrap_or(id.as_str());
-    let mut body = status_text(task);
-    for (index, item) in task.items.iter().flatten().enumerate() {
-        body.push_str(&format!("\n\n### {}\n\n{}", id.item(index), status_text(item)));
-    }
-    with_heading(title, body.trim_start())
+    with_heading(title, &task_body(id, task))
+}
+
+fn task_body(id: &TaskId, task: &TaskResult) -> String {
+    let items = task.items.iter().flatten().enumerate();
+    let items = items.map(|(index, item)| format!("### {}\n\n{}", id.item(index), status_text(item)));
+    let parts: Vec<String> = std::iter::once(status_text(task)).chain(items).filter(|part| !part.is_empty()).collect();
+    parts.join("\n\n")
 }
 
 /// Returns the answer, or the reason for its absence.

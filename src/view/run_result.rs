@@ -44,6 +44,15 @@ impl RunResult {
         self.tasks.values_mut().for_each(|task| task.locate_files(&locate));
     }
 
+    /// Returns the result of a task of the plan, or of an item such as `read[2]`.
+    pub fn task(&self, id: &TaskId) -> Option<&TaskResult> {
+        let item = || {
+            let (parent, index) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
+            self.tasks.get(parent)?.items.as_ref()?.get(index.parse::<usize>().ok()?)
+        };
+        self.tasks.get(id).or_else(item)
+    }
+
     /// Returns whether the answer of the run is JSON from its synthesis.
     pub fn has_structured_synthesis(&self) -> bool {
         let output = self.synthesis.as_ref().and_then(|id| self.tasks.get(id)?.output.as_ref());

@@ -4,4 +4,5 @@ mod prune;
 
 pub(crate) mod logs;
 pub(crate) mod replay;
+pub(crate) mod result;
 pub(crate) mod runs;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::prune;
+use super::result::unknown_task;
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
@@ -99,10 +100,8 @@ fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
         (None, OutputFormat::Text) => print(&details.text(&files::display_context())),
         (None, OutputFormat::Json) => print_json(&details.json(calls()?).map_err(no_json)?),
         (Some(id), output) => {
-            let task = details.task(id, calls()?).ok_or_else(|| {
-                let help = format!("`kapell runs show {}` lists its tasks", args.run);
-                CliError::usage("cli::unknown_task", format!("run `{}` has no task `{id}`", args.run), help)
-            })?;
+            let run = reader.find_run(&args.run)?;
+            let task = details.task(id, calls()?).ok_or_else(|| unknown_task(&run, &id.as_str().into()))?;
             match output {
                 OutputFormat::Text => print(&task.text(&files::display_context())),
                 OutputFormat::Json => print_json(&task.json().map_err(no_json)?),

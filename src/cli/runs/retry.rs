@@ -1,4 +1,4 @@
-//! `kapell retry`: runs a part of an earlier run again, as a new run with the results before that part.
+//! `kapell retry`: runs what failed in an earlier run again, or a part of it, as a new run with the other results.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,16 +15,21 @@ use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_pers
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Rerun, Run};
-use crate::model::{Plan, Record, RunId, RunSource, TaskId};
+use crate::model::{Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::{jitter_seed, new_run_id};
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(default_value = "last")]
     run: String,
-    /// The first task to rerun. Tasks that depend on it rerun too, and so do all tasks and items without a result
+    /// Rerun the tasks and items that failed, were cancelled, or were skipped, and the tasks after them. This is the
+    /// default. A call that succeeded is not repeated if its effect is `at_most_once`
+    #[arg(long, conflicts_with = "from")]
+    failed: bool,
+    /// Rerun this task, the tasks that depend on it, and all tasks and items without a result
     #[arg(long, value_name = "TASK")]
-    from: String,
+    from: Option<String>,
     /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results
     #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]
     plan: Option<PathBuf>,
@@ -56,21 +61,34 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         ));
     }
     let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
-    let from = TaskId::from(args.from.as_str());
     let agents_source = files::agents_source(&args.options.agents.files(args.plan.as_deref()));
+    let from = args.from.as_deref().map(TaskId::from);
+    if from.is_none() && args.plan.is_none() && earlier.status() == RunStatus::Succeeded {
+        return Err(CliError::usage(
+            "cli::nothing_failed",
+            format!("no task of run `{earlier_id}` failed, so there is nothing to retry"),
+            format!("`kapell retry {} --from TASK` reruns a part of it", earlier_id.short()),
+        ));
+    }
     let (plan, inputs, source) = match &args.plan {
         Some(path) => corrected_start(path, &agents, agents_source, &earlier)?,
         None => {
             if !args.accept_changes {
-                check_plan(&earlier_id, &earlier, &agents, &from)?;
+                check_plan(&earlier_id, &earlier, &agents, from.as_ref())?;
             }
             let source = earlier.source().cloned().map(Arc::new);
             (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
         }
     };
     // Checked before anything starts, since it is an error of the command line.
-    let checked = engine::check_rerun(&plan, &earlier_id, &from);
-    checked.map_err(|error| CliError::Usage { code: "cli::unknown_task", message: error.to_string(), help: None })?;
+    if let Some(from) = &from {
+        let checked = engine::check_rerun(&plan, &earlier_id, from);
+        checked.map_err(|error| CliError::Usage {
+            code: "cli::unknown_task",
+            message: error.to_string(),
+            help: None,
+        })?;
+    }
     let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
     for change in agent_changes(&earlier, &agents).into_iter().chain(params_change(&earlier)) {
         context.screen.println(format!("changed since run {}: {change}", earlier_id.short()));
@@ -81,14 +99,15 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
-fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
+fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Option<&TaskId>) -> Result<(), CliError> {
+    let part = from.map(|task| format!(" --from {task}")).unwrap_or_default();
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
         return Err(CliError::usage(
             "cli::changed_files",
             format!("the plan of run `{earlier_id}` has changed since it ran: {}", changes.join("; ")),
             format!(
-                "`kapell retry {earlier_id} --from {from} --plan {path}` reruns with the current plan and keeps the results of \
+                "`kapell retry {earlier_id}{part} --plan {path}` reruns with the current plan and keeps the results of \
                  unchanged tasks; `--accept-changes` reruns with the original plan; `kapell run {path}` starts over"
             ),
         ));

@@ -45,12 +45,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<Arc<RunSource>>,
     },
-    /// The run repeats an earlier run from a task on.
+    /// The run repeats a part of an earlier run.
     RunRerun {
         /// The earlier run.
         of: RunId,
-        /// The first task to repeat.
-        from: TaskId,
+        /// The first task to repeat. `None` repeats only tasks without a result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<TaskId>,
     },
     /// The task has the result from the earlier run.
     TaskReused {

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::system::files;
 use crate::system::hash::sha256;
-use crate::view::RunResult;
+use crate::view::{RunResult, TaskResult};
 
 /// The maximum number of files of one result. Further contents stay in its event.
 const MAX_FILES: usize = 1_000;
@@ -128,15 +128,8 @@ impl ContentStore {
         files::create_own_directory(&self.directory)?;
         let name = write_new(&self.directory, &name, contents)?;
         if let Some(copies) = &self.copies {
-            // The name is known to be harmless.
-            let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, "bin"));
-            let copy_name = |copy| match copy {
-                0 => name.clone(),
-                copy => format!("{stem}-{}.{extension}", copy + 1),
-            };
-            fs::create_dir_all(copies)?;
-            let copied = write_new(copies, copy_name, contents)?;
-            self.copied.lock().insert(name.clone(), copies.join(copied));
+            let copied = write_copy(copies, &name, contents)?;
+            self.copied.lock().insert(name.clone(), copied);
         }
         Ok(SavedFile { name, bytes: contents.len() as u64, sha256: sha256(contents) })
     }
@@ -250,6 +243,18 @@ impl ContentStore {
         Ok(Some(restored))
     }
 
+    /// Copies the files of a task and its items to `directory`, and sets their paths to the copies.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read or written.
+    pub fn copy_files(&self, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
+        for file in &mut task.files {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            file.path = write_copy(directory, &name, &files::read(&file.path, file.bytes)?)?;
+        }
+        task.items.iter_mut().flatten().try_for_each(|item| self.copy_files(item, directory))
+    }
+
     /// Adds the paths of the files to a result, and the contents to its outputs.
     pub fn complete_result(&self, result: &mut RunResult) {
         let copied = self.copied.lock();
@@ -299,6 +304,18 @@ fn value_has_references(value: &Value) -> bool {
         Value::Object(members) => ContentStore::has_references(members),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Writes a copy of the file `name` of a run to a directory of the user, which is created on demand. Returns its path.
+fn write_copy(directory: &Path, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
+    // The name is known to be harmless.
+    let (stem, extension) = name.rsplit_once('.').unwrap_or((name, "bin"));
+    let copy_name = |copy| match copy {
+        0 => name.to_owned(),
+        copy => format!("{stem}-{}.{extension}", copy + 1),
+    };
+    fs::create_dir_all(directory)?;
+    write_new(directory, copy_name, contents).map(|copied| directory.join(copied))
 }
 
 /// Writes the contents to the first of these names that is free, or has the same contents. Returns the name.

@@ -51,12 +51,7 @@ impl RunDetails {
 
     /// Returns the result of a task or of an item.
     pub(super) fn task_result(&self, id: &TaskId) -> Option<&TaskResult> {
-        let tasks = &self.view.result().tasks;
-        let item = || {
-            let (parent, index) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
-            tasks.get(parent)?.items.as_ref()?.get(index.parse::<usize>().ok()?)
-        };
-        tasks.get(id).or_else(item)
+        self.view.result().task(id)
     }
 
     /// Returns the failure of a call, if it failed.

@@ -81,9 +81,10 @@ impl Description<'_> {
                 let text = format!("{}, run {}{seed}", count_text(plan.tasks.len(), "task"), self.view.run());
                 ReportLine::new(LineKind::Run, &plan.name, text)
             }
-            Event::RunRerun { of, from } => {
+            Event::RunRerun { of, from: Some(from) } => {
                 self.run_line(format!("repeats run {of} from task `{}`", truncated(from.as_str())))
             }
+            Event::RunRerun { of, from: None } => self.run_line(format!("repeats the failed tasks of run {of}")),
             Event::RunResumed { downtime, reattached, .. } => {
                 let mut resumed = match reattached.len() {
                     0 => String::new(),

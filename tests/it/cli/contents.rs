@@ -46,6 +46,15 @@ fn contents_are_files_and_calls_get_them() {
     assert_eq!(result["tasks"]["sized"]["output"], json!("png"));
     assert_eq!(result["outputs"]["picture"], json!(BASE64_STANDARD.encode(picture())));
 
+    // The same for a run of the past, and for one of its tasks.
+    let saved = place.kapell(&[&["result", "last", "each[1]", "--save", "later"], &JOURNAL[..]].concat());
+    assert!(saved.stdout.contains("later/each-1-1.png (image/png, 1.0 KiB)"), "{saved:?}");
+    assert_eq!(fs::read(place.path("later/each-1-1.png")).expect("reads"), picture());
+    assert!(!place.path("later/shot-1.png").exists());
+    let again = place.kapell(&[&["result", "--output", "json", "--save", "later"], &JOURNAL[..]].concat()).result();
+    assert_eq!(again["outputs"]["picture"], result["outputs"]["picture"]);
+    assert_eq!(fs::read(place.path("later/shot-1.png")).expect("reads"), picture());
+
     // With `--save`, the result names the copies of the user.
     let copy = |name: &str| place.path("pictures").join(name).display().to_string();
     let expected = json!([

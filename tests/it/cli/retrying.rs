@@ -55,6 +55,53 @@ fn retry_calls_only_failed_items() {
 }
 
 #[test]
+fn result_shows_a_run_or_one_of_its_tasks() {
+    let place = failed_run();
+    let result = |arguments: &[&str]| place.kapell(&[&["result"], arguments].concat());
+    let shown = result(&[]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    assert!(shown.stdout.contains("### each[2]\n\nfailed: "), "{}", shown.stdout);
+    let json = result(&["last", "--output", "json"]).result();
+    assert_eq!((&json["status"], &json["tasks"]["each"]["items"][0]["output"]), (&"failed".into(), &"a".into()));
+
+    assert_eq!(result(&["last", "each[3]"]).stdout, "d\n");
+    assert!(result(&["last", "each"]).stdout.contains("### each[0]\n\na\n"));
+    assert_eq!(result(&["last", "each[3]", "--output", "json"]).result()["output"], "d");
+    let refused = result(&["last", "each[9]"]);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::unknown_task"), "{refused:?}");
+}
+
+#[test]
+fn retry_without_a_task_repeats_what_failed() {
+    for options in [&["retry"][..], &["retry", "--failed"], &["retry", "last", "--failed"]] {
+        let place = failed_run();
+        let ended = place.kapell(&[options, &["--no-input", "--output", "json"]].concat());
+        assert_eq!((ended.code, ended.task("after").0.as_str()), (Some(0), "succeeded"), "{options:?}: {ended:?}");
+        assert_eq!(recorded_calls(&place), ["c", "after"], "{options:?}");
+    }
+}
+
+#[test]
+fn retry_keeps_calls_that_succeeded_after_a_failure() {
+    let place = workspace();
+    let plan = PLAN.replace("label }}' }\n", "label }}' }\n    on_failure: continue\n");
+    place.write("plan.yaml", plan).write("items", "a b c d").write("fail-c", "");
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(3));
+    clear_calls(&place);
+    let ended = run_retry(&place, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(recorded_calls(&place), ["c"]);
+    // A person who names the task chooses to repeat it.
+    assert_eq!(run_retry(&place, &["--from", "after"]).code, Some(0));
+    assert_eq!(recorded_calls(&place), ["c", "after"]);
+
+    let refused = run_retry(&place, &[]);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::nothing_failed"), "{refused:?}");
+    let refused = run_retry(&place, &["--failed", "--from", "after"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+}
+
+#[test]
 fn retry_from_an_item_is_rejected() {
     let place = failed_run();
     let ended = run_retry(&place, &["--from", "each[2]"]);

@@ -12,9 +12,18 @@ pub(crate) fn rerun_from(driver: &Driver, from: &str) -> Driver {
 
 /// Reruns the run of `driver` with another plan.
 pub(crate) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
+    rerun(driver, plan, Some(TaskId::from(from)))
+}
+
+/// Reruns the tasks of the run of `driver` that have no result.
+fn rerun_failed(driver: &Driver) -> Driver {
+    rerun(driver, &Arc::new(driver.run.current_plan()), None)
+}
+
+fn rerun(driver: &Driver, plan: &Arc<Plan>, from: Option<TaskId>) -> Driver {
     let earlier = Run::fold(&driver.records).expect("a history");
     let new_run = NewRun { inputs: Arc::clone(earlier.inputs()), ..new_run(plan, None) };
-    let rerun = Rerun { earlier_id: RunId::from("earlier"), earlier, from: TaskId::from(from), new_run };
+    let rerun = Rerun { earlier_id: RunId::from("earlier"), earlier, from, new_run };
     let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
     let mut rerun = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
     rerun.apply_step(step);
@@ -68,6 +77,46 @@ fn rerun_repeats_tasks_without_result() {
     assert_eq!(reused_tasks(&driver), ["a"]);
     driver.connect_all();
     assert_eq!(driver.drain_call_names(), ["b#1@a", "d#1@a"]);
+}
+
+#[test]
+fn rerun_of_failed_tasks_keeps_all_results() {
+    let each = Task { on_failure: OnFailure::Continue, ..items(json!(["x", "y"])) };
+    let tasks = vec![task("a", &[]), each, task("after", &["each"]), task("b", &[]), task("last", &["b", "after"])];
+    let mut driver = Driver::connected(&plan(tasks));
+    driver.end("a", 1, Ok(text("1")));
+    driver.end("each[0]", 1, Ok(text("X")));
+    driver.fail("each[1]", 1, FailureKind::UnknownTool);
+    driver.end("after", 1, Ok(text("2")));
+    driver.fail("b", 1, FailureKind::UnknownTool);
+
+    // The call `after` succeeded, and calls are `at_most_once` unless the plan says otherwise.
+    let mut driver = rerun_failed(&driver);
+    assert_eq!(reused_tasks(&driver), ["a", "after", "each[0]"]);
+    driver.connect_all();
+    let mut calls = driver.drain_call_names();
+    calls.sort();
+    assert_eq!(calls, ["b#1@a", "each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("Y")));
+    driver.end("b", 1, Ok(text("3")));
+    assert_eq!(driver.drain_call_names(), ["last#1@a"]);
+}
+
+#[test]
+fn rerun_of_failed_tasks_repeats_harmless_calls_after_them() {
+    let read_only = |id, needs: &[&str]| Task { effect: Some(Effect::ReadOnly), ..task(id, needs) };
+    let failing = Task { on_failure: OnFailure::Continue, ..task("b", &[]) };
+    let mut driver = Driver::connected(&plan(vec![failing, read_only("c", &["b"]), task("d", &["c"])]));
+    driver.fail("b", 1, FailureKind::UnknownTool);
+    driver.end("c", 1, Ok(text("2")));
+    driver.end("d", 1, Ok(text("3")));
+    let mut driver = rerun_failed(&driver);
+    assert_eq!(reused_tasks(&driver), ["d"]);
+    driver.connect_all();
+    driver.end("b", 1, Ok(text("1")));
+    assert_eq!(driver.drain_call_names(), ["b#1@a", "c#1@a"]);
+    driver.end("c", 1, Ok(text("4")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]

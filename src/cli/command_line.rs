@@ -6,7 +6,7 @@ use super::common::exit::{CliError, Exit};
 use super::common::logging::start_logging;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
-use super::runs::{answer, cancel, questions, resume, retry, run};
+use super::runs::{answer, call, cancel, questions, resume, retry, run};
 use super::setup::{agents, demo_agent, doctor};
 use crate::system::{environment, process};
 use crate::view::text::printable_unstyled;
@@ -23,6 +23,8 @@ struct Cli {
 enum CliCommand {
     /// Run a plan, or plan a goal and run the plan
     Run(run::RunArgs),
+    /// Call one tool of an agent
+    Call(call::CallArgs),
     /// Resume a run that was interrupted or paused
     Resume(resume::ResumeArgs),
     /// Rerun part of a run, reusing earlier results
@@ -102,6 +104,7 @@ fn print_usage(error: &clap::Error) {
 async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
     match command {
         CliCommand::Run(args) => run::run(args).await,
+        CliCommand::Call(args) => call::call(args).await,
         CliCommand::Resume(args) => resume::resume(args).await,
         CliCommand::Retry(args) => retry::retry(args).await,
         CliCommand::Plan(args) => plan::plan(args).await,

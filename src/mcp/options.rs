@@ -14,6 +14,8 @@ pub struct Options {
     pub server_cache: Option<PathBuf>,
     /// The directory for the logins of agents. Without it, a login lasts as long as the process.
     pub login_dir: Option<PathBuf>,
+    /// The directory that caches what agents offer, for commands that only show or check it.
+    pub offers_dir: Option<PathBuf>,
     /// The reaction to a server that requires a login.
     pub login: LoginPolicy,
     /// The tokens that are obtained are masked with these.

@@ -377,6 +377,7 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         log_dir: directory.join("agents"),
         server_cache: Some(directory.join("servers.json")),
         login_dir: Some(directory.join("logins")),
+        offers_dir: Some(directory.join("offers")),
         login: LoginPolicy::default(),
         secrets: agents.secrets.clone(),
         unreachable: UnreachablePolicy::default(),

@@ -1,6 +1,6 @@
 //! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
 
-use super::{Replanner, discover};
+use super::{Discovery, Freshness, Replanner};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::llm::Llm;
 use crate::mcp::Options;
@@ -35,7 +35,8 @@ impl LlmReplanner {
             known.insert(agent.clone(), info.as_ref().map(|info| (**info).clone()).map_err(Clone::clone));
         }
         let unknown = self.agents.agents.values().filter(|agent| !known.contains_key(&agent.id)).cloned().collect();
-        known.extend(discover(unknown, self.options.clone(), &self.agents.secrets).await);
+        let discovery = Discovery::new(self.options.clone(), &self.agents.secrets, Freshness::Current);
+        known.extend(discovery.catalog(unknown).await);
         known.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
         known
     }

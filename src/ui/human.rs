@@ -1,6 +1,6 @@
 //! The interface to the sources of answers: people, and rules that people wrote.
 
-use crate::model::{Answer, Asker, Question};
+use crate::model::{Answer, Asker, JsonObject, Question};
 
 /// A source of answers. Dropping the future withdraws the question.
 #[async_trait::async_trait]
@@ -19,6 +19,11 @@ pub trait Human: Send + Sync {
     /// Discards input that was typed for the question on the screen. Before the process exits, this keeps it from the
     /// shell.
     fn discard_typed(&self) {}
+
+    /// Asks for values of the properties of `schema`, before a run exists. Only a person can give them.
+    async fn fill_form(&self, _heading: &str, _schema: &JsonObject) -> HumanResponse {
+        HumanResponse::Deferred { reason: "no person is available".to_owned() }
+    }
 
     /// Asks for confirmation of a host action before a run exists. Only a person can confirm it.
     async fn confirm(&self, _what: &str) -> HumanResponse {

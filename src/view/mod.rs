@@ -11,6 +11,7 @@ pub(crate) mod samples;
 mod spending;
 pub mod text;
 pub mod time;
+pub mod tool_signature;
 
 pub use crate::engine::SpendingTotals;
 pub use graph::{dot, mermaid};

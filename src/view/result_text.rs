@@ -9,7 +9,7 @@ use super::{ResultFile, RunResult, TaskResult, TaskStatus};
 use crate::model::{TaskId, ToolOutput};
 
 /// Returns the plan's outputs, or else the synthesis, or else each task's answer under its title, in plan order. A
-/// single output has no heading, so that it can be piped.
+/// single output has no heading, so that it can be piped; nor has the answer of the only task.
 ///
 /// The text of agents is not escaped; callers that print it on a terminal must remove control characters. Ends with a
 /// line break, unless empty.
@@ -21,7 +21,11 @@ pub fn result_text(result: &RunResult) -> String {
         (0, 0, None) => {
             // The contents of resources that expressions read are parts of other answers.
             let is_part = |id: &TaskId, task: &TaskResult| id.is_resource_read() && task.output.is_some();
-            tasks.iter().filter(|(id, task)| !is_part(id, task)).map(|(id, task)| section(id, task)).collect()
+            let shown: Vec<_> = tasks.iter().filter(|(id, task)| !is_part(id, task)).collect();
+            match shown.as_slice() {
+                [(id, task)] if task.status == TaskStatus::Succeeded => vec![task_body(id, task)],
+                shown => shown.iter().map(|(id, task)| section(id, task)).collect(),
+            }
         }
         (1, 0, _) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
         _ => {

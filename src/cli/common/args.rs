@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::AgentsFiles;
 use crate::journal::JournalLocation;
+use crate::runtime::Freshness;
 use crate::system::environment;
 
 /// The path of the agents file.
@@ -29,6 +30,20 @@ impl AgentsArg {
 /// Returns the path in an environment variable, if it is set.
 pub(crate) fn path_variable(name: &str) -> Option<PathBuf> {
     environment::variable(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Whether agents are asked again what they offer.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RefreshArg {
+    /// Ask the agents again what they offer, instead of using what they offered within the last day
+    #[arg(long)]
+    refresh: bool,
+}
+
+impl RefreshArg {
+    pub(crate) fn freshness(&self) -> Freshness {
+        if self.refresh { Freshness::Current } else { Freshness::Cached }
+    }
 }
 
 /// The location of the journal.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::args::OutputFormat;
 use super::exit::{print, print_json};
 use super::files;
+use super::offers_watcher::OffersWatcher;
 use super::run_context::RunContext;
 use super::run_options::RunOutputFormat;
 use crate::cli::{CliError, Exit};
@@ -15,7 +16,7 @@ use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::RunStateAtExit;
-use crate::runtime::{ResumableRun, RunClock, RunRequest};
+use crate::runtime::{OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
 use crate::ui::reporters::Reporter;
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
@@ -100,6 +101,8 @@ pub(crate) async fn execute(
         _ => None,
     };
 
+    let offers = connect_options(&agents, None)?.offers_dir;
+    let mut watcher = OffersWatcher::new(OffersCache::new(offers), agents.agents.clone());
     let mut builder = Host::builder()
         .agents(agents)
         .catalog(catalog)
@@ -122,7 +125,7 @@ pub(crate) async fn execute(
     if let Some(answer) = &mut answer {
         builder = builder.reporter(answer);
     }
-    builder = builder.reporter(&mut *view);
+    builder = builder.reporter(&mut *view).reporter(&mut watcher);
     if let Some(lines) = &mut lines {
         builder = builder.reporter(lines);
     }

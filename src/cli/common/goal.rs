@@ -10,7 +10,7 @@ use crate::config::{AgentCatalog, AgentsFile};
 use crate::llm::Models;
 use crate::model::GoalPlanning;
 use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
-use crate::runtime::{self, discover};
+use crate::runtime::{self, Discovery, Freshness};
 use crate::system::files::replace_in_own_directory;
 use crate::ui::terminal::screen::Screen;
 use crate::view::text::{count_text, format_elapsed, printable};
@@ -26,6 +26,8 @@ pub(crate) struct GoalRequest<'a> {
     pub(crate) max_replans: u32,
     /// The agents that can be used.
     pub(crate) agents: &'a AgentsFile,
+    /// Whether the agents are asked again what they offer.
+    pub(crate) freshness: Freshness,
     /// The screen for the progress of planning.
     pub(crate) screen: &'a Screen,
     /// The path for a plan that is not valid.
@@ -104,7 +106,8 @@ impl GoalRequest<'_> {
     /// Returns the tools of each agent. An agent that does not answer is reported and omitted.
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
-        let catalog = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
+        let discovery = Discovery::new(options, &self.agents.secrets, self.freshness);
+        let catalog = discovery.catalog(self.agents.agents.values().cloned().collect()).await;
         for (agent, info) in &catalog {
             if let Err(reason) = info {
                 self.screen.println(format!("planning without agent `{agent}`: {}", printable(reason)));

@@ -9,6 +9,8 @@ pub(crate) mod exit;
 pub(crate) mod files;
 pub(crate) mod goal;
 pub(crate) mod logging;
+pub(crate) mod offers_watcher;
 pub(crate) mod remote_run;
 pub(crate) mod run_context;
 pub(crate) mod run_options;
+pub(crate) mod tool_target;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::common::args::AgentsArg;
+use crate::cli::common::args::{AgentsArg, RefreshArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::exit::{print, print_raw};
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
@@ -31,6 +31,8 @@ pub(crate) struct PlanArgs {
     force: bool,
     #[command(flatten)]
     agents: AgentsArg,
+    #[command(flatten)]
+    refresh: RefreshArg,
 }
 
 pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
@@ -52,8 +54,14 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
     let saved = files::saved_plan_path(&files::default_journal_location()?, &new_run_id());
-    let goal =
-        GoalRequest { text, max_replans: DEFAULT_MAX_REPLANS, agents: &agents, screen: &screen, saved_path: saved };
+    let goal = GoalRequest {
+        text,
+        max_replans: DEFAULT_MAX_REPLANS,
+        agents: &agents,
+        freshness: args.refresh.freshness(),
+        screen: &screen,
+        saved_path: saved,
+    };
     let planned = goal.plan().await;
     screen.flush();
     let text = planned?.generated.text;

@@ -4,13 +4,13 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_json, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
-use crate::runtime::{self, discover};
+use crate::runtime::{self, Discovery};
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,8 @@ pub(crate) struct ValidateArgs {
     /// Do not connect to agents to check tools and arguments
     #[arg(long)]
     offline: bool,
+    #[command(flatten)]
+    refresh: RefreshArg,
     /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
@@ -84,7 +86,8 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let named = offline.ok().map(|validated| validated.plan.agents);
     let is_named = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let specs = agents.agents.values().filter(is_named).cloned().collect();
-    let catalog = discover(specs, runtime::connect_options(&agents, None)?, &agents.secrets).await;
+    let options = runtime::connect_options(&agents, None)?;
+    let catalog = Discovery::new(options, &agents.secrets, args.refresh.freshness()).catalog(specs).await;
     let warnings = catalog.iter().filter_map(|(agent, info)| {
         let warnings = info.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: agent.clone(), warnings })

@@ -1,6 +1,7 @@
-//! The commands that drive a run, answer its questions, or cancel it.
+//! The commands that start or drive a run, answer its questions, or cancel it.
 
 pub(crate) mod answer;
+pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod questions;
 pub(crate) mod resume;

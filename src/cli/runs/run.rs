@@ -20,7 +20,7 @@ use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
 use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
-use crate::runtime::{jitter_seed, new_run_id};
+use crate::runtime::{Freshness, jitter_seed, new_run_id};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::HumanResponse;
 use crate::view::text::{count_text, printable_lines};
@@ -226,7 +226,14 @@ async fn plan_goal(
     let saved = files::saved_plan_path(&context.journal, &context.run);
     let file = saved.display().to_string();
     let replans = args.replan.unwrap_or(DEFAULT_MAX_REPLANS);
-    let goal = GoalRequest { text, max_replans: replans, agents, screen: &context.screen, saved_path: saved };
+    let goal = GoalRequest {
+        text,
+        max_replans: replans,
+        agents,
+        freshness: Freshness::Current,
+        screen: &context.screen,
+        saved_path: saved,
+    };
     let GoalPlan { generated, planning, catalog } = goal.plan().await?;
     goal.save(&generated.text)?;
     Ok(LoadedPlan { validated: generated.validated, text: generated.text, file, planning: Some(planning), catalog })

@@ -1,17 +1,12 @@
 //! Prints the tools, resources, and prompts of agents, for the commands below `kapell agents`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::CliError;
 use crate::cli::common::exit::print;
-use crate::model::{AgentId, AgentInfo, Effect, Failure, JsonObject, PromptArgument, ResourceDetails};
+use crate::model::{AgentId, AgentInfo, Effect, JsonObject, PromptArgument, ResourceDetails, ToolInfo};
 use crate::view::text::printable;
-
-/// Describes the failure of an agent.
-pub(super) fn failure_text(agent: &str, failure: &Failure) -> String {
-    let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
-    format!("{agent}  failed  {}{}", printable(&failure.message), help.collect::<String>())
-}
+use crate::view::tool_signature::{tool_arguments, tool_signature};
 
 /// Returns the tools, and the instructions of the server.
 pub(super) fn tools_json(info: &AgentInfo) -> JsonObject {
@@ -21,22 +16,47 @@ pub(super) fn tools_json(info: &AgentInfo) -> JsonObject {
     ])
 }
 
-/// Prints the tools of an agent.
+/// Prints the tools of an agent, each with its signature and the first line of its description.
 pub(super) fn print_tools(agent: &AgentId, info: &AgentInfo) -> Result<(), CliError> {
     for tool in &info.tools {
-        let effect = match tool.effect {
-            Some(Effect::ReadOnly) => "  read_only",
-            Some(Effect::Idempotent) => "  idempotent",
-            Some(Effect::AtMostOnce) | None => "",
-        };
         let description = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
         let summary = printable(description.lines().next().unwrap_or_default());
-        let properties = tool.input_schema.get("properties").and_then(Value::as_object);
-        let arguments: Vec<&str> = properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
-        let (name, arguments) = (printable(&tool.name), arguments.join(", "));
-        print(&format!("{agent}.{name}({}){effect}\n    {summary}\n", printable(&arguments)))?;
+        print(&format!("{agent}.{}{}\n    {summary}\n", printable(&tool_signature(tool)), effect_text(tool)))?;
     }
     Ok(())
+}
+
+/// Prints everything about one tool.
+pub(super) fn print_tool(agent: &AgentId, tool: &ToolInfo) -> Result<(), CliError> {
+    let mut text = format!("{agent}.{}{}\n", printable(&tool_signature(tool)), effect_text(tool));
+    for part in [&tool.title, &tool.description].into_iter().flatten() {
+        text += &format!("\n{}\n", indented(part));
+    }
+    let arguments = tool_arguments(tool);
+    if !arguments.is_empty() {
+        text += "\narguments\n";
+    }
+    for argument in arguments {
+        let description = argument.description.map(|text| format!("\n{}", indented(&indented(text))));
+        text += &format!("{}{}\n", indented(&argument.text()), description.unwrap_or_default());
+    }
+    if let Some(schema) = &tool.output_schema {
+        let schema = serde_json::to_string_pretty(schema).unwrap_or_default();
+        text += &format!("\nschema of the result\n{}\n", indented(&schema));
+    }
+    print(&text)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn effect_text(tool: &ToolInfo) -> &'static str {
+    match tool.effect {
+        Some(Effect::ReadOnly) => "  read_only",
+        Some(Effect::Idempotent) => "  idempotent",
+        Some(Effect::AtMostOnce) | None => "",
+    }
 }
 
 /// Returns the resources and resource templates; null if the agent refused to list them.

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use super::add::{AddArgs, RemoveArgs, add, remove};
 use super::agent_offers::{
-    failure_text, print_prompts, print_resources, print_tools, prompts_json, resources_json, tools_json,
+    print_prompts, print_resources, print_tool, print_tools, prompts_json, resources_json, tools_json,
 };
 use super::complete::{CompleteArgs, complete};
 use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
-use crate::cli::common::args::{AgentsArg, OutputFormat};
+use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_items, print_json};
 use crate::cli::common::files;
+use crate::cli::common::tool_target::{ToolTarget, failure_text};
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::mcp::{ReportingHost, login_info, schema_warnings};
@@ -25,7 +26,7 @@ use crate::model::{
     AgentId, AgentInfo, AgentSpec, JsonObject, LogMessage, LoginInfo, Origin, Protocol, Secrets, Transport,
     describe_unset, redact_url,
 };
-use crate::runtime::{self, AgentProbe, probe_agents};
+use crate::runtime::{self, AgentProbe, Discovery, Freshness};
 use crate::view::text::{count_text, printable};
 
 #[derive(Debug, Subcommand)]
@@ -40,12 +41,12 @@ pub(crate) enum AgentsCommand {
     Import(ImportArgs),
     /// Connect to agents and report whether each works
     Test(AgentsArgs),
-    /// Connect to agents and list their tools
-    Tools(AgentsArgs),
-    /// Connect to agents and list their resources and resource templates
-    Resources(AgentsArgs),
-    /// Connect to agents and list their prompts
-    Prompts(AgentsArgs),
+    /// List the tools of agents, or describe one tool: `kapell agents tools AGENT.TOOL`
+    Tools(OffersArgs),
+    /// List the resources and resource templates of agents
+    Resources(OffersArgs),
+    /// List the prompts of agents
+    Prompts(OffersArgs),
     /// Complete an argument of a prompt, or a variable of a resource template
     Complete(CompleteArgs),
     /// Log in to the server of an agent
@@ -65,6 +66,14 @@ pub(crate) struct AgentsArgs {
     output: OutputFormat,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct OffersArgs {
+    #[command(flatten)]
+    selection: AgentsArgs,
+    #[command(flatten)]
+    refresh: RefreshArg,
+}
+
 pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
         AgentsCommand::List(args) => {
@@ -79,11 +88,14 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
         AgentsCommand::Remove(args) => remove(&args),
         AgentsCommand::Import(args) => import(args).await,
         AgentsCommand::Test(args) => {
-            let (specs, probes) = discover_agents(&args).await?;
+            let (specs, probes) = discover_agents(&args, Freshness::Current).await?;
             print_items(args.output, &probes, probe_json, probe_text)?;
             Ok(exit_code(&specs, &probes))
         }
-        AgentsCommand::Tools(args) => list_offers(&args, tools_json, print_tools).await,
+        AgentsCommand::Tools(args) => match args.selection.names.as_slice() {
+            [name] if name.contains('.') => describe_tool(name, &args).await,
+            _ => list_offers(&args, tools_json, print_tools).await,
+        },
         AgentsCommand::Login(args) => login(args).await,
         AgentsCommand::Logout(args) => logout(&args),
         AgentsCommand::Resources(args) => list_offers(&args, resources_json, print_resources).await,
@@ -92,14 +104,25 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     }
 }
 
-/// Connects to the agents, and prints what they offer.
+/// Prints everything about the tool that `AGENT.TOOL` names.
+async fn describe_tool(target: &str, args: &OffersArgs) -> Result<Exit, CliError> {
+    let target = ToolTarget::load(&args.selection.agents, target)?;
+    let tool = target.find_tool(args.refresh.freshness()).await?;
+    match args.selection.output {
+        OutputFormat::Json => print_json(&tool)?,
+        OutputFormat::Text => print_tool(&target.agent.id, &tool)?,
+    }
+    Ok(Exit::Success)
+}
+
+/// Prints what the agents offer.
 async fn list_offers(
-    args: &AgentsArgs,
+    args: &OffersArgs,
     to_json: impl Fn(&AgentInfo) -> JsonObject,
     print: impl Fn(&AgentId, &AgentInfo) -> Result<(), CliError>,
 ) -> Result<Exit, CliError> {
-    let (specs, probes) = discover_agents(args).await?;
-    match args.output {
+    let (specs, probes) = discover_agents(&args.selection, args.refresh.freshness()).await?;
+    match args.selection.output {
         OutputFormat::Json => print_json(&probes.iter().map(|probe| offers_json(probe, &to_json)).collect::<Value>())?,
         OutputFormat::Text => {
             for AgentProbe { agent, result, .. } in &probes {
@@ -112,6 +135,9 @@ async fn list_offers(
                     }
                     Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
                 }
+            }
+            if probes.iter().any(|probe| probe.cached_at.is_some()) {
+                message!("as offered within the last day; `--refresh` asks the agents again");
             }
         }
     }
@@ -133,14 +159,18 @@ fn offers_json(AgentProbe { agent, result, .. }: &AgentProbe, to_json: impl Fn(&
     }
 }
 
-/// Connects to the agents that the command line names, or to all of them.
-async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<AgentProbe>), CliError> {
+/// Asks the agents that the command line names, or all of them, what they offer.
+async fn discover_agents(
+    args: &AgentsArgs,
+    freshness: Freshness,
+) -> Result<(Vec<AgentSpec>, Vec<AgentProbe>), CliError> {
     let file = files::load_agents(&args.agents)?;
     let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
     let host = ReportingHost(report_start(secrets.clone()));
-    let mut probes = probe_agents(specs.clone(), options, &secrets, Arc::new(host)).await;
+    let discovery = Discovery::new(options, &secrets, freshness);
+    let mut probes = discovery.probe(specs.clone(), Arc::new(host)).await;
     for info in probes.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
@@ -238,7 +268,7 @@ fn offered_text(info: &AgentInfo) -> String {
 }
 
 fn probe_json(probe: &AgentProbe) -> Value {
-    let AgentProbe { agent, result, duration } = probe;
+    let AgentProbe { agent, result, duration, .. } = probe;
     match result {
         Ok(info) => {
             let [resources, resource_templates, prompts] = offer_counts(info);
@@ -256,7 +286,7 @@ fn probe_json(probe: &AgentProbe) -> Value {
 }
 
 fn probe_text(probe: &AgentProbe) -> String {
-    let AgentProbe { agent, result, duration } = probe;
+    let AgentProbe { agent, result, duration, .. } = probe;
     match result {
         Ok(info) => {
             let server = printable(info.server.as_deref().unwrap_or("(unnamed server)"));

@@ -4,10 +4,10 @@ use clap::{ArgGroup, Args};
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::agent_offers::failure_text;
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
+use crate::cli::common::tool_target::failure_text;
 use crate::cli::{CliError, Exit};
 use crate::model::{Completion, CompletionRequest, CompletionTarget};
 use crate::runtime;

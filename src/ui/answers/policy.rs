@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 
 use super::rules::{AnswerRules, RuleProblem};
-use crate::model::Question;
+use crate::model::{JsonObject, Question};
 use crate::ui::human::{Human, HumanResponse, default_response};
 use crate::ui::terminal::screen::Screen;
 use crate::view::text::printable;
@@ -75,6 +75,10 @@ impl Human for RulesThenHuman {
 
     fn discard_typed(&self) {
         self.fallback.discard_typed();
+    }
+
+    async fn fill_form(&self, heading: &str, schema: &JsonObject) -> HumanResponse {
+        self.fallback.fill_form(heading, schema).await
     }
 
     async fn confirm(&self, what: &str) -> HumanResponse {

@@ -43,7 +43,11 @@ impl AnswerInput {
     }
 }
 
-fn parse_fields(form: &FormSchema, given: &[String]) -> Result<JsonObject, String> {
+/// Parses values of the fields of a form, given as `NAME=VALUE`.
+///
+/// # Errors
+/// Describes the field that is invalid, and the expected value.
+pub(crate) fn parse_fields(form: &FormSchema, given: &[String]) -> Result<JsonObject, String> {
     let mut content = JsonObject::new();
     for pair in given {
         let (name, text) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;

@@ -110,6 +110,13 @@ impl Human for TerminalPrompter {
         }
     }
 
+    async fn fill_form(&self, heading: &str, schema: &JsonObject) -> HumanResponse {
+        let dialogue = self.open_dialogue(heading).await;
+        response(dialogue.fill_form(&FormSchema::parse_schema(schema)).await, |reason| HumanResponse::Deferred {
+            reason: reason.to_owned(),
+        })
+    }
+
     async fn confirm(&self, what: &str) -> HumanResponse {
         let dialogue = self.open_dialogue(what).await;
         response(dialogue.yes_or_enter("continue").await, |reason| HumanResponse::Deferred {

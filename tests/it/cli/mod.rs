@@ -3,6 +3,7 @@
 mod agent_questions;
 mod agents_discovery;
 mod agents_files;
+mod calling;
 mod clock;
 mod commands;
 mod connecting;

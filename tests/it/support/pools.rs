@@ -185,6 +185,7 @@ pub(crate) fn options(log_dir: &Path) -> Options {
         log_dir: log_dir.to_owned(),
         server_cache: None,
         login_dir: None,
+        offers_dir: None,
         login: LoginPolicy::default(),
         secrets: Secrets::default(),
         unreachable: UnreachablePolicy::Retry,

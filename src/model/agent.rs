@@ -264,7 +264,7 @@ impl ServerQuirk {
 }
 
 /// A severity of log messages, as MCP and syslog (RFC 5424) name them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Details for debugging.
@@ -284,6 +284,13 @@ pub enum LogLevel {
     Alert,
     /// The agent is unusable.
     Emergency,
+}
+
+impl LogLevel {
+    /// Returns the level with this name in MCP.
+    pub fn from_name(name: &str) -> Option<Self> {
+        serde_json::from_value(Value::String(name.to_owned())).ok()
+    }
 }
 
 /// The handling of arguments or results that break a schema of their tool.

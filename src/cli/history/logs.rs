@@ -7,12 +7,23 @@ use clap::Args;
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
-use crate::ui::history::{LogFormat, Logs, RunLiveness, WatchMode};
+use crate::model::{LogLevel, TaskId, Timestamp};
+use crate::ui::history::{LogFilter, LogFormat, Logs, RunLiveness, WatchMode};
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(default_value = "last")]
     run: String,
+    /// Only the events of this task, its items, and its calls
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
+    /// No log messages of agents below this level
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    level: Option<LogLevel>,
+    /// Only events since this time: a duration such as 90s or 2h, or a time such as 2026-11-30T18:00:00
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<Timestamp>,
     /// Print new events until the run ends or its process exits
     #[arg(short, long)]
     follow: bool,
@@ -23,6 +34,25 @@ pub(crate) struct LogsArgs {
     output: OutputFormat,
 }
 
+fn parse_level(text: &str) -> Result<LogLevel, &'static str> {
+    LogLevel::from_name(text)
+        .ok_or("expected `debug`, `info`, `notice`, `warning`, `error`, `critical`, `alert`, or `emergency`")
+}
+
+/// Parses a duration before now, or a time in the zone of the person.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    let now = files::display_context();
+    if let Ok(duration) = text.parse::<jiff::SignedDuration>() {
+        return Ok(Timestamp(now.now.0.saturating_sub(duration.unsigned_abs().as_millis() as u64)));
+    }
+    let zoned = || text.parse::<jiff::Timestamp>().ok();
+    let local = || Some(text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(now.zone.clone()).ok()?.timestamp());
+    let time = zoned()
+        .or_else(local)
+        .ok_or("expected a duration such as `90s` or `2h`, or a time such as `2026-11-30T18:00:00`")?;
+    Ok(Timestamp(u64::try_from(time.as_millisecond()).unwrap_or_default()))
+}
+
 pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
@@ -31,7 +61,8 @@ pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
         OutputFormat::Json => LogFormat::Json,
     };
     let watch = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
-    let logs = Logs { reader: &*reader, run: &run, format, watch };
+    let filter = LogFilter { task: args.task.as_deref().map(TaskId::from), level: args.level, since: args.since };
+    let logs = Logs { reader: &*reader, run: &run, format, filter, watch };
     let liveness = logs
         .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;

@@ -22,6 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(default_value = "last")]
     run: String,
     /// The speed as a multiple of the original; `max` or 0 shows everything immediately. Pauses are at most five seconds
     #[arg(long, value_name = "N", default_value = "1")]

@@ -30,6 +30,9 @@ pub(crate) struct ListArgs {
     /// Maximum number of runs
     #[arg(long, default_value_t = 20)]
     limit: usize,
+    /// Only runs of the plan with this name
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
     /// The output format
@@ -40,6 +43,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(default_value = "last")]
     run: String,
     /// Only this task or item: each call with its arguments, and the answer
     task: Option<String>,
@@ -66,7 +70,14 @@ pub(crate) struct DiffArgs {
 pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
     match command {
         RunsCommand::List(args) => {
-            let runs = files::open_journal(&args.journal)?.runs(args.limit)?;
+            let reader = files::open_journal(&args.journal)?;
+            let runs = match &args.plan {
+                None => reader.runs(args.limit)?,
+                Some(plan) => {
+                    let runs = reader.runs(usize::MAX)?.into_iter().filter(|run| run.name == *plan);
+                    runs.take(args.limit).collect()
+                }
+            };
             match args.output {
                 OutputFormat::Json => print_json(&history::runs_json(&runs))?,
                 OutputFormat::Text => print(&history::runs_text(&runs, &files::display_context()))?,

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::add::{AddArgs, RemoveArgs, add, remove};
+use super::agent_logs::{AgentLogsArgs, agent_logs};
 use super::agent_offers::{
     print_prompts, print_resources, print_tool, print_tools, prompts_json, resources_json, tools_json,
 };
@@ -49,6 +50,8 @@ pub(crate) enum AgentsCommand {
     Prompts(OffersArgs),
     /// Complete an argument of a prompt, or a variable of a resource template
     Complete(CompleteArgs),
+    /// Print what an agent wrote to its standard error
+    Logs(AgentLogsArgs),
     /// Log in to the server of an agent
     Login(LoginArgs),
     /// Forget the login of an agent
@@ -96,6 +99,7 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             [name] if name.contains('.') => describe_tool(name, &args).await,
             _ => list_offers(&args, tools_json, print_tools).await,
         },
+        AgentsCommand::Logs(args) => agent_logs(&args),
         AgentsCommand::Login(args) => login(args).await,
         AgentsCommand::Logout(args) => logout(&args),
         AgentsCommand::Resources(args) => list_offers(&args, resources_json, print_resources).await,

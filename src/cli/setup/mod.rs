@@ -1,6 +1,7 @@
 //! The commands that check or start what runs need: agents and language models.
 
 mod add;
+mod agent_logs;
 mod agent_offers;
 pub(crate) mod agents;
 mod agents_editor;

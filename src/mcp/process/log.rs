@@ -47,23 +47,28 @@ enum LogEntry {
     Flush(oneshot::Sender<()>),
 }
 
+/// Returns the path of the log of the agent process with that number.
+pub(crate) fn log_path(directory: &Path, agent: &AgentId, process: usize) -> PathBuf {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let mut name: String = agent.as_str().chars().map(safe).collect();
+    if name.len() > MAX_NAME_BYTES {
+        // The hash distinguishes long names that have a common prefix.
+        let digest = Sha256::digest(agent.as_str());
+        name.truncate(MAX_NAME_BYTES);
+        name.push('-');
+        name.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
+    }
+    directory.join(match process {
+        0 => format!("{name}.log"),
+        further => format!("{name}.{}.log", further + 1),
+    })
+}
+
 impl AgentLog {
     /// Creates the log of the agent process with that number: `directory/AGENT.log` for the first (0), then
     /// `AGENT.2.log` and so on. The file is created with its first line.
     pub(crate) fn new(directory: &Path, agent: &AgentId, process: usize) -> Arc<Self> {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        let mut name: String = agent.as_str().chars().map(safe).collect();
-        if name.len() > MAX_NAME_BYTES {
-            // The hash distinguishes long names that have a common prefix.
-            let digest = Sha256::digest(agent.as_str());
-            name.truncate(MAX_NAME_BYTES);
-            name.push('-');
-            name.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
-        }
-        let path = directory.join(match process {
-            0 => format!("{name}.log"),
-            further => format!("{name}.{}.log", further + 1),
-        });
+        let path = log_path(directory, agent, process);
         let (entries, queue) = mpsc::channel(QUEUE_CAPACITY);
         tokio::spawn(write(path.clone(), queue));
         Arc::new(Self { path, tail: Mutex::default(), entries })

@@ -36,6 +36,9 @@ struct TaskDiff {
     task: TaskId,
     same: bool,
     status: [Option<TaskStatus>; 2],
+    /// Set if one of the results is from an earlier run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reused: bool,
     attempts: [u32; 2],
     agent: [Option<AgentId>; 2],
     /// The first difference of the outputs.
@@ -88,7 +91,8 @@ impl RunsDiff {
         let mut tasks = TextTable::default();
         for task in &self.tasks {
             let durations = task.durations.map(|duration| duration.map_or_else(|| "-".to_owned(), format_elapsed));
-            let row = TableRow::new([task.task.as_str(), word(task.same), &durations.join(" / ")]);
+            let result = if task.same && task.reused { "same (reused)" } else { word(task.same) };
+            let row = TableRow::new([task.task.as_str(), result, &durations.join(" / ")]);
             tasks.push(task.difference_lines().into_iter().fold(row, TableRow::with_detail));
         }
         let mut text = head.to_string();
@@ -106,8 +110,11 @@ impl TaskDiff {
         let agent = results.map(|result| result.and_then(|result| result.agent.clone()));
         let outputs = results.map(|result| result.and_then(|result| Some(result.output.as_ref()?.value())));
         let output = first_difference(outputs.each_ref().map(Option::as_deref), String::new());
-        let same = status[0] == status[1] && attempts[0] == attempts[1] && agent[0] == agent[1] && output.is_none();
-        Self { task, same, status, attempts, agent, output, durations }
+        let reused = results.iter().flatten().any(|result| result.reused);
+        // A reused result has no attempts of its own.
+        let same_attempts = reused || attempts[0] == attempts[1];
+        let same = status[0] == status[1] && same_attempts && agent[0] == agent[1] && output.is_none();
+        Self { task, same, status, reused, attempts, agent, output, durations }
     }
 
     /// Returns the differences of a task, one line each.
@@ -122,7 +129,9 @@ impl TaskDiff {
             "status",
             self.status.map(|status| status.map_or_else(|| "no such task".to_owned(), |status| status.to_string())),
         );
-        compare("attempts", self.attempts.map(|attempts| attempts.to_string()));
+        if !self.reused {
+            compare("attempts", self.attempts.map(|attempts| attempts.to_string()));
+        }
         let name = |agent: &Option<AgentId>| agent.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         compare("agent", self.agent.each_ref().map(name));
         if let Some(Difference { at, values }) = &self.output {

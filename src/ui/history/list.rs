@@ -21,7 +21,7 @@ pub fn runs_text(runs: &[RunSummary], context: &DisplayContext) -> String {
         };
         let status = run_status(run.status, run.driver);
         let started = format_time(run.started, &context.zone);
-        table.push(TableRow::new([run.run.as_str(), &run.name, status.as_str(), &started, &duration]));
+        table.push(TableRow::new([run.run.short(), &run.name, status.as_str(), &started, &duration]));
     }
     let mut text = table.to_string();
     if runs.iter().any(|run| run_status(run.status, run.driver) == RunStatus::Interrupted) {

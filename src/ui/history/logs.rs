@@ -5,9 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
 use crate::journal::JournalReader;
-use crate::model::{Event, Record, RunId};
+use crate::model::{Event, LogLevel, Record, RunId, TaskId, Timestamp};
 use crate::ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe};
 use crate::view::RunView;
 use crate::view::phrasebook::{Verbosity, describe};
@@ -29,8 +30,55 @@ pub struct Logs<'a> {
     pub run: &'a RunId,
     /// The output format.
     pub format: LogFormat,
+    /// The events to print.
+    pub filter: LogFilter,
     /// The mode for events that are not in the journal yet.
     pub watch: WatchMode,
+}
+
+/// A selection of events.
+#[derive(Debug, Clone, Default)]
+pub struct LogFilter {
+    /// Only the events of this task, its items, and its calls.
+    pub task: Option<TaskId>,
+    /// No log messages of agents that are less severe.
+    pub level: Option<LogLevel>,
+    /// Only events since this time.
+    pub since: Option<Timestamp>,
+}
+
+impl LogFilter {
+    fn matches(&self, record: &Record, json: &str) -> bool {
+        let is_severe = |level| match &record.event {
+            // Agents may use levels that the protocol does not have.
+            Event::AgentLogged { message, .. } => LogLevel::from_name(&message.level).is_none_or(|sent| sent >= level),
+            _ => true,
+        };
+        self.since.is_none_or(|since| record.at >= since)
+            && self.level.is_none_or(is_severe)
+            && self.task.as_ref().is_none_or(|task| is_of_task(json, task))
+    }
+}
+
+/// The places of the task in an event.
+const TASK_POINTERS: [&str; 7] = [
+    "/task",
+    "/parent",
+    "/attempt/task",
+    "/origin/attempt/task",
+    "/question/asker/plan/task",
+    "/question/asker/host/attempt/task",
+    "/question/asker/agent/attempt/task",
+];
+
+/// Returns whether an event belongs to a task, to one of its items, or to a call of its model.
+fn is_of_task(json: &str, task: &TaskId) -> bool {
+    let Ok(event) = serde_json::from_str::<Value>(json) else { return false };
+    let named = TASK_POINTERS.iter().filter_map(|pointer| event.pointer(pointer)?.as_str());
+    named
+        .into_iter()
+        .filter_map(|name| name.strip_prefix(task.as_str()))
+        .any(|rest| rest.is_empty() || rest.starts_with(['[', '/']))
 }
 
 /// The output format of events.
@@ -77,6 +125,7 @@ impl Logs<'_> {
                 let record = raw.parse(self.run)?;
                 ended = matches!(record.event, Event::RunEnded { .. });
                 let text = match &self.format {
+                    _ if !self.filter.matches(&record, &raw.json) => String::new(),
                     LogFormat::Json => safe_json(&raw.json).into_owned() + "\n",
                     LogFormat::Text(zone) => log_lines(&view, &record, zone),
                 };
@@ -120,7 +169,7 @@ mod tests {
 
     fn print_logs(reader: &dyn JournalReader, format: LogFormat, watch: WatchMode) -> String {
         let mut output = Vec::new();
-        let logs = Logs { reader, run: &samples::sample_run_id(), format, watch };
+        let logs = Logs { reader, run: &samples::sample_run_id(), format, filter: LogFilter::default(), watch };
         logs.print(&mut output).expect("prints");
         String::from_utf8(output).expect("UTF-8")
     }
@@ -161,8 +210,13 @@ mod tests {
 
     fn watch_logs(reader: &dyn JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
         let mut output = CallbackWriter(Vec::new(), Some(act));
-        let logs =
-            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, watch: WatchMode::UntilRunEnds };
+        let logs = Logs {
+            reader,
+            run: &samples::sample_run_id(),
+            format: LogFormat::Json,
+            filter: LogFilter::default(),
+            watch: WatchMode::UntilRunEnds,
+        };
         let liveness = logs.print(&mut output).expect("prints");
         (liveness, String::from_utf8(output.0).expect("UTF-8").lines().count())
     }

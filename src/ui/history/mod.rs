@@ -13,5 +13,5 @@ mod text_table;
 
 pub use diff::RunsDiff;
 pub use list::{runs_json, runs_text};
-pub use logs::{LogFormat, Logs, RunLiveness, WatchMode};
+pub use logs::{LogFilter, LogFormat, Logs, RunLiveness, WatchMode};
 pub use run_details::{RunDetails, read_view};

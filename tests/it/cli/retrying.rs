@@ -72,6 +72,55 @@ fn result_shows_a_run_or_one_of_its_tasks() {
 }
 
 #[test]
+fn diff_counts_reused_results_as_same() {
+    let place = failed_run();
+    assert_eq!(run_retry(&place, &[]).code, Some(0));
+    let listed = place.kapell(&["runs", "list", "--output", "json"]).result();
+    let [second, first] = [0, 1].map(|index| listed[index]["run"].as_str().expect("an ID").to_owned());
+    let diff = place.kapell(&["runs", "diff", &first, &second]);
+    assert_eq!(diff.code, Some(1), "{diff:?}");
+    let line = |task: &str| diff.stdout.lines().find(|line| line.starts_with(task)).expect("a line").to_owned();
+    assert!(line("list ").contains("same (reused)") && line("each[0]").contains("same (reused)"), "{diff:?}");
+    assert!(line("each[2]").contains("different"), "{diff:?}");
+}
+
+#[test]
+fn logs_are_selected_by_task_level_and_time() {
+    let place = failed_run();
+    let events = |options: &[&str]| -> Vec<serde_json::Value> {
+        let logs = place.kapell(&[&["logs", "--output", "json"], options].concat());
+        assert_eq!(logs.code, Some(0), "{logs:?}");
+        logs.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let of_item = events(&["--task", "each[2]"]);
+    assert!(!of_item.is_empty() && of_item.iter().all(|event| event.to_string().contains("each[2]")), "{of_item:?}");
+    let all = events(&[]);
+    assert!(events(&["--task", "each"]).len() > of_item.len());
+    assert_eq!(events(&["--task", "eac"]), Vec::<serde_json::Value>::new());
+    assert_eq!(events(&["--since", "1h"]), all);
+    assert_eq!(events(&["--since", "2200-01-01T00:00:00"]), Vec::<serde_json::Value>::new());
+    assert_eq!(events(&["--level", "error"]), all, "no agent of this run logs");
+    for invalid in [["--since", "yesterday"], ["--level", "loud"]] {
+        let refused = place.kapell(&[&["logs"][..], &invalid].concat());
+        assert!(refused.code == Some(2) && refused.stderr.contains("expected"), "{refused:?}");
+    }
+    assert_eq!(place.kapell(&["runs", "list", "--plan", "steps"]).stdout.lines().count(), 2);
+    assert_eq!(place.kapell(&["runs", "list", "--plan", "other"]).stdout, "no runs yet\n");
+}
+
+#[test]
+fn agents_logs_prints_standard_error() {
+    let place = workspace();
+    place.write("items", "a");
+    let silent = place.kapell(&["agents", "logs", "steps"]);
+    assert!(silent.code == Some(0) && silent.stderr.contains("has written nothing"), "{silent:?}");
+    place.write("agents.toml", "[agents.loud]\ncommand = \"sh\"\nargs = [\"-c\", \"echo one >&2; echo two >&2; exit 3\"]\nstartup_timeout = \"2s\"\n");
+    assert_eq!(place.kapell(&["agents", "test"]).code, Some(1));
+    let shown = place.kapell(&["agents", "logs", "loud", "--lines", "1"]);
+    assert!(shown.stdout.ends_with("two\n") && shown.stdout.lines().count() == 1, "{shown:?}");
+}
+
+#[test]
 fn retry_without_a_task_repeats_what_failed() {
     for options in [&["retry"][..], &["retry", "--failed"], &["retry", "last", "--failed"]] {
         let place = failed_run();

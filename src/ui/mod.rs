@@ -6,3 +6,4 @@ pub mod history;
 pub mod human;
 pub mod reporters;
 pub mod terminal;
+pub mod tool_signature;

@@ -11,7 +11,6 @@ pub(crate) mod samples;
 mod spending;
 pub mod text;
 pub mod time;
-pub mod tool_signature;
 
 pub use crate::engine::SpendingTotals;
 pub use graph::{dot, mermaid};

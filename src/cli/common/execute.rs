@@ -101,8 +101,8 @@ pub(crate) async fn execute(
         _ => None,
     };
 
-    let offers = connect_options(&agents, None)?.offers_dir;
-    let mut watcher = OffersWatcher::new(OffersCache::new(offers), agents.agents.clone());
+    let cache = OffersCache::new(&connect_options(&agents, None)?);
+    let mut watcher = OffersWatcher::new(cache, agents.agents.clone());
     let mut builder = Host::builder()
         .agents(agents)
         .catalog(catalog)

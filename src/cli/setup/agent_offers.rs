@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::cli::CliError;
 use crate::cli::common::exit::print;
 use crate::model::{AgentId, AgentInfo, Effect, JsonObject, PromptArgument, ResourceDetails, ToolInfo};
+use crate::ui::tool_signature::{tool_arguments, tool_signature};
 use crate::view::text::printable;
-use crate::view::tool_signature::{tool_arguments, tool_signature};
 
 /// Returns the tools, and the instructions of the server.
 pub(super) fn tools_json(info: &AgentInfo) -> JsonObject {

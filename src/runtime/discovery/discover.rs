@@ -45,7 +45,7 @@ pub struct Discovery<'d> {
 impl<'d> Discovery<'d> {
     /// Returns a discovery that masks `secrets`.
     pub fn new(options: Options, secrets: &'d Secrets, freshness: Freshness) -> Self {
-        let cache = OffersCache::new(options.offers_dir.clone());
+        let cache = OffersCache::new(&options);
         let options = Options { unreachable: UnreachablePolicy::Fail, login: LoginPolicy::Fail, ..options };
         Self { options, secrets, cache, freshness }
     }

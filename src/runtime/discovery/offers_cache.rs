@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mcp::{Options, SamplingSupport};
 use crate::model::{AgentInfo, AgentSpec, ChildProcess, Timestamp, Transport};
 use crate::system::hash::short_hash;
 use crate::system::{clock, files};
@@ -19,6 +20,8 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct OffersCache {
     directory: Option<PathBuf>,
+    /// Servers may offer tools only to hosts with a language model.
+    sampling: SamplingSupport,
 }
 
 /// The content of a file.
@@ -30,9 +33,9 @@ struct CachedOffers {
 }
 
 impl OffersCache {
-    /// Returns the cache in `directory`, or one that stores nothing.
-    pub fn new(directory: Option<PathBuf>) -> Self {
-        Self { directory }
+    /// Returns the cache in the directory of the options, or one that stores nothing.
+    pub fn new(options: &Options) -> Self {
+        Self { directory: options.offers_dir.clone(), sampling: options.sampling }
     }
 
     /// Returns what the agent offered, and when, unless its entry in the agents file or its program has changed since.
@@ -68,7 +71,8 @@ impl OffersCache {
     }
 
     fn path(&self, spec: &AgentSpec) -> Option<PathBuf> {
-        let parts = entry_parts(spec);
+        let mut parts = entry_parts(spec);
+        parts.push(format!("{:?}", self.sampling));
         let name = short_hash(parts.iter().map(String::as_str));
         Some(self.directory.as_ref()?.join(format!("{name}.json")))
     }
@@ -125,6 +129,10 @@ mod tests {
         AgentSpec { transport: Transport::Stdio(process), ..agent_spec("a") }
     }
 
+    fn cache_in(directory: &Path) -> OffersCache {
+        OffersCache { directory: Some(directory.to_owned()), sampling: SamplingSupport::Off }
+    }
+
     fn info(instructions: &str) -> AgentInfo {
         AgentInfo { instructions: Some(instructions.to_owned()), ..AgentInfo::default() }
     }
@@ -134,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let script = folder.path().join("server.py");
         fs::write(&script, "1").expect("writes");
-        let cache = OffersCache::new(Some(folder.path().join("offers")));
+        let cache = cache_in(&folder.path().join("offers"));
         let spec = stdio(&[&script]);
         assert!(cache.get(&spec).is_none());
         cache.put(&spec, &info("one"));
@@ -143,6 +151,8 @@ mod tests {
         assert!(cache.get(&stdio(&[&script, Path::new("--more")])).is_none());
         let fewer = AgentSpec { disabled_tools: vec!["x".to_owned()], ..spec.clone() };
         assert!(cache.get(&fewer).is_none());
+        let with_model = OffersCache { sampling: SamplingSupport::Plain, ..cache.clone() };
+        assert!(with_model.get(&spec).is_none());
         fs::write(&script, "changed").expect("writes");
         assert!(cache.get(&spec).is_none());
     }
@@ -150,7 +160,7 @@ mod tests {
     #[test]
     fn changed_offers_are_forgotten() {
         let folder = tempfile::tempdir().expect("a folder");
-        let cache = OffersCache::new(Some(folder.path().to_owned()));
+        let cache = cache_in(folder.path());
         let spec = stdio(&[]);
         cache.put(&spec, &info("one"));
         cache.forget_changed(&spec, &info("one"));
@@ -162,7 +172,7 @@ mod tests {
     #[test]
     fn old_and_damaged_files_do_not_count() {
         let folder = tempfile::tempdir().expect("a folder");
-        let cache = OffersCache::new(Some(folder.path().to_owned()));
+        let cache = cache_in(folder.path());
         let spec = stdio(&[]);
         let path = cache.path(&spec).expect("a path");
         let old = Timestamp(now().0 - MAX_AGE.as_millis() as u64);
@@ -174,6 +184,6 @@ mod tests {
         }
         fs::write(&path, "{").expect("writes");
         assert!(cache.get(&spec).is_none());
-        assert!(OffersCache::new(None).get(&spec).is_none());
+        assert!(OffersCache { directory: None, ..cache }.get(&spec).is_none());
     }
 }

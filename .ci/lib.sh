@@ -30,7 +30,8 @@ export PATH="$tools/bin:$PATH"
 tool() {
     case "$(cargo "$1" --version 2>&1 || true)" in
         *" $2") echo "cargo-$1 $2 is there" ;;
-        *) cargo install --quiet --locked --root "$tools" --version "$2" "cargo-$1" ;;
+        # Optimizing the tools takes longer than their work without it.
+        *) CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --root "$tools" --version "$2" "cargo-$1" ;;
     esac
 }
 
@@ -60,17 +61,16 @@ interop() {
     KAPELL_REQUIRE_INTEROP=1 cargo test --locked --test interop
 }
 
-# interop_table [--all]: calls the tools of third-party servers, and compares docs/interop.md with the result.
+# interop_table [--all]: calls the tools of third-party servers with the release build, and compares docs/interop.md with
+# the result.
 interop_table() {
-    cargo build --locked
-    KAPELL="$(cd "$target" && pwd)/debug/kapell" tests/interop/table/run "$@"
+    KAPELL="$(cd "$target" && pwd)/release/kapell" tests/interop/table/run "$@"
 }
 
-# conformance: runs the official suite against the program, in both eras.
+# conformance: runs the official suite against the release build, in both eras.
 conformance() {
     tests/interop/setup.sh conformance
-    cargo build --locked
-    KAPELL="$(cd "$target" && pwd)/debug/kapell" tests/conformance/run
+    KAPELL="$(cd "$target" && pwd)/release/kapell" tests/conformance/run
 }
 
 all_passed() {

@@ -11,8 +11,7 @@ use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::model::{RunId, TaskId};
 use crate::runtime::ContentStore;
-use crate::ui::history;
-use crate::view::{self, TaskResult};
+use crate::view::{self, RunView, TaskResult};
 
 #[derive(Debug, Args)]
 pub(crate) struct ResultArgs {
@@ -34,11 +33,17 @@ pub(crate) struct ResultArgs {
 pub(crate) fn result(args: &ResultArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
-    let mut result = history::read_view(&*reader, &run)?.into_result();
+    let content = files::contents_of(&args.journal, &run)?;
+    let mut view = RunView::new(&run);
+    for record in reader.records(&run, 0) {
+        let mut record = record?;
+        files::restore_shown(&content, &mut record);
+        view.apply(&record);
+    }
+    let mut result = view.into_result();
     if result.status.is_unfinished() {
         message!("run {} has not ended; this is its result so far", run.short());
     }
-    let content = ContentStore::new(&files::content_root(&files::journal_location(&args.journal)?), &run, None);
     content.complete_result(&mut result);
     match &args.task {
         Some(id) => {

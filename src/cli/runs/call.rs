@@ -75,10 +75,11 @@ fn parse_arguments(target: &str, tool: &ToolInfo, given: &[String]) -> Result<Js
     let invalid = |message: String, help: String| CliError::usage("cli::invalid_argument", message, help);
     let properties = tool.input_schema.get("properties").and_then(Value::as_object);
     let names = || properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str));
-    let takes_others = tool.input_schema.get("additionalProperties").is_some_and(|others| *others != json!(false));
+    let has_other_properties =
+        tool.input_schema.get("additionalProperties").is_some_and(|others| *others != json!(false));
     for pair in given {
         let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
-        if properties.is_some_and(|properties| !properties.contains_key(name)) && !takes_others {
+        if properties.is_some_and(|properties| !properties.contains_key(name)) && !has_other_properties {
             let help = match (closest_match(name, names()), names().collect::<Vec<_>>()) {
                 (Some(similar), _) => format!("did you mean `{similar}`?"),
                 (None, names) if names.is_empty() => "it has no arguments".to_owned(),

@@ -68,7 +68,7 @@ fn wrong_calls_are_explained_and_nothing_runs() {
 
     place.write("agents.toml", "[agents.gone]\ncommand = \"./missing\"\n");
     let failed = call(&place, &["gone.tool"]);
-    assert!(failed.code == Some(6) && failed.stderr.contains("./missing"), "{failed:?}");
+    assert!(failed.code == Some(6) && failed.stderr.contains("/missing` cannot be started"), "{failed:?}");
 }
 
 #[test]

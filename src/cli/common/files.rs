@@ -46,6 +46,14 @@ pub(crate) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFi
 /// # Errors
 /// Returns all diagnostics of a file, or an error if there is none.
 pub(crate) fn read_agents(files: &AgentsFiles) -> Result<AgentsFile, CliError> {
+    if files.first().is_none() {
+        return Err(CliError::usage(
+            "cli::no_agents_file",
+            files.missing_message(),
+            "`kapell agents import` adds the agents of other hosts, `kapell agents add` adds one, and `--agents PATH` names \
+             another file",
+        ));
+    }
     let file = config::load_agents_files(files, &ProcessEnvironment)?;
     mask_in_diagnostics(&file.secrets);
     Ok(file)

@@ -38,17 +38,8 @@ pub fn load_agents_files(files: &AgentsFiles, environment: &dyn Environment) -> 
     match (project, user) {
         (Some(project), Some(user)) => Ok(project.with_defaults(user)),
         (Some(only), None) | (None, Some(only)) => Ok(only),
-        (None, None) => Err(no_agents_file(files)),
+        (None, None) => Err(Diagnostics::for_file("agents.toml", "file::no_agents_file", files.missing_message())),
     }
-}
-
-fn no_agents_file(files: &AgentsFiles) -> Diagnostics {
-    let places: Vec<String> = files.searched.iter().map(|path| format!("`{}`", path.display())).collect();
-    let message = format!("no agents file was found: looked for {}", places.join(", "));
-    Diagnostics::for_file("agents.toml", "file::no_agents_file", message).with_help(
-        "`kapell agents import` adds the agents of other hosts, `kapell agents add` adds one, and `--agents PATH` names \
-         another file",
-    )
 }
 
 /// Reads the agents file at `path`, with the variables of the `.env` file beside it.

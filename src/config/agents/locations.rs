@@ -37,6 +37,12 @@ impl AgentsFiles {
         Self { project, user: found, searched: places.into_iter().chain(user).collect() }
     }
 
+    /// Returns the message for missing files, with the places that were searched.
+    pub fn missing_message(&self) -> String {
+        let places: Vec<String> = self.searched.iter().map(|path| format!("`{}`", path.display())).collect();
+        format!("no agents file was found: looked for {}", places.join(", "))
+    }
+
     /// Returns the file of the project, or else that of the user.
     pub fn first(&self) -> Option<&Path> {
         self.project.as_deref().or(self.user.as_deref())

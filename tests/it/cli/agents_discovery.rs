@@ -48,7 +48,7 @@ fn directories_are_searched_up_to_the_root_of_the_repository() {
     write_agent(&place, "agents.toml", "outside");
     let list = |folder: &str| kapell_in(&place, folder, &["agents", "list", "--output", "json"]);
     let missing = list("repository/a/b");
-    assert_eq!((missing.code, missing.error_code()), (Some(2), "file::no_agents_file"));
+    assert_eq!((missing.code, missing.error_code()), (Some(2), "cli::no_agents_file"));
     for place in ["repository/a/agents.toml", "repository/agents.toml", "config/kapell/agents.toml"] {
         assert!(missing.stderr.contains(place), "{place}: {missing:?}");
     }
@@ -161,7 +161,7 @@ fn plans_are_checked_and_drawn_without_an_agents_file() {
     let broken = place.kapell(&["validate", "--offline", "broken.yaml"]);
     assert_eq!((broken.code, broken.error_code()), (Some(2), "plan::unknown_task"));
     let online = place.kapell(&["validate", "plan.yaml"]);
-    assert_eq!((online.code, online.error_code()), (Some(2), "file::no_agents_file"));
+    assert_eq!((online.code, online.error_code()), (Some(2), "cli::no_agents_file"));
     assert!(!Path::new(&place.path("agents.toml")).exists());
 }
 

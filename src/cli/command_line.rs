@@ -7,7 +7,7 @@ use super::common::logging::start_logging;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
 use super::runs::{answer, call, cancel, questions, resume, retry, run};
-use super::setup::{agents, demo_agent, doctor};
+use super::setup::{agents, demo_agent, doctor, init};
 use crate::system::{environment, process};
 use crate::view::text::printable_unstyled;
 
@@ -21,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
+    /// Write a first agents file and a first plan in this directory
+    Init(init::InitArgs),
     /// Run a plan, or plan a goal and run the plan
     Run(run::RunArgs),
     /// Call one tool of an agent
@@ -103,6 +105,7 @@ fn print_usage(error: &clap::Error) {
 
 async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
     match command {
+        CliCommand::Init(args) => init::init(args).await,
         CliCommand::Run(args) => run::run(args).await,
         CliCommand::Call(args) => call::call(args).await,
         CliCommand::Resume(args) => resume::resume(args).await,

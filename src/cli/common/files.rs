@@ -50,8 +50,8 @@ pub(crate) fn read_agents(files: &AgentsFiles) -> Result<AgentsFile, CliError> {
         return Err(CliError::usage(
             "cli::no_agents_file",
             files.missing_message(),
-            "`kapell agents import` adds the agents of other hosts, `kapell agents add` adds one, and `--agents PATH` names \
-             another file",
+            "`kapell init` creates one, with the agents of other hosts; `kapell agents add` adds one agent, and `--agents PATH` \
+             names another file",
         ));
     }
     let file = config::load_agents_files(files, &ProcessEnvironment)?;

@@ -10,4 +10,5 @@ pub(crate) mod demo_agent;
 pub(crate) mod doctor;
 mod import;
 mod import_sources;
+pub(crate) mod init;
 pub(crate) mod login;

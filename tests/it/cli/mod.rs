@@ -13,6 +13,7 @@ mod detached;
 mod exit_codes;
 mod fan_out;
 mod features;
+mod first_hour;
 mod foreach;
 mod goal_targets;
 mod history;

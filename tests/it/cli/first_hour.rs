@@ -1,0 +1,87 @@
+//! The first commands of a person who has servers of another host: everything works without reading a reference.
+
+use std::fs;
+
+use crate::cli::terminal_answers::run_in_terminal;
+use crate::support::workspace::Workspace;
+
+/// Returns an empty home directory with the servers of another host.
+fn home() -> Workspace {
+    let place = Workspace::new();
+    let servers = r#"{"mcpServers": {
+        "docs": {"command": "${KAPELL}", "args": ["demo-agent", "archive"]},
+        "mail": {"command": "mail-server", "env": {"MAIL_API_KEY": "sk-live-0123456789abcdef0123456789"}}
+    }}"#;
+    place.write(".mcp.json", servers);
+    place
+}
+
+#[test]
+fn first_hour() {
+    let place = home();
+    let begun = place.kapell(&["init", "--yes"]);
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    let agents = fs::read_to_string(place.path("agents.toml")).expect("written");
+    assert!(!agents.contains("sk-live"), "{agents}");
+    insta::assert_snapshot!(place.normalized_output(&begun) + &agents);
+
+    let tools = place.kapell(&["agents", "tools", "docs", "demo-research"]);
+    assert_eq!(tools.code, Some(0), "{tools:?}");
+    insta::assert_snapshot!(tools.stdout);
+    let called = place.kapell(&["call", "docs.store_document", "title=Notes", "text=hello"]);
+    assert!(called.code == Some(0) && called.stdout.contains("archive:///"), "{called:?}");
+    assert_eq!(place.kapell(&["validate", "plan.yaml"]).code, Some(0));
+    let ran = place.kapell(&["run", "plan.yaml", "--no-input"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    insta::assert_snapshot!(ran.stdout);
+    assert_eq!(place.kapell(&["result"]).stdout, ran.stdout);
+    let retried = place.kapell(&["retry", "--failed"]);
+    assert_eq!((retried.code, retried.error_code()), (Some(2), "cli::nothing_failed"), "{retried:?}");
+
+    place.write("bad.yaml", "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x } }\n");
+    assert_eq!(place.kapell(&["run", "bad.yaml", "--no-input"]).code, Some(1));
+    let corrected = "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x, text: y } }\n";
+    place.write("bad.yaml", corrected);
+    let retried = place.kapell(&["retry", "--failed", "--plan", "bad.yaml", "--no-input"]);
+    assert_eq!(retried.code, Some(0), "{retried:?}");
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    let place = home();
+    for file in ["agents.toml", "plan.yaml", "plan.schema.json"] {
+        place.write(file, "# mine\n");
+    }
+    let begun = place.kapell(&["init", "--yes"]);
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    for file in ["agents.toml", "plan.yaml", "plan.schema.json"] {
+        assert_eq!(fs::read_to_string(place.path(file)).expect("kept"), "# mine\n", "{file}");
+    }
+    assert!(place.path("agents.schema.json").exists());
+}
+
+#[test]
+fn init_imports_only_with_consent() {
+    for (answer, is_imported) in [("n\n", false), ("y\n", true)] {
+        let place = home();
+        let begun = run_in_terminal(&place, &[("import 2 agents? [y/N]", answer)], None, &["init"]);
+        let agents = fs::read_to_string(place.path("agents.toml")).expect("written");
+        assert_eq!(agents.contains("[agents.docs]"), is_imported, "{begun:?}");
+        assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(0), "{agents}");
+    }
+    // Without a terminal, there is no consent.
+    let place = home();
+    let begun = place.kapell(&["init"]);
+    assert!(begun.code == Some(0) && begun.stderr.contains("kapell agents import"), "{begun:?}");
+    assert!(!fs::read_to_string(place.path("agents.toml")).expect("written").contains("[agents.docs]"));
+}
+
+#[test]
+fn commands_without_an_agents_file_name_init() {
+    let place = Workspace::new();
+    place.write("plan.yaml", "name: x\ntasks:\n  - { id: a, agent: docs, tool: t }\n");
+    for command in [&["agents", "tools"][..], &["run", "plan.yaml"], &["call", "a.b"], &["doctor"]] {
+        let refused = place.kapell(command);
+        assert!(refused.code == Some(2) && refused.stderr.contains("`kapell init`"), "{command:?}: {refused:?}");
+    }
+}

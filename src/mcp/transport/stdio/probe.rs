@@ -23,7 +23,8 @@ use crate::mcp::requests::connection_state::ConnectionState;
 pub(crate) struct ProbeLimits {
     /// The time for the response. Some legacy servers ignore all messages before `initialize`.
     pub(crate) timeout: Duration,
-    /// The time for the response of a child that reads the probe later than that.
+    /// The time for the response of a child that reads the probe later than that, and the further time without a
+    /// fallback.
     pub(crate) late_timeout: Duration,
     pub(crate) fallback: ProbeFallback,
 }
@@ -49,8 +50,8 @@ pub(super) struct Probe {
 enum ProbeProgress {
     /// The probe was not sent, or nothing more depends on it.
     Settled,
-    /// Its response may arrive until the deadline.
-    Sent { id: RequestId, deadline: Instant },
+    /// Its response may arrive until the deadline. Without a fallback, the deadline is extended once.
+    Sent { id: RequestId, deadline: Instant, is_extended: bool },
     /// rmcp received an error in place of the response, while the child had not read the probe.
     Unread { id: RequestId },
     /// `initialize` waits for the child. The deadline is set once the child has read the probe.
@@ -88,7 +89,8 @@ impl Probe {
             }
             (JsonRpcMessage::Request(request), _) if matches!(request.request, ClientRequest::DiscoverRequest(_)) => {
                 let deadline = Instant::now() + self.limits.timeout;
-                self.progress = ProbeProgress::Sent { id: request.id.clone(), deadline };
+                let is_extended = self.limits.fallback == ProbeFallback::Initialize;
+                self.progress = ProbeProgress::Sent { id: request.id.clone(), deadline, is_extended };
                 Some(message)
             }
             (JsonRpcMessage::Notification(notification), ProbeProgress::Replaced)
@@ -130,10 +132,12 @@ impl Probe {
     /// Waits until the time for the response is over. Never returns if nothing is awaited. Cancel-safe.
     pub(super) async fn wait_for_timeout(&mut self) {
         match &mut self.progress {
-            ProbeProgress::Sent { deadline, .. } => {
+            ProbeProgress::Sent { deadline, is_extended, .. } => {
                 sleep_until(*deadline).await;
-                if self.limits.fallback == ProbeFallback::None && self.input.has_unread() {
+                if !*is_extended {
+                    // Nothing else can be tried, and the child may have read the probe only now.
                     self.input.wait_until_read().await;
+                    *is_extended = true;
                     *deadline = Instant::now() + self.limits.late_timeout;
                     sleep_until(*deadline).await;
                 }

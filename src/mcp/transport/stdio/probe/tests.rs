@@ -135,7 +135,6 @@ reply 0 '"result":{"supportedVersions":["2026-07-28"],"capabilities":{}}'; cat"#
     let mut child = LateChild::start(script, (NEVER, ProbeFallback::None));
     child.probe().await;
     let go = child.folder.path().join("go");
-    // The wait begins before the child reads.
     let (response, ()) = tokio::join!(child.receive(), async { fs::write(go, "").expect("is written") });
     assert_eq!(response["result"]["supportedVersions"], json!(["2026-07-28"]));
 }

@@ -1,8 +1,10 @@
 //! The command line: the list of commands, and the dispatch to them.
 
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::CompleteEnv;
+use clap_complete::env::Shells;
 
-use super::common::exit::{CliError, Exit};
+use super::common::exit::{CliError, Exit, print_raw};
 use super::common::logging::start_logging;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
@@ -61,7 +63,7 @@ enum CliCommand {
     Schema(schema::SchemaArgs),
     /// Run a built-in demo MCP server
     DemoAgent(demo_agent::DemoAgentArgs),
-    /// Print a completion script for a shell
+    /// Print a completion script for a shell: `source <(kapell completions bash)`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -70,6 +72,8 @@ enum CliCommand {
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> Exit {
+    // Before the environment is sealed: shells pass what is to be completed in variables.
+    CompleteEnv::with_factory(Cli::command).complete();
     process::harden();
     environment::seal();
     let cli = match Cli::try_parse() {
@@ -125,7 +129,14 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Schema(args) => schema::schema(args),
         CliCommand::DemoAgent(args) => demo_agent::serve(args).await,
         CliCommand::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kapell", &mut std::io::stdout());
+            let mut script = Vec::new();
+            let written = Shells::builtins()
+                .completer(&shell.to_string())
+                .map(|completer| completer.write_registration("COMPLETE", "kapell", "kapell", "kapell", &mut script));
+            if let Some(Err(error)) = written {
+                return Err(CliError::failed("cli::output", "the completion script cannot be written", error));
+            }
+            print_raw(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Success)
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter};
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::completion;
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::model::{LogLevel, TaskId, Timestamp};
@@ -13,10 +14,10 @@ use crate::ui::history::{LogFilter, LogFormat, Logs, RunLiveness, WatchMode};
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// The run: its ID, the start or end of its ID, or `last`
-    #[arg(default_value = "last")]
+    #[arg(default_value = "last", add = completion::runs())]
     run: String,
     /// Only the events of this task, its items, and its calls
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", add = completion::tasks())]
     task: Option<String>,
     /// No log messages of agents below this level
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::completion;
 use crate::cli::common::execute::{print_result, progress_reporter};
 use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
@@ -22,7 +23,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// The run: its ID, the start or end of its ID, or `last`
-    #[arg(default_value = "last")]
+    #[arg(default_value = "last", add = completion::runs())]
     run: String,
     /// The speed as a multiple of the original; `max` or 0 shows everything immediately. Pauses are at most five seconds
     #[arg(long, value_name = "N", default_value = "1")]

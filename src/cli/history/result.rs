@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::completion;
 use crate::cli::common::execute::print_result;
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
@@ -16,9 +17,10 @@ use crate::view::{self, RunView, TaskResult};
 #[derive(Debug, Args)]
 pub(crate) struct ResultArgs {
     /// The run: its ID, the start or end of its ID, or `last`
-    #[arg(default_value = "last")]
+    #[arg(default_value = "last", add = completion::runs())]
     run: String,
     /// Only the result of this task or item, such as `read` or `read[2]`
+    #[arg(add = completion::tasks())]
     task: Option<String>,
     /// Also save a copy of each image, audio, or other binary content in this directory
     #[arg(long, value_name = "DIR")]

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::prune;
 use super::result::unknown_task;
 use crate::cli::common::args::{JournalArg, OutputFormat};
+use crate::cli::common::completion;
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
@@ -43,9 +44,10 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// The run: its ID, the start or end of its ID, or `last`
-    #[arg(default_value = "last")]
+    #[arg(default_value = "last", add = completion::runs())]
     run: String,
     /// Only this task or item: each call with its arguments, and the answer
+    #[arg(add = completion::tasks())]
     task: Option<String>,
     #[command(flatten)]
     journal: JournalArg,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 
 use crate::cli::common::args::JournalArg;
+use crate::cli::common::completion;
 use crate::cli::common::remote_run::RemoteRun;
 use crate::cli::{CliError, Exit};
 use crate::journal::ControlRequest;
@@ -22,6 +23,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel", "redirect_url"])))]
 pub(crate) struct AnswerArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(add = completion::runs())]
     run: String,
     /// The question, such as q1; `kapell questions` lists them
     question: String,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::common::completion;
 use crate::cli::common::execute::execute;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
@@ -26,10 +27,10 @@ use crate::ui::human::HumanResponse;
     kapell call wiki.store --json '{\"title\": \"Lisbon\", \"tags\": [\"travel\"]}'")]
 pub(crate) struct CallArgs {
     /// The agent and the tool; `kapell agents tools` lists them
-    #[arg(value_name = "AGENT.TOOL")]
+    #[arg(value_name = "AGENT.TOOL", add = completion::tools())]
     target: String,
     /// An argument; the schema of the tool decides about its type
-    #[arg(value_name = "KEY=VALUE")]
+    #[arg(value_name = "KEY=VALUE", add = completion::tool_arguments())]
     arguments: Vec<String>,
     /// Arguments as a JSON object; `KEY=VALUE` has precedence
     #[arg(long, value_name = "JSON", value_parser = parse_object)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::common::args::JournalArg;
+use crate::cli::common::completion;
 use crate::cli::common::files;
 use crate::cli::common::remote_run::RemoteRun;
 use crate::cli::{CliError, Exit};
@@ -18,6 +19,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// The run: its ID, the start or end of its ID, or `last`
+    #[arg(add = completion::runs())]
     run: String,
     #[command(flatten)]
     journal: JournalArg,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
+use crate::cli::common::completion;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -21,14 +22,14 @@ use crate::runtime::{jitter_seed, new_run_id};
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     /// The run: its ID, the start or end of its ID, or `last`
-    #[arg(default_value = "last")]
+    #[arg(default_value = "last", add = completion::runs())]
     run: String,
     /// Rerun the tasks and items that failed, were cancelled, or were skipped, and the tasks after them. This is the
     /// default. A call that succeeded is not repeated if its effect is `at_most_once`
     #[arg(long, conflicts_with = "from")]
     failed: bool,
     /// Rerun this task, the tasks that depend on it, and all tasks and items without a result
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", add = completion::tasks())]
     from: Option<String>,
     /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results
     #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]

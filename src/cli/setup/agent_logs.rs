@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 
 use crate::cli::common::args::AgentsArg;
+use crate::cli::common::completion;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
@@ -18,6 +19,7 @@ const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Args)]
 pub(crate) struct AgentLogsArgs {
     /// The agent
+    #[arg(add = completion::agents())]
     name: String,
     /// The number of lines to print, counted from the end
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -16,6 +16,7 @@ use super::complete::{CompleteArgs, complete};
 use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
+use crate::cli::common::completion;
 use crate::cli::common::exit::{print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::common::tool_target::{ToolTarget, failure_text};
@@ -61,6 +62,7 @@ pub(crate) enum AgentsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct AgentsArgs {
     /// Only these agents
+    #[arg(add = completion::agents())]
     names: Vec<String>,
     #[command(flatten)]
     agents: AgentsArg,

@@ -133,8 +133,8 @@ async fn agents_text(args: &InitArgs) -> Result<(String, usize), CliError> {
         }
     }
     let found = selection.agents();
-    let is_imported = !found.is_empty()
-        && (args.yes || confirm(&format!("import {}?", count_text(found.len(), "agent"))).await);
+    let is_imported =
+        !found.is_empty() && (args.yes || confirm(&format!("import {}?", count_text(found.len(), "agent"))).await);
     if is_imported {
         for source in &files {
             source.unpack()?;
@@ -183,8 +183,7 @@ async fn find_model() -> Option<(String, String)> {
     }
     let (variable, provider, model) =
         PROVIDER_KEYS.into_iter().find(|(variable, ..)| environment::variable(variable).is_some())?;
-    let section =
-        format!("[llm]\nprovider = \"{provider}\"\nmodel = \"{model}\"\napi_key_env_var = \"{variable}\"\n");
+    let section = format!("[llm]\nprovider = \"{provider}\"\nmodel = \"{model}\"\napi_key_env_var = \"{variable}\"\n");
     Some((format!("the key of {provider} in `{variable}`"), section))
 }
 
@@ -192,7 +191,8 @@ async fn find_model() -> Option<(String, String)> {
 async fn first_model(port: u16) -> Option<String> {
     let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).tls_certs_only([]).build().ok()?;
     let response = client.get(format!("http://127.0.0.1:{port}/v1/models")).send().await.ok()?;
-    let is_list = response.status().is_success() && response.content_length().is_none_or(|length| length <= MAX_LIST_BYTES as u64);
+    let is_list = response.status().is_success()
+        && response.content_length().is_none_or(|length| length <= MAX_LIST_BYTES as u64);
     let body = if is_list { response.bytes().await.ok()? } else { return None };
     let list: Value = serde_json::from_slice(body.get(..body.len().min(MAX_LIST_BYTES))?).ok()?;
     Some(list.pointer("/data/0/id")?.as_str()?.to_owned())

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use clap::Args;
 
 use crate::cli::common::args::AgentsArg;
+use crate::cli::common::completion;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::common::run_options::speaks_for_a_person;
@@ -22,6 +23,7 @@ use crate::view::time::format_time;
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The agent
+    #[arg(add = completion::agents())]
     agent: String,
     #[command(flatten)]
     agents: AgentsArg,
@@ -33,6 +35,7 @@ pub(crate) struct LoginArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LogoutArgs {
     /// The agent
+    #[arg(add = completion::agents())]
     agent: String,
     #[command(flatten)]
     agents: AgentsArg,

@@ -125,3 +125,24 @@ fn tools_are_shown_with_their_types() {
     let json = place.kapell(&["agents", "tools", "archive.store_document", "--output", "json"]).result();
     assert_eq!((&json["name"], &json["input_schema"]["type"]), (&json!("store_document"), &json!("object")));
 }
+
+#[test]
+fn shells_complete_runs_agents_tools_and_arguments() {
+    let place = workspace();
+    let complete = |words: &[&str]| -> Vec<String> {
+        let mut command = place.command([&["--", "kapell"], words].concat());
+        let completed = CommandOutput::of(command.env("COMPLETE", "fish"));
+        assert_eq!(completed.code, Some(0), "{completed:?}");
+        completed.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(complete(&["agents", "test", "re"]), ["research"]);
+    // No agent was asked yet, and completion starts none.
+    assert_eq!(complete(&["call", "archive."]), Vec::<String>::new());
+    assert_eq!(call(&place, &["archive.store_document", "title=a", "text=b"]).code, Some(0));
+    assert_eq!(complete(&["call", "archive.st"]), ["archive.store_document"]);
+    assert_eq!(complete(&["call", "archive.store_document", "ti"]), ["title="]);
+    assert_eq!(complete(&["runs", "show", "la"]), ["last"]);
+    assert_eq!(complete(&["result", "last", "st"]), ["store_document"]);
+    let script = place.kapell(&["completions", "bash"]);
+    assert!(script.code == Some(0) && script.stdout.contains("COMPLETE"), "{script:?}");
+}

@@ -38,9 +38,11 @@ fn first_hour() {
     let retried = place.kapell(&["retry", "--failed"]);
     assert_eq!((retried.code, retried.error_code()), (Some(2), "cli::nothing_failed"), "{retried:?}");
 
-    place.write("bad.yaml", "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x } }\n");
+    place
+        .write("bad.yaml", "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x } }\n");
     assert_eq!(place.kapell(&["run", "bad.yaml", "--no-input"]).code, Some(1));
-    let corrected = "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x, text: y } }\n";
+    let corrected =
+        "name: bad\ntasks:\n  - { id: a, agent: docs, tool: store_document, with: { title: x, text: y } }\n";
     place.write("bad.yaml", corrected);
     let retried = place.kapell(&["retry", "--failed", "--plan", "bad.yaml", "--no-input"]);
     assert_eq!(retried.code, Some(0), "{retried:?}");

@@ -1,0 +1,114 @@
+//! Completes arguments in a shell: runs, tasks, agents, tools, and arguments of tools. It starts no agent: tools are those
+//! that agents offered when a command last asked them.
+
+use std::ffi::OsStr;
+
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use serde_json::Value;
+
+use super::args::{AgentsArg, JournalArg};
+use super::files;
+use crate::config::AgentsFile;
+use crate::model::{AgentInfo, AgentSpec};
+use crate::runtime::{OffersCache, connect_options};
+use crate::ui::history;
+use crate::view::text::printable;
+
+/// The maximum number of runs that are suggested.
+const MAX_RUNS: usize = 50;
+
+/// Returns a completer for runs, the latest first.
+pub(crate) fn runs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_runs().unwrap_or_default()))
+}
+
+/// Returns a completer for the tasks of the latest run.
+pub(crate) fn tasks() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tasks().unwrap_or_default()))
+}
+
+/// Returns a completer for agents.
+pub(crate) fn agents() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let names = load_agents().map(|file| file.agents.into_keys().map(|id| (id.to_string(), None)).collect());
+        matching(current, names.unwrap_or_default())
+    })
+}
+
+/// Returns a completer for tools, as `AGENT.TOOL`.
+pub(crate) fn tools() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tools().unwrap_or_default()))
+}
+
+/// Returns a completer for the arguments of the tool on the command line, as `KEY=` or `KEY=VALUE`.
+pub(crate) fn tool_arguments() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_arguments().unwrap_or_default()))
+}
+
+/// A suggestion, and its description.
+type Suggestion = (String, Option<String>);
+
+/// Returns the suggestions that begin with the current word.
+fn matching(current: &OsStr, suggestions: Vec<Suggestion>) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy();
+    let fitting = suggestions.into_iter().filter(|(value, _)| value.starts_with(&*current));
+    // A shell would execute or hide other characters.
+    let fitting = fitting.filter(|(value, _)| printable(value) == *value);
+    let candidate = |(value, help): Suggestion| {
+        CompletionCandidate::new(value).help(help.map(|help| printable(&help).into_owned().into()))
+    };
+    fitting.map(candidate).collect()
+}
+
+fn known_runs() -> Option<Vec<Suggestion>> {
+    let runs = files::open_journal(&JournalArg { journal: None }).ok()?.runs(MAX_RUNS).ok()?;
+    let last = ("last".to_owned(), Some("the latest run".to_owned()));
+    let named = runs.iter().map(|run| (run.run.short().to_owned(), Some(format!("{} {}", run.name, run.status))));
+    Some(std::iter::once(last).chain(named).collect())
+}
+
+fn known_tasks() -> Option<Vec<Suggestion>> {
+    let reader = files::open_journal(&JournalArg { journal: None }).ok()?;
+    let view = history::read_view(&*reader, &reader.find_run("last").ok()?).ok()?;
+    Some(view.result().tasks.iter().map(|(id, task)| (id.to_string(), task.title.clone())).collect())
+}
+
+fn load_agents() -> Option<AgentsFile> {
+    files::load_agents(&AgentsArg { agents: None }).ok()
+}
+
+fn known_tools() -> Option<Vec<Suggestion>> {
+    let file = load_agents()?;
+    let tools = file.agents.values().flat_map(|agent| {
+        let tools = cached_info(&file, agent).map(|info| info.tools).unwrap_or_default().into_iter();
+        tools.map(|tool| (format!("{}.{}", agent.id, tool.name), first_line(tool.description.as_deref())))
+    });
+    Some(tools.collect())
+}
+
+fn known_arguments() -> Option<Vec<Suggestion>> {
+    // The shell passes the words of its command line as arguments.
+    let words: Vec<String> = std::env::args().collect();
+    let (agent, tool) =
+        words.iter().skip_while(|word| *word != "call").skip(1).find_map(|word| word.split_once('.'))?;
+    let file = load_agents()?;
+    let info = cached_info(&file, file.agents.get(agent)?)?;
+    let properties = info.tool(tool)?.input_schema.get("properties")?.as_object()?.clone();
+    let suggestions = properties.into_iter().flat_map(|(name, property)| {
+        let values = property.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+        let help = first_line(property.get("description").and_then(Value::as_str));
+        let values = values.into_iter().filter_map(|value| value.as_str().map(str::to_owned));
+        let values: Vec<Suggestion> = values.map(|value| (format!("{name}={value}"), help.clone())).collect();
+        if values.is_empty() { vec![(format!("{name}="), help)] } else { values }
+    });
+    Some(suggestions.collect())
+}
+
+fn cached_info(file: &AgentsFile, agent: &AgentSpec) -> Option<AgentInfo> {
+    let cache = OffersCache::new(&connect_options(file, None).ok()?);
+    cache.get(agent).map(|(info, _)| info)
+}
+
+fn first_line(text: Option<&str>) -> Option<String> {
+    text.and_then(|text| text.lines().next()).map(str::to_owned)
+}

@@ -9,6 +9,7 @@ macro_rules! message {
 
 mod command_line;
 mod common;
+mod completion;
 mod history;
 mod plans;
 mod runs;

@@ -2,7 +2,6 @@
 
 pub(crate) mod args;
 pub(crate) mod command_target;
-pub(crate) mod completion;
 pub(crate) mod confirm;
 pub(crate) mod detach;
 pub(crate) mod execute;

@@ -5,8 +5,8 @@ use std::io::{self, BufWriter};
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::completion;
 use crate::cli::common::files;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::model::{LogLevel, TaskId, Timestamp};
 use crate::ui::history::{LogFilter, LogFormat, Logs, RunLiveness, WatchMode};

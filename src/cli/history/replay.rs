@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::completion;
 use crate::cli::common::execute::{print_result, progress_reporter};
 use crate::cli::common::{files, run_context};
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::model::{Record, Timestamp};
 use crate::ui::reporters::Reporters;

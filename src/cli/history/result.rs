@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::completion;
 use crate::cli::common::execute::print_result;
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::model::{RunId, TaskId};
 use crate::runtime::ContentStore;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 
 use crate::cli::common::args::JournalArg;
-use crate::cli::common::completion;
 use crate::cli::common::remote_run::RemoteRun;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::journal::ControlRequest;
 use crate::mcp::{self, RedirectError};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::common::completion;
 use crate::cli::common::execute::execute;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::NewRun;

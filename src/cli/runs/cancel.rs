@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::common::args::JournalArg;
-use crate::cli::common::completion;
 use crate::cli::common::files;
 use crate::cli::common::remote_run::RemoteRun;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::journal::{ControlRequest, JournalError};
 use crate::model::{RunId, RunStatus};

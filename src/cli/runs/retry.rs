@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
-use crate::cli::common::completion;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Rerun, Run};

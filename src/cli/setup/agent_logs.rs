@@ -5,9 +5,9 @@ use std::io;
 use clap::Args;
 
 use crate::cli::common::args::AgentsArg;
-use crate::cli::common::completion;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::mcp::process::log::log_path;
 use crate::runtime;

@@ -7,10 +7,10 @@ use std::os::fd::AsFd as _;
 use clap::Args;
 
 use crate::cli::common::args::AgentsArg;
-use crate::cli::common::completion;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::common::run_options::speaks_for_a_person;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::mcp::{LoginStart, Options, PageLogin, begin_login, log_out};
 use crate::model::{AgentSpec, LoginInfo};

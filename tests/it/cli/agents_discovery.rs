@@ -52,7 +52,7 @@ fn directories_are_searched_up_to_the_root_of_the_repository() {
     for place in ["repository/a/agents.toml", "repository/agents.toml", "config/kapell/agents.toml"] {
         assert!(missing.stderr.contains(place), "{place}: {missing:?}");
     }
-    assert!(missing.stderr.contains("kapell agents import"), "{missing:?}");
+    assert!(missing.stderr.contains("kapell init"), "{missing:?}");
 
     write_agent(&place, "repository/agents.toml", "root");
     assert_eq!(listed_agents(&list("repository/a/b")), ["root"]);

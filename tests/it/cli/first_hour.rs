@@ -2,17 +2,21 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::cli::terminal_answers::run_in_terminal;
 use crate::support::workspace::Workspace;
+
+const KAPELL: &str = env!("CARGO_BIN_EXE_kapell");
 
 /// Returns an empty home directory with the servers of another host.
 fn home() -> Workspace {
     let place = Workspace::new();
-    let servers = r#"{"mcpServers": {
-        "docs": {"command": "${KAPELL}", "args": ["demo-agent", "archive"]},
-        "mail": {"command": "mail-server", "env": {"MAIL_API_KEY": "sk-live-0123456789abcdef0123456789"}}
-    }}"#;
-    place.write(".mcp.json", servers);
+    let servers = json!({"mcpServers": {
+        "docs": {"command": KAPELL, "args": ["demo-agent", "archive"]},
+        "mail": {"command": "mail-server", "env": {"MAIL_API_KEY": "sk-live-0123456789abcdef0123456789"}},
+    }});
+    place.write(".mcp.json", servers.to_string());
     place
 }
 
@@ -23,7 +27,7 @@ fn first_hour() {
     assert_eq!(begun.code, Some(0), "{begun:?}");
     let agents = fs::read_to_string(place.path("agents.toml")).expect("written");
     assert!(!agents.contains("sk-live"), "{agents}");
-    insta::assert_snapshot!(place.normalized_output(&begun) + &agents);
+    insta::assert_snapshot!(place.normalized_output(&begun) + &agents.replace(KAPELL, "/bin/kapell"));
 
     let tools = place.kapell(&["agents", "tools", "docs", "demo-research"]);
     assert_eq!(tools.code, Some(0), "{tools:?}");
@@ -71,7 +75,7 @@ fn init_imports_only_with_consent() {
         assert_eq!(agents.contains("[agents.docs]"), is_imported, "{begun:?}");
         assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(0), "{agents}");
     }
-    // Without a terminal, there is no consent.
+    // No terminal, no consent.
     let place = home();
     let begun = place.kapell(&["init"]);
     assert!(begun.code == Some(0) && begun.stderr.contains("kapell agents import"), "{begun:?}");

@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 
-use super::args::{AgentsArg, JournalArg};
-use super::files;
+use super::common::args::{AgentsArg, JournalArg};
+use super::common::files;
 use crate::config::AgentsFile;
 use crate::model::{AgentInfo, AgentSpec};
 use crate::runtime::{OffersCache, connect_options};

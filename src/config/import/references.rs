@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn convert(forms: ReferenceForms, text: &str) -> (String, Vec<String>) {
-        let (project, bundle) = (Path::new("/work/shop"), Some(Path::new("/bundles/a$b")));
+        let (project, bundle) = (Path::new("/projects/shop"), Some(Path::new("/bundles/a$b")));
         let defaults = [("size".to_owned(), "5".to_owned())].into_iter().collect();
         let mut converter = ReferenceConverter { bundle, defaults, ..ReferenceConverter::new(forms, project) };
         let converted = converter.convert(text);
@@ -151,7 +151,11 @@ mod tests {
             (Common, "${KEY} ${KEY:-a b} ${env:KEY}", "${KEY} ${KEY:-a b} ${KEY}"),
             (Common, "${input:api-key} ${user_config.api_key}", "${API_KEY} ${API_KEY}"),
             (Common, "${user_config.size}", "${SIZE:-5}"),
-            (Common, "${workspaceFolder}/a ${workspaceFolderBasename} ${userHome}${/}b", "/work/shop/a shop ${HOME}/b"),
+            (
+                Common,
+                "${workspaceFolder}/a ${workspaceFolderBasename} ${userHome}${/}b",
+                "/projects/shop/a shop ${HOME}/b",
+            ),
             (Common, "${__dirname}/server", "/bundles/a$$b/server"),
             (Common, "$KEY {env:KEY} $5 $$ {a}", "$$KEY {env:KEY} $$5 $$$$ {a}"),
             (Common, "${PORT:-80} ${", "80 $${"),

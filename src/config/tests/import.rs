@@ -10,7 +10,7 @@ use crate::config::import::places::OperatingSystem;
 
 /// A part of every secret in the sample files.
 const SECRET: &str = "hunter22";
-const PROJECT: &str = "/work/shop";
+const PROJECT: &str = "/projects/shop";
 
 /// An environment in which every variable has a value.
 struct FullEnvironment;
@@ -148,10 +148,10 @@ fn every_host_has_its_places_on_every_system() {
 #[test]
 fn files_of_projects_belong_to_their_directory() {
     for (path, project, in_project) in [
-        ("/work/shop/.mcp.json", "/work/shop", true),
-        ("/work/shop/.vscode/mcp.json", "/work/shop", true),
-        ("/work/shop/.continue/mcpServers/a.yaml", "/work/shop", true),
-        ("/work/shop/agents.json", "/work/shop", true),
+        ("/projects/shop/.mcp.json", "/projects/shop", true),
+        ("/projects/shop/.vscode/mcp.json", "/projects/shop", true),
+        ("/projects/shop/.continue/mcpServers/a.yaml", "/projects/shop", true),
+        ("/projects/shop/agents.json", "/projects/shop", true),
         ("/home/me/.claude.json", "/home/me", false),
     ] {
         assert_eq!(project_of_file(Path::new(path)), (PathBuf::from(project), in_project), "{path}");
@@ -169,13 +169,16 @@ fn relative_paths_keep_their_meaning() {
     let directory = |host: &str, in_project, keys: &str| start(host, in_project, keys).cwd;
     for command in ["./bin/server", "bin/server"] {
         let entry = start("claude", true, &format!("{{\"command\": \"{command}\"}}"));
-        assert_eq!(entry.command.as_deref(), Some("/work/shop/bin/server"));
+        assert_eq!(entry.command.as_deref(), Some("/projects/shop/bin/server"));
         assert_eq!(entry.cwd.as_deref(), Some(PROJECT));
     }
     let script = r#"{"command": "node", "args": ["server.js"]}"#;
     assert_eq!(directory("claude", true, script).as_deref(), Some(PROJECT));
     assert_eq!(directory("claude-desktop", false, script).as_deref(), Some("${HOME}"));
-    assert_eq!(directory("claude", true, r#"{"command": "x", "cwd": "tools"}"#).as_deref(), Some("/work/shop/tools"));
+    assert_eq!(
+        directory("claude", true, r#"{"command": "x", "cwd": "tools"}"#).as_deref(),
+        Some("/projects/shop/tools")
+    );
     assert_eq!(directory("claude", true, r#"{"command": "x", "cwd": "/a"}"#).as_deref(), Some("/a"));
     assert_eq!(directory("claude", true, r#"{"command": "npx", "args": ["-y", "@a/b"]}"#), None);
 }

@@ -14,6 +14,7 @@ use super::run_options::RunOutputFormat;
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
+use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::RunStateAtExit;
 use crate::runtime::{OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
@@ -67,6 +68,15 @@ fn print_answer(answer: &str) -> Result<(), CliError> {
         print("\n")?;
     }
     print(answer)
+}
+
+/// Starts the process that ends the agents if this one is killed.
+///
+/// # Errors
+/// Fails if the system cannot start another process.
+pub(crate) fn start_guard() -> Result<(), CliError> {
+    guard::start()
+        .map_err(|error| CliError::failed("cli::guard", "cannot start the guard process that ends agents", error))
 }
 
 /// Executes a run and prints its result. `catalog` is what the agents offered when the goal was planned. Returns the exit

@@ -12,7 +12,7 @@ use super::logging::mask_in_diagnostics;
 use crate::cli::CliError;
 use crate::config::{self, AgentsFile, AgentsFiles, ProcessEnvironment};
 use crate::engine::Run;
-use crate::journal::{self, JournalLocation, JournalReader, Store};
+use crate::journal::{self, JournalError, JournalLocation, JournalReader, Store};
 use crate::model::{AgentSpec, ParamsFile, Record, RunId, Timestamp};
 use crate::runtime::ContentStore;
 use crate::system::clock;
@@ -180,19 +180,31 @@ pub(crate) fn content_root(journal: &JournalLocation) -> PathBuf {
     absolute(&journal.companion_directory("files")).into()
 }
 
+/// Returns the events of a run that is only shown, with the large contents of their results. A missing file is a warning.
+///
+/// # Errors
+/// Returns an error if the location of the journal is unknown, and for an event that cannot be read.
+pub(crate) fn shown_records<'r>(
+    reader: &'r dyn JournalReader,
+    journal: &JournalArg,
+    run: &'r RunId,
+) -> Result<impl Iterator<Item = Result<Record, JournalError>> + 'r, CliError> {
+    let contents = contents_of(journal, run)?;
+    Ok(reader.records(run, 0).map(move |record| {
+        let mut record = record?;
+        if let Err(error) = contents.restore_results(&mut record) {
+            tracing::warn!(%error, "a result is shown without its contents");
+        }
+        Ok(record)
+    }))
+}
+
 /// Returns the files with binary and large contents of the results of a run.
 ///
 /// # Errors
 /// Returns an error if the location of the journal is unknown.
 pub(crate) fn contents_of(journal: &JournalArg, run: &RunId) -> Result<ContentStore, CliError> {
     Ok(ContentStore::new(&content_root(&journal_location(journal)?), run, None))
-}
-
-/// Restores the large contents of the results in an event that is only shown. A missing file is a warning.
-pub(crate) fn restore_shown(contents: &ContentStore, record: &mut Record) {
-    if let Err(error) = contents.restore_results(record) {
-        tracing::warn!(%error, "a result is shown without its contents");
-    }
 }
 
 /// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.

@@ -7,8 +7,7 @@ use super::files;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::expression::closest_match;
-use crate::mcp::NoopHost;
-use crate::model::{AgentSpec, Failure, ToolInfo};
+use crate::model::{AgentInfo, AgentSpec, Failure, Timestamp, ToolInfo};
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
 use crate::view::text::printable;
 
@@ -16,7 +15,7 @@ use crate::view::text::printable;
 pub(crate) struct ToolTarget {
     /// The agent.
     pub(crate) agent: AgentSpec,
-    /// The agents file without the agent.
+    /// The agents file.
     pub(crate) file: AgentsFile,
     /// The name of the tool.
     tool: String,
@@ -35,7 +34,8 @@ impl ToolTarget {
                 "`kapell agents tools` lists the tools of all agents",
             )
         })?;
-        let (agent, file) = files::load_agent(arg, agent)?;
+        let file = files::load_agents(arg)?;
+        let agent = file.agents.get(agent).cloned().ok_or_else(|| files::unknown_agent(agent, &file))?;
         Ok(Self { agent, file, tool: tool.to_owned() })
     }
 
@@ -45,33 +45,37 @@ impl ToolTarget {
     /// Fails if the agent cannot be connected or does not have the tool.
     pub(crate) async fn find_tool(&self, freshness: Freshness) -> Result<ToolInfo, CliError> {
         let id = &self.agent.id;
-        let mut tools = Vec::new();
-        // The agent may have got the tool since it was asked.
-        for freshness in [freshness, Freshness::Current] {
-            let options = runtime::connect_options(&self.file, None)?;
-            let discovery = Discovery::new(options, &self.file.secrets, freshness);
-            let probes = discovery.probe(vec![self.agent.clone()], Arc::new(NoopHost)).await;
-            let Some(AgentProbe { result, cached_at, .. }) = probes.into_iter().next() else { break };
-            let info = result.map_err(|failure| {
-                message!("{}", failure_text(id.as_str(), &failure));
-                CliError::Shown(Exit::AgentUnavailable)
-            })?;
-            if let Some(tool) = info.tool(&self.tool) {
-                return Ok(tool.clone());
-            }
-            if cached_at.is_none() {
-                if let Some(reason) = info.unusable_tools.get(&self.tool) {
-                    return Err(self.unusable(reason));
-                }
-                tools.extend(info.tools.iter().map(|tool| tool.name.clone()));
-                break;
-            }
+        let (mut info, cached_at) = self.describe(freshness).await?;
+        if cached_at.is_some() && info.tool(&self.tool).is_none() {
+            // The agent may have got the tool since it was asked.
+            (info, _) = self.describe(Freshness::Current).await?;
         }
-        let help = match closest_match(&self.tool, tools.iter().map(String::as_str)) {
+        if let Some(tool) = info.tool(&self.tool) {
+            return Ok(tool.clone());
+        }
+        if let Some(reason) = info.unusable_tools.get(&self.tool) {
+            return Err(self.unusable(reason));
+        }
+        let help = match closest_match(&self.tool, info.tools.iter().map(|tool| tool.name.as_str())) {
             Some(similar) => format!("did you mean `{id}.{similar}`?"),
             None => format!("`kapell agents tools {id}` lists its tools"),
         };
         Err(CliError::usage("cli::unknown_tool", format!("agent `{id}` has no tool `{}`", self.tool), help))
+    }
+
+    /// Returns the description of the agent, and the time of the earlier connection that it is from, if any.
+    async fn describe(&self, freshness: Freshness) -> Result<(Arc<AgentInfo>, Option<Timestamp>), CliError> {
+        let id = &self.agent.id;
+        let options = runtime::connect_options(&self.file, None)?;
+        let discovery = Discovery::new(options, &self.file.secrets, freshness);
+        let AgentProbe { result, cached_at, .. } = discovery.probe_one(self.agent.clone()).await;
+        match result {
+            Ok(info) => Ok((info, cached_at)),
+            Err(failure) => {
+                message!("{}", failure_text(id.as_str(), &failure));
+                Err(CliError::Shown(Exit::AgentUnavailable))
+            }
+        }
     }
 
     fn unusable(&self, reason: &str) -> CliError {

@@ -74,10 +74,8 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let clock = ReplayClock { speed: args.speed, last_event: Arc::default() };
     let mut progress = progress_reporter(&screen, &run, clock.time_source());
     let mut reporters = Reporters::new(&run, vec![&mut *progress]);
-    let contents = files::contents_of(&args.journal, &run)?;
-    for record in reader.records(&run, 0) {
-        let mut record = record?;
-        files::restore_shown(&contents, &mut record);
+    for record in files::shown_records(&*reader, &args.journal, &run)? {
+        let record = record?;
         clock.wait_for(&record).await;
         reporters.report(std::slice::from_ref(&record));
     }

@@ -35,17 +35,15 @@ pub(crate) struct ResultArgs {
 pub(crate) fn result(args: &ResultArgs) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
-    let content = files::contents_of(&args.journal, &run)?;
     let mut view = RunView::new(&run);
-    for record in reader.records(&run, 0) {
-        let mut record = record?;
-        files::restore_shown(&content, &mut record);
-        view.apply(&record);
+    for record in files::shown_records(&*reader, &args.journal, &run)? {
+        view.apply(&record?);
     }
     let mut result = view.into_result();
     if result.status.is_unfinished() {
         message!("run {} has not ended; this is its result so far", run.short());
     }
+    let content = files::contents_of(&args.journal, &run)?;
     content.complete_result(&mut result);
     match &args.task {
         Some(id) => {

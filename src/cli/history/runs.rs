@@ -126,9 +126,7 @@ fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
 /// Returns the calls that a run has made.
 fn calls(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result<Vec<SentCall>, CliError> {
     let run = reader.find_run(name)?;
-    let contents = files::contents_of(journal, &run)?;
-    let mut records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
-    records.iter_mut().for_each(|record| files::restore_shown(&contents, record));
+    let records: Vec<Record> = files::shown_records(reader, journal, &run)?.collect::<Result<_, _>>()?;
     engine::sent_calls(&records)
         .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))
 }
@@ -136,12 +134,9 @@ fn calls(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result
 /// Returns the details of a run from the journal.
 fn run_details(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result<RunDetails, CliError> {
     let run = reader.find_run(name)?;
-    let contents = files::contents_of(journal, &run)?;
     let mut details = RunDetails::new(&run, reader.driver(&run)?);
-    for record in reader.records(&run, 0) {
-        let mut record = record?;
-        files::restore_shown(&contents, &mut record);
-        details.apply(&record);
+    for record in files::shown_records(reader, journal, &run)? {
+        details.apply(&record?);
     }
     Ok(details)
 }

@@ -12,8 +12,9 @@ pub(crate) struct SchemaArgs {
     format: SchemaFormat,
 }
 
+/// A file format with a schema.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SchemaFormat {
+pub(crate) enum SchemaFormat {
     /// A plan
     Plan,
     /// agents.toml
@@ -21,12 +22,20 @@ enum SchemaFormat {
 }
 
 pub(crate) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
-    let schema = match args.format {
+    print(&schema_text(args.format)?)?;
+    Ok(Exit::Success)
+}
+
+/// Returns the text of the schema of a file format.
+///
+/// # Errors
+/// Fails if it cannot be converted to JSON.
+pub(crate) fn schema_text(format: SchemaFormat) -> Result<String, CliError> {
+    let schema = match format {
         SchemaFormat::Plan => config::plan_schema(),
         SchemaFormat::Agents => config::agents_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CliError::failed("cli::output", "the schema cannot be converted to JSON", error))?;
-    print(&(text + "\n"))?;
-    Ok(Exit::Success)
+    Ok(text + "\n")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::common::execute::execute;
+use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
@@ -14,7 +14,6 @@ use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::NewRun;
 use crate::expression::closest_match;
-use crate::mcp::process::guard;
 use crate::model::{AgentId, Answer, JsonObject, Plan, ToolInfo};
 use crate::runtime::{Freshness, jitter_seed, new_run_id};
 use crate::ui::forms::form::FormSchema;
@@ -47,14 +46,10 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
     args.options.check_speaker()?;
     let target = ToolTarget::load(&args.options.agents, &args.target)?;
     if target.agent.transport.child_process().is_some() {
-        guard::start().map_err(|error| {
-            CliError::failed("cli::guard", "cannot start the guard process that ends agents", error)
-        })?;
+        start_guard()?;
     }
     let tool = target.find_tool(Freshness::Cached).await?;
-    let ToolTarget { agent, file: mut agents, .. } = target;
-    let id = agent.id.clone();
-    agents.agents.insert(id.clone(), agent);
+    let ToolTarget { agent, file: agents, .. } = target;
     let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
     let mut given = args.json.unwrap_or_default();
     given.extend(parse_arguments(&args.target, &tool, &args.arguments)?);
@@ -62,7 +57,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
         Ok(given) => given,
         Err(exit) => return Ok(exit),
     };
-    let plan = Arc::new(call_plan(&id, &tool, &given, &agents)?);
+    let plan = Arc::new(call_plan(&agent.id, &tool, &given, &agents)?);
     let inputs = Arc::new(json!({"arguments": given}));
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source: None };
     execute(context, agents, AgentCatalog::new(), new_run.into()).await

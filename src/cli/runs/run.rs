@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::resume::{self, ChangePolicy};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::detach;
-use crate::cli::common::execute::execute;
+use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::exit::{print, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
@@ -126,9 +126,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let agents = files::read_agents(&agents_files)?;
     if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before a plan is in memory, since the guard would keep that memory.
-        guard::start().map_err(|error| {
-            CliError::failed("cli::guard", "cannot start the guard process that ends agents", error)
-        })?;
+        start_guard()?;
     }
     let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
     let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };

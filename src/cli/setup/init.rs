@@ -12,8 +12,9 @@ use super::import_sources::{ImportSources, read_places};
 use crate::cli::common::confirm::confirm;
 use crate::cli::common::exit::show_diagnostics;
 use crate::cli::common::run_options::speaks_for_a_person;
+use crate::cli::plans::schema::{SchemaFormat, schema_text};
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentsDocument, ImportSelection};
+use crate::config::{AgentsDocument, ImportSelection};
 use crate::system::environment;
 use crate::view::text::{count_text, printable};
 
@@ -104,10 +105,8 @@ pub(crate) async fn init(args: InitArgs) -> Result<Exit, CliError> {
             message!("wrote {PLAN_FILE}");
         }
     }
-    for (file, schema) in [(AGENTS_SCHEMA, config::agents_schema()), (PLAN_SCHEMA, config::plan_schema())] {
-        let text = serde_json::to_string_pretty(&schema)
-            .map_err(|error| CliError::failed("cli::output", "the schema cannot be converted to JSON", error))?;
-        if write_new(file, &(text + "\n"))? {
+    for (file, format) in [(AGENTS_SCHEMA, SchemaFormat::Agents), (PLAN_SCHEMA, SchemaFormat::Plan)] {
+        if write_new(file, &schema_text(format)?)? {
             message!("wrote {file}");
         }
     }
@@ -170,8 +169,9 @@ async fn model_text(args: &InitArgs) -> String {
 
 /// Finds a model server on this machine, or the key of a provider. Returns its description and its section.
 async fn find_model() -> Option<(String, String)> {
+    let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).tls_certs_only([]).build().ok()?;
     for (name, port, provider) in LOCAL_ENDPOINTS {
-        if let Some(model) = first_model(port).await {
+        if let Some(model) = first_model(&client, port).await {
             let place = match provider {
                 Some(provider) => format!("provider = \"{provider}\""),
                 None => format!("base_url = \"http://127.0.0.1:{port}/v1\""),
@@ -188,8 +188,7 @@ async fn find_model() -> Option<(String, String)> {
 }
 
 /// Returns the first model of an OpenAI-compatible server on this machine.
-async fn first_model(port: u16) -> Option<String> {
-    let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).tls_certs_only([]).build().ok()?;
+async fn first_model(client: &reqwest::Client, port: u16) -> Option<String> {
     let response = client.get(format!("http://127.0.0.1:{port}/v1/models")).send().await.ok()?;
     let is_list = response.status().is_success()
         && response.content_length().is_none_or(|length| length <= MAX_LIST_BYTES as u64);

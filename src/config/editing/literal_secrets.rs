@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::agent_entry::AgentEntry;
+use super::references::referenced_variable;
 use super::secret_text::{contains_secret, is_literal_secret};
 use crate::config::agents::redaction::is_variable_name;
 use crate::config::agents::secret_collector::is_secret_name;
@@ -73,9 +74,9 @@ impl Concealer<'_> {
         for (name, value) in mem::take(&mut entry.http_headers) {
             let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
             let is_bearer = name.eq_ignore_ascii_case("authorization") && scheme.eq_ignore_ascii_case("bearer");
-            if let Some(variable) = referenced(credentials).filter(|_| is_bearer) {
+            if let Some(variable) = referenced_variable(credentials.trim()).filter(|_| is_bearer) {
                 entry.bearer_token_env_var = Some(variable.to_owned());
-            } else if let Some(variable) = referenced(&value) {
+            } else if let Some(variable) = referenced_variable(value.trim()) {
                 entry.env_http_headers.insert(name, variable.to_owned());
             } else if !is_literal_secret(&name, &value) {
                 entry.http_headers.insert(name, value);
@@ -159,11 +160,6 @@ impl Concealer<'_> {
             None => self.concealed_part(parameter),
         }
     }
-}
-
-/// Returns the variable that a text consists of, such as `TOKEN` of `${TOKEN}`.
-fn referenced(text: &str) -> Option<&str> {
-    text.trim().strip_prefix("${")?.strip_suffix('}').filter(|name| is_variable_name(name))
 }
 
 /// Splits `NAME=VALUE` or `Header: VALUE`. Returns the name, the separator, and the value.

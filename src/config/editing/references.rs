@@ -1,5 +1,12 @@
 //! References to variables in the texts of an agents file.
 
+use crate::config::agents::redaction::is_variable_name;
+
+/// Returns the variable that a text consists of, such as `TOKEN` of `${TOKEN}`.
+pub(crate) fn referenced_variable(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}').filter(|name| is_variable_name(name))
+}
+
 /// Returns the text with a replacement for each `${…}`.
 pub(crate) fn replace_references(text: &str, replacement: &str) -> String {
     let (mut replaced, mut rest) = (String::with_capacity(text.len()), text);

@@ -7,10 +7,9 @@ use url::Url;
 use super::fields::Draft;
 use super::file_format::StartDirectory;
 use super::imported_agents::{ImportContext, ImportedAgent};
-use crate::config::agents::redaction::is_variable_name;
 use crate::config::editing::agent_entry::{AgentEntry, OAuthEntry};
 use crate::config::editing::concealed_entry::ConcealedEntry;
-use crate::config::editing::references::replace_references;
+use crate::config::editing::references::{referenced_variable, replace_references};
 use crate::config::schema::table::is_name;
 use crate::model::Protocol;
 
@@ -189,8 +188,7 @@ fn check_server(agent: &str, draft: &mut Draft) -> Result<(), String> {
 fn complete_oauth(agent: &str, oauth: &mut OAuthEntry, variables: &mut Vec<String>) {
     oauth.client_id = oauth.client_id.take().filter(|id| !id.is_empty());
     if let Some(secret) = oauth.client_secret_env_var.take().filter(|_| oauth.client_id.is_some()) {
-        let variable = secret.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        let variable = variable.filter(|name| is_variable_name(name)).map(str::to_owned).unwrap_or_else(|| {
+        let variable = referenced_variable(&secret).map(str::to_owned).unwrap_or_else(|| {
             let variable: String = format!("{agent}_CLIENT_SECRET").to_ascii_uppercase().replace('-', "_");
             variables.push(variable.clone());
             variable

@@ -12,7 +12,7 @@ use super::authorizer::{AuthorizationServer, Authorizer, merged_scopes, with_sec
 use super::challenge::Challenge;
 use super::error::AuthorizationError;
 use super::login_file::StoredLogin;
-use super::redirect::{RedirectListener, RedirectSender};
+use super::redirect::{RedirectListener, RedirectSender, query_parameter};
 use crate::model::text::truncate_bytes;
 
 /// The name under which the host registers itself.
@@ -218,6 +218,5 @@ fn is_metadata_url(client: &str) -> bool {
 
 /// Returns the value of a parameter in the query of an address.
 fn parameter(address: &str, name: &str) -> Option<String> {
-    let url = Url::parse(address).ok()?;
-    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+    query_parameter(&Url::parse(address).ok()?, name)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use reqwest::Url;
 
+use super::redirect::query_parameter;
 use crate::mcp::network::is_loopback;
 
 /// The time in which the waiting process exchanges the code for tokens.
@@ -34,12 +35,12 @@ pub enum RedirectError {
 /// Returns an error if the address does not belong to the page, or the login fails.
 pub async fn complete_login(page: &str, redirected: &str) -> Result<(), RedirectError> {
     let page = Url::parse(page).map_err(|_| RedirectError::NotALogin)?;
-    let listener = parameter(&page, "redirect_uri").and_then(|address| Url::parse(&address).ok());
+    let listener = query_parameter(&page, "redirect_uri").and_then(|address| Url::parse(&address).ok());
     let listener = listener.filter(|listener| listener.scheme() == "http" && is_loopback(listener));
-    let (listener, state) = listener.zip(parameter(&page, "state")).ok_or(RedirectError::NotALogin)?;
+    let (listener, state) = listener.zip(query_parameter(&page, "state")).ok_or(RedirectError::NotALogin)?;
     let redirected = Url::parse(redirected.trim()).ok().filter(|redirected| {
         let target = |url: &Url| url[..url::Position::AfterPath].to_owned();
-        target(redirected) == target(&listener) && parameter(redirected, "state").as_ref() == Some(&state)
+        target(redirected) == target(&listener) && query_parameter(redirected, "state").as_ref() == Some(&state)
     });
     let redirected = redirected.ok_or_else(|| RedirectError::OtherAddress(listener.to_string()))?;
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(EXCHANGE_TIMEOUT).build();
@@ -48,11 +49,6 @@ pub async fn complete_login(page: &str, redirected: &str) -> Result<(), Redirect
     let status = response.status();
     let text = response.text().await.map_err(not_waiting)?;
     if status == StatusCode::OK { Ok(()) } else { Err(RedirectError::Refused(text)) }
-}
-
-/// Returns the value of a parameter in the query of an address.
-fn parameter(url: &Url, name: &str) -> Option<String> {
-    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderName, StatusCode};
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -133,6 +134,11 @@ async fn receive(
         [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store"), (REFERRER_POLICY, "no-referrer")];
     let RedirectPage { status, text } = sender.submit(format!("{address}?{}", query.unwrap_or_default())).await;
     (status, headers, text)
+}
+
+/// Returns the value of a parameter in the query of an address.
+pub(super) fn query_parameter(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

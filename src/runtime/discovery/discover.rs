@@ -58,6 +58,17 @@ impl<'d> Discovery<'d> {
             .collect()
     }
 
+    /// Asks one agent.
+    pub async fn probe_one(self, agent: AgentSpec) -> AgentProbe {
+        if let Some(probe) = self.cached(&agent) {
+            return probe;
+        }
+        let pool = Pool::new([agent.clone()], self.options.clone(), Arc::new(NoopHost));
+        let probe = self.connect(&pool, &agent).await;
+        pool.close().await;
+        probe
+    }
+
     /// Asks all agents concurrently, and closes the connections again. Returns the results in order. `host` receives what
     /// happens meanwhile.
     pub async fn probe(self, agents: Vec<AgentSpec>, host: Arc<dyn ClientHost>) -> Vec<AgentProbe> {

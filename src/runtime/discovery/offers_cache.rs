@@ -41,11 +41,8 @@ impl OffersCache {
     /// Returns what the agent offered, and when, unless its entry in the agents file or its program has changed since.
     /// An unreadable file counts as absent.
     pub fn get(&self, spec: &AgentSpec) -> Option<(AgentInfo, Timestamp)> {
-        let text = files::read(&self.path(spec)?, MAX_FILE_BYTES).ok()?;
-        let CachedOffers { at, info } = serde_json::from_slice(&text).ok()?;
-        // After a change of the clock, the age is unknown.
-        let age = now().0.checked_sub(at.0)?;
-        (Duration::from_millis(age) < MAX_AGE).then_some((info, at))
+        let CachedOffers { at, info } = read(&self.path(spec)?)?;
+        Some((info, at))
     }
 
     /// Stores what the agent offers now. If writing fails, the next command asks the agent.
@@ -62,10 +59,9 @@ impl OffersCache {
 
     /// Removes the entry of an agent if it offers other tools now.
     pub fn forget_changed(&self, spec: &AgentSpec, info: &AgentInfo) {
-        let is_same = |cached: &AgentInfo| cached.tools == info.tools && cached.instructions == info.instructions;
-        if self.get(spec).is_some_and(|(cached, _)| !is_same(&cached))
-            && let Some(path) = self.path(spec)
-        {
+        let Some(path) = self.path(spec) else { return };
+        let Some(CachedOffers { info: cached, .. }) = read(&path) else { return };
+        if cached.tools != info.tools || cached.instructions != info.instructions {
             let _ = fs::remove_file(path);
         }
     }
@@ -76,6 +72,14 @@ impl OffersCache {
         let name = short_hash(parts.iter().map(String::as_str));
         Some(self.directory.as_ref()?.join(format!("{name}.json")))
     }
+}
+
+/// Returns an entry that still counts.
+fn read(path: &Path) -> Option<CachedOffers> {
+    let cached: CachedOffers = serde_json::from_slice(&files::read(path, MAX_FILE_BYTES).ok()?).ok()?;
+    // After a change of the clock, the age is unknown.
+    let age = now().0.checked_sub(cached.at.0)?;
+    (Duration::from_millis(age) < MAX_AGE).then_some(cached)
 }
 
 /// Returns everything that decides what an agent offers: its entry in the agents file, the version of its program, and

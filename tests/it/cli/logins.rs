@@ -301,15 +301,21 @@ fn kill_during_a_renewal_costs_the_login_but_nothing_else() {
     assert_eq!(place.run_plan(PLAN, &[]).code, Some(0));
 }
 
+/// Starts a detached run whose agent requires a login, and returns its question.
+fn run_that_requires_a_login() -> (Server, Workspace, Value) {
+    let server = Server::start(&[]);
+    let place = Workspace::new();
+    server.agents_file(&place, "");
+    place.write("plan.yaml", PLAN);
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
+    let question = wait_for("the question", || open_questions(&place).into_iter().next());
+    (server, place, question)
+}
+
 #[test]
 fn required_login_is_a_question_of_the_run() {
     for elsewhere in [false, true] {
-        let server = Server::start(&[]);
-        let place = Workspace::new();
-        server.agents_file(&place, "");
-        place.write("plan.yaml", PLAN);
-        assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
-        let question = wait_for("the question", || open_questions(&place).into_iter().next());
+        let (server, place, question) = run_that_requires_a_login();
         let address = question["form"]["url"]["url"].as_str().expect("a page").to_owned();
         assert!(question["message"].as_str().expect("a text").contains("kapell agents login box"), "{question}");
         if elsewhere {
@@ -327,12 +333,7 @@ fn required_login_is_a_question_of_the_run() {
 
 #[test]
 fn required_login_of_a_run_is_completed_from_another_machine() {
-    let server = Server::start(&[]);
-    let place = Workspace::new();
-    server.agents_file(&place, "");
-    place.write("plan.yaml", PLAN);
-    assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
-    let question = wait_for("the question", || open_questions(&place).into_iter().next());
+    let (server, place, question) = run_that_requires_a_login();
     assert!(question["message"].as_str().expect("a text").contains("--redirect-url"), "{question}");
     let page = question["form"]["url"]["url"].as_str().expect("a page");
     let answer =
@@ -353,12 +354,7 @@ fn required_login_of_a_run_is_completed_from_another_machine() {
 
 #[test]
 fn declined_login_fails_the_task() {
-    let server = Server::start(&[]);
-    let place = Workspace::new();
-    server.agents_file(&place, "");
-    place.write("plan.yaml", PLAN);
-    assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
-    wait_for("the question", || open_questions(&place).into_iter().next());
+    let (_server, place, _) = run_that_requires_a_login();
     assert_eq!(place.kapell(&["answer", "last", "q1", "--decline", "--journal", "j.db"]).code, Some(0));
     crate::support::workspace::wait_for_status(&place, &["failed"]);
     let shown = place.kapell(&["runs", "show", "last", "--journal", "j.db"]);

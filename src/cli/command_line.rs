@@ -1,11 +1,12 @@
 //! The command line: the list of commands, and the dispatch to them.
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 
 use super::common::exit::{CliError, Exit, print_raw};
 use super::common::logging::start_logging;
+use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
 use super::runs::{answer, call, cancel, questions, resume, retry, run};
@@ -70,13 +71,19 @@ enum CliCommand {
     },
 }
 
+/// Returns the parser of the command line, with the help of all commands.
+pub fn command() -> Command {
+    with_help(Cli::command())
+}
+
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> Exit {
     // Before the environment is sealed: shells pass what is to be completed in variables.
-    CompleteEnv::with_factory(Cli::command).complete();
+    CompleteEnv::with_factory(command).complete();
     process::harden();
     environment::seal();
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             print_usage(&error);

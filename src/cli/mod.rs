@@ -10,10 +10,11 @@ macro_rules! message {
 mod command_line;
 mod common;
 mod completion;
+mod help;
 mod history;
 mod plans;
 mod runs;
 mod setup;
 
-pub use command_line::main;
+pub use command_line::{command, main};
 pub use common::exit::{CliError, Exit};

@@ -56,20 +56,37 @@ impl Exit {
         }
     }
 
+    /// All exit codes.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Failed,
+        Self::Usage,
+        Self::Partial,
+        Self::Paused,
+        Self::BudgetSpent,
+        Self::AgentUnavailable,
+        Self::Denied,
+        Self::Interrupted,
+    ];
+
+    /// Returns the meaning of the exit code, as the help of commands shows it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "a task or the command itself failed",
+            Self::Usage => "the command line, a plan, or an agents file is invalid",
+            Self::Partial => "partly succeeded: the plan allowed the run to continue without what failed",
+            Self::Paused => "paused: the run waits for questions or for the approval of a plan",
+            Self::BudgetSpent => "the budget is spent; all results so far are kept",
+            Self::AgentUnavailable => "a required agent is unavailable",
+            Self::Denied => "a person denied an approval",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// Returns the exit code with this number, if it is known.
     pub fn of_code(code: i32) -> Option<Self> {
-        const ALL: [Exit; 9] = [
-            Exit::Success,
-            Exit::Failed,
-            Exit::Usage,
-            Exit::Partial,
-            Exit::Paused,
-            Exit::BudgetSpent,
-            Exit::AgentUnavailable,
-            Exit::Denied,
-            Exit::Interrupted,
-        ];
-        ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
+        Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
     }
 
     /// Returns the number that the shell sees.

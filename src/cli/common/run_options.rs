@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::args::{AgentsArg, JournalArg};
+use super::args::{AgentsArg, JournalArg, JsonArg};
 use crate::cli::CliError;
 use crate::config::{self, Diagnostics};
 use crate::journal::Durability;
@@ -26,7 +26,7 @@ pub(crate) struct RunOptions {
     #[command(flatten)]
     pub(crate) journal: JournalArg,
     /// The output format of stdout
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: RunOutputFormat,
     /// Never prompt: decline agents' questions, and pause the run at approvals
     #[arg(long)]
@@ -78,6 +78,14 @@ pub(crate) enum Interaction {
 }
 
 impl RunOptions {
+    /// Returns the options with the output format JSON if `--json` is given.
+    pub(crate) fn with_json(mut self, json: JsonArg) -> Self {
+        if json.is_given() {
+            self.output = RunOutputFormat::Json;
+        }
+        self
+    }
+
     /// Builds the human of the run: the rules first, then a person if one may be asked.
     ///
     /// # Errors

@@ -30,8 +30,7 @@ pub(crate) struct LogsArgs {
     follow: bool,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

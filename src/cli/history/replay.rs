@@ -30,8 +30,7 @@ pub(crate) struct ReplayArgs {
     speed: ReplaySpeed,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format of the result
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

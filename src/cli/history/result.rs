@@ -27,8 +27,7 @@ pub(crate) struct ResultArgs {
     save: Option<PathBuf>,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

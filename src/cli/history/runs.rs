@@ -36,8 +36,7 @@ pub(crate) struct ListArgs {
     plan: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 
@@ -51,8 +50,7 @@ pub(crate) struct ShowArgs {
     task: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 
@@ -64,8 +62,7 @@ pub(crate) struct DiffArgs {
     second: String,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

@@ -24,8 +24,7 @@ pub(crate) struct ValidateArgs {
     offline: bool,
     #[command(flatten)]
     refresh: RefreshArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

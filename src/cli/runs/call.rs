@@ -21,9 +21,6 @@ use crate::ui::forms::form_prompt::parse_fields;
 use crate::ui::human::HumanResponse;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    kapell call research.search_web query=\"Lisbon in May\"\n  \
-    kapell call wiki.store --json '{\"title\": \"Lisbon\", \"tags\": [\"travel\"]}'")]
 pub(crate) struct CallArgs {
     /// The agent and the tool; `kapell agents tools` lists them
     #[arg(value_name = "AGENT.TOOL", add = completion::tools())]

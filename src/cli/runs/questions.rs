@@ -20,8 +20,7 @@ pub(crate) struct QuestionsArgs {
     run: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::cli::common::args::JournalArg;
+use crate::cli::common::args::{JournalArg, JsonArg};
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -25,6 +25,8 @@ pub(crate) struct ResumeArgs {
     last: bool,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    json: JsonArg,
     /// Resume even if the plan, the agents file, or an agent's tools have changed since the run began
     #[arg(long)]
     accept_changes: bool,
@@ -43,7 +45,7 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let name = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = files::open_journal(&args.options.journal)?.find_run(name)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
-    resume_run(&run, &args.options, changes).await
+    resume_run(&run, &args.options.with_json(args.json), changes).await
 }
 
 /// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.

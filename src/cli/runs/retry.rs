@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
+use crate::cli::common::args::JsonArg;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -39,9 +40,12 @@ pub(crate) struct RetryArgs {
     accept_changes: bool,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    json: JsonArg,
 }
 
 pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
+    let args = RetryArgs { options: args.options.with_json(args.json), ..args };
     args.options.check_speaker()?;
     if args.accept_changes {
         speaks_for_a_person()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::resume::{self, ChangePolicy};
+use crate::cli::common::args::JsonArg;
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::detach;
 use crate::cli::common::execute::{execute, start_guard};
@@ -34,18 +35,20 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["plan", "resume_last"])]
     goal: Option<String>,
     /// An input of the plan, as NAME=VALUE; may be repeated
-    #[arg(long = "param", value_name = "NAME=VALUE")]
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
     /// Inputs of the plan, as a YAML or JSON map
     #[arg(long, value_name = "FILE")]
     params_file: Option<PathBuf>,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    json: JsonArg,
     /// Show something first, and continue only after approval; without a person to ask, stop
     #[arg(long, value_name = "WHAT")]
     approve: Option<ApprovalTarget>,
     /// Run the plan of a goal without approval; by default, a person at the terminal is asked first
-    #[arg(long, conflicts_with = "approve")]
+    #[arg(short, long, conflicts_with = "approve")]
     yes: bool,
     /// Maximum number of replans of pending tasks after a task has failed; 0 disables replanning [default: 1 for a goal;
     /// for a plan, its `replan` key]
@@ -94,6 +97,7 @@ impl Review {
 }
 
 pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    let args = RunArgs { options: args.options.with_json(args.json), ..args };
     // The parent of a detached process is a kapell process, which was checked.
     if args.detached_as.is_none() {
         args.options.check_speaker()?;

@@ -66,8 +66,7 @@ pub(crate) struct AgentsArgs {
     names: Vec<String>,
     #[command(flatten)]
     agents: AgentsArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

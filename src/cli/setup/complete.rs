@@ -32,8 +32,7 @@ pub(crate) struct CompleteArgs {
     context: Vec<(String, String)>,
     #[command(flatten)]
     agents: AgentsArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

@@ -17,8 +17,7 @@ use crate::view::text::printable;
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     agents: AgentsArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 
@@ -38,12 +37,12 @@ impl ModelReport<'_> {
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let Some(models) = Models::new(agents.models.iter().cloned())? else {
-        return Err(CliError::usage(
-            "cli::no_model",
-            "no language model is configured",
-            "add an `[llm]` section to the agents file with `provider` or `base_url`, `model`, and, if the endpoint \
-             requires a key, `api_key_env_var`; `kapell schema agents` describes these keys",
-        ));
+        message!(
+            "no language model is configured, and runs of plans need none; to plan goals, add an `[llm]` section to the \
+             agents file with `provider` or `base_url`, `model`, and, if the endpoint requires a key, \
+             `api_key_env_var`; `kapell schema agents` describes these keys"
+        );
+        return Ok(Exit::Success);
     };
     let reports = join_all(models.iter().map(|model| async move {
         let start = Instant::now();

@@ -27,10 +27,9 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     agents: AgentsArg,
     /// Add the agents without asking
-    #[arg(long)]
+    #[arg(short, long)]
     yes: bool,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
+    #[command(flatten)]
     output: OutputFormat,
 }
 

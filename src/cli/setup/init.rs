@@ -87,7 +87,7 @@ outputs:
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
     /// Ask nothing: import all agents of other hosts, and use the first language model that is found
-    #[arg(long)]
+    #[arg(short, long)]
     yes: bool,
 }
 

@@ -17,7 +17,7 @@ const PLAN: &str = "
 ";
 
 /// A server that requires a login, with its authorization server.
-struct Server {
+pub(crate) struct OAuthServer {
     process: Child,
     /// The address for kapell.
     address: String,
@@ -25,15 +25,15 @@ struct Server {
     test_address: String,
 }
 
-impl Drop for Server {
+impl Drop for OAuthServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Server {
-    fn start(options: &[&str]) -> Self {
+impl OAuthServer {
+    pub(crate) fn start(options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/oauth.py");
         let mut process =
             Command::new("python3").arg(script).args(options).stdout(Stdio::piped()).spawn().expect("python3");
@@ -41,6 +41,11 @@ impl Server {
         let mut next_line = || lines.next().expect("a line").expect("an address");
         let (address, test_address) = (next_line(), next_line());
         Self { process, address, test_address }
+    }
+
+    /// Returns the address for kapell.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Writes an agents file with this server as the agent `box`, and further keys.
@@ -122,7 +127,7 @@ fn log_in(place: &Workspace) -> CommandOutput {
     login.end()
 }
 
-fn logged_in_workspace(server: &Server) -> Workspace {
+fn logged_in_workspace(server: &OAuthServer) -> Workspace {
     let place = Workspace::new();
     server.agents_file(&place, "");
     let ended = log_in(&place);
@@ -144,7 +149,7 @@ fn login_files(place: &Workspace) -> Vec<std::path::PathBuf> {
 }
 
 /// Visits a login page as a person does, at the address of `server` for tests.
-fn visit_page(server: &Server, page: &str) -> u16 {
+fn visit_page(server: &OAuthServer, page: &str) -> u16 {
     let url = url::Url::parse(page).expect("an address");
     fetch("GET", &format!("{}{}", server.test_address, &url[url::Position::BeforePath..])).0
 }
@@ -160,7 +165,7 @@ fn change_login(place: &Workspace, change: impl FnOnce(&mut Value)) {
 #[test]
 fn login_is_stored_listed_used_and_forgotten() {
     use std::os::unix::fs::PermissionsExt as _;
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     server.agents_file(&place, "");
     assert_eq!(listed_login(&place), Value::Null);
@@ -188,7 +193,7 @@ fn login_is_stored_listed_used_and_forgotten() {
 
 #[test]
 fn run_without_a_login_or_a_person_fails_with_the_command_that_helps() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     server.agents_file(&place, "required = true");
     for arguments in [&["agents", "test"][..], &["run", "plan.yaml", "--no-input"]] {
@@ -203,7 +208,7 @@ fn run_without_a_login_or_a_person_fails_with_the_command_that_helps() {
 
 #[test]
 fn refused_call_is_sent_again_with_a_renewed_token_under_the_same_attempt() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     server.post("/expire");
     let ran = place.run_plan(PLAN, &["--journal", "j.db"]);
@@ -219,7 +224,7 @@ fn refused_call_is_sent_again_with_a_renewed_token_under_the_same_attempt() {
 
 #[test]
 fn token_that_expires_between_two_calls_is_renewed_in_the_run() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     // The second call waits for a person until the token has expired.
     place.write(
@@ -249,7 +254,7 @@ fn open_questions(place: &Workspace) -> Vec<Value> {
 
 #[test]
 fn two_processes_that_renew_a_login_at_once_make_one_request() {
-    let server = Server::start(&["slow-refresh"]);
+    let server = OAuthServer::start(&["slow-refresh"]);
     let place = logged_in_workspace(&server);
     server.post("/expire");
     place.write("plan.yaml", PLAN);
@@ -270,7 +275,7 @@ fn two_processes_that_renew_a_login_at_once_make_one_request() {
 
 #[test]
 fn concurrent_calls_of_a_run_renew_a_login_once() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     server.post("/expire");
     let plan = "
@@ -285,7 +290,7 @@ fn concurrent_calls_of_a_run_renew_a_login_once() {
 
 #[test]
 fn kill_during_a_renewal_costs_the_login_but_nothing_else() {
-    let server = Server::start(&["lost-refresh"]);
+    let server = OAuthServer::start(&["lost-refresh"]);
     let place = logged_in_workspace(&server);
     server.post("/expire");
     place.write("plan.yaml", PLAN);
@@ -302,8 +307,8 @@ fn kill_during_a_renewal_costs_the_login_but_nothing_else() {
 }
 
 /// Starts a detached run whose agent requires a login, and returns its question.
-fn run_that_requires_a_login() -> (Server, Workspace, Value) {
-    let server = Server::start(&[]);
+fn run_that_requires_a_login() -> (OAuthServer, Workspace, Value) {
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     server.agents_file(&place, "");
     place.write("plan.yaml", PLAN);
@@ -372,7 +377,7 @@ fn network_settings_apply_to_the_authorization_server() {
         (&["tls", "identified", "other-origin"], &identity),
         (&["behind-proxy"], ""),
     ] {
-        let server = Server::start(options);
+        let server = OAuthServer::start(options);
         let place = Workspace::new();
         let proxy = format!("proxy = \"{}\"\n", server.test_address);
         server.agents_file(&place, if keys.is_empty() { &proxy } else { keys });
@@ -400,7 +405,7 @@ fn missing_scope_is_requested_by_the_next_login_once() {
         tasks:
           - { id: one, agent: box, tool: write, effect: at_most_once, with: { text: hello } }
         ";
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     let refused = place.run_plan(plan, &[]);
     assert_eq!(refused.task("one").1.as_deref(), Some("unauthorized"), "{refused:?}");
@@ -410,7 +415,7 @@ fn missing_scope_is_requested_by_the_next_login_once() {
     assert_eq!(server.log()["calls"], json!(["write"]));
 
     // The new token has the scope, so another login would not help.
-    let server = Server::start(&["never-enough"]);
+    let server = OAuthServer::start(&["never-enough"]);
     let place = logged_in_workspace(&server);
     place.write("plan.yaml", plan);
     assert_eq!(place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]).code, Some(0));
@@ -424,7 +429,7 @@ fn missing_scope_is_requested_by_the_next_login_once() {
 
 #[test]
 fn login_requests_the_scopes_of_the_first_refusal() {
-    let server = Server::start(&["open-handshake"]);
+    let server = OAuthServer::start(&["open-handshake"]);
     let place = logged_in_workspace(&server);
     assert_eq!(server.log()["scopes"], json!(["basic"]));
     assert_eq!(listed_login(&place)["scopes"], json!(["basic"]));
@@ -433,7 +438,7 @@ fn login_requests_the_scopes_of_the_first_refusal() {
 
 #[test]
 fn pasted_redirect_address_completes_a_login() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     server.agents_file(&place, "");
     let mut login = PageLogin::start(&place);
@@ -459,7 +464,7 @@ fn redirect_of(page: &str) -> String {
 
 #[test]
 fn redirect_of_another_login_is_ignored() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     server.agents_file(&place, "");
     let login = PageLogin::start(&place);
@@ -476,7 +481,7 @@ fn failed_logins_store_nothing_and_are_explained() {
         ("wrong-issuer", "https://other.test"),
         ("expired-code", "invalid_grant"),
     ] {
-        let server = Server::start(&[option]);
+        let server = OAuthServer::start(&[option]);
         let place = Workspace::new();
         server.agents_file(&place, "");
         let login = PageLogin::start(&place);
@@ -495,7 +500,7 @@ fn servers_without_a_usable_authorization_server_are_explained() {
         ("no-registration", "set `client_id` in `[agents.box.oauth]`"),
         ("no-oauth", "set `bearer_token_env_var` in `[agents.box]`"),
     ] {
-        let server = Server::start(&[option]);
+        let server = OAuthServer::start(&[option]);
         let place = Workspace::new();
         server.agents_file(&place, "");
         let ended = place.kapell(&["agents", "login", "box", "--no-browser"]);
@@ -517,7 +522,7 @@ fn login_of_a_server_that_requires_none_changes_nothing() {
 
 #[test]
 fn clients_authenticate_themselves_without_a_person() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     let keys =
         "oauth = { grant = \"client_credentials\", client_id = \"service\", client_secret_env_var = \"SECRET\" }";
@@ -543,7 +548,7 @@ fn clients_authenticate_themselves_without_a_person() {
 
 #[test]
 fn clients_authenticate_themselves_with_a_key() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = Workspace::new();
     // The file also contains a certificate.
     let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls/server.pem");
@@ -565,7 +570,7 @@ fn clients_authenticate_themselves_with_a_key() {
 
 #[test]
 fn tokens_are_masked_in_results_and_never_printed() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     server.post("/expire");
     let plan = "
@@ -586,10 +591,10 @@ fn tokens_are_masked_in_results_and_never_printed() {
 
 #[test]
 fn token_is_not_sent_to_another_address() {
-    let server = Server::start(&[]);
+    let server = OAuthServer::start(&[]);
     let place = logged_in_workspace(&server);
     // Another server at the same agent: it gets no token, and requires a login of its own.
-    let other = Server::start(&[]);
+    let other = OAuthServer::start(&[]);
     other.agents_file(&place, "");
     let refused = place.run_plan(PLAN, &[]);
     assert_eq!(refused.task("one").1.as_deref(), Some("agent_unavailable"), "{refused:?}");

@@ -16,6 +16,7 @@ mod features;
 mod first_hour;
 mod foreach;
 mod goal_targets;
+mod help_examples;
 mod history;
 mod interruption;
 mod invalid_files;

@@ -41,10 +41,19 @@ conformance *ARGS:
     cargo build --locked
     tests/conformance/run {{ ARGS }}
 
-# Regenerate the JSON Schemas of both files.
+# Regenerate the JSON Schemas of the files.
 schemas:
     cargo run --locked --quiet -- schema plan > schemas/plan.schema.json
     cargo run --locked --quiet -- schema agents > schemas/agents.schema.json
+    cargo run --locked --quiet -- schema answers > schemas/answers.schema.json
+
+# Regenerate the pages of docs/reference from the sources.
+reference:
+    UPDATE_REFERENCE=1 cargo test --locked --test it -- documents::reference
+
+# Build the book of docs/ below target/book (needs mdbook).
+book:
+    mdbook build docs
 
 # Compare with a hand-written client; see docs/performance.md.
 bench *ARGS:

@@ -34,7 +34,7 @@ pub use import::imported_agents::{ImportContext, ImportedAgent, ImportedAgents, 
 pub use import::places::{ConfigPlace, OperatingSystem, Surroundings, config_places};
 pub use import::selection::{ImportSelection, ImportStatus};
 pub use inputs::resolve_inputs;
-pub use schema::export::{agents_schema, plan_schema};
+pub use schema::export::{agents_schema, answers_schema, plan_schema};
 pub(crate) use schema::table::{NAME_RULE, is_name};
 pub use validate::{AgentCatalog, PatchContext, ValidatedPlan, load_plan, load_plan_patch, load_plan_without_agents};
 pub use yaml::parser::{read_data, write_data};

@@ -18,26 +18,26 @@ use crate::model::{EndCause, Failure, RunStatus};
 use crate::planner::PlanError;
 use crate::view::text::{printable_styled, printable_text, safe_json};
 
-/// The exit codes, as `docs/running.md` lists them.
+/// The exit codes, which `docs/reference/exit-codes.md` lists with these comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All tasks succeeded.
+    /// The command or the run succeeded.
     Success = 0,
-    /// A task failed, or the host did.
+    /// A task failed, or kapell itself did.
     Failed = 1,
-    /// The command line, a plan or an agents file is wrong.
+    /// The command line, a plan, or an agents file is invalid. Nothing ran.
     Usage = 2,
-    /// Some tasks failed, and the plan allows the run to continue without them.
+    /// The run partly succeeded: the plan allows it to continue without the tasks that failed.
     Partial = 3,
-    /// The run is paused on questions that cannot be answered here.
+    /// The run is paused: it waits for answers to questions, or for the approval of a plan.
     Paused = 4,
-    /// The plan's budget is spent.
+    /// The budget of the plan is exhausted. All results so far are kept.
     BudgetSpent = 5,
     /// A required agent is unavailable.
     AgentUnavailable = 6,
-    /// A person declined an approval that the plan asked for.
+    /// A person denied an approval.
     Denied = 7,
-    /// A person interrupted the run.
+    /// The run was interrupted or cancelled. `kapell resume` continues an interrupted run.
     Interrupted = 130,
 }
 

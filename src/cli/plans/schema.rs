@@ -19,6 +19,8 @@ pub(crate) enum SchemaFormat {
     Plan,
     /// agents.toml
     Agents,
+    /// An answers file, for `--answers`
+    Answers,
 }
 
 pub(crate) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
@@ -34,6 +36,7 @@ pub(crate) fn schema_text(format: SchemaFormat) -> Result<String, CliError> {
     let schema = match format {
         SchemaFormat::Plan => config::plan_schema(),
         SchemaFormat::Agents => config::agents_schema(),
+        SchemaFormat::Answers => config::answers_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CliError::failed("cli::output", "the schema cannot be converted to JSON", error))?;

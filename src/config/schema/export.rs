@@ -1,8 +1,8 @@
-//! Builds the JSON Schemas of the plan and agents files for editors, from the same tables that the readers use.
+//! Builds the JSON Schemas of the files of kapell for editors, from the same tables that the readers use.
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{AGENTS_FILE, PLAN};
+use super::keys::{AGENTS_FILE, ANSWERS, PLAN};
 use super::table::{KeySchema, NAME_PATTERN, TableSchema, ValueType};
 use crate::model::{DURATION_FORMAT, DURATION_PATTERN};
 
@@ -14,6 +14,11 @@ pub fn plan_schema() -> Value {
 /// Returns the JSON Schema of an agents file.
 pub fn agents_schema() -> Value {
     file_schema(&AGENTS_FILE.table, "agents.schema.json")
+}
+
+/// Returns the JSON Schema of an answers file.
+pub fn answers_schema() -> Value {
+    file_schema(&ANSWERS.table, "answers.schema.json")
 }
 
 fn file_schema(root: &'static TableSchema, id: &str) -> Value {

@@ -9,8 +9,11 @@ use crate::config::schema::table::{KeySchema, TableSchema, ValueType};
 
 #[test]
 fn committed_schemas_are_up_to_date() {
-    for (path, schema) in [("schemas/plan.schema.json", plan_schema()), ("schemas/agents.schema.json", agents_schema())]
-    {
+    for (path, schema) in [
+        ("schemas/plan.schema.json", plan_schema()),
+        ("schemas/agents.schema.json", agents_schema()),
+        ("schemas/answers.schema.json", answers_schema()),
+    ] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
         if std::env::var_os("UPDATE_SCHEMAS").is_some() {
@@ -23,7 +26,11 @@ fn committed_schemas_are_up_to_date() {
 
 #[test]
 fn schemas_have_the_same_keys_as_the_tables() {
-    for (schema, root) in [(plan_schema(), &keys::PLAN.table), (agents_schema(), &keys::AGENTS_FILE.table)] {
+    for (schema, root) in [
+        (plan_schema(), &keys::PLAN.table),
+        (agents_schema(), &keys::AGENTS_FILE.table),
+        (answers_schema(), &keys::ANSWERS.table),
+    ] {
         let mut tables = vec![root];
         let mut checked = 0;
         while let Some(table) = tables.get(checked).copied() {

@@ -77,6 +77,7 @@ fn printed_schemas_match_the_committed_files() {
     for (format, committed) in [
         ("plan", include_str!("../../../schemas/plan.schema.json")),
         ("agents", include_str!("../../../schemas/agents.schema.json")),
+        ("answers", include_str!("../../../schemas/answers.schema.json")),
     ] {
         let printed = place.kapell(&["schema", format]);
         let committed: serde_json::Value = serde_json::from_str(committed).expect("JSON");

@@ -18,26 +18,26 @@ use crate::model::{EndCause, Failure, RunStatus};
 use crate::planner::PlanError;
 use crate::view::text::{printable_styled, printable_text, safe_json};
 
-/// The exit codes, which `docs/reference/exit-codes.md` lists with these comments.
+/// The exit codes, which `docs/reference/exit-codes.md` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// The command or the run succeeded.
+    /// All tasks succeeded.
     Success = 0,
-    /// A task failed, or kapell itself did.
+    /// A task failed, or the host did.
     Failed = 1,
-    /// The command line, a plan, or an agents file is invalid. Nothing ran.
+    /// The command line, a plan or an agents file is wrong.
     Usage = 2,
-    /// The run partly succeeded: the plan allows it to continue without the tasks that failed.
+    /// Some tasks failed, and the plan allows the run to continue without them.
     Partial = 3,
-    /// The run is paused: it waits for answers to questions, or for the approval of a plan.
+    /// The run is paused on questions that cannot be answered here.
     Paused = 4,
-    /// The budget of the plan is exhausted. All results so far are kept.
+    /// The plan's budget is spent.
     BudgetSpent = 5,
     /// A required agent is unavailable.
     AgentUnavailable = 6,
-    /// A person denied an approval.
+    /// A person declined an approval that the plan asked for.
     Denied = 7,
-    /// The run was interrupted or cancelled. `kapell resume` continues an interrupted run.
+    /// A person interrupted the run.
     Interrupted = 130,
 }
 

@@ -12,26 +12,32 @@ The help of every command, as `kapell COMMAND --help` prints it. The codes that 
 
 ";
 
+/// Calls a function with the help of each command.
+pub(super) fn each_help(visit: &mut dyn FnMut(&str)) {
+    visit_commands(&Workspace::new(), &[], &mut |_, help| visit(help));
+}
+
 #[test]
 fn commands_are_up_to_date() {
-    let place = Workspace::new();
     let mut text = HEAD.to_owned();
-    describe(&place, &[], &mut text);
+    visit_commands(&Workspace::new(), &[], &mut |path, help| {
+        let (about, details) = help.split_once("\nUsage:").expect("a usage");
+        let _ = writeln!(text, "## {}\n", [&["kapell"], path].concat().join(" "));
+        let _ = writeln!(text, "{}\n", about.trim_end());
+        let details: String = details.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        let _ = writeln!(text, "```text\nUsage:{}\n```\n", details.trim_end());
+    });
     check_page("commands.md", &text);
 }
 
-/// Appends the help of a command and of its subcommands.
-fn describe(place: &Workspace, path: &[&str], text: &mut String) {
+/// Calls a function with the path and the help of a command and of its subcommands.
+fn visit_commands(place: &Workspace, path: &[&str], visit: &mut dyn FnMut(&[&str], &str)) {
     let mut command = place.command(path.iter().chain(&["--help"]));
     let help = CommandOutput::of(command.env_remove("COLUMNS").env_remove("LINES"));
     assert_eq!(help.code, Some(0), "{help:?}");
-    let (about, details) = help.stdout.split_once("\nUsage:").expect("a usage");
-    let _ = writeln!(text, "## {}\n", [&["kapell"], path].concat().join(" "));
-    let _ = writeln!(text, "{}\n", about.trim_end());
-    let details: String = details.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
-    let _ = writeln!(text, "```text\nUsage:{}\n```\n", details.trim_end());
+    visit(path, &help.stdout);
     for name in subcommands(&help.stdout) {
-        describe(place, &[path, &[name]].concat(), text);
+        visit_commands(place, &[path, &[name]].concat(), visit);
     }
 }
 

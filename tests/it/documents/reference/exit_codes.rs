@@ -1,9 +1,8 @@
-//! `exit-codes.md`: the exit codes, from their doc comments.
+//! `exit-codes.md`: the exit codes, as the help of commands shows them.
 
-use syn::{Expr, ExprLit, Lit};
+use kapell::cli::Exit;
 
 use super::page::{check_page, table};
-use super::rust_items::{doc_of, enum_of};
 
 const HEAD: &str = "# Exit codes
 
@@ -14,12 +13,6 @@ code of its result.
 
 #[test]
 fn exit_codes_are_up_to_date() {
-    let exit = enum_of("src/cli/common/exit.rs", "Exit");
-    let rows = exit.variants.iter().map(|variant| {
-        let Some((_, Expr::Lit(ExprLit { lit: Lit::Int(code), .. }))) = &variant.discriminant else {
-            panic!("`{}` has no code", variant.ident);
-        };
-        vec![code.to_string(), doc_of(&variant.attrs)]
-    });
+    let rows = Exit::ALL.iter().map(|exit| vec![exit.code().to_string(), exit.meaning().to_owned()]);
     check_page("exit-codes.md", &(HEAD.to_owned() + &table(&["code", "meaning"], rows)));
 }

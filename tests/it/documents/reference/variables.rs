@@ -1,14 +1,60 @@
-//! `environment.md` is written by hand; this checks that it has every variable that kapell reads, and no other.
+//! `environment.md`: the variables in the help of commands, and a few that only libraries and imports read. It has every
+//! variable that the sources read, and no other of kapell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use syn::visit::Visit;
 use syn::{Expr, ExprCall, ExprMethodCall, Lit};
 
+use super::commands::each_help;
+use super::page::{check_page, table};
 use super::rust_items::sources_below;
-use crate::documents::markdown::{Document, root};
+use crate::documents::markdown::root;
+
+const HEAD: &str = "# Environment variables
+
+The variables that commands read. The help of each command lists those that matter to it.
+
+";
+
+const TAIL: &str = "
+`HOME` is the home directory, from which the defaults are derived. On macOS, state and configuration are in
+`~/Library/Application Support/kapell`, and the `XDG_` variables are not read. `SSL_CERT_FILE` and `SSL_CERT_DIR` name
+certificate authorities that replace those of the system.
+
+## In the agents file
+
+Variables that the agents file names (`${VAR}`, `api_key_env_var`, `bearer_token_env_var`, `env_vars`, …) are read from the
+environment, or from a file `.env` beside the agents file. `${KAPELL}` is the path of the program itself, and `${PORT}` a
+free port for each agent that has both `command` and `url`.
+
+## Passed to agents
+
+A child process inherits only some variables; [Agents](../agents.md#the-environment-of-a-child-process) lists them.
+
+## Read by `kapell agents import`
+
+`CLAUDE_CONFIG_DIR` is the directory of Claude Code's `.claude.json`, and `CODEX_HOME` that of Codex's `config.toml`.
+";
+
+/// Returns the page: the variables in the help of all commands, each once, and the text around them.
+fn page() -> String {
+    let mut meanings = BTreeMap::new();
+    each_help(&mut |help| {
+        let section = help.split("\nEnvironment:\n").nth(1).unwrap_or_default();
+        let entries = section.lines().filter_map(|line| line.trim().split_once("  "));
+        meanings.extend(entries.map(|(name, meaning)| (name.to_owned(), meaning.trim().to_owned())));
+    });
+    assert!(meanings.len() > 5, "{meanings:?}");
+    let rows = meanings.into_iter().map(|(name, meaning)| vec![format!("`{name}`"), meaning]);
+    HEAD.to_owned() + &table(&["variable", "meaning"], rows) + TAIL
+}
+
+#[test]
+fn variables_are_up_to_date() {
+    check_page("environment.md", &page());
+}
 
 /// Variables that are for tests, that mark processes, or that only Windows has.
 const INTERNAL: [&str; 4] = ["APPDATA", "KAPELL_AGENT", "KAPELL_TEST_SIGNALS", "LOCALAPPDATA"];
@@ -27,6 +73,7 @@ impl Readers {
         for argument in arguments {
             if let Expr::Lit(literal) = argument
                 && let Lit::Str(name) = &literal.lit
+                && is_name(&name.value())
             {
                 self.names.insert(name.value());
             }
@@ -56,6 +103,10 @@ impl<'ast> Visit<'ast> for Readers {
     }
 }
 
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
 /// Returns the variables that the sources read, and those of kapell that they name.
 fn variables_of_sources() -> BTreeSet<String> {
     let mut readers = Readers::default();
@@ -63,8 +114,7 @@ fn variables_of_sources() -> BTreeSet<String> {
         let text = fs::read_to_string(root().join(path)).expect("a source file");
         readers.visit_file(&syn::parse_file(&text).expect("Rust"));
         let quoted = text.split('"').filter(|part| part.starts_with("KAPELL_") && part.len() < 40);
-        let is_name = |part: &&str| part.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        readers.names.extend(quoted.filter(is_name).map(str::to_owned));
+        readers.names.extend(quoted.filter(|part| is_name(part)).map(str::to_owned));
     }
     readers.names.retain(|name| !INTERNAL.contains(&name.as_str()));
     readers.names
@@ -72,11 +122,11 @@ fn variables_of_sources() -> BTreeSet<String> {
 
 #[test]
 fn every_variable_is_documented() {
-    let page = Document::read(Path::new("docs/reference/environment.md")).text;
+    let page = page();
     let variables = variables_of_sources();
     assert!(variables.contains("KAPELL_JOURNAL") && variables.contains("TERM"), "{variables:?}");
     let missing: Vec<_> = variables.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "add to docs/reference/environment.md: {missing:?}");
+    assert!(missing.is_empty(), "add to `src/cli/help/variables.rs` or to this file: {missing:?}");
     let named = page.split('`').filter(|part| part.starts_with("KAPELL_"));
     let unknown: Vec<_> = named.filter(|name| !variables.contains(*name)).collect();
     assert!(unknown.is_empty(), "kapell does not read {unknown:?}");

@@ -167,7 +167,8 @@ fn normalized(line: &str) -> String {
     let placed = words.iter().enumerate().map(|(index, word)| {
         let core = word.trim_matches(is_mark);
         let is_before_unit = words.get(index + 1).is_some_and(|next| matches!(next.trim_matches(is_mark), "ms" | "s"));
-        match placeholder(core, is_before_unit) {
+        let is_process = index > 0 && words[index - 1] == "process" && core.bytes().all(|byte| byte.is_ascii_digit());
+        match placeholder(core, is_before_unit).or(is_process.then_some("PROCESS")) {
             Some(placeholder) => word.replacen(core, placeholder, 1),
             None => (*word).to_owned(),
         }

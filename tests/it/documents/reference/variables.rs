@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use syn::visit::Visit;
-use syn::{Expr, ExprCall, ExprMethodCall, Lit};
+use syn::{Expr, ExprCall, ExprMethodCall, Item, Lit};
 
 use super::commands::each_help;
 use super::page::{check_page, table};
-use super::rust_items::sources_below;
-use crate::documents::markdown::root;
+use super::rust_items::{items_of, sources_below};
+use crate::documents::markdown::{Document, root};
 
 const HEAD: &str = "# Environment variables
 
@@ -130,4 +131,25 @@ fn every_variable_is_documented() {
     let named = page.split('`').filter(|part| part.starts_with("KAPELL_"));
     let unknown: Vec<_> = named.filter(|name| !variables.contains(*name)).collect();
     assert!(unknown.is_empty(), "kapell does not read {unknown:?}");
+}
+
+/// The variables of a child process are in a table of another page, by their purpose.
+#[test]
+fn every_inherited_variable_is_documented() {
+    let items = items_of("src/mcp/process/environment.rs");
+    let inherited = items.into_iter().find_map(|item| match item {
+        Item::Const(item) if item.ident == "INHERITED" => Some(*item.expr),
+        _ => None,
+    });
+    let Some(Expr::Array(names)) = inherited else { panic!("`INHERITED` is a list") };
+    let names = names.elems.iter().filter_map(|name| match name {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Str(name) => Some(name.value()),
+            _ => None,
+        },
+        _ => None,
+    });
+    let page = Document::read(Path::new("docs/agents.md")).text;
+    let (documented, missing): (Vec<_>, Vec<_>) = names.partition(|name| page.contains(&format!("`{name}`")));
+    assert!(documented.len() > 50 && missing.is_empty(), "add to docs/agents.md: {missing:?}");
 }

@@ -3,13 +3,14 @@
 //! A page runs in an empty home directory of its own. A block with the comment `file: NAME` before it is written to that
 //! file. A `console` block has commands after `$ ` and their output; a line `…` stands for any number of lines. A `sh`
 //! block has commands whose output is not shown. The comment `not run: REASON` excludes a block; `shown later` repeats
-//! a block until its output is as shown, which is for what a background process does.
+//! a block until its output is as shown, which is for what a background process does. `at a terminal: STEPS` runs a block
+//! on a terminal without a live view, and types: the steps are a JSON list of what is shown and the text typed then.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::markdown::{CodeBlock, Document, documents};
+use super::markdown::{CodeBlock, Document, documents, root};
 use crate::support::workspace::{Workspace, wait_for};
 
 /// The home directory that pages show.
@@ -93,13 +94,14 @@ impl Session {
                 if let Some(earlier) = failed.take().filter(|_| !shown.command.contains("$?")) {
                     return Err(format!("{earlier} failed, and `echo $?` does not show it"));
                 }
-                let mut output = self.execute(&shown.command);
-                if comment == "shown later" {
-                    output = wait_for("the output", || {
-                        let output = self.execute(&shown.command);
+                let output = match comment.strip_prefix("at a terminal: ") {
+                    Some(steps) => self.execute(&shown.command, Some(steps)),
+                    None if comment == "shown later" => wait_for("the output", || {
+                        let output = self.execute(&shown.command, None);
                         difference(&shown, &output).is_none().then_some(output)
-                    });
-                }
+                    }),
+                    None => self.execute(&shown.command, None),
+                };
                 if let Some(difference) = difference(&shown, &output) {
                     return Err(format!("{place}: {difference}\n--- printed\n{}", self.shown(&output)));
                 }
@@ -109,15 +111,27 @@ impl Session {
         failed.map_or(Ok(()), |failed| Err(format!("{failed} `echo $?` does not show it")))
     }
 
-    /// Runs a command in the current directory, which it may change. Returns stdout and stderr.
-    fn execute(&mut self, command: &str) -> String {
+    /// Runs a command in the current directory, which it may change, on a terminal if there are `steps` to type. Returns
+    /// stdout and stderr.
+    fn execute(&mut self, command: &str, steps: Option<&str>) -> String {
         let binaries = Path::new(env!("CARGO_BIN_EXE_kapell")).parent().expect("a folder").to_owned();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([binaries].into_iter().chain(std::env::split_paths(&path))).expect("paths");
         let moved = self.home.path(".directory");
         let script = format!("(exit {}); {command}\ncode=$?; pwd > '{}'; exit $code", self.code, moved.display());
-        let ended = Command::new("sh")
-            .args(["-c", &format!("exec 2>&1; {script}")])
+        let mut shell = match steps {
+            Some(steps) => {
+                let mut typist = Command::new("python3");
+                typist.arg(root().join("tests/agents/typist.py")).args([steps, "null", "sh", "-c", &script]);
+                typist
+            }
+            None => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("exec 2>&1; {script}")]);
+                shell
+            }
+        };
+        let ended = shell
             .current_dir(&self.directory)
             .env_clear()
             .envs([("HOME", self.home.path("").as_os_str()), ("PATH", path.as_os_str())])
@@ -127,7 +141,10 @@ impl Session {
             .expect("a shell");
         self.code = ended.status.code().expect("an exit code");
         self.directory = PathBuf::from(fs::read_to_string(moved).expect("written").trim_end());
-        self.shown(&String::from_utf8(ended.stdout).expect("UTF-8"))
+        // The typist adds a line about what was not read.
+        let text = String::from_utf8([ended.stdout, ended.stderr].concat()).expect("UTF-8");
+        let lines = text.lines().filter(|line| !line.starts_with("left on the terminal: "));
+        self.shown(&lines.map(|line| line.to_owned() + "\n").collect::<String>())
     }
 
     fn shown(&self, output: &str) -> String {

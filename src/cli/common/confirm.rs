@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
-use crate::ui::terminal::line_reader::{LineReader, is_in_foreground};
+use crate::ui::terminal::controlling_terminal::is_in_foreground;
+use crate::ui::terminal::line_reader::LineReader;
 
 /// Asks a person at the terminal. Returns false without one, and for every answer but `y` and `yes`.
 pub(crate) async fn confirm(question: &str) -> bool {

@@ -15,8 +15,10 @@ use crate::cli::{CliError, Exit};
 use crate::mcp::{LoginStart, Options, PageLogin, begin_login, log_out};
 use crate::model::{AgentSpec, LoginInfo};
 use crate::runtime;
+use crate::ui::forms::typed_text::strip_control_sequences;
 use crate::ui::forms::url_prompt::{Browser, PageUrl};
-use crate::ui::terminal::line_reader::{LineReader, is_in_foreground};
+use crate::ui::terminal::controlling_terminal::is_in_foreground;
+use crate::ui::terminal::line_reader::LineReader;
 use crate::view::text::printable;
 use crate::view::time::format_time;
 
@@ -104,7 +106,7 @@ async fn log_in_on_page(login: PageLogin, no_browser: bool) -> Result<Option<Log
     page.warnings().into_iter().for_each(|warning| message!("warning: {warning}"));
     let lines = pasted_lines();
     let pasted = async || match &lines {
-        Some(lines) => lines.next_line().await,
+        Some(lines) => lines.next_line().await.map(|line| strip_control_sequences(&line)),
         None => None,
     };
     let reject = || message!("this is not the address that the login page redirects to; paste it completely");

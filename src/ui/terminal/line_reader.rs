@@ -1,4 +1,4 @@
-//! Reads typed lines in a separate thread, and only while a line is requested.
+//! Reads typed lines in a separate thread, and only while a line is requested: on terminals without single keys.
 //! It never blocks the runtime, and never passes a line to a question that was withdrawn.
 
 use std::fs::File;
@@ -6,11 +6,10 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use nix::sys::termios::{FlushArg, tcflush};
-use nix::unistd::{getpgrp, tcgetpgrp};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::ui::forms::typed_text::strip_control_sequences;
+use super::controlling_terminal::is_in_foreground;
 
 /// The maximum length of a line. Typed lines are far shorter.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
@@ -89,6 +88,16 @@ impl LineReader {
         }
     }
 
+    /// Returns whether the lines come from a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Returns whether no further line can be read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.slot().has_ended
+    }
+
     /// Returns the next line without its line break, or `None` at the end of the input (Ctrl-D). An end applies to one
     /// question only.
     pub(crate) async fn next_line(&self) -> Option<String> {
@@ -103,11 +112,6 @@ impl LineReader {
         self.shared.changed.notify_one();
         answer.await.ok().flatten()
     }
-}
-
-/// Returns whether this process may use the terminal. A background process that reads from it is stopped.
-pub(crate) fn is_in_foreground(terminal: &File) -> bool {
-    tcgetpgrp(terminal).is_ok_and(|foreground| foreground == getpgrp())
 }
 
 impl Drop for LineReader {
@@ -143,7 +147,7 @@ fn read_lines(mut input: impl BufRead, shared: &LineReaderShared) {
 }
 
 fn decode_line(line: &[u8]) -> String {
-    strip_control_sequences(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']))
+    String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned()
 }
 
 #[cfg(test)]

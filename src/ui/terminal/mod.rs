@@ -1,5 +1,12 @@
-//! The terminal: one screen, one reader of lines, and the questions on it.
+//! The terminal: one screen, one source of typed input, and the questions on it.
 
+pub(crate) mod controlling_terminal;
+mod dialogue;
+mod key_reader;
+mod keyboard;
+mod keys;
+mod line_editor;
 pub(crate) mod line_reader;
+mod prompt_status;
 pub mod prompter;
 pub mod screen;

@@ -69,7 +69,7 @@ fn invalid_terminal_answer_is_asked_again() {
         "plan.yaml",
         "name: x\ntasks: [{ id: pipe, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }]\n",
     );
-    let steps = [("> ", "perhaps\n"), ("> ", "yes\n"), ("> ", "by the window\n")];
+    let steps = [("> ", "perhaps\n"), ("> ", "yes\n"), ("> ", "by the window\n"), ("change]> ", "\n")];
     let ended = run_in_terminal(&place, &steps, None, &["run", "plan.yaml", "--output", "json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.result()["tasks"]["pipe"]["output"]["status"], "booked", "{ended:?}");

@@ -74,7 +74,7 @@ fn wrong_calls_are_explained_and_nothing_runs() {
 #[test]
 fn missing_arguments_are_asked_for_at_a_terminal() {
     let place = workspace();
-    let steps = [("title> ", "Notes\n"), ("text> ", "hello\n")];
+    let steps = [("title> ", "Notes\n"), ("text> ", "hello\n"), ("change]> ", "\n")];
     let called = run_in_terminal(&place, &steps, None, &["call", "archive.store_document"]);
     assert!(called.stdout.contains("archive:///"), "{called:?}");
     assert_eq!(sent_arguments(&place), json!({"title": "Notes", "text": "hello"}));

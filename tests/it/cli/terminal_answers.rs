@@ -20,12 +20,26 @@ pub(crate) fn run_in_terminal(
 
 fn steps_at_terminal(place: &Workspace, steps: &Value, piped: Option<&str>, arguments: &[&str]) -> CommandOutput {
     let kapell = place.command(arguments);
+    let program: Vec<_> = std::iter::once(kapell.get_program()).chain(kapell.get_args()).collect();
+    let mut typist = typist(place, steps, piped);
+    typist.args(program);
+    CommandOutput::of(&mut typist)
+}
+
+/// Runs a shell command on a terminal of this type; `$KAPELL` is the program.
+pub(crate) fn shell_at_terminal(place: &Workspace, term: &str, steps: &[(&str, &str)], script: &str) -> CommandOutput {
+    let mut typist = typist(place, &json!(steps), None);
+    typist.env("TYPIST_TERM", term).env("KAPELL", env!("CARGO_BIN_EXE_kapell")).args(["sh", "-c", script]);
+    CommandOutput::of(&mut typist)
+}
+
+/// Returns a typist without its command.
+fn typist(place: &Workspace, steps: &Value, piped: Option<&str>) -> Command {
+    let kapell = place.command([""; 0]);
     let mut typist = Command::new("python3");
     typist
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/typist.py"))
         .args([steps.to_string(), json!(piped).to_string()])
-        .arg(kapell.get_program())
-        .args(kapell.get_args())
         .current_dir(kapell.get_current_dir().expect("a folder"))
         .stdin(Stdio::null());
     for (name, value) in kapell.get_envs() {
@@ -34,7 +48,7 @@ fn steps_at_terminal(place: &Workspace, steps: &Value, piped: Option<&str>, argu
             None => typist.env_remove(name),
         };
     }
-    CommandOutput::of(&mut typist)
+    typist
 }
 
 const APPROVE: &str = "name: x\ntasks:\n\
@@ -72,6 +86,81 @@ fn questions_use_the_terminal_if_stdin_is_a_pipe() {
     assert!(ended.stderr.contains("left in the pipe: yes\nmore\n"), "{}", ended.stderr);
     let answers = recorded_answers(&place);
     assert_eq!((&answers[0]["answer"]["action"], &answers[0]["by"]), (&json!("decline"), &json!("person at terminal")));
+}
+
+#[test]
+fn questions_use_the_terminal_if_other_outputs_are_redirected() {
+    for term in ["dumb", "xterm"] {
+        let place = workspace();
+        let script = "exec \"$KAPELL\" run plan.yaml > result.txt 2> log.txt";
+        let ended = shell_at_terminal(&place, term, &[("[y/n, :cancel]> ", "y\n")], script);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+        assert!(ended.stderr.contains("task `a` needs approval"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("mode of the terminal: as before"), "{}", ended.stderr);
+        let [log, result] =
+            ["log.txt", "result.txt"].map(|name| std::fs::read_to_string(place.path(name)).expect(name));
+        assert!(!log.contains("needs approval") && log.contains("succeeded"), "{log}");
+        assert!(!result.is_empty() && !result.contains("needs approval"), "{result}");
+    }
+}
+
+#[test]
+fn list_that_a_script_reads_never_answers() {
+    let place = workspace();
+    place.write("list", "y\nyes\n");
+    let script = "while read -r line; do \"$KAPELL\" run plan.yaml > /dev/null; echo \"$line: $?\"; done < list";
+    let steps = [("[y/n, :cancel]> ", "n\n"), ("[y/n, :cancel]> ", "n\n")];
+    let ended = shell_at_terminal(&place, "dumb", &steps, script);
+    assert_eq!(ended.stdout, "y: 7\nyes: 7\n", "{ended:?}");
+    let mut unattended = place.command([""; 0]);
+    let mut shell = Command::new("setsid");
+    shell.args(["sh", "-c", script]).env("KAPELL", unattended.get_program()).current_dir(place.path(""));
+    shell.envs(unattended.stdin(Stdio::null()).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = CommandOutput::of(&mut shell);
+    assert_eq!(ended.stdout, "y: 4\nyes: 4\n", "{ended:?}");
+}
+
+#[test]
+fn answers_are_edited_with_keys() {
+    let place = workspace();
+    let steps = [
+        ("title> ", "Ntez\u{1b}[D\u{1b}[D\u{1b}[Do\u{5}\u{7f}s\r"),
+        ("text> ", "\u{1b}[200~hello\nyou\n\u{1b}[201~\r"),
+        ("change]> ", "\u{1b}[Z"),
+        ("text [hello you]> ", "\u{1b}[A!\r"),
+        ("2) text: hello you!", "\r"),
+    ];
+    let ended = shell_at_terminal(&place, "xterm", &steps, "exec \"$KAPELL\" call archive.store_document");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let bell = ended.stderr.matches('\u{7}').count();
+    assert_eq!((bell, ended.stderr.contains("mode of the terminal: as before")), (1, true), "{}", ended.stderr);
+    let shown = place.kapell(&["runs", "show", "last", "--output", "json"]).result();
+    assert_eq!(shown["calls"][0]["arguments"], json!({"title": "Notes", "text": "hello you!"}));
+}
+
+#[test]
+fn mode_of_the_terminal_is_restored() {
+    for (keys, end) in [
+        ("ye", "kill -TERM $COMMAND"),
+        ("ye", "kill -TERM $COMMAND; kill -TERM $COMMAND; kill -INT $COMMAND"),
+        ("ye\u{3}", "true"),
+    ] {
+        let place = workspace();
+        let steps = json!([["[y/n, :cancel]> ", keys, end]]);
+        let kapell = place.command(["run", "plan.yaml"]);
+        let mut typist = typist(&place, &steps, None);
+        typist.env("TYPIST_TERM", "xterm").arg(kapell.get_program()).args(kapell.get_args());
+        let ended = CommandOutput::of(&mut typist);
+        assert_eq!(ended.code, Some(130), "{end}: {ended:?}");
+        assert!(ended.stderr.contains("left on the terminal: 0 bytes"), "{end}: {}", ended.stderr);
+        assert!(ended.stderr.contains("mode of the terminal: as before"), "{end}: {}", ended.stderr);
+    }
+    // No run handles the signal yet. The shell reports it as 128 plus its number.
+    let steps = [("title> ", "No\u{3}")];
+    let script = "trap : INT; \"$KAPELL\" call archive.store_document; exit $?";
+    let ended = shell_at_terminal(&workspace(), "xterm", &steps, script);
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.stderr.contains("mode of the terminal: as before"), "{}", ended.stderr);
 }
 
 #[test]

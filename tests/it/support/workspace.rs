@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -80,7 +81,9 @@ impl Workspace {
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("NO_COLOR", "1")
             .env_remove("KAPELL_LOG")
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            // In the background of a terminal on which the tests run, so that no question is asked there.
+            .process_group(0);
         command
     }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{Asker, ItemPlace, Origin, ProposedCall};
+use crate::ui::terminal::keys::KeyDecoder;
 use crate::ui::terminal::line_reader::tests::keyboard;
 use crate::ui::terminal::screen::memory::MemoryDevice;
 use crate::ui::terminal::screen::{Device, OutputStream, ScreenCapabilities, ScreenSize};
@@ -19,13 +20,8 @@ fn prompter_with_input(input: impl BufRead + Send + 'static) -> (TerminalPrompte
 /// Returns a prompter with typed `lines` on a screen on `device`.
 fn before(device: impl Device + 'static, lines: LineReader) -> TerminalPrompter {
     let screen = Screen::with_device(device, ScreenCapabilities { live: false, color: false }).expect("a thread");
-    TerminalPrompter {
-        screen,
-        run: "0190".into(),
-        lines,
-        browser: Browser(|_| vec![std::process::Command::new("true")]),
-        prompt_lock: Mutex::default(),
-    }
+    let browser = Browser(|_| vec![std::process::Command::new("true")]);
+    TerminalPrompter { browser, ..TerminalPrompter::new(screen, "0190".into(), Keyboard::Lines(lines)) }
 }
 
 #[tokio::test]
@@ -96,7 +92,7 @@ async fn asks_again_until_each_field_is_valid() {
         "required": ["confirm", "seats"],
     });
     let (reply, screen) =
-        run_dialogue(&agent_question("Book for\n120 EUR?", form(schema)), "maybe\n\nYES\n\n0\n2\n\n").await;
+        run_dialogue(&agent_question("Book for\n120 EUR?", form(schema)), "maybe\n\nYES\n\n0\n2\n\ny\n").await;
     assert_eq!(reply, accepted_with(json!({"confirm": true, "class": "eco", "seats": 2})));
     insta::assert_snapshot!(screen);
 }
@@ -114,7 +110,8 @@ async fn declines_or_cancels_at_any_field() {
     let asked = agent_question("Two?", form(json!({"properties": {"a": {"type": "string"}, "b": {"type": "string"}}})));
     assert_eq!(response_to(&asked, "x\n :decline \n").await, answered(Answer::Decline));
     assert_eq!(response_to(&asked, ":cancel\n").await, answered(Answer::Cancel));
-    assert_eq!(response_to(&asked, "\n\n").await, accepted_with(json!({})));
+    assert_eq!(response_to(&asked, "\n\n\n").await, accepted_with(json!({})));
+    assert_eq!(response_to(&asked, "x\ny\nn\n").await, answered(Answer::Decline));
 }
 
 #[tokio::test]
@@ -136,11 +133,12 @@ async fn approval_accepts_only_yes_or_no() {
 #[tokio::test]
 async fn end_of_input_declines_and_defers_approvals() {
     let asked = agent_question("One?", form(json!({"properties": {"a": {"type": "string"}}})));
-    let declined = HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input available".to_owned() };
-    assert_eq!(response_to(&asked, "").await, declined);
+    let (reply_, screen) = run_dialogue(&asked, "").await;
+    assert_eq!(reply_, answered(Answer::Decline));
+    assert!(screen.ends_with("a [skip]> \n  Ctrl-D: declined\n"), "{screen}");
     let (reply_, screen) = run_dialogue(&approval(), "").await;
-    assert_eq!(reply_, HumanResponse::Deferred { reason: "standard input is closed".to_owned() });
-    assert!(screen.ends_with("[y/n, :cancel]> \n"), "{screen}");
+    assert_eq!(reply_, HumanResponse::Deferred { reason: UNANSWERED.to_owned() });
+    assert!(screen.contains("[y/n, :cancel]> \n  Ctrl-D: left open; `kapell questions 0190`"), "{screen}");
 }
 
 #[tokio::test]
@@ -242,4 +240,53 @@ async fn enter_confirms_a_host_action() {
         let (terminal, _) = prompter_with_input(input.as_bytes());
         assert_eq!(terminal.confirm("run this plan?").await, answer, "{input:?}");
     }
+}
+
+fn two_fields() -> Question {
+    let schema = json!({
+        "properties": {"a": {"type": "string", "title": "First"}, "n": {"type": "integer", "minimum": 2}},
+        "required": ["n"],
+    });
+    agent_question("Two?", form(schema))
+}
+
+#[tokio::test]
+async fn form_goes_back_and_is_reviewed() {
+    let (reply, screen) = run_dialogue(&two_fields(), ":back\nx\n:back\n\n1\n7\n2\n8\n9\n?\n\n").await;
+    assert_eq!(reply, accepted_with(json!({"a": "x", "n": 8})));
+    insta::assert_snapshot!(screen);
+    assert_eq!(response_to(&two_fields(), "x\n7\n:back\n3\ny\n").await, accepted_with(json!({"a": "x", "n": 3})));
+}
+
+/// Returns the response to `question` after these keys on a live screen, and what was written to the screen.
+async fn type_keys(question: &Question, bytes: &str) -> (HumanResponse, String) {
+    let keys = KeyDecoder::default().decode(bytes.as_bytes());
+    let memory = MemoryDevice::default();
+    let capabilities = ScreenCapabilities { live: true, color: false };
+    let screen = Screen::with_device(memory.clone(), capabilities).expect("a thread");
+    let terminal = TerminalPrompter::new(screen, "0190".into(), Keyboard::Keys(KeyReader::from_keys(keys)));
+    let reply = terminal.ask(question).await;
+    terminal.screen.flush();
+    (reply, memory.text())
+}
+
+#[tokio::test]
+async fn keys_edit_an_answer() {
+    let (reply, screen) = type_keys(&two_fields(), "xy\x1b[Dz\r1\x7f123\x1b[D\x1b[3~\r\x1b[Z\x1b[A\r\r").await;
+    assert_eq!(reply, accepted_with(json!({"a": "xzy", "n": 12})));
+    assert!(screen.starts_with('\x07') && screen.contains("  2) n: 12\n"), "{screen:?}");
+}
+
+#[tokio::test]
+async fn one_paste_answers_one_question() {
+    let (reply, screen) = type_keys(&two_fields(), "\x1b[200~one\n7\ny\n\x1b[201~\r\x0712\r\r").await;
+    assert_eq!(reply, accepted_with(json!({"a": "one 7 y", "n": 12})));
+    assert!(screen.contains("First: one 7 y"), "{screen:?}");
+}
+
+#[tokio::test]
+async fn control_characters_are_refused_in_lines() {
+    let (reply, screen) = run_dialogue(&two_fields(), "a\x1b[A\nb\n2\ny\n").await;
+    assert_eq!(reply, accepted_with(json!({"a": "b", "n": 2})));
+    assert!(screen.contains("`\\u{1b}` does not fit in an answer"), "{screen}");
 }

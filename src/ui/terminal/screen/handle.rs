@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use super::device::{Device, ScreenCapabilities, StdioDevice};
-use super::overlay::{OpenAnswer, OpenPrompt};
-use super::state::{LiveRegion, MAX_HELD_LINES, ScreenShared};
+use super::frame::LiveRegion;
+use super::overlay::{OpenAnswer, OpenPrompt, ScreenPause};
+use super::state::{MAX_HELD_LINES, ScreenShared};
 use super::thread::ScreenThread;
 
 /// A handle to the screen; clones share it.
@@ -55,11 +56,11 @@ impl Screen {
 
     /// Prints one or more lines above the live view, without waiting for the output.
     ///
-    /// Lines are held back while an answer is written, and while a prompt is open on a live screen.
+    /// Lines are held back while an answer is written, and while another program uses the terminal.
     pub fn println(&self, line: impl Into<String>) {
         let shared = self.shared();
         shared.update(|state| {
-            if !state.holds_lines(shared.capabilities) {
+            if state.open_answers == 0 {
                 state.add_line(line.into());
                 return;
             }
@@ -86,7 +87,7 @@ impl Screen {
         });
     }
 
-    /// Opens a prompt. Until it is dropped, the live view is hidden and lines are held back on a live screen.
+    /// Opens a prompt. On a live screen, it stays below the live view until it is dropped.
     pub fn prompt(&self) -> OpenPrompt {
         OpenPrompt::new(Arc::clone(&self.thread))
     }
@@ -96,7 +97,13 @@ impl Screen {
         OpenAnswer::new(Arc::clone(&self.thread))
     }
 
-    /// Waits until everything is written that no open prompt holds back.
+    /// Erases the live view and the prompt, and writes nothing until the returned value is dropped. Meanwhile, another
+    /// program can use the terminal.
+    pub fn pause(&self) -> ScreenPause {
+        ScreenPause::new(Arc::clone(&self.thread))
+    }
+
+    /// Waits until everything is written that no answer or other program holds back.
     pub fn flush(&self) {
         let shared = self.shared();
         shared.update(|state| state.flush_waiters += 1);

@@ -1,11 +1,11 @@
-//! Converts paint steps into text with the escape sequences that replace the live view. It does no IO.
+//! Converts paint steps into text with the escape sequences that replace the last frame. It does no IO.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use super::device::{OutputStream, ScreenCapabilities, ScreenSize};
-use crate::view::text::{printable_styled, printable_unstyled};
+use super::frame::{Frame, FrameParts, safe_text};
+use super::wrap::wrap_words;
 
 /// A step of output.
 #[derive(Debug)]
@@ -14,87 +14,155 @@ pub(super) enum PaintStep {
     Line(String),
     /// Text of a prompt or of an answer, unchanged.
     Text(OutputStream, String),
+    /// The label of a prompt, which is repeated after lines that interrupt it.
+    Label(String),
     /// The line ended on the terminal itself, because a person typed a line break.
     LineBreakTyped,
     /// The prompt or the answer ended; later text starts on a new line.
     EndText,
+    /// A prompt on a live screen ended. Its lines stay.
+    EndPrompt { id: u64, lines: Vec<String> },
+    /// A signal to the person.
+    Bell,
 }
 
 /// The renderer, which tracks what is on the screen.
 pub(super) struct Painter {
     capabilities: ScreenCapabilities,
-    /// The lines of the live view as last drawn.
-    drawn_lines: Vec<String>,
+    /// The frame as last drawn.
+    drawn: Frame,
+    /// The size of the screen at that time.
+    drawn_size: ScreenSize,
     /// The stream whose text ends in the middle of a line, if any.
     mid_line: Option<OutputStream>,
+    /// The label of the open prompt, on a screen that is not live.
+    label: Option<String>,
+    /// The prompt whose first lines no longer fit, and the number of them.
+    overflowed: (u64, usize),
 }
 
 impl Painter {
     pub(super) fn new(capabilities: ScreenCapabilities) -> Self {
-        Self { capabilities, drawn_lines: Vec::new(), mid_line: None }
+        Self {
+            capabilities,
+            drawn: Frame::default(),
+            drawn_size: ScreenSize::default(),
+            mid_line: None,
+            label: None,
+            overflowed: (0, 0),
+        }
     }
 
-    /// Returns the text that writes `steps` and then draws `view` below, in order; empty if nothing changes.
+    /// Returns the text that writes `steps` and then draws `parts` below, in order; empty if nothing changes.
     pub(super) fn paint(
         &mut self,
         steps: VecDeque<PaintStep>,
-        view: Vec<String>,
+        parts: &FrameParts,
         size: ScreenSize,
     ) -> Vec<(OutputStream, String)> {
-        let max_lines = size.rows.saturating_sub(1);
-        let view: Vec<_> = view.into_iter().take(max_lines).map(|line| self.fit_width(&line, size)).collect();
-        if steps.is_empty() && view == self.drawn_lines {
+        let hidden = parts.prompt.as_ref().map_or(0, |prompt| self.overflow_of(prompt.id));
+        let frame = Frame::lay_out(parts, hidden, self.capabilities, size);
+        if steps.is_empty() && frame == self.drawn && size == self.drawn_size {
             return Vec::new();
         }
         let mut strokes = Vec::new();
         push_text(&mut strokes, OutputStream::Messages, &self.erase_sequence(size));
         for step in steps {
-            match step {
-                PaintStep::Line(line) => {
-                    self.end_open_line(&mut strokes);
-                    push_text(&mut strokes, OutputStream::Messages, &self.safe_text(&line));
-                    push_text(&mut strokes, OutputStream::Messages, "\n");
-                }
-                PaintStep::Text(output, text) => {
-                    push_text(&mut strokes, output, &self.safe_text(&text));
-                    if !text.is_empty() {
-                        self.mid_line = (!text.ends_with('\n')).then_some(output);
-                    }
-                }
-                PaintStep::LineBreakTyped => self.mid_line = None,
-                PaintStep::EndText => self.end_open_line(&mut strokes),
+            self.write_step(step, size, &mut strokes);
+        }
+        if let Some(prompt) = &parts.prompt {
+            self.overflowed = (prompt.id, hidden + frame.overflow);
+            for line in &prompt.lines[hidden..hidden + frame.overflow] {
+                self.write_wrapped(line, size, &mut strokes);
             }
         }
-        for line in &view {
-            push_text(&mut strokes, OutputStream::Messages, line);
-            push_text(&mut strokes, OutputStream::Messages, "\n");
+        if let Some(label) = self.label.clone().filter(|_| self.mid_line.is_none()) {
+            push_text(&mut strokes, OutputStream::Messages, &label);
+            self.mid_line = Some(OutputStream::Messages);
         }
-        self.drawn_lines = view;
+        push_text(&mut strokes, OutputStream::Messages, &draw_sequence(&frame));
+        self.drawn = frame;
+        self.drawn_size = size;
         strokes
     }
 
-    /// Moves to the start of the live view and clears everything below.
+    fn write_step(&mut self, step: PaintStep, size: ScreenSize, strokes: &mut Vec<(OutputStream, String)>) {
+        match step {
+            PaintStep::Line(line) => {
+                self.end_open_line(strokes);
+                push_text(strokes, OutputStream::Messages, &safe_text(&line, self.capabilities));
+                push_text(strokes, OutputStream::Messages, "\n");
+            }
+            PaintStep::Text(output, text) => {
+                if output == OutputStream::Messages && self.label.take().is_some() {
+                    self.end_open_line(strokes);
+                }
+                push_text(strokes, output, &safe_text(&text, self.capabilities));
+                if !text.is_empty() {
+                    self.mid_line = (!text.ends_with('\n')).then_some(output);
+                }
+            }
+            PaintStep::Label(label) => {
+                self.end_open_line(strokes);
+                let label = safe_text(&label, self.capabilities).into_owned();
+                push_text(strokes, OutputStream::Messages, &label);
+                self.label = Some(label);
+                self.mid_line = Some(OutputStream::Messages);
+            }
+            PaintStep::LineBreakTyped => {
+                self.label = None;
+                self.mid_line = None;
+            }
+            PaintStep::EndText => {
+                self.label = None;
+                self.end_open_line(strokes);
+            }
+            PaintStep::EndPrompt { id, lines } => {
+                self.end_open_line(strokes);
+                for line in lines.iter().skip(self.overflow_of(id)) {
+                    self.write_wrapped(line, size, strokes);
+                }
+            }
+            PaintStep::Bell => push_text(strokes, OutputStream::Messages, "\x07"),
+        }
+    }
+
+    /// Returns the number of lines of a prompt that were written above the frame.
+    fn overflow_of(&self, prompt: u64) -> usize {
+        if self.overflowed.0 == prompt { self.overflowed.1 } else { 0 }
+    }
+
+    /// Writes a line of a prompt as it was shown in the frame.
+    fn write_wrapped(&self, line: &str, size: ScreenSize, strokes: &mut Vec<(OutputStream, String)>) {
+        let columns = size.columns.saturating_sub(1).max(1);
+        for row in wrap_words(&safe_text(line, self.capabilities), columns) {
+            push_text(strokes, OutputStream::Messages, &row);
+            push_text(strokes, OutputStream::Messages, "\n");
+        }
+    }
+
+    /// Moves to the start of the last frame and clears everything below.
     ///
     /// The terminal may have become narrower since, and then each line takes more rows than before.
     fn erase_sequence(&self, size: ScreenSize) -> String {
         let columns = size.columns.max(1);
-        let rows: usize =
-            self.drawn_lines.iter().map(|line| console::measure_text_width(line).div_ceil(columns).max(1)).sum();
+        let Frame { rows, cursor, .. } = &self.drawn;
+        let height = |rows: &[String]| -> usize {
+            rows.iter().map(|row| console::measure_text_width(row).div_ceil(columns).max(1)).sum()
+        };
+        let up = match cursor {
+            None => height(rows),
+            Some((row, column)) => height(&rows[..*row]) + column / columns,
+        };
         let mut out = String::new();
-        if rows > 0 {
+        if up > 0 {
             // Writing to a string cannot fail.
-            let _ = write!(out, "\x1b[{rows}A\r\x1b[J");
+            let _ = write!(out, "\x1b[{up}A");
+        }
+        if !rows.is_empty() {
+            out.push_str("\r\x1b[J");
         }
         out
-    }
-
-    fn fit_width(&self, line: &str, size: ScreenSize) -> String {
-        console::truncate_str(&self.safe_text(line), size.columns.saturating_sub(1), "…").into_owned()
-    }
-
-    /// Escapes unsafe characters, and removes styles if colors are disabled.
-    fn safe_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.capabilities.color { printable_styled(text) } else { printable_unstyled(text) }
     }
 
     fn end_open_line(&mut self, strokes: &mut Vec<(OutputStream, String)>) {
@@ -102,6 +170,28 @@ impl Painter {
             push_text(strokes, output, "\n");
         }
     }
+}
+
+/// Returns the text that draws a frame and moves the cursor to its place.
+fn draw_sequence(frame: &Frame) -> String {
+    let mut out = frame.rows.join("\n");
+    let Some((row, column)) = frame.cursor else {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        return out;
+    };
+    let up = frame.rows.len().saturating_sub(row + 1);
+    if up > 0 {
+        let _ = write!(out, "\x1b[{up}A");
+    }
+    if up > 0 || frame.rows.last().is_none_or(|last| console::measure_text_width(last) != column) {
+        out.push('\r');
+        if column > 0 {
+            let _ = write!(out, "\x1b[{column}C");
+        }
+    }
+    out
 }
 
 /// Appends text to the last stroke, or adds another stroke for another stream.
@@ -115,6 +205,9 @@ fn push_text(strokes: &mut Vec<(OutputStream, String)>, output: OutputStream, te
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::frame::{InputLine, PromptBlock};
     use super::*;
 
     const SIZE: ScreenSize = ScreenSize { rows: 4, columns: 20 };
@@ -124,7 +217,7 @@ mod tests {
 
     impl TestPainter {
         fn paint(&mut self, steps: VecDeque<PaintStep>, view: Vec<String>, size: ScreenSize) -> String {
-            self.0.paint(steps, view, size).into_iter().map(|(_, text)| text).collect()
+            self.0.paint(steps, &parts(view), size).into_iter().map(|(_, text)| text).collect()
         }
     }
 
@@ -134,6 +227,11 @@ mod tests {
 
     fn line(text: &str) -> PaintStep {
         PaintStep::Line(text.to_owned())
+    }
+
+    fn parts(view: Vec<String>) -> FrameParts {
+        let view = (!view.is_empty()).then(|| -> super::super::frame::LiveRegion { Arc::new(move |_| view.clone()) });
+        FrameParts { view, prompt: None }
     }
 
     fn view(lines: &[&str]) -> Vec<String> {
@@ -171,14 +269,54 @@ mod tests {
     }
 
     #[test]
+    fn label_is_repeated_after_lines_that_interrupt_it() {
+        let mut painter = painter(false);
+        let label = PaintStep::Label("name> ".to_owned());
+        assert_eq!(painter.paint([label].into(), Vec::new(), SIZE), "name> ");
+        assert_eq!(painter.paint([line("log")].into(), Vec::new(), SIZE), "\nlog\nname> ");
+        assert_eq!(painter.paint([PaintStep::LineBreakTyped, line("log")].into(), Vec::new(), SIZE), "log\n");
+    }
+
+    #[test]
+    fn prompt_is_drawn_below_the_view_with_its_cursor() {
+        let mut painter = Painter::new(ScreenCapabilities { live: true, color: false });
+        let mut parts = parts(view(&["a"]));
+        let input = InputLine { label: "> ".to_owned(), text: "xy".to_owned(), cursor: 1 };
+        parts.prompt =
+            Some(PromptBlock { id: 7, lines: vec!["Sure?".to_owned()], input: Some(input), ..PromptBlock::default() });
+        let mut text = |steps: VecDeque<PaintStep>, parts: &FrameParts| -> String {
+            painter.paint(steps, parts, SIZE).into_iter().map(|(_, text)| text).collect()
+        };
+        assert_eq!(text(VecDeque::new(), &parts), "a\nSure?\n> xy\r\x1b[3C");
+        assert_eq!(text([line("log")].into(), &parts), "\x1b[2A\r\x1b[Jlog\na\nSure?\n> xy\r\x1b[3C");
+        let end = PaintStep::EndPrompt { id: 7, lines: vec!["Sure?".to_owned(), "> xy".to_owned()] };
+        parts.prompt = None;
+        assert_eq!(text([end].into(), &parts), "\x1b[2A\r\x1b[JSure?\n> xy\na\n");
+    }
+
+    #[test]
+    fn lines_of_a_prompt_that_do_not_fit_are_written_once() {
+        let mut painter = Painter::new(ScreenCapabilities { live: true, color: false });
+        let lines: Vec<String> = (1..=6).map(|n| n.to_string()).collect();
+        let prompt = PromptBlock { id: 1, lines: lines.clone(), ..PromptBlock::default() };
+        let parts = FrameParts { view: None, prompt: Some(prompt) };
+        let drawn: String = painter.paint(VecDeque::new(), &parts, SIZE).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(drawn, "1\n2\n3\n4\n5\n6\n");
+        let end = PaintStep::EndPrompt { id: 1, lines };
+        let drawn = painter.paint([end].into(), &FrameParts::default(), SIZE);
+        let drawn: String = drawn.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(drawn, "\x1b[3A\r\x1b[J4\n5\n6\n");
+    }
+
+    #[test]
     fn answer_goes_to_stdout_and_ends_its_line() {
         let mut painter = Painter::new(ScreenCapabilities { live: true, color: false });
-        painter.paint(VecDeque::new(), view(&["writing"]), SIZE);
+        painter.paint(VecDeque::new(), &parts(view(&["writing"])), SIZE);
         let delta = |text: &str| PaintStep::Text(OutputStream::Answer, text.to_owned());
-        let strokes = painter.paint([delta("It is"), delta(""), delta(" green.")].into(), Vec::new(), SIZE);
+        let strokes = painter.paint([delta("It is"), delta(""), delta(" green.")].into(), &FrameParts::default(), SIZE);
         let (messages, answer) = (OutputStream::Messages, OutputStream::Answer);
         assert_eq!(strokes, [(messages, "\x1b[1A\r\x1b[J".to_owned()), (answer, "It is green.".to_owned())]);
-        let strokes = painter.paint([PaintStep::EndText, line("done")].into(), Vec::new(), SIZE);
+        let strokes = painter.paint([PaintStep::EndText, line("done")].into(), &FrameParts::default(), SIZE);
         assert_eq!(strokes, [(answer, "\n".to_owned()), (messages, "done\n".to_owned())]);
     }
 

@@ -1,12 +1,12 @@
 //! The state that the handles of a screen share with its thread.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::device::{OutputStream, ScreenCapabilities, ScreenSize};
+use super::device::ScreenCapabilities;
+use super::frame::{FrameParts, LiveRegion, PromptBlock};
 use super::paint::PaintStep;
 use crate::view::text::count_text;
 
@@ -19,11 +19,8 @@ pub(super) const MAX_QUEUED_BYTES: usize = 1 << 22;
 /// Limits the bytes of lines that wait for the next frame. Beyond that, they are written immediately.
 pub(super) const MAX_DEFERRED_BYTES: usize = 1 << 17;
 
-/// The maximum number of lines that an open prompt holds back. Beyond that, they are written despite the prompt.
+/// The maximum number of lines that an open answer holds back. Beyond that, they are written despite the answer.
 pub(super) const MAX_HELD_LINES: usize = 256;
-
-/// A callback that returns the lines of the live view for a screen size. It runs on the screen thread.
-pub type LiveRegion = Arc<dyn Fn(ScreenSize) -> Vec<String> + Send + Sync>;
 
 pub(super) struct ScreenShared {
     pub(super) capabilities: ScreenCapabilities,
@@ -45,12 +42,20 @@ pub(super) struct ScreenState {
     pub(super) queued_bytes: usize,
     /// The number of lines that were dropped after the last one in `queue`.
     pub(super) omitted_lines: usize,
-    /// The lines that an open prompt or answer holds back.
+    /// The lines that an open answer holds back.
     pub(super) held_lines: VecDeque<String>,
-    /// The number of open prompts.
-    open_prompts: usize,
+    /// The open prompts of a live screen. The first one is shown.
+    pub(super) prompts: VecDeque<PromptBlock>,
+    /// The ID of the last prompt.
+    pub(super) last_prompt: u64,
     /// The number of answers that are being written.
-    open_answers: usize,
+    pub(super) open_answers: usize,
+    /// The number of other programs that use the terminal.
+    pub(super) pauses: usize,
+    /// Set while the frame is erased and nothing is written, because another program uses the terminal.
+    pub(super) is_paused: bool,
+    /// Set if a prompt changed, which cannot wait for the next frame.
+    pub(super) is_prompt_changed: bool,
     pub(super) region: Option<LiveRegion>,
     /// Set if the live view was shown, hidden, or covered since it was drawn.
     pub(super) is_stale: bool,
@@ -144,44 +149,44 @@ impl ScreenState {
         }
     }
 
-    /// Returns whether the work cannot wait for the next frame: a prompt or answer is open, a caller waits, the screen
-    /// closes, or much is queued.
+    /// Returns whether the work cannot wait for the next frame: a prompt changed, an answer is open, a caller waits, the
+    /// screen closes, or much is queued.
     pub(super) fn is_urgent(&self) -> bool {
         self.flush_waiters > 0
             || self.is_closing
-            || self.open_prompts + self.open_answers > 0
+            || self.is_prompt_changed
+            || self.open_answers > 0
+            || self.pauses > 0
             || self.queued_bytes >= MAX_DEFERRED_BYTES
     }
 
-    /// Returns the number of open prompts, or of open answers.
-    pub(super) fn open_overlays(&mut self, output: OutputStream) -> &mut usize {
-        match output {
-            OutputStream::Messages => &mut self.open_prompts,
-            OutputStream::Answer => &mut self.open_answers,
-        }
-    }
-
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.is_stale
+        self.is_paused || self.queue.is_empty() && !self.is_stale
     }
 
-    /// Returns whether lines are held back, because they would interrupt a prompt or an answer.
-    pub(super) fn holds_lines(&self, capabilities: ScreenCapabilities) -> bool {
-        self.open_answers > 0 || capabilities.live && self.open_prompts > 0
-    }
-
-    /// Ends a prompt or an answer that is no longer counted as open.
-    pub(super) fn close_overlay(&mut self, capabilities: ScreenCapabilities) {
+    /// Ends an answer that is no longer counted as open.
+    pub(super) fn close_answer(&mut self) {
         self.queue.push_back(PaintStep::EndText);
         self.is_stale = true;
-        if !self.holds_lines(capabilities) {
+        if self.open_answers == 0 {
             self.release_held_lines();
         }
     }
 
-    /// Returns the live view to draw, unless a prompt, an answer, or the closing of the screen hides it.
-    pub(super) fn view(&self, capabilities: ScreenCapabilities) -> Option<LiveRegion> {
-        let is_covered = self.open_prompts + self.open_answers > 0 || self.is_closing;
-        self.region.clone().filter(|_| capabilities.live && !is_covered)
+    /// Changes an open prompt of a live screen.
+    pub(super) fn change_prompt(&mut self, id: u64, change: impl FnOnce(&mut PromptBlock)) {
+        if let Some(prompt) = self.prompts.iter_mut().find(|prompt| prompt.id == id) {
+            change(prompt);
+            self.is_prompt_changed = true;
+            self.is_stale = true;
+        }
+    }
+
+    /// Returns the frame to draw, unless an answer, another program, or the closing of the screen hides it.
+    pub(super) fn frame(&self, capabilities: ScreenCapabilities) -> FrameParts {
+        if !capabilities.live || self.open_answers > 0 || self.pauses > 0 || self.is_closing {
+            return FrameParts::default();
+        }
+        FrameParts { view: self.region.clone(), prompt: self.prompts.front().cloned() }
     }
 }

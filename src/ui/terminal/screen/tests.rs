@@ -3,6 +3,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::device::{Device, OutputStream, ScreenCapabilities, ScreenSize};
+use super::frame::InputLine;
 use super::handle::Screen;
 use super::memory::MemoryDevice;
 use super::state::{MAX_DEFERRED_BYTES, MAX_HELD_LINES, MAX_QUEUED_BYTES};
@@ -114,8 +115,12 @@ fn lines_are_escaped() {
     }
 }
 
+fn input(text: &str) -> InputLine {
+    InputLine { label: "> ".to_owned(), text: text.to_owned(), cursor: text.len() }
+}
+
 #[test]
-fn prompt_holds_lines_and_view() {
+fn prompt_stays_below_lines_and_view() {
     let (screen, memory) = memory_screen(true);
     screen.show(Arc::new(|_| vec!["working".to_owned()]));
     screen.flush();
@@ -126,29 +131,63 @@ fn prompt_holds_lines_and_view() {
 
     let prompt = screen.prompt();
     prompt.write_lines(["Proceed?"]);
-    prompt.write("> ");
+    prompt.show_input(input("y"));
+    screen.flush();
+    let text = memory.text();
+    assert!(text.ends_with("\r\x1b[Jworking\nProceed?\n> y"), "{text:?}");
     screen.println("meanwhile");
     screen.flush();
-    assert_eq!(&memory.text()[shown..], "\x1b[1A\r\x1b[JProceed?\n> ");
-    prompt.record_input();
+    let text = memory.text();
+    assert!(text.ends_with("\x1b[2A\r\x1b[Jmeanwhile\nworking\nProceed?\n> y"), "{text:?}");
+    prompt.end_input();
     drop(prompt);
     screen.flush();
-    assert_eq!(&memory.text()[shown..], "\x1b[1A\r\x1b[JProceed?\n> meanwhile\nworking\n");
+    let text = memory.text();
+    assert!(text.len() > shown && text.ends_with("\r\x1b[JProceed?\n> y\nworking\n"), "{text:?}");
     screen.hide();
     drop(screen);
     assert!(memory.text().ends_with("working\n\x1b[1A\r\x1b[J"), "{:?}", memory.text());
 }
 
 #[test]
+fn second_prompt_is_shown_after_the_first() {
+    let (screen, memory) = memory_screen(true);
+    let (first, second) = (screen.prompt(), screen.prompt());
+    first.write_lines(["First?"]);
+    second.write_lines(["Second?"]);
+    screen.flush();
+    assert!(memory.text().contains("First?") && !memory.text().contains("Second?"), "{:?}", memory.text());
+    drop(first);
+    screen.flush();
+    assert!(memory.text().contains("Second?"), "{:?}", memory.text());
+}
+
+#[test]
+fn pause_erases_the_frame_and_delays_lines() {
+    let (screen, memory) = memory_screen(true);
+    screen.show(Arc::new(|_| vec!["working".to_owned()]));
+    screen.flush();
+    let pause = screen.pause();
+    let text = memory.text();
+    assert!(text.ends_with("working\n\x1b[1A\r\x1b[J"), "{text:?}");
+    screen.println("meanwhile");
+    screen.flush();
+    assert_eq!(memory.text(), text);
+    drop(pause);
+    screen.flush();
+    assert_eq!(memory.text(), text + "meanwhile\nworking\n");
+}
+
+#[test]
 fn excess_held_lines_are_written() {
     let (screen, memory) = memory_screen(true);
-    let prompt = screen.prompt();
-    prompt.write("> ");
+    let answer = screen.answer();
+    answer.write("It");
     for n in 0..=MAX_HELD_LINES {
         screen.println(n.to_string());
     }
     screen.flush();
-    assert!(memory.text().starts_with("> \n0\n1\n") && memory.text().ends_with(&format!("\n{MAX_HELD_LINES}\n")));
+    assert!(memory.text().starts_with("It\n0\n1\n") && memory.text().ends_with(&format!("\n{MAX_HELD_LINES}\n")));
 }
 
 #[test]
@@ -156,8 +195,8 @@ fn non_live_screen_holds_nothing() {
     let (screen, memory) = memory_screen(false);
     screen.show(Arc::new(|_| vec!["working".to_owned()]));
     let prompt = screen.prompt();
-    prompt.write("> ");
-    prompt.record_input();
+    prompt.show_input(input(""));
+    prompt.end_input();
     screen.println("meanwhile");
     screen.flush();
     assert_eq!(memory.text(), "> meanwhile\n");

@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::device::{Device, OutputStream, ScreenCapabilities, ScreenSize};
+use super::frame::FrameParts;
 use super::paint::{PaintStep, Painter};
-use super::state::{LiveRegion, ScreenShared, WaitReason};
+use super::state::{ScreenShared, WaitReason};
 
 /// The minimum interval between two frames of the live view, and between two writes of lines that are not urgent.
 ///
@@ -46,6 +47,7 @@ impl Drop for ScreenThread {
     fn drop(&mut self) {
         self.shared.update(|state| {
             state.is_closing = true;
+            state.is_paused = false;
             state.is_stale = true;
             state.release_held_lines();
         });
@@ -78,8 +80,8 @@ impl<D: Device> ScreenWriter<D> {
         let mut drawn = None::<Instant>;
         let mut state = shared.state();
         loop {
-            let view = state.view(shared.capabilities);
-            if state.is_idle() && (view.is_none() || state.flush_waiters > 0) {
+            let frame = state.frame(shared.capabilities);
+            if state.is_idle() && (frame.is_empty() || state.flush_waiters > 0) {
                 if state.is_closing {
                     return;
                 }
@@ -98,22 +100,25 @@ impl<D: Device> ScreenWriter<D> {
             let steps = std::mem::take(&mut state.queue);
             state.queued_bytes = 0;
             state.is_stale = false;
+            state.is_prompt_changed = false;
             state.is_writing = true;
+            // What was queued before the pause is written, and the frame is erased.
+            let pauses = state.pauses > 0;
             drop(state);
             drawn = Some(Instant::now());
-            self.write(steps, view);
+            self.write(steps, &frame);
             state = shared.state();
             state.is_writing = false;
+            state.is_paused = pauses && state.pauses > 0;
             state.report_omitted();
             shared.drained.notify_all();
         }
     }
 
-    fn write(&mut self, steps: VecDeque<PaintStep>, view: Option<LiveRegion>) {
-        // Only a live view must fit the screen; lines are written in full.
+    fn write(&mut self, steps: VecDeque<PaintStep>, frame: &FrameParts) {
+        // Only a frame must fit the screen; lines are written in full.
         let size = if self.shared.capabilities.live { self.device.size() } else { ScreenSize::default() };
-        let view = view.map(|view| view(size)).unwrap_or_default();
-        for (output, text) in self.painter.paint(steps, view, size) {
+        for (output, text) in self.painter.paint(steps, frame, size) {
             self.device.write(output, &text);
         }
     }

@@ -2,15 +2,15 @@
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
-use clap_complete::env::Shells;
 
 use super::common::exit::{CliError, Exit, print_raw};
 use super::common::logging::start_logging;
+use super::completion::completion_script;
 use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
 use super::runs::{answer, call, cancel, questions, resume, retry, run};
-use super::setup::{agents, demo_agent, doctor, init};
+use super::setup::{agents, demo_agent, doctor, init, packaging_files};
 use crate::system::{environment, process};
 use crate::view::text::printable_unstyled;
 
@@ -43,7 +43,7 @@ enum CliCommand {
     /// List and test agents, and list their tools
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
-    /// Test which features of the language models work
+    /// Check agents, runtimes, models, the journal, and the terminal, and name the fixes
     Doctor(doctor::DoctorArgs),
     /// List, show, compare, and delete runs
     #[command(subcommand)]
@@ -69,6 +69,9 @@ enum CliCommand {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages and completion scripts for packages
+    #[command(hide = true)]
+    PackagingFiles(packaging_files::PackagingFilesArgs),
 }
 
 /// Returns the parser of the command line, with the help of all commands.
@@ -136,15 +139,12 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Schema(args) => schema::schema(args),
         CliCommand::DemoAgent(args) => demo_agent::serve(args).await,
         CliCommand::Completions { shell } => {
-            let mut script = Vec::new();
-            let written = Shells::builtins()
-                .completer(&shell.to_string())
-                .map(|completer| completer.write_registration("COMPLETE", "kapell", "kapell", "kapell", &mut script));
-            if let Some(Err(error)) = written {
-                return Err(CliError::failed("cli::output", "the completion script cannot be written", error));
-            }
+            let script = completion_script(&shell.to_string());
+            let script = script
+                .map_err(|error| CliError::failed("cli::output", "the completion script cannot be written", error))?;
             print_raw(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Success)
         }
+        CliCommand::PackagingFiles(args) => packaging_files::packaging_files(&args, self::command()),
     }
 }

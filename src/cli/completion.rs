@@ -2,8 +2,10 @@
 //! that agents offered when a command last asked them.
 
 use std::ffi::OsStr;
+use std::io;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::Shells;
 use serde_json::Value;
 
 use super::common::args::{AgentsArg, JournalArg};
@@ -16,6 +18,18 @@ use crate::view::text::printable;
 
 /// The maximum number of runs that are suggested.
 const MAX_RUNS: usize = 50;
+
+/// Returns the script that registers the completions of a shell.
+///
+/// # Errors
+/// Fails if the shell is unknown.
+pub(crate) fn completion_script(shell: &str) -> io::Result<Vec<u8>> {
+    let shells = Shells::builtins();
+    let completer = shells.completer(shell).ok_or_else(|| io::Error::other(format!("unknown shell `{shell}`")))?;
+    let mut script = Vec::new();
+    completer.write_registration("COMPLETE", "kapell", "kapell", "kapell", &mut script)?;
+    Ok(script)
+}
 
 /// Returns a completer for runs, the latest first.
 pub(crate) fn runs() -> ArgValueCompleter {

@@ -2,6 +2,7 @@
 //!
 //! Other rooms see only the traits of [`Store`]. `sqlite` implements them for a file, and [`MemoryJournal`] without one.
 
+mod disk;
 mod error;
 mod lease;
 mod location;
@@ -16,11 +17,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use disk::{JournalDisk, journal_disk};
 pub use error::{JournalError, StorageError};
 pub use lease::{Holder, Lease};
 pub use location::JournalLocation;
 pub use memory::MemoryJournal;
-pub use open::{default_location, state_directory, store};
+pub use open::{default_location, format_version, state_directory, store};
 pub use raw_record::RawRecord;
 pub use store::{
     CommitFuture, ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan,

@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::sqlite::SqliteStore;
+use super::sqlite::{FORMAT_VERSION, SqliteStore};
 use super::{JournalError, JournalLocation, Store};
 
 /// Returns the store at `location`. Nothing is opened or created until the store is used.
 pub fn store(location: &JournalLocation) -> Arc<dyn Store> {
     Arc::new(SqliteStore::new(location.path()))
+}
+
+/// Returns the format of the journals that this version reads and writes.
+pub fn format_version() -> i64 {
+    FORMAT_VERSION
 }
 
 /// Returns the default location of the journal: `journal.db` in [`state_directory`].

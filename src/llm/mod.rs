@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod local_models;
 mod models;
 mod openai;
 mod probe;
@@ -16,6 +17,7 @@ mod transport;
 mod wire;
 
 pub use client::{Llm, OnDelta};
+pub use local_models::{FoundServer, LocalServer, find_local_models};
 pub use models::Models;
 pub use openai::OpenAi;
 pub use probe::{Check, ProbeOutcome, probe_model};

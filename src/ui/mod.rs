@@ -2,8 +2,10 @@
 
 pub mod answers;
 pub mod forms;
+pub mod health_report;
 pub mod history;
 pub mod human;
 pub mod reporters;
 pub mod terminal;
+pub(crate) mod text_table;
 pub mod tool_signature;

@@ -1,8 +1,9 @@
-//! Draws a plan as a Mermaid flowchart or in Graphviz's DOT language. All text of the plan is escaped.
+//! Draws a plan as text, as a Mermaid flowchart, or in Graphviz's DOT language. All text of the plan is escaped.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::text::{count_text, printable};
 use crate::model::text::truncate_chars;
 use crate::model::{Operation, Plan, Task, TaskId, Template, value_as_text};
 
@@ -52,6 +53,65 @@ pub fn dot(plan: &Plan) -> String {
     }
     drawing.push_str("}\n");
     drawing
+}
+
+/// Draws the plan as text for a terminal: tasks in waves, which start one after another.
+pub fn task_tree(plan: &Plan) -> String {
+    let waves = waves(plan);
+    let count = waves.iter().max().map_or(0, |last| last + 1);
+    let (tasks, counted) = (count_text(plan.tasks.len(), "task"), count_text(count, "wave"));
+    let mut drawing = format!("{}: {tasks} in {counted}\n", printable(&plan.name));
+    let number_width = count.to_string().len();
+    for wave in 0..count {
+        let members = plan.tasks.iter().zip(&waves).filter(|(_, of)| **of == wave).map(|(task, _)| task);
+        let members: Vec<&Task> = members.map(|task| &**task).collect();
+        for (index, task) in members.iter().enumerate() {
+            let (number, branch) = match (index, members.len() - index) {
+                (0, 1) => ((wave + 1).to_string(), "───"),
+                (0, _) => ((wave + 1).to_string(), "─┬─"),
+                (_, 1) => (String::new(), " └─"),
+                _ => (String::new(), " ├─"),
+            };
+            let title = task.title.as_ref().map(|title| format!("  {title}")).unwrap_or_default();
+            let head = printable(&format!("{}{title}", task.id)).into_owned();
+            push_line(&mut drawing, format_args!("{number:>number_width$} {branch} {head}\n"));
+            let trunk = if members.len() - index > 1 { '│' } else { ' ' };
+            for line in detail_lines(task) {
+                push_line(&mut drawing, format_args!("{:>number_width$}  {trunk}    {}\n", "", printable(&line)));
+            }
+        }
+    }
+    drawing
+}
+
+/// Returns what a task does, after which tasks, and under which conditions.
+fn detail_lines(task: &Task) -> Vec<String> {
+    let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+    let mut lines = if routes.is_empty() { Vec::new() } else { vec![routes.join(", or else ")] };
+    // The title and the routes are formatted above.
+    lines.extend(label_lines(task).into_iter().skip(1 + routes.len()));
+    let needs: Vec<&str> = task.needs.iter().map(TaskId::as_str).collect();
+    if !needs.is_empty() {
+        lines.push(format!("after {}", needs.join(", ")));
+    }
+    lines
+}
+
+/// Returns the wave of each task: the length of the longest chain of dependencies before it.
+fn waves(plan: &Plan) -> Vec<usize> {
+    let edges: Vec<(usize, usize)> = edges(plan).collect();
+    let mut waves = vec![0; plan.tasks.len()];
+    // A valid plan has no cycle, so its longest chain has fewer edges than there are tasks.
+    for _ in 0..plan.tasks.len() {
+        let before = waves.clone();
+        for &(from, to) in &edges {
+            waves[to] = waves[to].max(waves[from] + 1);
+        }
+        if waves == before {
+            break;
+        }
+    }
+    waves
 }
 
 fn push_line(drawing: &mut String, line: std::fmt::Arguments<'_>) {
@@ -162,6 +222,13 @@ mod tests {
              t2{{\"store<br/>z · go<br/>if tasks.read.succeeded #62;#61; 2<br/>asks: Really store#63;\"}}\n  \
              t0 --> t1\n  t0 -.-> t2\n  t1 -.-> t2\n"
         );
+    }
+
+    #[test]
+    fn draws_waves_as_text() {
+        let mut plan = plan();
+        plan.tasks.push(std::sync::Arc::new(Task { id: TaskId::from("other"), ..(*plan.tasks[0]).clone() }));
+        insta::assert_snapshot!(task_tree(&plan));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What people and programs see of a run: its view, its result, its spending, and the words about its events. Pure.
 
 mod graph;
+mod health;
 pub mod phrasebook;
 pub mod report_line;
 mod result_text;
@@ -13,7 +14,8 @@ pub mod text;
 pub mod time;
 
 pub use crate::engine::SpendingTotals;
-pub use graph::{dot, mermaid};
+pub use graph::{dot, mermaid, task_tree};
+pub use health::{HealthCheck, HealthSection, HealthStatus};
 pub use result_text::{content_lines, result_text, task_text};
 pub use run_result::{ResultFile, RunResult, TaskResult, TaskStatus};
 pub use run_view::{RunView, run_result};

@@ -84,17 +84,21 @@ pub(crate) fn doctor_check() -> Result<(), Failed> {
     let command = command.args(["doctor", "--output", "json", "--agents"]).arg(&agents);
     let output = command.env("LLM_KEY", "a-key-of-tests").output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    let outcomes = |model: usize| -> Vec<&str> {
-        let checks = report[model]["checks"].as_array().into_iter().flatten();
-        checks.filter_map(|check| check["outcome"].as_str()).collect()
+    // The checks of a model, after the line with its address.
+    let checks = |model: &str| -> Vec<(&str, &str)> {
+        let checks = report["checks"].as_array().into_iter().flatten();
+        let prefix = format!("{model}: ");
+        let named = checks.filter(|check| check["name"].as_str().is_some_and(|name| name.starts_with(&prefix)));
+        named.filter_map(|check| Some((check["status"].as_str()?, check["message"].as_str()?))).collect()
     };
+    let statuses = |model: &str| checks(model).into_iter().map(|(status, _)| status).collect::<Vec<_>>();
     assert_eq!(output.status.code(), Some(1), "{report:#}");
-    assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 5], vec!["fails"]), "{report:#}");
-    assert_eq!(outcomes(2), ["works", "works", "works", "works", "fails"], "{report:#}");
+    assert_eq!((statuses("llm"), statuses("locked")), (vec!["ok"; 5], vec!["failed"]), "{report:#}");
+    assert_eq!(statuses("small"), ["ok", "ok", "ok", "ok", "failed"], "{report:#}");
     // The message of the engine, and the key to check.
-    let message = report[2]["checks"][4]["message"].as_str().ok_or("no message")?;
+    let message = checks("small")[4].1;
     assert!(message.contains("exceeds the available context size"), "{message}");
-    let message = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
+    let message = checks("locked")[0].1;
     assert!(message.contains("answered 401") && message.contains("`api_key_env_var`"), "{message}");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! that reads as a sentence counts as a goal; `--goal` accepts any text.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
@@ -48,17 +49,18 @@ impl<'a> CommandTarget<'a> {
                 return Err(CliError::usage("cli::not_a_file", message, help));
             }
             Ok(_) => return Ok(Self::Plan(text)),
-            Err(error) => error,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+            Err(error) => format!("cannot be read: {error}"),
         };
         let has_space = name.contains(char::is_whitespace);
         let message = match has_space {
             true if is_yaml(name) => {
-                format!("`{text}` looks like the name of a plan file, which cannot be read: {problem}")
+                format!("`{text}` looks like the name of a plan file, which {problem}")
             }
             true if is_path(name) || file_with_extension(name).is_some() => {
-                format!("`{text}` looks like the path of a plan file, which cannot be read: {problem}")
+                format!("`{text}` looks like the path of a plan file, which {problem}")
             }
-            false if is_yaml(name) => format!("the plan file `{text}` cannot be read: {problem}"),
+            false if is_yaml(name) => format!("the plan file `{text}` {problem}"),
             false if name.contains(['/', '\\']) || !is_unspaced_sentence(name) || similar_file(name).is_some() => {
                 format!("the plan file `{text}` does not exist")
             }

@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::{fmt, iter};
 
-use miette::{MietteDiagnostic, MietteHandler, MietteHandlerOpts, Report, ReportHandler};
+use miette::{MietteHandler, ReportHandler};
 use serde::Serialize;
 use serde_json::Value;
+use textwrap::{WordSeparator, WordSplitter};
 
 use super::args::OutputFormat;
 use crate::HostError;
@@ -273,7 +274,8 @@ fn describe_scan(scan: &RecoveryScan) -> String {
     )
 }
 
-/// An error formatted for people. Lines are wrapped on a terminal only; elsewhere, commands and IDs stay in one piece.
+/// An error formatted for people, like a diagnostic of a file. Lines are wrapped on a terminal only; elsewhere, commands
+/// and IDs stay in one piece.
 struct WrappedError<'e>(&'e CliError);
 
 impl fmt::Display for WrappedError<'_> {
@@ -281,15 +283,29 @@ impl fmt::Display for WrappedError<'_> {
         // Escaped before styles are added, so that styles never come from outside.
         let escaped = |text: String| printable_text(&text).into_owned();
         let causes = iter::successors(Some(self.0 as &dyn Error), |&cause| cause.source());
-        let mut messages: Vec<_> = causes.map(|cause| escaped(cause.to_string())).collect();
-        let root = MietteDiagnostic {
-            code: self.0.code().map(escaped),
-            help: self.0.help().map(escaped),
-            ..MietteDiagnostic::new(messages.pop().unwrap_or_default())
-        };
-        let report = messages.into_iter().rev().fold(Report::new(root), Report::wrap_err);
-        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(report.as_ref(), f)
+        let mut messages = causes.map(|cause| escaped(cause.to_string()));
+        let code = self.0.code().map(|code| format!("[{}]", escaped(code))).unwrap_or_default();
+        let head = console::style(format!("error{code}")).for_stderr().red().bold();
+        let mut lines = vec![format!("{head}: {}", messages.next().unwrap_or_default())];
+        lines.extend(messages.map(|cause| format!("  caused by: {cause}")));
+        lines.extend(self.0.help().map(|help| format!("  help: {}", escaped(help))));
+        let text = lines.join("\n");
+        match console::Term::stderr().size_checked() {
+            Some((_, columns)) if io::stderr().is_terminal() => {
+                let wrapped = text.lines().map(|line| wrap_line(line, columns.into()));
+                f.write_str(&wrapped.collect::<Vec<_>>().join("\n"))
+            }
+            _ => f.write_str(&text),
+        }
     }
+}
+
+/// Wraps a line at a width, and indents what follows below its beginning.
+fn wrap_line(line: &str, width: usize) -> String {
+    let indent = " ".repeat(line.len() - line.trim_start().len() + 2);
+    let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
+    let options = options.word_separator(WordSeparator::AsciiSpace).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::fill(line, options)
 }
 
 /// Prints the diagnostics of a file to stderr: with source excerpts on a terminal, one diagnostic a line elsewhere.

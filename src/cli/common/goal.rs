@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::exit::show_diagnostics;
 use crate::cli::{CliError, Exit};
-use crate::config::{AgentCatalog, AgentsFile};
+use crate::config::{AgentCatalog, AgentsFile, NO_MODEL_HELP};
 use crate::llm::Models;
 use crate::model::GoalPlanning;
 use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
@@ -96,9 +96,10 @@ impl GoalRequest<'_> {
                     "planning the goal `{}` requires a language model, and none is configured",
                     printable(self.text)
                 ),
-                "add an `[llm]` section with `base_url` and `model` to the agents file, for any endpoint with an \
-                 OpenAI-compatible API, such as\n\n[llm]\nbase_url = \"http://127.0.0.1:11434/v1\"\nmodel = \
-                 \"qwen3:8b\"\n\nor run a plan file, which requires no model",
+                format!(
+                    "{NO_MODEL_HELP}, such as\n\n[llm]\nprovider = \"ollama\"\nmodel = \"qwen3:8b\"\n\nor run a plan \
+                     file, which requires no model"
+                ),
             )
         })
     }

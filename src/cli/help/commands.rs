@@ -72,7 +72,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
         &[JOURNAL, CONNECTIONS],
     ),
     help("validate", &["kapell validate plan.yaml", "kapell validate plan.yaml --offline"], LOOKUP, &[CONNECTIONS]),
-    help("graph", &["kapell graph plan.yaml", "kapell graph plan.yaml --format dot"], LOOKUP, &[]),
+    help("graph", &["kapell graph plan.yaml", "kapell graph plan.yaml --format tree"], LOOKUP, &[]),
     help("agents", &["kapell agents list", "kapell agents test", "kapell agents tools"], CONNECT, &[CONNECTIONS]),
     help("agents list", &["kapell agents list", "kapell agents list --json"], LOOKUP, &[]),
     help(
@@ -109,7 +109,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     help("agents logs", &["kapell agents logs demo-research --lines 20"], LOOKUP, &[]),
     help("agents login", &["kapell agents login wiki"], LOOKUP, &[BROWSER, CONNECTIONS]),
     help("agents logout", &["kapell agents logout wiki"], LOOKUP, &[]),
-    help("doctor", &["kapell doctor", "kapell doctor --json"], LOOKUP, &[CONNECTIONS]),
+    help("doctor", &["kapell doctor", "kapell doctor --json"], LOOKUP, &[LIVE_VIEW, CONNECTIONS]),
     help("runs", &["kapell runs list", "kapell runs show last"], LOOKUP, &[TIMES]),
     help("runs list", &["kapell runs list", "kapell runs list --plan first --limit 5"], LOOKUP, &[TIMES]),
     help("runs show", &["kapell runs show", "kapell runs show last read"], LOOKUP, &[TIMES]),

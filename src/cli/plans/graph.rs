@@ -1,5 +1,7 @@
 //! `kapell graph`: prints the task graph of a plan.
 
+use std::io::{self, IsTerminal as _};
+
 use clap::{Args, ValueEnum};
 
 use crate::cli::common::args::AgentsArg;
@@ -7,7 +9,7 @@ use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::config;
-use crate::view::{dot, mermaid};
+use crate::view::{dot, mermaid, task_tree};
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
@@ -15,15 +17,16 @@ pub(crate) struct GraphArgs {
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
-    /// The output format
-    #[arg(long, value_enum, default_value_t)]
-    format: DiagramFormat,
+    /// The format [default: tree on a terminal, mermaid elsewhere]
+    #[arg(long, value_enum)]
+    format: Option<DiagramFormat>,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum DiagramFormat {
+    /// Text, with tasks in waves
+    Tree,
     /// Mermaid, for Markdown and mermaid.live
-    #[default]
     Mermaid,
     /// DOT, for Graphviz
     Dot,
@@ -36,7 +39,9 @@ pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
         Some(_) => config::load_plan(name, &text, &files::read_agents(&agents)?, None)?.plan,
         None => config::load_plan_without_agents(name, &text)?.plan,
     };
-    print(&match args.format {
+    let default = if io::stdout().is_terminal() { DiagramFormat::Tree } else { DiagramFormat::Mermaid };
+    print(&match args.format.unwrap_or(default) {
+        DiagramFormat::Tree => task_tree(&plan),
         DiagramFormat::Mermaid => mermaid(&plan),
         DiagramFormat::Dot => dot(&plan),
     })?;

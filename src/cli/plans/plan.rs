@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::schema::{PLAN_SCHEMA, SchemaFormat, schema_text};
 use crate::cli::common::args::{AgentsArg, RefreshArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::exit::{print, print_raw};
@@ -14,6 +15,7 @@ use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
 use crate::runtime::new_run_id;
 use crate::system::files::{describe_kind, write_private};
+use crate::ui::terminal::screen::Screen;
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
@@ -74,9 +76,25 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
                 return Err(CliError::failed("cli::unwritable", format!("cannot write the plan to `{shown}`"), error));
             }
             screen.println(format!("plan written to {shown}"));
+            write_schema(path, &screen)?;
         }
     }
     Ok(Exit::Success)
+}
+
+/// Writes the schema that a plan file names, beside it, unless it is there.
+///
+/// # Errors
+/// Fails if the schema cannot be converted to JSON.
+fn write_schema(plan: &Path, screen: &Screen) -> Result<(), CliError> {
+    let path = plan.with_file_name(PLAN_SCHEMA);
+    match write_private(&path, schema_text(SchemaFormat::Plan)?.as_bytes(), false) {
+        Ok(()) => screen.println(format!("wrote {}, with which editors check the plan", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // The plan is complete without it.
+        Err(error) => screen.println(format!("cannot write {}: {error}", path.display())),
+    }
+    Ok(())
 }
 
 /// Prints a plan on stdout: unchanged to a file, and with unsafe characters escaped to a terminal.

@@ -24,6 +24,7 @@ use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, 
 use crate::runtime::{Freshness, jitter_seed, new_run_id};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::HumanResponse;
+use crate::view::task_tree;
 use crate::view::text::{count_text, printable_lines};
 
 #[derive(Debug, Args)]
@@ -154,7 +155,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if args.dry_run {
         match target {
             CommandTarget::Goal(_) => show_plan(&text)?,
-            CommandTarget::Plan(_) => print(&plan_outline(&plan, &catalog))?,
+            CommandTarget::Plan(_) => print(&task_tree(&plan))?,
         }
         return Ok(Exit::Success);
     }
@@ -203,7 +204,7 @@ fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<
             return Err(CliError::usage(
                 "cli::no_model",
                 "`--replan` requires a language model, and none is configured",
-                "add an `[llm]` section with `base_url` and `model` to the agents file",
+                config::NO_MODEL_HELP,
             ));
         }
         validated = validated.with_max_replans(replans);

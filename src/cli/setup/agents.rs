@@ -16,7 +16,7 @@ use super::complete::{CompleteArgs, complete};
 use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
-use crate::cli::common::exit::{print_items, print_json};
+use crate::cli::common::exit::{print, print_items, print_json};
 use crate::cli::common::files;
 use crate::cli::common::tool_target::{ToolTarget, failure_text};
 use crate::cli::completion;
@@ -29,6 +29,7 @@ use crate::model::{
     describe_unset, redact_url,
 };
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
+use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::{count_text, printable};
 
 #[derive(Debug, Subcommand)]
@@ -83,9 +84,20 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
         AgentsCommand::List(args) => {
             let file = files::load_agents(&args.agents)?;
             let options = runtime::connect_options(&file, None)?;
+            let disabled: Vec<AgentId> = match args.names.is_empty() {
+                true => file.disabled.clone(),
+                false => Vec::new(),
+            };
             let specs = selected_agents(file, &args)?;
             let with_logins: Vec<_> = specs.iter().map(|spec| (spec, login_info(spec, &options))).collect();
-            print_items(args.output, &with_logins, agent_json, agent_text)?;
+            if specs.is_empty() && disabled.is_empty() {
+                report_no_agents(&args.agents);
+            }
+            match args.output {
+                OutputFormat::Json => print_json(&with_logins.iter().map(agent_json).collect::<Value>())?,
+                OutputFormat::Text if specs.is_empty() && disabled.is_empty() => {}
+                OutputFormat::Text => print(&agents_table(&with_logins, &disabled))?,
+            }
             Ok(Exit::Success)
         }
         AgentsCommand::Add(args) => add(&args),
@@ -173,6 +185,9 @@ async fn discover_agents(
     let options = runtime::connect_options(&file, None)?;
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
+    if specs.is_empty() {
+        report_no_agents(&args.agents);
+    }
     let host = ReportingHost(report_start(secrets.clone()));
     let discovery = Discovery::new(options, &secrets, freshness);
     let mut probes = discovery.probe(specs.clone(), Arc::new(host)).await;
@@ -219,36 +234,63 @@ fn agent_json((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> Value {
     })
 }
 
-fn agent_text((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> String {
-    let mut line = agent.id.to_string();
-    if let Some((transport, address)) = address(agent) {
-        line += &format!("  {transport}  {address}");
+/// Returns the table of the agents, with those that are disabled at its end.
+fn agents_table(agents: &[(&AgentSpec, Option<LoginInfo>)], disabled: &[AgentId]) -> String {
+    let mut table = TextTable::default();
+    table.push(TableRow::new(["agent", "transport", "address", "remarks"]));
+    for (agent, login) in agents {
+        let (transport, address) = address(agent).unwrap_or_default();
+        let remarks = agent_remarks(agent, login.as_ref()).join(", ");
+        table.push(TableRow::new([agent.id.as_str(), transport, &address, &remarks]));
     }
-    if agent.protocol != Protocol::Auto {
-        line += if agent.protocol == Protocol::Legacy { "  legacy" } else { "  modern" };
+    for agent in disabled {
+        table.push(TableRow::new([agent.as_str(), "", "", "disabled (`enabled = false`)"]));
+    }
+    table.to_string()
+}
+
+/// Returns what distinguishes an agent from others, and why it cannot be used.
+fn agent_remarks(agent: &AgentSpec, login: Option<&LoginInfo>) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match agent.protocol {
+        Protocol::Auto => {}
+        Protocol::Legacy => remarks.push("legacy".to_owned()),
+        Protocol::Modern => remarks.push("modern".to_owned()),
     }
     if agent.policy.required {
-        line += "  required";
+        remarks.push("required".to_owned());
     }
     if !agent.capabilities.is_empty() {
         let names: Vec<&str> = agent.capabilities.keys().map(String::as_str).collect();
-        line += &format!("  ({})", names.join(", "));
+        remarks.push(format!("({})", names.join(", ")));
     }
-    if let Some(login) = login {
-        line += &format!("  {}", login_text(login));
-    }
-    if let Some(unset) = describe_unset(&agent.unset_variables) {
-        line += &format!("  unusable: {unset}");
-    }
-    line + "\n"
+    remarks.extend(login.map(login_text));
+    remarks.extend(describe_unset(&agent.unset_variables).map(|unset| format!("unusable: {unset}")));
+    remarks
+}
+
+/// Reports that a command has nothing to do, and how to add an agent.
+fn report_no_agents(arg: &AgentsArg) {
+    let files = arg.files(None);
+    let path = files.first().map(|path| format!(" in `{}`", path.display())).unwrap_or_default();
+    message!("no agents{path}; `kapell agents import` adds those of other hosts, and `kapell agents add` adds one");
 }
 
 /// Returns the kind of transport and the address shown to a person. Arguments and queries can hold secrets and are
-/// omitted. Returns `None` if a variable that is not set hides them.
+/// omitted, except for the name of a package. Returns `None` if a variable that is not set hides them.
 fn address(agent: &AgentSpec) -> Option<(&'static str, String)> {
     match &agent.transport {
         Transport::Stdio(child) if child.command.is_empty() => None,
-        Transport::Stdio(child) => Some(("stdio", child.command.clone())),
+        Transport::Stdio(child) => {
+            // A word after another option could be its value.
+            let first = child.args.iter().find(|word| !matches!(word.as_str(), "-y" | "--yes"));
+            let package = child.installation().and_then(|installation| installation.package);
+            let package = package.filter(|package| first.is_some_and(|first| first == package));
+            Some((
+                "stdio",
+                package.map_or_else(|| child.command.clone(), |package| format!("{} {package}", child.command)),
+            ))
+        }
         Transport::Http { url, .. } => Some(("http", redact_url(url))),
     }
 }
@@ -267,7 +309,7 @@ fn offer_counts(info: &AgentInfo) -> [Option<usize>; 3] {
 fn offered_text(info: &AgentInfo) -> String {
     let others = offer_counts(info).into_iter().zip(["resource", "resource template", "prompt"]);
     let others = others.filter_map(|(number, kind)| number.filter(|number| *number > 0).zip(Some(kind)));
-    let tools = format!("{} tools", info.tools.len());
+    let tools = count_text(info.tools.len(), "tool");
     let parts = iter::once(tools).chain(others.map(|(number, kind)| count_text(number, kind)));
     parts.collect::<Vec<_>>().join(", ")
 }

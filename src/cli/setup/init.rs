@@ -1,9 +1,7 @@
 //! `kapell init`: writes a first agents file, a first plan, and the schemas that editors check both with.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
@@ -12,29 +10,16 @@ use super::import_sources::{ImportSources, read_places};
 use crate::cli::common::confirm::confirm;
 use crate::cli::common::exit::show_diagnostics;
 use crate::cli::common::run_options::speaks_for_a_person;
-use crate::cli::plans::schema::{SchemaFormat, schema_text};
+use crate::cli::plans::schema::{PLAN_SCHEMA, SchemaFormat, schema_text};
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentsDocument, ImportSelection};
+use crate::llm::{FoundServer, LocalServer, find_local_models};
 use crate::system::environment;
 use crate::view::text::{count_text, printable};
 
 const AGENTS_FILE: &str = "agents.toml";
 const PLAN_FILE: &str = "plan.yaml";
 const AGENTS_SCHEMA: &str = "agents.schema.json";
-const PLAN_SCHEMA: &str = "plan.schema.json";
-
-/// The time for the list of models of an endpoint on this machine.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The maximum size of that list.
-const MAX_LIST_BYTES: usize = 1024 * 1024;
-
-/// The usual addresses of model servers on this machine, with the provider that names their settings.
-const LOCAL_ENDPOINTS: [(&str, u16, Option<&str>); 4] = [
-    ("Ollama", 11434, Some("ollama")),
-    ("llama.cpp", 8080, Some("llama.cpp")),
-    ("LM Studio", 1234, None),
-    ("vLLM", 8000, Some("vllm")),
-];
 
 /// The variables with the keys of providers, and a model of each.
 const PROVIDER_KEYS: [(&str, &str, &str); 6] = [
@@ -45,6 +30,9 @@ const PROVIDER_KEYS: [(&str, &str, &str); 6] = [
     ("DEEPSEEK_API_KEY", "deepseek", "deepseek-chat"),
     ("OPENROUTER_API_KEY", "openrouter", "openai/gpt-5-mini"),
 ];
+
+/// The maximum number of other models that are named.
+const MAX_OTHER_MODELS: usize = 8;
 
 /// The agents of the first plan.
 const DEMO_AGENTS: &str = r#"
@@ -94,7 +82,8 @@ pub(crate) struct InitArgs {
 pub(crate) async fn init(args: InitArgs) -> Result<Exit, CliError> {
     // A new agent is a program that kapell starts.
     speaks_for_a_person()?;
-    let has_agents = Path::new(AGENTS_FILE).exists();
+    // A link that leads nowhere stays, too.
+    let has_agents = fs::symlink_metadata(AGENTS_FILE).is_ok();
     if has_agents {
         message!("{AGENTS_FILE} exists, and stays as it is; `kapell agents import` adds the agents of other hosts");
     } else {
@@ -153,48 +142,69 @@ async fn agents_text(args: &InitArgs) -> Result<(String, usize), CliError> {
     Ok((text, imported + 2))
 }
 
+/// A language model that was found, and its section of the agents file.
+struct FoundModel {
+    /// Where it was found.
+    place: String,
+    /// The name of the model.
+    model: String,
+    /// The keys of the section beside the name of the model.
+    keys: String,
+    /// Other models that could be used.
+    others: Vec<String>,
+}
+
 /// Returns the section of a language model that was found and is wanted, or a comment that shows how to add one.
 async fn model_text(args: &InitArgs) -> String {
-    let Some((found, section)) = find_model().await else {
-        return "# A language model plans goals, and answers the sampling requests of agents:\n\
-                # [llm]\n# provider = \"ollama\"\n# model = \"qwen3:8b\"\n\n"
-            .to_owned();
+    let example = "# A language model plans goals, and answers the sampling requests of agents:\n\
+                   # [llm]\n# provider = \"ollama\"\n# model = \"qwen3:8b\"\n\n";
+    let Some(found) = find_model().await else {
+        message!("no language model was found; plans run without one, and `[llm]` in {AGENTS_FILE} adds one for goals");
+        return example.to_owned();
     };
-    message!("found {found}");
-    match args.yes || confirm("use it as the language model?").await {
-        true => section + "\n",
-        false => String::new(),
+    message!("found {}: {}", found.place, printable(&found.model));
+    if !found.others.is_empty() {
+        message!("      also: {}", printable(&found.others.join(", ")));
     }
+    if !args.yes && !confirm(&format!("use {} as the language model?", printable(&found.model))).await {
+        message!("no language model is configured; `[llm]` in {AGENTS_FILE} adds one later");
+        return example.to_owned();
+    }
+    message!("`{}` is the language model; to change it, edit `[llm]` in {AGENTS_FILE}", printable(&found.model));
+    format!("[llm]\n{}model = {}\n\n", found.keys, Value::String(found.model))
 }
 
-/// Finds a model server on this machine, or the key of a provider. Returns its description and its section.
-async fn find_model() -> Option<(String, String)> {
-    let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).tls_certs_only([]).build().ok()?;
-    for (name, port, provider) in LOCAL_ENDPOINTS {
-        if let Some(model) = first_model(&client, port).await {
-            let place = match provider {
-                Some(provider) => format!("provider = \"{provider}\""),
-                None => format!("base_url = \"http://127.0.0.1:{port}/v1\""),
-            };
-            let model = Value::String(model);
-            let section = format!("[llm]\n{place}\nmodel = {model}\n");
-            return Some((format!("{name} with the model {}", printable(&model.to_string())), section));
-        }
-    }
-    let (variable, provider, model) =
-        PROVIDER_KEYS.into_iter().find(|(variable, ..)| environment::variable(variable).is_some())?;
-    let section = format!("[llm]\nprovider = \"{provider}\"\nmodel = \"{model}\"\napi_key_env_var = \"{variable}\"\n");
-    Some((format!("the key of {provider} in `{variable}`"), section))
-}
-
-/// Returns the first model of an OpenAI-compatible server on this machine.
-async fn first_model(client: &reqwest::Client, port: u16) -> Option<String> {
-    let response = client.get(format!("http://127.0.0.1:{port}/v1/models")).send().await.ok()?;
-    let is_list = response.status().is_success()
-        && response.content_length().is_none_or(|length| length <= MAX_LIST_BYTES as u64);
-    let body = if is_list { response.bytes().await.ok()? } else { return None };
-    let list: Value = serde_json::from_slice(body.get(..body.len().min(MAX_LIST_BYTES))?).ok()?;
-    Some(list.pointer("/data/0/id")?.as_str()?.to_owned())
+/// Finds a model server on this machine, or else the key of a provider.
+async fn find_model() -> Option<FoundModel> {
+    let servers = find_local_models(LocalServer::usual()).await;
+    let named = |FoundServer { server, models }: &FoundServer| {
+        models.iter().map(|model| format!("{model} ({})", server.program)).collect::<Vec<_>>()
+    };
+    let mut others: Vec<String> = servers.iter().flat_map(named).skip(1).take(MAX_OTHER_MODELS).collect();
+    let keys = PROVIDER_KEYS.into_iter().filter(|(variable, ..)| environment::variable(variable).is_some());
+    let keys: Vec<(&str, &str, &str)> = keys.collect();
+    let local = servers.into_iter().next().and_then(|FoundServer { server, models }| {
+        let keys = match server.provider {
+            Some(provider) => format!("provider = \"{provider}\"\n"),
+            None => format!("base_url = \"{}\"\n", server.base_url),
+        };
+        Some(FoundModel {
+            place: format!("{} at {}", server.program, server.base_url),
+            model: models.into_iter().next()?,
+            keys,
+            others: Vec::new(),
+        })
+    });
+    let key = |(variable, provider, model): &(&str, &str, &str)| FoundModel {
+        place: format!("the key of {provider} in `{variable}`"),
+        model: (*model).to_owned(),
+        keys: format!("provider = \"{provider}\"\napi_key_env_var = \"{variable}\"\n"),
+        others: Vec::new(),
+    };
+    let remaining = if local.is_some() { &keys[..] } else { keys.get(1..).unwrap_or_default() };
+    others.extend(remaining.iter().map(|(variable, provider, _)| format!("{provider} (`{variable}`)")));
+    let found = local.or_else(|| keys.first().map(key))?;
+    Some(FoundModel { others, ..found })
 }
 
 /// Writes a file, unless it exists. Returns whether it was written.
@@ -206,6 +216,10 @@ fn write_new(path: &str, text: &str) -> Result<bool, CliError> {
             message!("{path} exists, and stays as it is");
             Ok(false)
         }
-        Err(error) => Err(CliError::failed("cli::unwritable", format!("cannot write `{path}`"), error)),
+        Err(error) => {
+            let place = std::env::current_dir().unwrap_or_default();
+            let message = format!("cannot write `{path}` in `{}`: {error}", place.display());
+            Err(CliError::usage("cli::unwritable", message, "run `kapell init` in a directory that you can write to"))
+        }
     }
 }

@@ -12,3 +12,4 @@ mod import;
 mod import_sources;
 pub(crate) mod init;
 pub(crate) mod login;
+pub(crate) mod packaging_files;

@@ -47,8 +47,11 @@ pub fn load_agents_files(files: &AgentsFiles, environment: &dyn Environment) -> 
 /// # Errors
 /// Returns all diagnostics of the file.
 pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
-    let text = read_text(path)
-        .map_err(|error| error.with_help("pass another file with `--agents PATH`, or create one: `kapell init`"))?;
+    let text = read_text(path).map_err(|error| {
+        let similar = error.list().last().and_then(|error| error.help.as_ref()).map(|help| format!("{help} "));
+        let help = "pass another file with `--agents PATH`, or create one: `kapell init`";
+        error.clone().with_help(format!("{}{help}", similar.unwrap_or_default()))
+    })?;
     parse_agents(&path.display().to_string(), &text, &DotenvEnvironment::beside(path, environment)?)
 }
 

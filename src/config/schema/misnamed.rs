@@ -58,3 +58,27 @@ pub(crate) fn correct_key(table: &str, name: &str) -> Option<&'static str> {
     let mut keys = MISNAMED_KEYS.iter();
     keys.find(|(known, names, _)| *known == table && names.contains(&name)).map(|(_, _, help)| *help)
 }
+
+/// Values of another type than a key has: the key, the kind of the value, and the help.
+const MISTYPED_VALUES: [(&str, &str, &str); 1] =
+    [("approve", "a boolean", "write the question that a person answers, such as `approve: Post the report?`")];
+
+/// Returns the way to write the value of a key whose value has the wrong type `kind`.
+pub(crate) fn correct_value(key: &str, kind: &str) -> Option<&'static str> {
+    MISTYPED_VALUES.into_iter().find_map(|(name, wrong, help)| (name == key && wrong == kind).then_some(help))
+}
+
+/// Words that other languages use for the words of a choice.
+const MISNAMED_WORDS: [(&str, &[&str]); 6] = [
+    ("string", &["str", "text", "varchar"]),
+    ("integer", &["int", "i64", "long"]),
+    ("number", &["float", "double", "decimal"]),
+    ("boolean", &["bool"]),
+    ("array", &["list", "vec", "tuple"]),
+    ("object", &["dict", "map", "hash", "struct"]),
+];
+
+/// Returns the word for a choice that another language calls `word`.
+pub(crate) fn correct_word(word: &str) -> Option<&'static str> {
+    MISNAMED_WORDS.into_iter().find_map(|(right, wrong)| wrong.contains(&word).then_some(right))
+}

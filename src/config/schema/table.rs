@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use super::misnamed::correct_key;
+use super::misnamed::{self, correct_key};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
 use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
@@ -218,17 +218,21 @@ pub(crate) fn check_value(
         return;
     }
     if !expected.accepts(&node.value) {
-        let message = format!("`{name}` must be {}, not {}", expected.expected(), node.kind());
-        let help = match (expected, &node.value) {
-            (
-                ValueType::Text | ValueType::AnyText | ValueType::Url | ValueType::VariableName,
-                NodeValue::Number(_) | NodeValue::Bool(_),
-            ) => Some("put it in quotes".to_owned()),
-            (ValueType::Integer(..) | ValueType::Number(..), NodeValue::Text(text)) if has_leading_zero(text) => {
-                Some("a number with a leading zero is text; remove the zero".to_owned())
-            }
-            _ => None,
-        };
+        let name = name.to_string();
+        // A description of the whole file is not a name.
+        let shown = if name.starts_with("the ") { name.clone() } else { format!("`{name}`") };
+        let message = format!("{shown} must be {}, not {}", expected.expected(), node.kind());
+        let help =
+            misnamed::correct_value(&name, node.kind()).map(str::to_owned).or_else(|| match (expected, &node.value) {
+                (
+                    ValueType::Text | ValueType::AnyText | ValueType::Url | ValueType::VariableName,
+                    NodeValue::Number(_) | NodeValue::Bool(_),
+                ) => Some("put it in quotes".to_owned()),
+                (ValueType::Integer(..) | ValueType::Number(..), NodeValue::Text(text)) if has_leading_zero(text) => {
+                    Some("a number with a leading zero is text; remove the zero".to_owned())
+                }
+                _ => None,
+            });
         sink.error("wrong_type", node.span, message).help_if_known(help);
         return;
     }
@@ -292,7 +296,10 @@ fn check_scalar(node: &DocumentNode<'_>, expected: &ValueType, name: &dyn fmt::D
             }
         }
         (ValueType::Choice(words), NodeValue::Text(text)) if !words.iter().any(|(word, _)| word == text) => {
-            help = sink.did_you_mean(text, words.iter().map(|(word, _)| *word)).filter(|_| !node.is_secret);
+            let known = || words.iter().map(|(word, _)| *word);
+            let alias = || misnamed::correct_word(text).filter(|right| known().any(|word| word == *right));
+            let alias = || alias().map(|right| format!("did you mean `{right}`?"));
+            help = sink.did_you_mean(text, known()).or_else(alias).filter(|_| !node.is_secret);
             ("unknown_word", format!("must be one of {}{}", expected.expected(), not(text)))
         }
         _ => return,

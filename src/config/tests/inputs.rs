@@ -180,7 +180,7 @@ fn written_text_reads_unchanged() {
 fn answers_file_errors_have_positions() {
     for (text, message, position) in [
         ("answers:\n- agent: a\n  acept: true\n", "a rule has no key `acept`", Some((3, 3))),
-        ("- agent: a\n", "`the file` must be an answers file: a map, not a list", Some((1, 1))),
+        ("- agent: a\n", "the file must be an answers file: a map, not a list", Some((1, 1))),
         ("answers:\n- agent: [a]\n", "`agent` must be text, not a list", Some((2, 10))),
         ("answers: [{agent: a, agent: b}]", "duplicate key `agent`", Some((1, 22))),
         ("answers:\n- {<<: {agent: a}, accept: true}\n", "merge keys (`<<`) are not supported", Some((2, 4))),

@@ -436,3 +436,16 @@ fn shows_hyphenated_keys_as_written() {
         "{errors}"
     );
 }
+
+#[test]
+fn frequent_mistakes_have_help() {
+    let texts = [
+        plan_with_tasks(&[("a", "approve: true")]),
+        plan_with_tasks(&[("a", "if: 1 = 2")]),
+        "tasks:\n  - id: a\n    agent: archive\n   tool: reserve\n".to_owned(),
+        "inputs: { n: { type: int }, b: { type: bool }, l: { type: list } }\ntasks: []".to_owned(),
+        "hello".to_owned(),
+    ];
+    let report = |text: &String| load_plan("x", text, &agents(), None).expect_err(text).to_string();
+    insta::assert_snapshot!(texts.iter().map(report).collect::<Vec<_>>().join("\n---\n"));
+}

@@ -19,5 +19,5 @@ mod validated_plan;
 pub use assumed_agents::load_plan_without_agents;
 pub use plan::load_plan;
 pub use plan_patch::{PatchContext, load_plan_patch};
-pub use routes::AgentCatalog;
+pub use routes::{AgentCatalog, NO_MODEL_HELP};
 pub use validated_plan::ValidatedPlan;

@@ -39,7 +39,7 @@ pub fn load_plan(
         }
         return Err(sink.finish());
     };
-    table::check_value(&root, &ValueType::Table(&PLAN.table), &"the plan", &mut sink);
+    table::check_value(&root, &ValueType::Table(&PLAN.table), &"the file", &mut sink);
     let (plan, replannable) = read_plan(&root, name, RouteResolver::new(agents, catalog), &mut sink);
     if sink.has_errors() {
         return Err(sink.finish());

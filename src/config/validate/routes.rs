@@ -56,7 +56,7 @@ impl<'w> RouteSpec<'w> {
 }
 
 /// The help for a plan that needs a language model.
-pub(super) const NO_MODEL_HELP: &str = "add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file";
+pub const NO_MODEL_HELP: &str = "add `[llm]` to the agents file with `provider` (or `base_url`) and `model`";
 
 impl<'a> RouteResolver<'a> {
     pub(super) fn new(agents: &'a AgentsFile, catalog: Option<&'a AgentCatalog>) -> Self {

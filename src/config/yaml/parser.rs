@@ -184,6 +184,9 @@ impl<'s> Builder<'_, 's> {
             error.help("inside `{ }` and `[ ]`, a string with `${{ }}` must be in quotes");
         } else if info.contains("mapping values are not allowed") {
             error.help("a string that contains `: ` must be in quotes");
+        } else if info.contains("did not find expected") {
+            error
+                .help("check the indentation: the elements of a list, and the keys of a map, start in the same column");
         } else if info.contains("tab") {
             error.help("indent with spaces");
         } else if info.contains("recursion limit") {

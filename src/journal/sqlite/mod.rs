@@ -9,4 +9,5 @@ mod schema;
 mod store;
 mod writer;
 
+pub(super) use schema::FORMAT_VERSION;
 pub(super) use store::SqliteStore;

@@ -20,7 +20,7 @@ use crate::system::files;
 /// The format of the tables and their records. Each change of their meaning is a new format.
 ///
 /// [`DEVELOPMENT_FORMATS`] are used, so the next format is 6.
-pub(super) const FORMAT_VERSION: i64 = 1;
+pub(in crate::journal) const FORMAT_VERSION: i64 = 1;
 
 /// The formats of unreleased versions.
 pub(super) const DEVELOPMENT_FORMATS: RangeInclusive<i64> = 2..=5;

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::run_details::RunDetails;
-use super::text_table::{TableRow, TextTable};
 use crate::model::{AgentId, RunId, RunStatus, TaskId};
+use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::{format_elapsed, truncated};
 use crate::view::{TaskResult, TaskStatus};
 

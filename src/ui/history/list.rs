@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::text_table::{TableRow, TextTable};
 use crate::journal::{Holder, RunSummary};
 use crate::model::RunStatus;
+use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::time::{DisplayContext, format_duration, format_time, last_event};
 
 /// Formats `kapell runs list` as a table, in the given order (latest first).

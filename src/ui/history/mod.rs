@@ -9,7 +9,6 @@ mod run_json;
 mod show;
 mod spending;
 mod task;
-mod text_table;
 
 pub use diff::RunsDiff;
 pub use list::{runs_json, runs_text};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::run_details::RunDetails;
 use super::spending;
-use super::text_table::{TableRow, TextTable};
 use crate::model::{Asker, RunStatus, TaskId, Timestamp};
+use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::TaskResult;
 use crate::view::run_view::AgentConnection;
 use crate::view::text::{answer_action, count_text, tokens_text};

@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::text_table::{TableRow, TextTable};
 use crate::model::{Budget, Plan, TaskId};
+use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::count_text;
 use crate::view::{RunResult, SpendingBreakdown, SpendingTotals};
 

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::run_details::RunDetails;
-use super::text_table::TextTable;
 use crate::model::{SentCall, TaskId};
+use crate::ui::text_table::TextTable;
 use crate::view::content_lines;
 use crate::view::time::DisplayContext;
 

@@ -35,7 +35,10 @@ fn agents_are_added_and_removed() {
     let listed = place.command(["agents", "list"]).env("FILES_TOKEN", "x").output().expect("runs");
     assert_eq!(
         String::from_utf8_lossy(&listed.stdout),
-        "time  stdio  uvx\nfiles  stdio  npx\nwiki  http  https://wiki.example/mcp\n"
+        "agent  transport  address                   remarks\n\
+         time   stdio      uvx\n\
+         files  stdio      npx files@1.2\n\
+         wiki   http       https://wiki.example/mcp\n"
     );
 
     for name in ["time", "wiki", "files"] {

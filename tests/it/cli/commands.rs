@@ -69,6 +69,47 @@ fn draws_graphs_in_both_formats() {
     assert!(mermaid.stdout.starts_with("flowchart") && mermaid.stdout.contains("-->"), "{mermaid:?}");
     let dot = place.kapell(&["graph", "plan.yaml", "--format", "dot"]);
     assert!(dot.stdout.starts_with("digraph") && dot.stdout.contains("->"), "{dot:?}");
+    let tree = place.kapell(&["graph", "plan.yaml", "--format", "tree"]);
+    assert!(tree.stdout.starts_with("x: 2 tasks in 2 waves\n") && tree.stdout.contains("after a\n"), "{tree:?}");
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--dry-run"]).stdout, tree.stdout);
+}
+
+#[test]
+fn agents_are_listed_in_a_table_with_those_that_are_disabled() {
+    let place = Workspace::new();
+    place.write(
+        "agents.toml",
+        "[agents.files]\ncommand = \"npx\"\nargs = [\"-y\", \"@acme/files\", \"/notes\"]\n\
+         [agents.secret]\ncommand = \"npx\"\nargs = [\"--token\", \"sk-canary\"]\n\
+         [agents.wiki]\nurl = \"https://wiki.example.com/mcp?key=canary\"\nrequired = true\nprotocol = \"legacy\"\n\
+         [agents.old]\ncommand = \"old-server\"\nenabled = false\n",
+    );
+    insta::assert_snapshot!(place.kapell(&["agents", "list"]).stdout);
+    place.write("agents.toml", "");
+    for command in ["list", "test", "tools"] {
+        let ended = place.kapell(&["agents", command]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+        assert!(ended.stderr.contains("no agents in `agents.toml`"), "{ended:?}");
+    }
+}
+
+#[test]
+fn missing_files_suggest_similar_ones() {
+    let place = Workspace::new();
+    std::fs::create_dir(place.path("plans")).expect("a folder");
+    place.write_agents(&[]).write("plans/lisbon.yaml", "name: x\ntasks: []\n").write("answers.yaml", "answers: []\n");
+    for (command, similar) in [
+        (&["validate", "plans/lisbn.yaml"][..], "plans/lisbon.yaml"),
+        (&["graph", "plans/lisbn.yaml"], "plans/lisbon.yaml"),
+        (&["run", "plans/lisbn.yaml"], "plans/lisbon.yaml"),
+        (&["run", "plans/lisbon.yaml", "--answers", "answer.yaml"], "answers.yaml"),
+        (&["agents", "list", "--agents", "agent.toml"], "agents.toml"),
+    ] {
+        let refused = place.kapell(command);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        let expected = format!("did you mean `{similar}`?");
+        assert!(refused.stderr.contains("does not exist") && refused.stderr.contains(&expected), "{refused:?}");
+    }
 }
 
 #[test]

@@ -154,5 +154,9 @@ fn dry_run_connects_to_no_agent() {
     let place = Workspace::new();
     place.write("agents.toml", "[agents.gone]\ncommand = \"no-such-program\"\n");
     let ended = place.run_plan("name: x\ntasks: [{ id: a, agent: gone, tool: t }]\n", &["--dry-run"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "x: 1 task\n  a: gone.t\n"), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "x: 1 task in 1 wave\n1 ─── a\n        gone.t\n"),
+        "{ended:?}"
+    );
 }

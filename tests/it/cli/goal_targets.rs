@@ -103,6 +103,8 @@ fn written_plan_is_private_and_never_overwrites() {
     assert_eq!(written.code, Some(0), "{written:?}");
     let mode = |name: &str| std::fs::metadata(place.path(name)).expect("written").permissions().mode() & 0o777;
     assert_eq!(mode("plan.yaml"), 0o600);
+    // Editors find the schema that the plan names.
+    assert!(place.path("plan.schema.json").is_file());
     endpoint.next_request();
 
     place.write("edited.yaml", "mine").write("target", "untouched");

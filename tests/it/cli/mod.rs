@@ -10,6 +10,7 @@ mod connecting;
 mod contents;
 mod damaged_journals;
 mod detached;
+mod doctor;
 mod exit_codes;
 mod fan_out;
 mod features;

@@ -176,11 +176,11 @@ impl CommandOutput {
     }
 }
 
-/// Returns the error code in a line of stderr. An error of a file has it in brackets; any other is headed by it.
+/// Returns the error code in a line of stderr. It is in brackets.
 fn error_code_of_line(line: &str) -> Option<&str> {
     let code = match line.split_once(": error[") {
         Some((_, rest)) => rest.split_once("]: ")?.0,
-        None => line,
+        None => line.strip_prefix("error[")?.split_once("]: ")?.0,
     };
     let is_code = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_code);

@@ -10,25 +10,25 @@ use crate::view::text::printable;
 
 /// The rows of a table.
 #[derive(Debug, Default)]
-pub(super) struct TextTable {
+pub(crate) struct TextTable {
     rows: Vec<TableRow>,
 }
 
 /// A row with the detail lines below it.
 #[derive(Debug, Default)]
-pub(super) struct TableRow {
+pub(crate) struct TableRow {
     cells: Vec<String>,
     details: Vec<String>,
 }
 
 impl TableRow {
     /// Creates a row with these cells.
-    pub(super) fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
         Self { cells: cells.into_iter().map(|cell| printable(cell).into_owned()).collect(), details: Vec::new() }
     }
 
     /// Adds a detail line below the row.
-    pub(super) fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.details.push(printable(&detail.into()).into_owned());
         self
     }
@@ -36,12 +36,12 @@ impl TableRow {
 
 impl TextTable {
     /// Appends a row.
-    pub(super) fn push(&mut self, row: TableRow) {
+    pub(crate) fn push(&mut self, row: TableRow) {
         self.rows.push(row);
     }
 
     /// Returns whether the table has no rows.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 }

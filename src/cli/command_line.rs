@@ -1,18 +1,20 @@
 //! The command line: the list of commands, and the dispatch to them.
 
+use std::io;
+
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
-use super::common::exit::{CliError, Exit, print_raw};
+use super::common::exit::{CliError, Exit, print_raw, print_usage};
 use super::common::logging::start_logging;
 use super::completion::completion_script;
 use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
+use super::repl::session;
 use super::runs::{answer, call, cancel, questions, resume, retry, run};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
 use crate::system::{environment, process};
-use crate::view::text::printable_unstyled;
 
 /// Runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ enum CliCommand {
     Run(run::RunArgs),
     /// Call one tool of an agent
     Call(call::CallArgs),
+    /// Start an interactive session: call tools by name, run plans and goals, and look at runs
+    Repl(session::ReplArgs),
     /// Resume a run that was interrupted or paused
     Resume(resume::ResumeArgs),
     /// Rerun part of a run, reusing earlier results
@@ -88,10 +92,7 @@ pub fn main() -> Exit {
     let parsed = command().try_get_matches();
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => {
-            print_usage(&error);
-            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
-        }
+        Err(error) => return print_usage(&error),
     };
     let _logging = start_logging();
     let result = tokio::runtime::Builder::new_current_thread()
@@ -107,21 +108,12 @@ pub fn main() -> Exit {
     result.unwrap_or_else(|error| error.report())
 }
 
-/// Prints an error or the help of the command line. It may contain arbitrary arguments, so it is escaped.
-fn print_usage(error: &clap::Error) {
-    let plain = error.render().to_string();
-    if printable_unstyled(&plain) == plain {
-        let _ = error.print();
-    } else {
-        message!("{plain}");
-    }
-}
-
 async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
     match command {
         CliCommand::Init(args) => init::init(args).await,
         CliCommand::Run(args) => run::run(args).await,
         CliCommand::Call(args) => call::call(args).await,
+        CliCommand::Repl(args) => session::repl(args).await,
         CliCommand::Resume(args) => resume::resume(args).await,
         CliCommand::Retry(args) => retry::retry(args).await,
         CliCommand::Plan(args) => plan::plan(args).await,
@@ -131,7 +123,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Doctor(args) => doctor::doctor(args).await,
         CliCommand::Runs(command) => runs::runs(command),
         CliCommand::Result(args) => result::result(&args),
-        CliCommand::Logs(args) => logs::logs(args),
+        CliCommand::Logs(args) => logs::logs(args, &mut io::stdout().lock()),
         CliCommand::Replay(args) => replay::replay(args).await,
         CliCommand::Questions(args) => questions::questions(args),
         CliCommand::Answer(args) => answer::answer(args).await,

@@ -14,6 +14,7 @@ use crate::config::AgentsFile;
 use crate::model::{AgentInfo, AgentSpec};
 use crate::runtime::{OffersCache, connect_options};
 use crate::ui::history;
+use crate::view::run_view::AskedQuestion;
 use crate::view::text::printable;
 
 /// The maximum number of runs that are suggested.
@@ -33,37 +34,43 @@ pub(crate) fn completion_script(shell: &str) -> io::Result<Vec<u8>> {
 
 /// Returns a completer for runs, the latest first.
 pub(crate) fn runs() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| matching(current, known_runs().unwrap_or_default()))
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_runs(&NO_JOURNAL).unwrap_or_default()))
 }
 
 /// Returns a completer for the tasks of the latest run.
 pub(crate) fn tasks() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tasks().unwrap_or_default()))
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tasks(&NO_JOURNAL).unwrap_or_default()))
 }
 
 /// Returns a completer for agents.
 pub(crate) fn agents() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
-        let names = load_agents().map(|file| file.agents.into_keys().map(|id| (id.to_string(), None)).collect());
-        matching(current, names.unwrap_or_default())
-    })
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_agents(&NO_AGENTS).unwrap_or_default()))
 }
 
 /// Returns a completer for tools, as `AGENT.TOOL`.
 pub(crate) fn tools() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tools().unwrap_or_default()))
+    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tools(&NO_AGENTS).unwrap_or_default()))
 }
 
 /// Returns a completer for the arguments of the tool on the command line, as `KEY=` or `KEY=VALUE`.
 pub(crate) fn tool_arguments() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| matching(current, known_arguments().unwrap_or_default()))
+    ArgValueCompleter::new(|current: &OsStr| {
+        // The shell passes the words of its command line as arguments.
+        let words: Vec<String> = std::env::args().collect();
+        matching(current, known_arguments(&NO_AGENTS, &words).unwrap_or_default())
+    })
 }
 
+/// A command line without `--agents`.
+const NO_AGENTS: AgentsArg = AgentsArg { agents: None };
+/// A command line without `--journal`.
+const NO_JOURNAL: JournalArg = JournalArg { journal: None };
+
 /// A suggestion, and its description.
-type Suggestion = (String, Option<String>);
+pub(crate) type Suggestion = (String, Option<String>);
 
 /// Returns the suggestions that begin with the current word.
-fn matching(current: &OsStr, suggestions: Vec<Suggestion>) -> Vec<CompletionCandidate> {
+pub(crate) fn matching(current: &OsStr, suggestions: Vec<Suggestion>) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     let fitting = suggestions.into_iter().filter(|(value, _)| value.starts_with(&*current));
     // A shell would execute or hide other characters.
@@ -74,25 +81,38 @@ fn matching(current: &OsStr, suggestions: Vec<Suggestion>) -> Vec<CompletionCand
     fitting.map(candidate).collect()
 }
 
-fn known_runs() -> Option<Vec<Suggestion>> {
-    let runs = files::open_journal(&JournalArg { journal: None }).ok()?.runs(MAX_RUNS).ok()?;
+/// Returns the latest runs of a journal.
+pub(crate) fn known_runs(journal: &JournalArg) -> Option<Vec<Suggestion>> {
+    let runs = files::open_journal(journal).ok()?.runs(MAX_RUNS).ok()?;
     let last = ("last".to_owned(), Some("the latest run".to_owned()));
     let named = runs.iter().map(|run| (run.run.short().to_owned(), Some(format!("{} {}", run.name, run.status))));
     Some(std::iter::once(last).chain(named).collect())
 }
 
-fn known_tasks() -> Option<Vec<Suggestion>> {
-    let reader = files::open_journal(&JournalArg { journal: None }).ok()?;
+/// Returns the open questions of a run.
+pub(crate) fn known_questions(journal: &JournalArg, run: &str) -> Option<Vec<Suggestion>> {
+    let reader = files::open_journal(journal).ok()?;
+    let view = history::read_view(&*reader, &reader.find_run(run).ok()?).ok()?;
+    let question = |asked: &AskedQuestion| (asked.question.id.to_string(), Some(asked.question.message.clone()));
+    Some(view.open_questions().map(question).collect())
+}
+
+/// Returns the tasks of the latest run of a journal.
+pub(crate) fn known_tasks(journal: &JournalArg) -> Option<Vec<Suggestion>> {
+    let reader = files::open_journal(journal).ok()?;
     let view = history::read_view(&*reader, &reader.find_run("last").ok()?).ok()?;
     Some(view.result().tasks.iter().map(|(id, task)| (id.to_string(), task.title.clone())).collect())
 }
 
-fn load_agents() -> Option<AgentsFile> {
-    files::load_agents(&AgentsArg { agents: None }).ok()
+/// Returns the agents of the agents file.
+pub(crate) fn known_agents(agents: &AgentsArg) -> Option<Vec<Suggestion>> {
+    let file = files::load_agents(agents).ok()?;
+    Some(file.agents.into_keys().map(|id| (id.to_string(), None)).collect())
 }
 
-fn known_tools() -> Option<Vec<Suggestion>> {
-    let file = load_agents()?;
+/// Returns the tools of all agents, as `AGENT.TOOL`.
+pub(crate) fn known_tools(agents: &AgentsArg) -> Option<Vec<Suggestion>> {
+    let file = files::load_agents(agents).ok()?;
     let tools = file.agents.values().flat_map(|agent| {
         let tools = cached_info(&file, agent).map(|info| info.tools).unwrap_or_default().into_iter();
         tools.map(|tool| (format!("{}.{}", agent.id, tool.name), first_line(tool.description.as_deref())))
@@ -100,12 +120,11 @@ fn known_tools() -> Option<Vec<Suggestion>> {
     Some(tools.collect())
 }
 
-fn known_arguments() -> Option<Vec<Suggestion>> {
-    // The shell passes the words of its command line as arguments.
-    let words: Vec<String> = std::env::args().collect();
+/// Returns the arguments of the tool that the words of a command line call.
+pub(crate) fn known_arguments(agents: &AgentsArg, words: &[String]) -> Option<Vec<Suggestion>> {
     let (agent, tool) =
         words.iter().skip_while(|word| *word != "call").skip(1).find_map(|word| word.split_once('.'))?;
-    let file = load_agents()?;
+    let file = files::load_agents(agents).ok()?;
     let info = cached_info(&file, file.agents.get(agent)?)?;
     let properties = info.tool(tool)?.input_schema.get("properties")?.as_object()?.clone();
     let suggestions = properties.into_iter().flat_map(|(name, property)| {

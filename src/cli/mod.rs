@@ -13,6 +13,7 @@ mod completion;
 mod help;
 mod history;
 mod plans;
+mod repl;
 mod runs;
 mod setup;
 

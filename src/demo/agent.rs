@@ -18,6 +18,8 @@ pub enum DemoAgent {
     Archive,
     /// Works in the background: jobs that continue after the call, and tasks.
     Bindery,
+    /// Does the work of several agents: the tools `travel_agent`, `research_agent`, and `long_running_agent`.
+    Concierge,
 }
 
 impl DemoAgent {
@@ -28,6 +30,7 @@ impl DemoAgent {
             Self::Research => "research",
             Self::Archive => "archive",
             Self::Bindery => "bindery",
+            Self::Concierge => "concierge",
         }
     }
 }

@@ -8,9 +8,12 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::call::{DemoCall, ToolStop};
 
-/// The log of effects, if a file is configured.
+/// The log of an agent's effects, if a file is configured.
 #[derive(Debug, Clone)]
-pub(super) struct EffectLog(Option<PathBuf>);
+pub(super) struct EffectLog {
+    agent: &'static str,
+    file: Option<PathBuf>,
+}
 
 /// One line of the log.
 #[derive(Serialize)]
@@ -23,8 +26,8 @@ struct EffectRecord<'a> {
 }
 
 impl EffectLog {
-    pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self(file)
+    pub(super) fn new(agent: &'static str, file: Option<PathBuf>) -> Self {
+        Self { agent, file }
     }
 
     /// Appends the call as one line. Several agents can share the file, since each line is written with a single
@@ -32,10 +35,10 @@ impl EffectLog {
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub(super) async fn record(&self, agent: &str, call: &DemoCall) -> Result<(), ToolStop> {
-        let Some(file) = &self.0 else { return Ok(()) };
+    pub(super) async fn record(&self, call: &DemoCall) -> Result<(), ToolStop> {
+        let Some(file) = &self.file else { return Ok(()) };
         let effect = EffectRecord {
-            agent,
+            agent: self.agent,
             tool: call.tool(),
             arguments: call.raw_arguments(),
             idempotency_key: call.idempotency_key(),

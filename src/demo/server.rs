@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agents::documents::{DocumentError, Documents};
 use super::agents::jobs::Jobs;
-use super::agents::{archive, bindery, research, travel};
+use super::agents::{archive, bindery, concierge, research, travel};
 use super::call::{DemoCall, ToolStop, into_response};
 use super::effects::EffectLog;
 use super::{DemoAgent, DemoSettings};
@@ -46,12 +46,13 @@ impl DemoServer {
             DemoAgent::Research => research::tools(),
             DemoAgent::Archive => archive::tools(),
             DemoAgent::Bindery => bindery::tools(),
+            DemoAgent::Concierge => concierge::tools(),
         };
         let documents = Documents::new(settings.directory);
         Self {
             agent,
             tools: Arc::new(tools),
-            effects: EffectLog::new(settings.effects),
+            effects: EffectLog::new(agent.name(), settings.effects),
             jobs: Jobs::new(documents.directory().to_owned()),
             tasks: TaskManager::new(),
             documents,
@@ -71,7 +72,7 @@ impl ServerHandler for DemoServer {
         let builder = ServerCapabilities::builder().enable_tools();
         let capabilities = match self.agent {
             DemoAgent::Travel => builder.build(),
-            DemoAgent::Research => builder.enable_logging().build(),
+            DemoAgent::Research | DemoAgent::Concierge => builder.enable_logging().build(),
             DemoAgent::Archive => builder.enable_resources().enable_prompts().enable_completions().build(),
             DemoAgent::Bindery => builder.enable_resources().enable_tasks().build(),
         };
@@ -108,6 +109,9 @@ impl ServerHandler for DemoServer {
             (DemoAgent::Archive, "fetch_document") => archive::fetch(&call, &self.documents).await,
             (DemoAgent::Bindery, "bind_documents") => bindery::bind(&call, &self.jobs, &self.effects).await,
             (DemoAgent::Bindery, "count_documents") => bindery::count(&call, &self.documents, &self.effects).await,
+            (DemoAgent::Concierge, "travel_agent") => Box::pin(concierge::travel(&call, &self.effects)).await,
+            (DemoAgent::Concierge, "research_agent") => Box::pin(concierge::research(&call, &self.effects)).await,
+            (DemoAgent::Concierge, "long_running_agent") => Box::pin(concierge::work(&call, &self.effects)).await,
             (agent, tool) => {
                 let message = format!("the demo agent `{}` has no tool `{tool}`", agent.name());
                 Err(ToolStop::Refused(ErrorData::invalid_params(message, None)))
@@ -121,7 +125,7 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         let documents = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery | DemoAgent::Concierge => Vec::new(),
             DemoAgent::Archive => self.documents.list().await.map_err(DocumentError::into_rpc_error)?,
         };
         Ok(ListResourcesResult::with_all_items(documents.iter().map(archive::resource).collect()))
@@ -133,7 +137,7 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (text, media_type) = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research => {
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Concierge => {
                 return Err(DocumentError::Unknown { uri: request.uri }.into_rpc_error());
             }
             DemoAgent::Archive => {
@@ -156,7 +160,7 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let templates = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery | DemoAgent::Concierge => Vec::new(),
             DemoAgent::Archive => vec![archive::resource_template()],
         };
         Ok(ListResourceTemplatesResult::with_all_items(templates))
@@ -168,7 +172,7 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         let prompts = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery | DemoAgent::Concierge => Vec::new(),
             DemoAgent::Archive => archive::prompts(),
         };
         Ok(ListPromptsResult::with_all_items(prompts))
@@ -181,7 +185,7 @@ impl ServerHandler for DemoServer {
     ) -> Result<GetPromptResponse, ErrorData> {
         match self.agent {
             DemoAgent::Archive => Ok(archive::prompt(&request, &self.documents).await?.into()),
-            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => {
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery | DemoAgent::Concierge => {
                 let message = format!("the demo agent `{}` has no prompt `{}`", self.agent.name(), request.name);
                 Err(ErrorData::invalid_params(message, None))
             }
@@ -198,7 +202,9 @@ impl ServerHandler for DemoServer {
             DemoAgent::Archive => {
                 CompleteResult::new(archive::complete(&argument.name, &argument.value, &self.documents).await?)
             }
-            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => CompleteResult::default(),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery | DemoAgent::Concierge => {
+                CompleteResult::default()
+            }
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod archive;
 mod bindery;
+mod concierge;
 mod conversation;
 mod research;
 mod travel;

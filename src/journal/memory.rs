@@ -72,6 +72,14 @@ impl Store for MemoryJournal {
         Ok(())
     }
 
+    fn delete_checkpoints(&self, run: &RunId) -> Result<Vec<CheckpointKey>, JournalError> {
+        let _lease = self.acquire_lease(run)?;
+        let mut content = self.content.lock();
+        let deleted = content.runs.get_mut(run).map(|run| std::mem::take(&mut run.checkpoints)).unwrap_or_default();
+        let sessions = deleted.sessions.into_keys().map(CheckpointKey::Session);
+        Ok(sessions.chain(deleted.calls.into_keys().map(CheckpointKey::Call)).collect())
+    }
+
     fn recovery_scan(&self) -> RecoveryScan {
         RecoveryScan { intact: self.content.lock().run_order.iter().rev().cloned().collect(), damaged: Vec::new() }
     }

@@ -43,6 +43,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns [`JournalError::Driven`] if a process drives it, or another error if the journal cannot be written.
     fn prune(&self, run: &RunId) -> Result<(), JournalError>;
 
+    /// Deletes the checkpoints of a run, so that no later process resumes its sessions and calls. Returns what they were
+    /// about.
+    ///
+    /// # Errors
+    /// Returns [`JournalError::Driven`] if a process drives it, or another error if the journal cannot be written.
+    fn delete_checkpoints(&self, run: &RunId) -> Result<Vec<CheckpointKey>, JournalError>;
+
     /// Determines how much of a damaged journal is readable. Slow, since it reads everything.
     fn recovery_scan(&self) -> RecoveryScan;
 }

@@ -7,7 +7,9 @@ use futures::executor::block_on;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Answer, CheckpointKey, EndCause, Event, Record, RunId, RunStatus, Timestamp};
+use crate::model::{
+    Answer, AttemptId, CheckpointKey, Checkpoints, EndCause, Event, Record, RunId, RunStatus, Timestamp,
+};
 use crate::system::process::RequestSender;
 
 /// Calls `check` with an empty store of each kind.
@@ -334,4 +336,33 @@ fn reading_creates_no_journal() {
 fn companion_directories_are_next_to_the_journal() {
     let location = JournalLocation::from(Path::new("state/journal.db"));
     assert_eq!(location.companion_directory("plans"), Path::new("state/journal.plans"));
+}
+
+#[test]
+fn checkpoints_of_a_run_without_a_driver_can_be_deleted() {
+    for_each_store(|store| {
+        let writer = open_writer(store);
+        let runs = ["one", "two"].map(RunId::from);
+        let keys = [
+            CheckpointKey::Session("travel".into()),
+            CheckpointKey::Call(AttemptId { task: "trip".into(), number: 1 }),
+        ];
+        for run in &runs {
+            append(&*writer, run.as_str(), &samples::sample_run()[..7]).expect("appends");
+            for key in &keys {
+                block_on(writer.save_checkpoint(run, key.clone(), 1.into())).expect("saves");
+            }
+        }
+        let lease = store.acquire_lease(&runs[0]).expect("acquires");
+        assert!(matches!(store.delete_checkpoints(&runs[0]), Err(JournalError::Driven { .. })));
+        drop(lease);
+        let deleted = store.delete_checkpoints(&runs[0]).expect("deletes");
+        assert!(deleted.len() == 2 && keys.iter().all(|key| deleted.contains(key)), "{deleted:?}");
+        assert_eq!(store.delete_checkpoints(&runs[0]).expect("deletes"), []);
+
+        let reader = open_reader(store);
+        assert_eq!(reader.checkpoints(&runs[0]).expect("reads"), Checkpoints::default());
+        assert_eq!(reader.checkpoints(&runs[1]).expect("reads").calls.len(), 1);
+        assert_eq!(reader.records(&runs[0], 0).count(), 7);
+    });
 }

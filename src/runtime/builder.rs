@@ -165,8 +165,9 @@ impl<'r> Host<'r> {
             content: content.clone(),
         };
         let mut background = Background::default();
+        let mut signals = None;
         if let Some(before_exit) = self.before_exit {
-            listen_for_signals(&host, before_exit).map_err(HostError::Signals)?;
+            signals = Some(listen_for_signals(&host, before_exit).map_err(HostError::Signals)?);
             process::adopt_orphans();
             background.spawn(async {
                 if let Err(error) = reap_orphans().await {
@@ -184,7 +185,17 @@ impl<'r> Host<'r> {
             background.spawn(handle.forward(Arc::clone(&host)));
         }
         let mut reporters = Reporters::new(&run, self.reporters);
-        let driven = Box::pin(drive(&run, request, services, (host, receiver), &mut reporters)).await;
+        let stopped = async {
+            match &signals {
+                Some(signals) => signals.stopped().await,
+                None => std::future::pending().await,
+            }
+        };
+        let driven = tokio::select! {
+            biased;
+            driven = Box::pin(drive(&run, request, services, (host, receiver), &mut reporters)) => driven,
+            () = stopped => return Err(HostError::Stopped { run }),
+        };
         drop(background);
         match driven {
             Ok(()) => {
@@ -308,7 +319,8 @@ impl<'r> HostBuilder<'r> {
     }
 
     /// Lets the host own the process: it handles SIGINT, SIGTERM, and SIGHUP, and waits for orphaned processes of
-    /// agents. The first signal interrupts the run; the second one exits the process after `before_exit`.
+    /// agents. The first signal interrupts the run; the second one exits the process after `before_exit`. In a session
+    /// ([`SessionSignals`](super::shutdown::SessionSignals)), the second one stops only the run.
     #[must_use]
     pub fn own_process(mut self, before_exit: impl FnOnce(RunStateAtExit) + Send + 'static) -> Self {
         self.before_exit = Some(Box::new(before_exit));

@@ -53,6 +53,13 @@ pub enum HostError {
         /// Its final status.
         status: RunStatus,
     },
+    /// A second signal stopped the run before its calls had ended. The journal keeps the committed events.
+    #[error("run `{run}` was stopped at once")]
+    #[diagnostic(code(host::stopped), help("`kapell resume {}` resumes it", run.short()))]
+    Stopped {
+        /// The run.
+        run: RunId,
+    },
     /// The run stopped before its end. The journal keeps the committed events.
     #[error("run `{run}` stopped before its end")]
     #[diagnostic(code(host::unfinished))]

@@ -20,7 +20,7 @@ struct KilledHost {
 }
 
 /// Starts the server, with a thread that forwards its traffic until the tests end.
-fn start_in_thread(kind: ServerKind) -> Result<RecordedServer, Failed> {
+pub(crate) fn start_in_thread(kind: ServerKind) -> Result<RecordedServer, Failed> {
     let (sender, started) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

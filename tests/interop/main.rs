@@ -22,6 +22,7 @@ mod offers;
 mod old_servers;
 mod reattach;
 mod recording_proxy;
+mod repl;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
 mod support;
@@ -93,6 +94,9 @@ fn main() {
         }),
         trial_with_requirements("reattaches_to_a_question_of_a_python_server", &[PYTHON_1_STAMP], || {
             reattach::question_pending(ServerKind::Python)
+        }),
+        trial_with_requirements("session_continues_a_call_of_a_python_server", &[PYTHON_1_STAMP], || {
+            repl::killed_session(ServerKind::Python)
         }),
         trial_with_requirements("calls_a_server_on_python_mcp_1_1", &[PYTHON_1_1_STAMP], || {
             old_servers::call_python_server("python-1.1")

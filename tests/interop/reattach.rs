@@ -155,6 +155,11 @@ impl RecordedServer {
         &self.url
     }
 
+    /// Returns how often a tool was called.
+    pub(crate) fn count_calls(&self, tool: &str) -> usize {
+        self.proxy.count_sent(&format!("\"name\":\"{tool}\""))
+    }
+
     pub(crate) fn assert_called_once(&self) {
         let texts =
             ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled", "tasks/cancel"];

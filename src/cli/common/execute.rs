@@ -16,7 +16,7 @@ use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
 use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
-use crate::runtime::shutdown::RunStateAtExit;
+use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
 use crate::runtime::{OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
 use crate::ui::reporters::Reporter;
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
@@ -93,8 +93,10 @@ pub(crate) async fn execute(
     let RunContext { run, journal, screen, human, output, durability, save } = context;
     let store = journal::store(&journal);
     let plan = request.plan();
-    // The process ends with the run, so its memory is freed at once rather than task by task.
-    mem::forget(Arc::clone(plan));
+    if !SessionSignals::is_active() {
+        // The process ends with the run, so its memory is freed at once rather than task by task.
+        mem::forget(Arc::clone(plan));
+    }
     let resumable = request.resumable();
     let clock = RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
     let mut view = progress_reporter(&screen, &run, Arc::new(move || clock.now()));
@@ -149,8 +151,10 @@ pub(crate) async fn execute(
     }
     print_unless_displayed(&result, output, displayed)?;
     let exit = Exit::of_run(result.status, result.cause.as_ref());
-    // The process ends, so its memory is freed at once rather than result by result.
-    mem::forget(result);
+    if !SessionSignals::is_active() {
+        // The process ends, so its memory is freed at once rather than result by result.
+        mem::forget(result);
+    }
     Ok(exit)
 }
 

@@ -17,7 +17,7 @@ use crate::journal::{self, JournalError, RecoveryScan};
 use crate::llm::EndpointError;
 use crate::model::{EndCause, Failure, RunStatus};
 use crate::planner::PlanError;
-use crate::view::text::{printable_styled, printable_text, safe_json};
+use crate::view::text::{printable_styled, printable_text, printable_unstyled, safe_json};
 
 /// The exit codes, which `docs/reference/exit-codes.md` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +173,8 @@ impl From<HostError> for CliError {
             HostError::Fold { run, source } => {
                 Self::failed("cli::invalid_run", format!("run `{run}` cannot be read"), source)
             }
+            // The command has printed how to resume the run.
+            HostError::Stopped { .. } => Self::Shown(Exit::Interrupted),
             HostError::Unfinished { run, source } => {
                 Self::failed("cli::run_failed", format!("run `{run}` stopped before its end"), source)
             }
@@ -328,6 +330,18 @@ pub(crate) fn show_diagnostics(diagnostics: &Diagnostics) {
 pub(crate) fn print_message(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(printable_styled(text).as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+}
+
+/// Prints an error or the help of the command line, and returns the exit code. It may contain arbitrary arguments, so it
+/// is escaped.
+pub(crate) fn print_usage(error: &clap::Error) -> Exit {
+    let plain = error.render().to_string();
+    if printable_unstyled(&plain) == plain {
+        let _ = error.print();
+    } else {
+        message!("{plain}");
+    }
+    if error.use_stderr() { Exit::Usage } else { Exit::Success }
 }
 
 /// Prints text for people to stdout, with unsafe characters escaped. A closed pipe is not an error.

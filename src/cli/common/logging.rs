@@ -35,13 +35,12 @@ pub(crate) fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGu
 /// Limits how many lines of diagnostics wait for stderr.
 const MAX_LOG_LINES: usize = 4_096;
 
-/// The secrets of the agents file, for the diagnostics thread: libraries log messages of agents unchanged.
+/// The secrets of the agents files, for the diagnostics thread: libraries log messages of agents unchanged.
 static SECRETS: OnceLock<Secrets> = OnceLock::new();
 
 /// Masks `secrets` in diagnostics from now on.
 pub(crate) fn mask_in_diagnostics(secrets: &Secrets) {
-    // A process reads one agents file.
-    let _ = SECRETS.set(secrets.clone());
+    SECRETS.get_or_init(Secrets::default).add_all(secrets);
 }
 
 /// Writes whole lines to stderr with secrets masked and unsafe characters escaped. Errors are ignored, since a closed

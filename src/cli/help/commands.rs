@@ -53,6 +53,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
         &Exit::ALL,
         &[LIVE_VIEW, TIMES, CONNECTIONS],
     ),
+    help("repl", &["kapell repl", "echo list | kapell repl"], &Exit::ALL, &[LIVE_VIEW, TIMES, CONNECTIONS]),
     help(
         "resume",
         &["kapell resume", "kapell resume last --accept-changes"],
@@ -115,6 +116,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     help("runs show", &["kapell runs show", "kapell runs show last read"], LOOKUP, &[TIMES]),
     help("runs diff", &["kapell runs diff 3f2a91bc last"], LOOKUP, &[]),
     help("runs prune", &["kapell runs prune --older-than 30d", "kapell runs prune --keep 100 --dry-run"], LOOKUP, &[]),
+    help("runs clean-tokens", &["kapell runs clean-tokens", "kapell runs clean-tokens --json"], LOOKUP, &[]),
     help("result", &["kapell result", "kapell result last read --json"], LOOKUP, &[]),
     help("logs", &["kapell logs -f", "kapell logs last --task read --since 2h"], LOOKUP, &[TIMES]),
     help("replay", &["kapell replay last --speed 10"], LOOKUP, &[LIVE_VIEW, TIMES]),

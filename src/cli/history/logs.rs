@@ -1,6 +1,6 @@
 //! `kapell logs`: prints every event of a run, one a line.
 
-use std::io::{self, BufWriter};
+use std::io::{BufWriter, Write};
 
 use clap::Args;
 
@@ -53,7 +53,8 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp(u64::try_from(time.as_millisecond()).unwrap_or_default()))
 }
 
-pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+/// Prints the events to `output`, which ends the printing without an error when it is closed.
+pub(crate) fn logs(args: LogsArgs, output: &mut impl Write) -> Result<Exit, CliError> {
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {
@@ -64,7 +65,7 @@ pub(crate) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     let filter = LogFilter { task: args.task.as_deref().map(TaskId::from), level: args.level, since: args.since };
     let logs = Logs { reader: &*reader, run: &run, format, filter, watch };
     let liveness = logs
-        .print(&mut BufWriter::new(io::stdout().lock()))
+        .print(&mut BufWriter::new(output))
         .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;
     if liveness == RunLiveness::Interrupted {
         message!("run {run} was interrupted: its process has exited; `kapell resume {run}` resumes it");

@@ -2,6 +2,7 @@
 
 mod prune;
 
+pub(crate) mod clean_tokens;
 pub(crate) mod logs;
 pub(crate) mod replay;
 pub(crate) mod result;

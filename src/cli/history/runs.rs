@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::prune;
 use super::result::unknown_task;
+use super::{clean_tokens, prune};
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
@@ -24,6 +24,8 @@ pub(crate) enum RunsCommand {
     Diff(DiffArgs),
     /// Delete runs that have ended
     Prune(prune::PruneArgs),
+    /// Forget the saved sessions and cursors of interrupted and paused runs, with which their calls would continue
+    CleanTokens(clean_tokens::CleanTokensArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +99,7 @@ pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
             return Ok(if diff.is_same() { Exit::Success } else { Exit::Failed });
         }
         RunsCommand::Prune(args) => return prune::prune(&args),
+        RunsCommand::CleanTokens(args) => return clean_tokens::clean_tokens(&args),
     }
     Ok(Exit::Success)
 }

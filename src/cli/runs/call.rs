@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::common::execute::{execute, start_guard};
+use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
@@ -14,7 +15,7 @@ use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::NewRun;
 use crate::expression::closest_match;
-use crate::model::{AgentId, Answer, JsonObject, Plan, ToolInfo};
+use crate::model::{AgentId, Answer, JsonObject, Plan, RunSource, ToolInfo};
 use crate::runtime::{Freshness, jitter_seed, new_run_id};
 use crate::ui::forms::form::FormSchema;
 use crate::ui::forms::form_prompt::parse_fields;
@@ -45,6 +46,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
     if target.agent.transport.child_process().is_some() {
         start_guard()?;
     }
+    let agents_files = args.options.agents.files(None);
     let tool = target.find_tool(Freshness::Cached).await?;
     let ToolTarget { agent, file: agents, .. } = target;
     let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
@@ -54,9 +56,12 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
         Ok(given) => given,
         Err(exit) => return Ok(exit),
     };
-    let plan = Arc::new(call_plan(&agent.id, &tool, &given, &agents)?);
+    let (plan, plan_hash) = call_plan(&agent.id, &tool, &given, &agents)?;
     let inputs = Arc::new(json!({"arguments": given}));
-    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source: None };
+    let (agents_path, user_agents) = files::agents_source(&agents_files);
+    let source = RunSource { plan: None, plan_hash, agents: agents_path, user_agents, params: None };
+    let seed = jitter_seed(&context.run);
+    let new_run = NewRun { plan: Arc::new(plan), inputs, seed, planning: None, source: Some(Arc::new(source)) };
     execute(context, agents, AgentCatalog::new(), new_run.into()).await
 }
 
@@ -134,8 +139,14 @@ fn form_for(schema: &JsonObject, names: &[&str]) -> JsonObject {
     form
 }
 
-/// Returns the plan of the run: one task, whose arguments are an input, so that nothing in them is an expression.
-fn call_plan(agent: &AgentId, tool: &ToolInfo, arguments: &JsonObject, agents: &AgentsFile) -> Result<Plan, CliError> {
+/// Returns the plan of the run, and a hash of its text. The plan is one task, whose arguments are an input, so that
+/// nothing in them is an expression.
+fn call_plan(
+    agent: &AgentId,
+    tool: &ToolInfo,
+    arguments: &JsonObject,
+    agents: &AgentsFile,
+) -> Result<(Plan, String), CliError> {
     let name = format!("{agent}.{}", tool.name);
     let with: JsonObject = arguments
         .keys()
@@ -147,5 +158,6 @@ fn call_plan(agent: &AgentId, tool: &ToolInfo, arguments: &JsonObject, agents: &
         "inputs": {"arguments": {"type": "object", "required": true}},
         "tasks": [{"id": id, "agent": agent, "tool": tool.name, "with": with}],
     });
-    Ok(config::load_plan(&name, &plan.to_string(), agents, None)?.plan)
+    let text = plan.to_string();
+    Ok((config::load_plan(&name, &text, agents, None)?.plan, config::fingerprint_of(&text)))
 }

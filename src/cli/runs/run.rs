@@ -21,6 +21,7 @@ use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
 use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
+use crate::runtime::shutdown::SessionSignals;
 use crate::runtime::{Freshness, jitter_seed, new_run_id};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::HumanResponse;
@@ -116,6 +117,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
                 "cli::detached_stdin",
                 "a plan from standard input cannot run in the background",
                 "pass a plan file",
+            ));
+        }
+        if SessionSignals::is_active() {
+            return Err(CliError::usage(
+                "cli::detached_session",
+                "a session cannot run a plan in the background",
+                "`kapell run PLAN --detach` does, in a shell; `questions`, `logs`, and `result` work here all the same",
             ));
         }
         if args.detached_as.is_none() {

@@ -154,7 +154,7 @@ pub(crate) async fn store(
     }
     call.pause(arguments.delay_ms).await?;
     let document = documents.store(title, &arguments.text, arguments.format).await?;
-    effects.record("archive", call).await?;
+    effects.record(call).await?;
     call.progress(100.0, format!("stored `{}`", document.name)).await;
     let text = format!("Stored `{title}` as {} ({} bytes).", document.uri(), document.bytes);
     let stored = StoredDocument { uri: document.uri(), bytes: document.bytes };

@@ -90,7 +90,7 @@ pub(crate) fn tools() -> Vec<Tool> {
 pub(crate) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
     let BindArguments { title, delay_ms, fails } = call.arguments()?;
     let request = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
-    effects.record("bindery", call).await?;
+    effects.record(call).await?;
     let uri = jobs.start(request).await?;
     let link = Resource::new(uri.clone(), title.clone()).with_mime_type("application/json");
     let mut result = tool_result(format!("Started binding `{title}`."), &StartedJob { uri })?;
@@ -105,7 +105,7 @@ pub(crate) async fn count(
     effects: &EffectLog,
 ) -> Result<CallToolResult, ToolStop> {
     let CountArguments { delay_ms } = call.arguments()?;
-    effects.record("bindery", call).await?;
+    effects.record(call).await?;
     for (shelf, done) in SHELVES.into_iter().zip([25.0, 50.0, 75.0, 100.0]) {
         call.pause(delay_ms).await?;
         call.progress(done, shelf).await;
@@ -124,7 +124,7 @@ pub(crate) async fn count_as_task(
     tasks: &TaskManager,
 ) -> Result<CallToolResponse, ToolStop> {
     let CountArguments { delay_ms } = call.arguments()?;
-    effects.record("bindery", call).await?;
+    effects.record(call).await?;
     let documents = documents.clone();
     let options = TaskOptions::new().with_poll_interval_ms(POLL_INTERVAL_MS).with_status_message(SHELVES[0]);
     let task = tasks.spawn(options, |task| {

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod bindery;
+pub(crate) mod concierge;
 pub(crate) mod documents;
 pub(crate) mod jobs;
 pub(crate) mod library;

@@ -21,26 +21,26 @@ const LOGGER: &str = "research";
 /// The search of a reading list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ResearchArguments {
+pub(super) struct ResearchArguments {
     /// What to find things to read about, such as a city.
     #[schemars(length(min = 1))]
-    topic: String,
+    pub(super) topic: String,
     /// How many things to find at most; 3 if absent.
     #[serde(default = "default_depth")]
     #[schemars(range(min = 1, max = 5))]
-    depth: usize,
+    pub(super) depth: usize,
     /// The pause before each finding, in milliseconds; 100 if absent.
     #[serde(default)]
-    delay_ms: Option<u64>,
+    pub(super) delay_ms: Option<u64>,
 }
 
-fn default_depth() -> usize {
+pub(super) fn default_depth() -> usize {
     3
 }
 
 /// The findings of a search.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ResearchResult {
+pub(super) struct ResearchResult {
     /// The topic of the search.
     topic: String,
     /// The findings, best first.
@@ -64,7 +64,15 @@ pub(crate) fn tools() -> Vec<Tool> {
 
 /// Executes `research`.
 pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
-    let arguments: ResearchArguments = call.arguments()?;
+    find(call, effects, &call.arguments()?).await
+}
+
+/// Finds things to read, and has them summarized.
+pub(super) async fn find(
+    call: &DemoCall,
+    effects: &EffectLog,
+    arguments: &ResearchArguments,
+) -> Result<CallToolResult, ToolStop> {
     let topic = arguments.topic.trim();
     if topic.is_empty() {
         return Err(ToolStop::Failed("`topic` is empty: expected a topic".into()));
@@ -93,7 +101,7 @@ pub(crate) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Cal
             (format!("Not summarized: {reason}."), false)
         }
     };
-    effects.record("research", call).await?;
+    effects.record(call).await?;
     call.progress(100.0, if summarised { "summarized" } else { "done, without a summary" }).await;
 
     let text = format!("From the demo library, on {topic}:\n{listed}\n\n{summary}");

@@ -15,27 +15,27 @@ const STEP_DELAY_MS: u64 = 150;
 /// The trip to book.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct BookTripArguments {
+pub(super) struct BookTripArguments {
     /// The city to travel to.
     #[schemars(length(min = 1))]
-    city: String,
+    pub(super) city: String,
     /// The number of nights, from 1 to 30. Defaults to 3.
     #[serde(default = "default_nights")]
     #[schemars(range(min = 1, max = 30))]
-    nights: u32,
+    pub(super) nights: u32,
     /// The city of departure. With it, the price includes the round trip.
     #[serde(default)]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// The maximum price of the trip in euros. The best stay within it is offered.
     #[serde(default)]
     #[schemars(range(min = 0))]
-    budget: Option<f64>,
+    pub(super) budget: Option<f64>,
     /// The delay before each progress step, in milliseconds. Defaults to 150.
     #[serde(default)]
-    delay_ms: Option<u64>,
+    pub(super) delay_ms: Option<u64>,
 }
 
-fn default_nights() -> u32 {
+pub(super) fn default_nights() -> u32 {
     3
 }
 
@@ -49,7 +49,7 @@ struct Confirmation {
 
 /// The outcome of the request.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Booking {
+pub(super) struct Booking {
     /// Whether the trip is booked.
     status: BookingStatus,
     /// The city of the stay.
@@ -129,7 +129,15 @@ impl TripOffer {
 
 /// Executes `book_trip`.
 pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<CallToolResult, ToolStop> {
-    let arguments: BookTripArguments = call.arguments()?;
+    book(call, effects, &call.arguments()?).await
+}
+
+/// Estimates the trip, asks the person, and books it.
+pub(super) async fn book(
+    call: &DemoCall,
+    effects: &EffectLog,
+    arguments: &BookTripArguments,
+) -> Result<CallToolResult, ToolStop> {
     let city = arguments.city.trim();
     if city.is_empty() {
         return Err(ToolStop::Failed("`city` is empty: expected a city".into()));
@@ -139,7 +147,7 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<Ca
     }
     let nights = arguments.nights;
     let delay = arguments.delay_ms.unwrap_or(STEP_DELAY_MS);
-    let offer = TripOffer::new(&arguments);
+    let offer = TripOffer::new(arguments);
 
     if !call.is_continued() {
         call.pause(delay).await?;
@@ -163,7 +171,7 @@ pub(crate) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<Ca
     call.pause(delay).await?;
     let confirmation = reason.is_none().then(|| format!("TRIP-{}", offer.number[..8].to_uppercase()));
     if confirmation.is_some() {
-        effects.record("travel", call).await?;
+        effects.record(call).await?;
     }
     let (status, text) = match (&confirmation, reason) {
         (Some(confirmation), _) => (

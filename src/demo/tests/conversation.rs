@@ -91,10 +91,10 @@ async fn server_ends_with_its_input_during_a_call() {
 #[tokio::test]
 async fn silent_clients_are_accepted_and_invalid_ones_refused() {
     let server = || TestAgent::new(DemoAgent::Travel).server();
-    let silent = stdio::serve(server(), tokio::io::empty(), tokio::io::sink()).await;
+    let silent = Box::pin(stdio::serve(server(), tokio::io::empty(), tokio::io::sink())).await;
     assert!(matches!(silent, Ok(())), "{silent:?}");
     let hello = &b"{\"jsonrpc\": \"2.0\", \"method\": \"notifications/initialized\"}\n"[..];
-    let nonsense = stdio::serve(server(), hello, tokio::io::sink()).await;
+    let nonsense = Box::pin(stdio::serve(server(), hello, tokio::io::sink())).await;
     assert!(matches!(nonsense, Err(DemoError::Conversation(_))), "{nonsense:?}");
 }
 

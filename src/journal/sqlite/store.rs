@@ -14,7 +14,7 @@ use super::writer::SqliteWriter;
 use crate::journal::{
     ControlQueue, Durability, JournalError, JournalReader, JournalWriter, Lease, RecoveryScan, Store,
 };
-use crate::model::RunId;
+use crate::model::{CheckpointKey, RunId};
 
 /// A journal in a SQLite file, with the leases of its runs in a directory beside it.
 #[derive(Debug)]
@@ -56,6 +56,18 @@ impl Store for SqliteStore {
             transaction.execute(&format!("DELETE FROM {table} WHERE run_id = ?1"), [run.as_str()]).map_err(failed)?;
         }
         transaction.commit().map_err(failed)
+    }
+
+    fn delete_checkpoints(&self, run: &RunId) -> Result<Vec<CheckpointKey>, JournalError> {
+        // The lease prevents other processes from resuming the run meanwhile.
+        let _lease = FileLease::acquire(&self.path, run)?;
+        let failed = |error| JournalError::from_sqlite(&self.path, error);
+        let connection = schema::open_for_writing(&self.path)?;
+        let mut delete =
+            connection.prepare("DELETE FROM checkpoints WHERE run_id = ?1 RETURNING key").map_err(failed)?;
+        let keys = delete.query_map([run.as_str()], |row| row.get::<_, String>(0)).map_err(failed)?;
+        let keys: Vec<String> = keys.collect::<Result<_, _>>().map_err(failed)?;
+        Ok(keys.iter().filter_map(|key| CheckpointKey::parse(key)).collect())
     }
 
     fn recovery_scan(&self) -> RecoveryScan {

@@ -7,7 +7,7 @@ use crate::model::{AgentId, ChatReply, ChatRequest, Usage};
 /// The source files of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSource {
-    /// The absolute path of the plan file; absent for a plan from standard input.
+    /// The absolute path of the plan file; absent for a plan from standard input, and for the call of one tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     /// A hash of the plan's text.

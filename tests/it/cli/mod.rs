@@ -34,6 +34,7 @@ mod planning;
 mod private_files;
 mod processes;
 mod prompts;
+mod repl;
 mod replanning;
 mod resources;
 mod resuming;

@@ -3,4 +3,5 @@
 pub(crate) mod pools;
 pub(crate) mod restarts;
 pub(crate) mod scripted_endpoint;
+pub(crate) mod terminal;
 pub(crate) mod workspace;

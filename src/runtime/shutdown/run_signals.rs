@@ -1,68 +1,65 @@
-//! Turns termination signals into an orderly stop of the run. Signals are handled on a separate thread, so that they
-//! work whatever the runtime does.
+//! Turns termination signals into an orderly stop of one run.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::{io, thread};
 
 use futures::FutureExt;
 
-use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use crate::mcp::process::guard;
+use super::session_signals::{self, RunRegistration, RunStateAtExit};
+use super::termination_signals::{TerminationSignals, handle_on_thread};
 use crate::model::Input;
-
-use super::RuntimeHost;
+use crate::runtime::RuntimeHost;
 
 /// The exit code of an interrupted run.
 pub const INTERRUPTED_EXIT_CODE: i32 = 130;
 
-/// The state of the run at an immediate exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunStateAtExit {
-    /// A run that can be resumed.
-    Unfinished,
-    /// A run that has ended; only its result is not printed.
-    Ended,
+/// The signals of a run, until it is dropped.
+pub(in crate::runtime) enum RunSignals {
+    /// The run has the process for itself.
+    Process,
+    /// The run is one of a session.
+    Session(RunRegistration),
+}
+
+impl RunSignals {
+    /// Waits until the run has to stop at once, which a session requests instead of the end of the process.
+    pub(in crate::runtime) async fn stopped(&self) {
+        match self {
+            Self::Process => std::future::pending().await,
+            Self::Session(registration) => registration.stopped().await,
+        }
+    }
 }
 
 /// Interrupts the run at the first SIGINT, SIGTERM, or SIGHUP. Exits the process at the second signal, or at the first
 /// one after the end of the run. The processes of agents end with it. `before_exit` is called first. A panic here exits
 /// the process immediately, since no later signal would be handled.
 ///
+/// In a session, the second signal stops the run instead of the process.
+///
 /// Returns once the signal handlers are installed. They stay installed until the process exits.
 ///
 /// # Errors
 /// Returns an error if the signal handlers cannot be installed.
-pub fn listen_for_signals(
+pub(in crate::runtime) fn listen_for_signals(
     host: &Arc<RuntimeHost>,
     before_exit: impl FnOnce(RunStateAtExit) + Send + 'static,
-) -> io::Result<()> {
-    let (ready, listening) = std::sync::mpsc::channel();
+) -> io::Result<RunSignals> {
+    if let Some(session) = session_signals::current() {
+        return Ok(RunSignals::Session(session.register(host, Box::new(before_exit))));
+    }
     // The thread outlives the run, and must not keep the journal open.
     let host = Arc::downgrade(host);
-    let thread = thread::Builder::new().name("signals".into());
-    thread.spawn(move || {
-        let runtime = match Builder::new_current_thread().enable_io().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        runtime.block_on(async move {
-            match Signals::new() {
-                Ok(signals) => {
-                    // The receiver waits for this message.
-                    drop(ready.send(Ok(())));
-                    handle_signals(signals, host, before_exit).await;
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        });
-    })?;
-    listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals ended")))
+    handle_on_thread(move |signals| handle_signals(signals, host, before_exit))?;
+    Ok(RunSignals::Process)
 }
 
-async fn handle_signals(mut signals: Signals, host: Weak<RuntimeHost>, before_exit: impl FnOnce(RunStateAtExit)) {
+async fn handle_signals(
+    mut signals: TerminationSignals,
+    host: Weak<RuntimeHost>,
+    before_exit: impl FnOnce(RunStateAtExit),
+) {
     // The panic hook has already reported the panic.
     let _ = AssertUnwindSafe(interrupt(&mut signals, &host)).catch_unwind().await;
     let state = if is_run_ended(&host) { RunStateAtExit::Ended } else { RunStateAtExit::Unfinished };
@@ -72,7 +69,7 @@ async fn handle_signals(mut signals: Signals, host: Weak<RuntimeHost>, before_ex
 }
 
 /// Interrupts the run at the first signal, and waits for the one that exits the process.
-async fn interrupt(signals: &mut Signals, host: &Weak<RuntimeHost>) {
+async fn interrupt(signals: &mut TerminationSignals, host: &Weak<RuntimeHost>) {
     signals.next().await;
     if !is_run_ended(host) {
         // The queue of a busy run may be full, which must not delay the second signal.
@@ -83,7 +80,7 @@ async fn interrupt(signals: &mut Signals, host: &Weak<RuntimeHost>) {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = signals.next() => {}
+            _ = signals.next() => {}
             () = interrupt => {}
         }
     }
@@ -94,40 +91,10 @@ fn is_run_ended(host: &Weak<RuntimeHost>) -> bool {
     host.upgrade().is_none_or(|host| host.is_closed())
 }
 
-/// The termination signals.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    /// Absent if SIGHUP is ignored, as under `nohup`.
-    hangup: Option<Signal>,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let hangup = if guard::ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, hangup })
-    }
-
-    /// Waits for the next signal.
-    async fn next(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => drop(hangup.recv().await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = hangup => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::thread;
 
     use signal_hook::consts::SIGTERM;
     use signal_hook::low_level::raise;
@@ -156,7 +123,7 @@ mod tests {
     #[test]
     fn panic_before_exit_does_not_prevent_the_exit() {
         let child = Command::new(std::env::current_exe().expect("a program"))
-            .args(["--exact", "runtime::shutdown::tests::child_process_panics_before_exit"])
+            .args(["--exact", "runtime::shutdown::run_signals::tests::child_process_panics_before_exit"])
             .env(CHILD, "1")
             .output()
             .expect("runs");

@@ -18,12 +18,13 @@ pub(crate) fn manual_pages(root: Command) -> io::Result<Vec<(String, Vec<u8>)>> 
     let mut root = root.disable_help_subcommand(true);
     root.build();
     let mut pages = Vec::new();
-    add_pages(&root, &mut pages)?;
+    let source = format!("{} {}", root.get_name(), root.get_version().unwrap_or_default());
+    add_pages(&root, &source, &mut pages)?;
     Ok(pages)
 }
 
-fn add_pages(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
-    let manual = Man::new(command.clone()).manual("kapell manual");
+fn add_pages(command: &Command, source: &str, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    let manual = Man::new(command.clone()).manual("kapell manual").source(source);
     let mut text = Vec::new();
     manual.render_title(&mut text)?;
     manual.render_name_section(&mut text)?;
@@ -51,7 +52,7 @@ fn add_pages(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Resul
     roff.to_writer(&mut text)?;
     manual.render_version_section(&mut text)?;
     pages.push((manual.get_filename(), text));
-    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| add_pages(below, pages))
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| add_pages(below, source, pages))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::runtime::new_run_id;
 use crate::system::files::{describe_kind, write_private};
 use crate::ui::terminal::screen::Screen;
 
+/// Formats of other commands, which would be strange names of plans.
+const FORMATS: [&str; 4] = ["json", "stream-json", "text", "yaml"];
+
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     /// The goal, in a sentence
@@ -120,6 +123,13 @@ fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
             "cli::no_directory",
             format!("the directory `{}` does not exist", folder.display()),
             "create it, or pass another file with `--output`",
+        ));
+    }
+    if FORMATS.iter().any(|format| path == Path::new(format)) {
+        return Err(CliError::usage(
+            "cli::not_a_file",
+            format!("`{shown}` is a format, and `--output` of `kapell plan` names a file"),
+            format!("plans are YAML; `--output ./{shown}` writes a file with this name"),
         ));
     }
     let existing = match fs::symlink_metadata(path) {

@@ -114,7 +114,7 @@ fn written_plan_is_private_and_never_overwrites() {
     let made = std::process::Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo");
     assert!(made.success());
     let mut report = usage_error(&plan("edited.yaml", &[]), "cli::file_exists");
-    for output in ["folder", "link.yaml", "dangling.yaml", "fifo", "/dev/null"] {
+    for output in ["folder", "link.yaml", "dangling.yaml", "fifo", "/dev/null", "json"] {
         let [message, forced] = [&[][..], &["--force"]].map(|more| usage_error(&plan(output, more), "cli::not_a_file"));
         assert_eq!(message, forced, "{output}");
         report += &message;

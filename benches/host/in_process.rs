@@ -12,6 +12,7 @@ use kapell::mcp::{Agents, CallContext, CallFuture};
 use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, RunId, Secrets, ToolCall, ToolOutput, TraceContext};
 use kapell::runtime::{self, RuntimeHost, Services};
 use kapell::ui::answers::policy::NoInput;
+use kapell::ui::reporters::ProgressOptions;
 use kapell::ui::reporters::Reporters;
 use kapell::ui::reporters::plain::PlainReporter;
 use kapell::ui::terminal::screen::Screen;
@@ -45,7 +46,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
         content: None,
     };
     let screen = Screen::stderr()?;
-    let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC);
+    let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC, ProgressOptions::default());
     let mut reporters = Reporters::new(&run, vec![&mut plain]);
     let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None };
     let begun = Run::start(new_run, services.clock.now())?;

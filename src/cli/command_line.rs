@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
 use super::common::exit::{CliError, Exit, print_raw, print_usage};
-use super::common::logging::start_logging;
+use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
 use super::help::with_help;
 use super::history::{logs, replay, result, runs};
@@ -22,6 +22,8 @@ use crate::system::{environment, process};
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,7 +96,8 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
-    let _logging = start_logging();
+    cli.output.apply();
+    let _logging = start_logging(&cli.output);
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 use super::scope::expression_failure;
-use super::state::run::{FoldError, Run};
+use super::state::run::{FoldError, NewRun, Run};
 use super::state::run_state::State;
 
 /// Returns all calls that a run has made, in order.
@@ -20,17 +20,43 @@ use super::state::run_state::State;
 /// Returns an error if `records` are not the history of one run from its start.
 pub fn sent_calls<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Vec<SentCall>, FoldError> {
     let mut calls = Vec::new();
-    Run::fold_while(records, |run, event| {
-        if let Event::AttemptStarted { attempt, agent, tool } = event
-            && let Some(node) = run.graph.node_index(attempt.task.as_str())
-        {
-            // The arguments could be rendered at the time, or the call would not exist.
-            let arguments = Value::Object(run.arguments(node).unwrap_or_default());
-            let (attempt, agent, tool) = (attempt.clone(), agent.clone(), Arc::clone(tool));
-            calls.push(SentCall { attempt, agent, tool, arguments });
-        }
-    })?;
+    Run::fold_while(records, |run, event| calls.extend(sent_call(run, event)))?;
     Ok(calls)
+}
+
+/// Returns the call that an event starts. `run` is the run before the event.
+fn sent_call(run: &Run, event: &Event) -> Option<SentCall> {
+    let Event::AttemptStarted { attempt, agent, tool } = event else { return None };
+    let node = run.graph.node_index(attempt.task.as_str())?;
+    // The arguments could be rendered at the time, or the call would not exist.
+    let arguments = Value::Object(run.arguments(node).unwrap_or_default());
+    let (attempt, agent, tool) = (attempt.clone(), agent.clone(), Arc::clone(tool));
+    Some(SentCall { attempt, agent, tool, arguments })
+}
+
+/// Computes the arguments of calls while a run is in progress, event by event.
+#[derive(Debug, Default)]
+pub struct CallTracker {
+    /// The run after the last event; `None` before the start, and after an event that does not fit.
+    run: Option<Run>,
+}
+
+impl CallTracker {
+    /// Applies the next event, and returns the call that it starts.
+    pub fn apply(&mut self, record: &Record) -> Option<SentCall> {
+        if let Event::RunStarted { plan, inputs, seed, source } = &record.event {
+            let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.clone());
+            let new_run = NewRun { plan, inputs, seed: *seed, planning: None, source };
+            self.run = Run::new(&new_run, record.at).ok();
+            return None;
+        }
+        let run = self.run.as_mut()?;
+        let call = sent_call(run, &record.event);
+        if run.apply(&record.event, record.at).is_err() {
+            self.run = None;
+        }
+        call
+    }
 }
 
 impl State {

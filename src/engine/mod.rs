@@ -23,7 +23,7 @@ pub mod synthesis;
 mod transition;
 
 pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
-pub use calls::sent_calls;
+pub use calls::{CallTracker, sent_calls};
 pub use ledger::SpendingTotals;
 pub(crate) use ledger::{Ledger, Payer, SpendingSink};
 pub use rerun::{Rerun, RerunError, check_rerun};

@@ -109,10 +109,10 @@ pub enum JournalError {
         log: PathBuf,
     },
     /// A record is missing or has changed.
-    #[error("the journal `{journal}` is damaged: event {seq} of run `{run}` is missing or has changed")]
+    #[error("the journal `{journal}` is damaged: event {seq} of run `{}` is missing or has changed", .run.short())]
     #[diagnostic(
         code(journal::altered),
-        help("`kapell logs {run}` prints the events before it; other runs are not affected")
+        help("`kapell logs {}` prints the events before it; other runs are not affected", .run.short())
     )]
     RecordCorrupted {
         /// The journal.
@@ -169,7 +169,7 @@ pub enum JournalError {
         source: StorageError,
     },
     /// A record would leave a gap in its run, or overwrite another record.
-    #[error("cannot append event {found} to run `{run}`: expected event {expected}")]
+    #[error("cannot append event {found} to run `{}`: expected event {expected}", .run.short())]
     #[diagnostic(
         code(journal::sequence),
         help("another process may drive the same run, or an earlier append may have failed")
@@ -183,10 +183,10 @@ pub enum JournalError {
         found: u64,
     },
     /// Another process drives the run.
-    #[error("run `{run}` is driven by {holder}")]
+    #[error("run `{}` is driven by {holder}", .run.short())]
     #[diagnostic(
         code(journal::driven),
-        help("`kapell logs -f {run}` watches it, and `kapell cancel {run}` cancels it")
+        help("`kapell logs -f {}` watches it, and `kapell cancel {}` cancels it", .run.short(), .run.short())
     )]
     Driven {
         /// The run.
@@ -195,8 +195,8 @@ pub enum JournalError {
         holder: Holder,
     },
     /// The run no longer accepts requests.
-    #[error("run `{run}` has already ended: {status}")]
-    #[diagnostic(code(journal::ended), help("`kapell runs show {run}` shows its result"))]
+    #[error("run `{}` has already ended: {status}", .run.short())]
+    #[diagnostic(code(journal::ended), help("`kapell runs show {}` shows its result", .run.short()))]
     RunEnded {
         /// The run.
         run: RunId,
@@ -204,8 +204,8 @@ pub enum JournalError {
         status: RunStatus,
     },
     /// The question already has an answer in the queue.
-    #[error("question `{question}` of run `{run}` already has an answer, which the run has not processed yet")]
-    #[diagnostic(code(journal::answer_waits), help("if no process drives the run, `kapell resume {run}` processes it"))]
+    #[error("question `{question}` of run `{}` already has an answer, which the run has not processed yet", .run.short())]
+    #[diagnostic(code(journal::answer_waits), help("if no process drives the run, `kapell resume {}` processes it", .run.short()))]
     AlreadyAnswered {
         /// The run.
         run: RunId,
@@ -226,7 +226,7 @@ pub enum JournalError {
         source: Arc<std::io::Error>,
     },
     /// A record is invalid.
-    #[error("invalid JSON of event {seq} of run `{run}`")]
+    #[error("invalid JSON of event {seq} of run `{}`", .run.short())]
     #[diagnostic(
         code(journal::record),
         help("the run was written by another version of kapell, or the journal was edited")
@@ -300,6 +300,6 @@ fn run_list(runs: &[RunId], lead: &str) -> String {
     if runs.is_empty() {
         return String::new();
     }
-    let names: Vec<_> = runs.iter().map(|run| format!("`{run}`")).collect();
+    let names: Vec<_> = runs.iter().map(|run| format!("`{}`", run.short())).collect();
     format!("{lead}{}", names.join(", "))
 }

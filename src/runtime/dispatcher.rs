@@ -58,7 +58,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Rerun(#[from] RerunError),
     /// An event could not be committed, so none of its commands was executed.
-    #[error("run `{run}` stopped: its journal cannot be written")]
+    #[error("run `{}` stopped: its journal cannot be written", .run.short())]
     Journal {
         /// The run.
         run: RunId,

@@ -25,7 +25,7 @@ pub enum HostError {
     #[diagnostic(code(host::signals))]
     Signals(#[source] io::Error),
     /// The events of an earlier run do not form a run.
-    #[error("run `{run}` cannot be read")]
+    #[error("run `{}` cannot be read", .run.short())]
     #[diagnostic(code(host::fold))]
     Fold {
         /// The run.
@@ -35,7 +35,7 @@ pub enum HostError {
         source: FoldError,
     },
     /// A file with a large result of the run cannot be read.
-    #[error("a result of run `{run}` cannot be read")]
+    #[error("a result of run `{}` cannot be read", .run.short())]
     #[diagnostic(code(host::contents), help("`kapell run` starts the plan again"))]
     Contents {
         /// The run.
@@ -45,7 +45,7 @@ pub enum HostError {
         source: io::Error,
     },
     /// The run has ended, so there is nothing to resume.
-    #[error("run `{run}` has already ended: {status}")]
+    #[error("run `{}` has already ended: {status}", .run.short())]
     #[diagnostic(code(host::ended))]
     Ended {
         /// The run.
@@ -61,7 +61,7 @@ pub enum HostError {
         run: RunId,
     },
     /// The run stopped before its end. The journal keeps the committed events.
-    #[error("run `{run}` stopped before its end")]
+    #[error("run `{}` stopped before its end", .run.short())]
     #[diagnostic(code(host::unfinished))]
     Unfinished {
         /// The run.

@@ -3,6 +3,7 @@
 use std::iter;
 
 use console::{Alignment, measure_text_width, pad_str};
+use owo_colors::{OwoColorize, Style};
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::view::text::{count_text, printable};
@@ -15,7 +16,7 @@ const MAX_NAME_WIDTH: usize = 24;
 /// Narrower text is not wrapped, since it would be harder to read.
 const MIN_TEXT_WIDTH: usize = 20;
 
-/// Returns the checks by section, each with its fix, and a summary. Lines are wrapped at `width`, if it is known.
+/// Returns the checks by section with styles, each with its fix, and a summary. Lines are wrapped at `width`, if it is known.
 pub fn health_text(checks: &[HealthCheck], width: Option<usize>) -> String {
     let names = checks.iter().map(|check| measure_text_width(&printable(&check.name)));
     let name_width = names.filter(|width| *width <= MAX_NAME_WIDTH).max().unwrap_or(0);
@@ -28,7 +29,13 @@ pub fn health_text(checks: &[HealthCheck], width: Option<usize>) -> String {
         let status = pad_str(check.status.into(), STATUS_WIDTH, Alignment::Left, None).into_owned();
         let name = printable(&check.name);
         let name = pad_str(&name, name_width, Alignment::Left, None);
-        let head = format!("  {status}{name}  ");
+        let style = match check.status {
+            HealthStatus::Ok => Style::new().green(),
+            HealthStatus::Warning => Style::new().yellow(),
+            HealthStatus::Failed => Style::new().red(),
+            HealthStatus::Absent => Style::new().dimmed(),
+        };
+        let head = format!("  {}{name}  ", status.style(style));
         let indent = " ".repeat(2 + STATUS_WIDTH + name_width + 2);
         text += &wrapped(&printable(&check.message), &head, &indent, width);
         if let Some(fix) = &check.fix {
@@ -65,6 +72,8 @@ fn summary(checks: &[HealthCheck]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anstream::adapter::strip_str;
+
     use super::*;
 
     #[test]
@@ -84,8 +93,8 @@ mod tests {
         ];
         insta::assert_snapshot!(format!(
             "{}\n---- 60 columns\n{}",
-            health_text(&checks, None),
-            health_text(&checks, Some(60))
+            strip_str(&health_text(&checks, None)),
+            strip_str(&health_text(&checks, Some(60)))
         ));
         assert!(health_text(&checks[..1], None).ends_with("\neverything works\n"));
     }

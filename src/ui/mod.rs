@@ -6,6 +6,7 @@ pub mod health_report;
 pub mod history;
 pub mod human;
 pub mod reporters;
+pub mod styles;
 pub mod terminal;
 pub(crate) mod text_table;
 pub mod tool_signature;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use console::{Alignment, measure_text_width, pad_str};
+use owo_colors::{OwoColorize, Style};
 
 use crate::view::text::printable;
 
@@ -18,13 +19,28 @@ pub(crate) struct TextTable {
 #[derive(Debug, Default)]
 pub(crate) struct TableRow {
     cells: Vec<String>,
+    /// The styles of some cells, by column.
+    styles: Vec<(usize, Style)>,
     details: Vec<String>,
 }
 
 impl TableRow {
     /// Creates a row with these cells.
     pub(crate) fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { cells: cells.into_iter().map(|cell| printable(cell).into_owned()).collect(), details: Vec::new() }
+        Self { cells: cells.into_iter().map(|cell| printable(cell).into_owned()).collect(), ..Self::default() }
+    }
+
+    /// Creates a row with the names of the columns.
+    pub(crate) fn header<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut row = Self::new(cells);
+        row.styles = (0..row.cells.len()).map(|column| (column, Style::new().dimmed())).collect();
+        row
+    }
+
+    /// Sets the style of a cell.
+    pub(crate) fn with_style(mut self, column: usize, style: Style) -> Self {
+        self.styles.push((column, style));
+        self
     }
 
     /// Adds a detail line below the row.
@@ -56,8 +72,14 @@ impl fmt::Display for TextTable {
         let widths: Vec<_> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
-            for (cell, width) in row.cells.iter().zip(&widths) {
-                line.push_str(&pad_str(cell, width + 2, Alignment::Left, None));
+            let last = row.cells.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+            for (column, (cell, width)) in row.cells.iter().zip(&widths).enumerate().take(last) {
+                let style = row.styles.iter().find(|(styled, _)| *styled == column).map(|(_, style)| style);
+                let styled = style.map_or_else(|| cell.clone(), |style| cell.style(*style).to_string());
+                line.push_str(&styled);
+                if column + 1 < last {
+                    line.push_str(&pad_str("", width + 2 - measure_text_width(cell), Alignment::Left, None));
+                }
             }
             writeln!(f, "{}", line.trim_end())?;
             for detail in &row.details {

@@ -1,5 +1,6 @@
 //! What people and programs see of a run: its view, its result, its spending, and the words about its events. Pure.
 
+mod estimate;
 mod graph;
 mod health;
 pub mod phrasebook;
@@ -14,9 +15,10 @@ pub mod text;
 pub mod time;
 
 pub use crate::engine::SpendingTotals;
+pub use estimate::remaining_time;
 pub use graph::{dot, mermaid, task_tree};
 pub use health::{HealthCheck, HealthSection, HealthStatus};
-pub use result_text::{content_lines, result_text, task_text};
+pub use result_text::{ResultScope, content_lines, result_text, scoped_result_text, task_text};
 pub use run_result::{ResultFile, RunResult, TaskResult, TaskStatus};
 pub use run_view::{RunView, run_result};
 pub use spending::SpendingBreakdown;

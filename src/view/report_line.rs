@@ -5,6 +5,20 @@ use std::fmt;
 use super::text::truncated;
 use crate::model::RunStatus;
 
+/// How much is said about events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Questions, warnings, and failures only.
+    Quiet,
+    /// What a person who watches the run needs. An event whose consequence is in the next event has no line.
+    #[default]
+    Progress,
+    /// Also connections, log messages of agents, requests, and replies.
+    Detailed,
+    /// At least a line for each event, with the results of calls.
+    EveryEvent,
+}
+
 /// A line of the report. All of its text is escaped and on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportLine {
@@ -27,10 +41,14 @@ pub enum LineKind {
     Started,
     /// A call made progress.
     Progress,
-    /// An agent is connected, or a detail of a call.
+    /// A fact about the run or a task.
     Info,
+    /// A connection, a request, or a reply: what only a person who looks for a cause needs.
+    Detail,
     /// An agent sent a log message.
     Log,
+    /// Something is wrong, and the run continues.
+    Warning,
     /// A retry or reroute is scheduled.
     Retrying,
     /// A question was asked.
@@ -43,6 +61,8 @@ pub enum LineKind {
     Succeeded,
     /// Failure.
     Failed,
+    /// Failure of a task without which the plan continues.
+    FailedContinuing,
     /// The task never started.
     Skipped,
     /// The task was cancelled.
@@ -52,17 +72,45 @@ pub enum LineKind {
 }
 
 impl LineKind {
+    /// Returns the lowest verbosity at which such a line is shown.
+    pub(super) fn verbosity(self) -> Verbosity {
+        match self {
+            Self::Warning | Self::Asked | Self::Deferred | Self::Failed | Self::FailedContinuing | Self::Ended(_) => {
+                Verbosity::Quiet
+            }
+            Self::Detail | Self::Log => Verbosity::Detailed,
+            Self::Run
+            | Self::Started
+            | Self::Progress
+            | Self::Info
+            | Self::Retrying
+            | Self::Answered
+            | Self::Succeeded
+            | Self::Skipped
+            | Self::Cancelled => Verbosity::Progress,
+        }
+    }
+
     /// Returns the word before the description; empty if the description says it all.
     fn word(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::FailedContinuing => "failed, continuing",
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
             Self::Retrying => "attempt failed",
-            Self::Ended(status) => status.as_str(),
+            Self::Ended(status) => status_word(status),
             _ => "",
         }
+    }
+}
+
+/// Returns the words for the status of a run.
+pub fn status_word(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Partial => "partly succeeded",
+        status => status.as_str(),
     }
 }
 

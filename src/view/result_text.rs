@@ -8,23 +8,44 @@ use super::text::bytes_text;
 use super::{ResultFile, RunResult, TaskResult, TaskStatus};
 use crate::model::{TaskId, ToolOutput};
 
-/// Returns the plan's outputs, or else the synthesis, or else each task's answer under its title, in plan order. A
-/// single output has no heading, so that it can be piped; nor has the answer of the only task.
+/// The part of a result that is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultScope {
+    /// Also the tasks that failed, with the reasons.
+    Everything,
+    /// Only answers, because the failures are on the screen already.
+    Answers,
+}
+
+/// Returns the plan's outputs, or else the synthesis, or else the answers that no other task uses, each under the title
+/// of its task, in plan order, with the tasks that failed. A single output has no heading, so that it can be piped; nor
+/// has the answer of the only task.
 ///
 /// The text of agents is not escaped; callers that print it on a terminal must remove control characters. Ends with a
 /// line break, unless empty.
 pub fn result_text(result: &RunResult) -> String {
+    scoped_result_text(result, ResultScope::Everything)
+}
+
+/// Returns the part of [`result_text`] within `scope`.
+pub fn scoped_result_text(result: &RunResult, scope: ResultScope) -> String {
+    let is_everything = scope == ResultScope::Everything;
     let RunResult { outputs, output_errors, tasks, .. } = result;
     let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
     let sections: Vec<String> = match (outputs.len(), output_errors.len(), written) {
         (0, 0, Some(written)) => vec![value_text(&written.value()).into_owned()],
         (0, 0, None) => {
-            // The contents of resources that expressions read are parts of other answers.
-            let is_part = |id: &TaskId, task: &TaskResult| id.is_resource_read() && task.output.is_some();
-            let shown: Vec<_> = tasks.iter().filter(|(id, task)| !is_part(id, task)).collect();
+            let is_final = |id: &TaskId, task: &TaskResult| !task.is_needed && !id.is_resource_read();
+            let shown = tasks.iter().filter(|(id, task)| match task.status {
+                TaskStatus::Succeeded => is_final(id, task),
+                // A task that failed explains why a later one is missing.
+                TaskStatus::Failed => is_everything,
+                _ => is_everything && is_final(id, task),
+            });
+            let shown: Vec<_> = shown.collect();
             match shown.as_slice() {
-                [(id, task)] if task.status == TaskStatus::Succeeded => vec![task_body(id, task)],
-                shown => shown.iter().map(|(id, task)| section(id, task)).collect(),
+                [(id, task)] if task.status == TaskStatus::Succeeded => vec![task_body(id, task, scope)],
+                shown => shown.iter().map(|(id, task)| section(id, task, scope)).collect(),
             }
         }
         (1, 0, _) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
@@ -39,7 +60,8 @@ pub fn result_text(result: &RunResult) -> String {
             // The cause of a missing value is among the tasks without an answer.
             let causes =
                 tasks.iter().filter(|(_, task)| !output_errors.is_empty() && task.status != TaskStatus::Succeeded);
-            values.chain(errors).chain(causes.map(|(id, task)| section(id, task))).collect()
+            let causes = causes.filter(|_| is_everything);
+            values.chain(errors).chain(causes.map(|(id, task)| section(id, task, scope))).collect()
         }
     };
     let parts: Vec<_> =
@@ -57,7 +79,7 @@ fn with_heading(title: &str, body: &str) -> String {
 /// Returns the answer of a task, or the reason for its absence, and the same for each item under its ID. As
 /// [`result_text`], it is not escaped, and ends with a line break unless empty.
 pub fn task_text(id: &TaskId, task: &TaskResult) -> String {
-    let body = task_body(id, task);
+    let body = task_body(id, task, ResultScope::Everything);
     match body.trim_end() {
         "" => String::new(),
         body => format!("{body}\n"),
@@ -65,13 +87,14 @@ pub fn task_text(id: &TaskId, task: &TaskResult) -> String {
 }
 
 /// Returns a task under its title, followed by its items.
-fn section(id: &TaskId, task: &TaskResult) -> String {
+fn section(id: &TaskId, task: &TaskResult, scope: ResultScope) -> String {
     let title = task.title.as_deref().unwrap_or(id.as_str());
-    with_heading(title, &task_body(id, task))
+    with_heading(title, &task_body(id, task, scope))
 }
 
-fn task_body(id: &TaskId, task: &TaskResult) -> String {
+fn task_body(id: &TaskId, task: &TaskResult, scope: ResultScope) -> String {
     let items = task.items.iter().flatten().enumerate();
+    let items = items.filter(|(_, item)| scope == ResultScope::Everything || item.status == TaskStatus::Succeeded);
     let items = items.map(|(index, item)| format!("### {}\n\n{}", id.item(index), status_text(item)));
     let parts: Vec<String> = std::iter::once(status_text(task)).chain(items).filter(|part| !part.is_empty()).collect();
     parts.join("\n\n")
@@ -98,10 +121,25 @@ fn status_text(task: &TaskResult) -> String {
 /// Returns the value of a task's output, and a summary of its non-text content.
 fn output_text(output: &ToolOutput, task: &TaskResult) -> String {
     let value = output.value();
-    let mut lines = vec![value_text(&value)];
-    lines.extend(content_lines(task).into_iter().map(Cow::Owned));
-    lines.retain(|line| !line.is_empty());
-    lines.join("\n")
+    let mut text = value_text(&value).into_owned();
+    for line in content_lines(task) {
+        if !repeats(&text, &line) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
+/// Returns whether a line about a content says what the text says already: the same line, or the same address.
+fn repeats(text: &str, line: &str) -> bool {
+    let address = line.rsplit(' ').next().unwrap_or(line);
+    let is_delimiter =
+        |rest: &str| rest.chars().next().is_none_or(|next| next.is_whitespace() || "\"',;)>]".contains(next));
+    let has_address = || text.match_indices(address).any(|(at, _)| is_delimiter(&text[at + address.len()..]));
+    text.lines().any(|known| known.trim() == line) || address.contains("://") && has_address()
 }
 
 /// Returns a line for each content of a task's output that is not printed as text: the path, type, and size of a file, the
@@ -229,6 +267,31 @@ mod tests {
             content_text(output),
             "/files/a-1.png (image/png, 1.5 KiB)\n(image, image/png)\n/files/a-2.bin (1.5 KiB)"
         );
+    }
+
+    #[test]
+    fn repeated_links_are_printed_once() {
+        let output: ToolOutput = serde_json::from_value(json!({
+            "content": [
+                {"type": "resource_link", "name": "brief", "uri": "archive://1"},
+                {"type": "resource_link", "name": "notes", "uri": "archive://12"},
+                {"type": "resource_link", "name": "notes", "uri": "archive://12"},
+            ],
+            "structured": {"uri": "archive://1"},
+        }))
+        .expect("an output");
+        assert_eq!(content_text(output), "{\n  \"uri\": \"archive://1\"\n}\nnotes: archive://12");
+    }
+
+    #[test]
+    fn answers_that_other_tasks_use_are_omitted() {
+        let mut result = result(json!({}), json!({}));
+        result.tasks["book"].is_needed = true;
+        assert_eq!(scoped_result_text(&result, ResultScope::Answers), "");
+        let all = result_text(&result);
+        assert!(all.starts_with("## read\n\nfailed: 1 of 2 items failed\n"), "{all}");
+        result.tasks["book"].is_needed = false;
+        assert_eq!(scoped_result_text(&result, ResultScope::Answers), "{\n  \"id\": 7\n}\n");
     }
 
     #[test]

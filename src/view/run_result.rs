@@ -66,6 +66,9 @@ pub struct TaskResult {
     /// The heading of its answer; the ID is used if absent.
     #[serde(skip)]
     pub title: Option<String>,
+    /// Set if another task of the plan uses its result, apart from a synthesis.
+    #[serde(skip)]
+    pub is_needed: bool,
     /// The status.
     pub status: TaskStatus,
     /// The agent of its latest attempt; absent without an attempt, and for a `foreach` task.

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Budget, Call, ChatReply, ChatRequest, Event, Failure,
-    FailureKind, Form, HumanDuration, LogMessage, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
-    Question, Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, Template, Timestamp, ToolOutput,
-    Usage, Work,
+    FailureKind, Foreach, Form, HumanDuration, LogMessage, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch,
+    Progress, Question, Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, TaskId, Template, Timestamp,
+    ToolOutput, Usage, Work,
 };
 
 /// Creates numbered events with increasing times.
@@ -296,4 +296,105 @@ fn push_read(tape: &mut EventTape) {
         .push_after(70_000, Event::AttemptFailed { attempt: attempt("read[1]", 1), failure: not_found() })
         .push_after(0, Event::TaskEnded { task: "read[1]".into(), outcome: Outcome::Failed(not_found()) })
         .push_after(0, Event::TaskEnded { task: "read".into(), outcome: Outcome::Failed(items) });
+}
+
+/// A task of a simulated run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SimulatedTask {
+    /// The time of each call.
+    pub(crate) millis: u64,
+    /// The number of items, for a `foreach` task.
+    pub(crate) items: Option<usize>,
+}
+
+/// Returns a run of these tasks with at most `parallel` calls at once. A `foreach` task starts when the tasks before it
+/// have ended, and the next one when its items have.
+pub(crate) fn simulated_run(tasks: &[SimulatedTask], parallel: usize) -> Vec<Record> {
+    let ids: Vec<String> = (0..tasks.len()).map(|n| format!("task-{n}")).collect();
+    let mut planned: Vec<Task> = ids.iter().map(|id| call_task(id, "research", "search")).collect();
+    for (task, simulated) in planned.iter_mut().zip(tasks) {
+        let items = Template(json!([]));
+        task.foreach =
+            simulated.items.map(|_| Foreach { items, binding: "item".to_owned(), max_parallel: None }.into());
+    }
+    let plan = plan_of("simulated", planned.into_iter().map(Arc::new).collect(), &["research"]);
+    let mut tape = EventTape { now: 1_000, records: Vec::new() };
+    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None });
+    let stages = tasks.iter().zip(&ids).fold(Vec::<Vec<(String, u64)>>::new(), |mut stages, (task, id)| {
+        match (task.items, stages.last_mut()) {
+            (Some(items), _) => stages.push((0..items).map(|item| (format!("{id}[{item}]"), task.millis)).collect()),
+            (None, Some(stage)) if !stage[0].0.ends_with(']') => stage.push((id.clone(), task.millis)),
+            (None, _) => stages.push(vec![(id.clone(), task.millis)]),
+        }
+        stages
+    });
+    for stage in stages {
+        let parent = stage[0].0.strip_suffix("[0]").map(TaskId::from);
+        if let Some(parent) = &parent {
+            let items = vec![json!(0); stage.len()].into();
+            tape.push_after(0, Event::TasksAdded { parent: parent.clone(), items });
+        }
+        push_stage(&mut tape, stage, parallel);
+        if let Some(task) = parent {
+            let outcome = Outcome::Succeeded(Arc::default());
+            tape.push_after(0, Event::TaskEnded { task, outcome });
+        }
+    }
+    tape.records
+}
+
+/// Runs calls with the given times, at most `parallel` at once.
+fn push_stage(tape: &mut EventTape, stage: Vec<(String, u64)>, parallel: usize) {
+    let mut pending = stage.into_iter();
+    let mut running: Vec<(u64, String)> = Vec::new();
+    loop {
+        for (id, millis) in pending.by_ref().take(parallel - running.len()) {
+            tape.push_after(0, started(&id, 1, ("research", "search")));
+            running.push((tape.now + millis, id));
+        }
+        let Some(next) = (0..running.len()).min_by_key(|&index| running[index].0) else { return };
+        let (at, id) = running.remove(next);
+        tape.now = at;
+        tape.push_after(0, succeeded(&id, 1));
+    }
+}
+
+/// Returns a run with two calls that report progress, one with a long title.
+pub(crate) fn calls_with_progress() -> Vec<Record> {
+    let mut tape = EventTape { now: 1_000, records: Vec::new() };
+    let mut tasks = vec![call_task("find", "research", "search"), call_task("book", "travel", "book_trip")];
+    tasks[0].title = Some("Find the twenty most cited articles about the history of Lisbon".to_owned());
+    tasks.push(call_task("post", "archive", "store_document"));
+    let plan = plan_of("brief", tasks.into_iter().map(Arc::new).collect(), &["research"]);
+    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None })
+        .push_after(100, started("find", 1, ("research", "search")))
+        .push_after(100, started("book", 2, ("travel", "book_trip")))
+        .push_after(100, progressed("find", 40.0, "reading the second page of the results in the catalog"));
+    tape.records
+}
+
+/// Returns a run of a `foreach` task with `count` items, `ended` of them ended with two failures, and others running.
+pub(crate) fn items_in_progress(count: usize, ended: usize) -> Vec<Record> {
+    let items = SimulatedTask { millis: 500, items: Some(count) };
+    let mut records = simulated_run(&[items, SimulatedTask { millis: 500, items: None }], 20);
+    let ends = records.iter().enumerate().filter(|(_, record)| matches!(record.event, Event::AttemptSucceeded { .. }));
+    let cut = ends.map(|(index, _)| index).nth(ended - 1).expect("enough items") + 1;
+    records.truncate(cut);
+    let mut failures = 0;
+    for record in &mut records {
+        if let Event::AttemptSucceeded { attempt, .. } = &record.event
+            && failures < 2
+        {
+            failures += 1;
+            let outcome = Outcome::Failed(Failure::new(FailureKind::ToolError, "no such page"));
+            record.event = Event::TaskEnded { task: attempt.task.clone(), outcome };
+        }
+    }
+    records
+}
+
+/// Returns the end of a run after its last event.
+pub(crate) fn run_ended(status: RunStatus, last: &Record) -> Record {
+    let event = Event::RunEnded { status, cause: None, outputs: None, output_errors: IndexMap::new() };
+    Record { seq: last.seq + 1, at: last.at, event }
 }

@@ -6,7 +6,7 @@ use crate::model::text::truncate_chars;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{AgentId, Answer, Task, Usage};
+use crate::model::{AgentId, Answer, MicroDollars, Task, Usage};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
@@ -27,6 +27,45 @@ pub fn format_elapsed(duration: Duration) -> String {
         60_000..3_600_000 => format!("{minutes}m{:02}s", seconds % 60),
         3_600_000..86_400_000 => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+/// Formats a duration as a clock shows it: `0:12`, `4:05`, `1:02:03`.
+pub fn clock_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours) = (seconds / 60, seconds / 3_600);
+    match hours {
+        0 => format!("{minutes}:{:02}", seconds % 60),
+        _ => format!("{hours}:{:02}:{:02}", minutes % 60, seconds % 60),
+    }
+}
+
+/// Formats an estimated duration, rounded so that it changes rarely: `0:40`, `4:10`, `1:05:00`.
+pub fn estimate_text(duration: Duration) -> String {
+    let step = match duration.as_secs() {
+        0..10 => 1,
+        10..60 => 5,
+        60..600 => 10,
+        _ => 60,
+    };
+    clock_text(Duration::from_secs((duration.as_secs() + step / 2) / step * step))
+}
+
+/// Formats a large count in few characters: `950`, `3.2k`, `1.4M`.
+pub fn short_count(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        1_000..1_000_000 => format!("{:.1}k", number as f64 / 1_000.0),
+        _ => format!("{:.1}M", number as f64 / 1_000_000.0),
+    }
+}
+
+/// Formats a cost to the cent, and a smaller one to two digits.
+pub fn cost_text(cost: MicroDollars) -> String {
+    match cost.usd() {
+        usd if usd >= 0.01 => format!("${usd:.2}"),
+        usd if usd >= 0.000_1 => format!("${usd:.4}"),
+        usd => format!("${usd:.6}"),
     }
 }
 
@@ -90,6 +129,17 @@ mod tests {
     fn truncates_long_text() {
         assert_eq!(truncated(" short\n"), "short");
         assert_eq!(truncated(&"é".repeat(1_000)), "é".repeat(MAX_TEXT_CHARS) + "…");
+    }
+
+    #[test]
+    fn clocks_counts_and_costs_are_short() {
+        let clocks = [0, 12, 245, 3_723].map(|seconds| clock_text(Duration::from_secs(seconds)));
+        assert_eq!(clocks, ["0:00", "0:12", "4:05", "1:02:03"]);
+        let estimates = [7, 42, 247, 3_723].map(|seconds| estimate_text(Duration::from_secs(seconds)));
+        assert_eq!(estimates, ["0:07", "0:40", "4:10", "1:02:00"]);
+        assert_eq!([950, 3_249, 1_400_000].map(short_count), ["950", "3.2k", "1.4M"]);
+        let costs = [1.5, 0.024, 0.0042, 0.000_012].map(|usd| cost_text(MicroDollars::from_usd(usd)));
+        assert_eq!(costs, ["$1.50", "$0.02", "$0.0042", "$0.000012"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn detach(journal: &JournalLocation, run: &RunId) -> Result<Exi
     let mut child = open_in_own_directory(&log, fs::OpenOptions::new().write(true).create(true).truncate(true))
         .and_then(|log| spawn_detached(run, log))
         .map_err(failed)?;
-    message!("starting run {run}; its output goes to {}", log.display());
+    message!("starting run {}; its output goes to {}", run.short(), log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;
         // Checked after the process, so that a run that ends early is not mistaken for one that never began.
@@ -43,23 +43,29 @@ pub(crate) async fn detach(journal: &JournalLocation, run: &RunId) -> Result<Exi
         }
         sleep(POLL_INTERVAL).await;
     }
-    message!("`kapell logs -f {run}` shows its progress, `kapell questions {run}` lists its open questions");
+    let short = run.short();
+    message!("`kapell logs -f {short}` shows its progress, `kapell questions {short}` lists its open questions");
     print(&format!("{run}\n"))?;
     Ok(Exit::Success)
 }
 
 fn spawn_detached(run: &RunId, log: File) -> io::Result<Child> {
-    // The command line is `kapell run …`, with nothing before `run`.
-    let rest = std::env::args_os().skip(2);
-    let arguments = ["run", "--detached-as", run.as_str()].into_iter().map(OsString::from).chain(rest);
     Command::new(std::env::current_exe()?)
-        .args(arguments)
+        .args(detached_arguments(std::env::args_os().skip(1), run))
         .env_clear()
         .envs(environment::variables())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
+}
+
+/// Inserts the run ID behind `run`. Only options of all commands precede it, and none has `run` as its value.
+fn detached_arguments(arguments: impl Iterator<Item = OsString>, run: &RunId) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.collect();
+    let command = arguments.iter().position(|argument| argument == "run").map_or(0, |index| index + 1);
+    arguments.splice(command..command, ["--detached-as".into(), run.as_str().into()]);
+    arguments
 }
 
 fn has_started(journal: &JournalLocation, run: &RunId) -> bool {

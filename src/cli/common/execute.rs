@@ -9,30 +9,44 @@ use super::args::OutputFormat;
 use super::exit::{print, print_json};
 use super::files;
 use super::offers_watcher::OffersWatcher;
+use super::output::verbosity;
 use super::run_context::RunContext;
 use super::run_options::RunOutputFormat;
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
+use crate::journal::Store;
 use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
 use crate::runtime::{OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
-use crate::ui::reporters::Reporter;
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
 use crate::ui::reporters::live_answer::{DisplayedAnswer, LiveAnswer};
 use crate::ui::reporters::plain::PlainReporter;
-use crate::ui::terminal::screen::Screen;
-use crate::view::{self, RunResult};
+use crate::ui::reporters::screenful::Screenful;
+use crate::ui::reporters::{EndContext, ProgressOptions, ProgressReporter};
+use crate::ui::terminal::screen::{Screen, ScreenSize};
+use crate::view::report_line::Verbosity;
+use crate::view::text::count_text;
+use crate::view::{self, ResultScope, RunResult};
 use crate::{Host, journal};
+
+/// The part of a result that was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PrintedResult {
+    /// All of it.
+    Whole,
+    /// As much as fits on the screen.
+    Cut,
+}
 
 /// Prints the result of a run, except an answer that the terminal shows completely.
 fn print_unless_displayed(
     result: &RunResult,
     output: RunOutputFormat,
     displayed: DisplayedAnswer,
-) -> Result<(), CliError> {
+) -> Result<PrintedResult, CliError> {
     if output == RunOutputFormat::Text
         && result.has_structured_synthesis()
         && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
@@ -41,14 +55,71 @@ fn print_unless_displayed(
         message!("{notice}");
     }
     match output {
-        RunOutputFormat::Text if displayed == DisplayedAnswer::Complete => Ok(()),
+        RunOutputFormat::Text if displayed == DisplayedAnswer::Complete => Ok(PrintedResult::Whole),
         // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
-        RunOutputFormat::Text if result.status == RunStatus::Interrupted => Ok(()),
-        RunOutputFormat::Text => print_result(OutputFormat::Text, result),
-        RunOutputFormat::Json => print_result(OutputFormat::Json, result),
+        RunOutputFormat::Text if result.status == RunStatus::Interrupted => Ok(PrintedResult::Whole),
+        RunOutputFormat::Text => print_to_screen(result),
+        RunOutputFormat::Json => print_result(OutputFormat::Json, result).map(|()| PrintedResult::Whole),
         // The last line of the stream was the result.
-        RunOutputFormat::StreamJson => Ok(()),
+        RunOutputFormat::StreamJson => Ok(PrintedResult::Whole),
     }
+}
+
+/// Prints the result of a run that was just shown: on a terminal a screenful of answers, elsewhere everything.
+///
+/// # Errors
+/// Fails if stdout cannot be written.
+pub(crate) fn print_to_screen(result: &RunResult) -> Result<PrintedResult, CliError> {
+    let (stdout, stderr) = (console::Term::stdout(), console::Term::stderr());
+    if !stdout.is_term() {
+        print(&view::result_text(result))?;
+        return Ok(PrintedResult::Whole);
+    }
+    // The messages on the same screen have the failures.
+    let scope = if stderr.is_term() { ResultScope::Answers } else { ResultScope::Everything };
+    let text = view::scoped_result_text(result, scope);
+    if text.is_empty() {
+        return Ok(PrintedResult::Whole);
+    }
+    let cut = Screenful::cut(&text, screen_size(&stdout));
+    print_answer(cut.text)?;
+    if cut.omitted_lines == 0 {
+        return Ok(PrintedResult::Whole);
+    }
+    let more = count_text(cut.omitted_lines, "more line");
+    print(&format!("… and {more}: `kapell result {}`\n", result.run.short()))?;
+    Ok(PrintedResult::Cut)
+}
+
+/// Shows the end of a run, as the last on the screen.
+pub(crate) fn show_end(screen: &Screen, reporter: &dyn ProgressReporter, store: &dyn Store, printed: PrintedResult) {
+    let Some(end) = reporter.end() else { return };
+    let is_result_cut = printed == PrintedResult::Cut;
+    if verbosity() == Verbosity::Quiet && end.has_succeeded() && !is_result_cut {
+        return;
+    }
+    let lines = match screen.capabilities().live {
+        true => {
+            let context = EndContext { run: name_on_screen(end.run(), store), is_result_cut };
+            let size = screen_size(&console::Term::stderr());
+            // Separates the end from the result.
+            std::iter::once(String::new()).chain(end.styled_lines(&context, size)).collect::<Vec<_>>()
+        }
+        false => end.plain_lines(&EndContext { run: end.run().short().to_owned(), is_result_cut }),
+    };
+    screen.println(lines.join("\n"));
+    screen.flush();
+}
+
+/// Returns the name of a run for a command that a person types next: `last` if it is the latest one.
+fn name_on_screen(run: &RunId, store: &dyn Store) -> String {
+    let latest = store.open_reader().and_then(|reader| reader.runs(1)).unwrap_or_default();
+    if latest.iter().any(|latest| latest.run == *run) { "last".to_owned() } else { run.short().to_owned() }
+}
+
+fn screen_size(terminal: &console::Term) -> ScreenSize {
+    let (rows, columns) = terminal.size();
+    ScreenSize { rows: rows.into(), columns: columns.into() }
 }
 
 /// Prints the result of a run.
@@ -119,7 +190,7 @@ pub(crate) async fn execute(
         .agents(agents)
         .catalog(catalog)
         .run_id(run.clone())
-        .journal(store)
+        .journal(Arc::clone(&store))
         .durability(durability)
         .content_directory(files::content_root(&journal))
         .human(Arc::clone(&human))
@@ -142,14 +213,15 @@ pub(crate) async fn execute(
         builder = builder.reporter(lines);
     }
     let driven = builder.build()?.run(request).await;
-    drop(view);
+    screen.hide();
     screen.flush();
     let displayed = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
     let result = driven?;
     if let Some(lines) = lines {
         lines.finish(&result).map_err(lines_error)?;
     }
-    print_unless_displayed(&result, output, displayed)?;
+    let printed = print_unless_displayed(&result, output, displayed)?;
+    show_end(&screen, &*view, &*store, printed);
     let exit = Exit::of_run(result.status, result.cause.as_ref());
     if !SessionSignals::is_active() {
         // The process ends, so its memory is freed at once rather than result by result.
@@ -169,7 +241,7 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
 fn print_resume_hint(screen: &Screen, run: &RunId, state: RunStateAtExit) {
     screen.hide();
     if state == RunStateAtExit::Unfinished {
-        screen.println(format!("stopped immediately; `kapell resume {}` resumes run {run}", run.short()));
+        screen.println(format!("stopped immediately; `kapell resume {}` resumes the run", run.short()));
     }
     let (written, done) = mpsc::channel();
     let screen = screen.clone();
@@ -189,10 +261,11 @@ fn streamed_answer_task(plan: &Plan) -> Option<TaskId> {
 }
 
 /// Returns a live view at `now` on a terminal, and a plain line reporter elsewhere.
-pub(crate) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -> Box<dyn Reporter> {
+pub(crate) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -> Box<dyn ProgressReporter> {
+    let options = ProgressOptions { verbosity: verbosity() };
     if screen.capabilities().live {
-        Box::new(LiveReporter::new(screen.clone(), run.clone(), now))
+        Box::new(LiveReporter::new(screen.clone(), run.clone(), now, options))
     } else {
-        Box::new(PlainReporter::new(screen.clone(), files::time_zone()))
+        Box::new(PlainReporter::new(screen.clone(), files::time_zone(), options))
     }
 }

@@ -5,12 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::{fmt, iter};
 
-use miette::{MietteHandler, ReportHandler};
+use miette::{MietteHandlerOpts, ReportHandler};
+use owo_colors::OwoColorize;
 use serde::Serialize;
 use serde_json::Value;
 use textwrap::{WordSeparator, WordSplitter};
 
 use super::args::OutputFormat;
+use super::output::has_color;
 use crate::HostError;
 use crate::config::Diagnostics;
 use crate::journal::{self, JournalError, RecoveryScan};
@@ -158,9 +160,10 @@ impl From<HostError> for CliError {
             HostError::Journal(error) => Self::Journal(error),
             HostError::Ended { run, status } => Self::usage(
                 "cli::nothing_to_resume",
-                format!("run `{run}` has already ended: {status}"),
+                format!("run `{}` has already ended: {status}", run.short()),
                 format!(
-                    "`kapell runs show {run}` shows its outcome; `kapell retry {run} --from TASK` reruns a part of it"
+                    "`kapell runs show {0}` shows its outcome; `kapell retry {0} --from TASK` reruns a part of it",
+                    run.short()
                 ),
             ),
             HostError::Model(source) => {
@@ -168,15 +171,15 @@ impl From<HostError> for CliError {
             }
             HostError::Signals(source) => Self::failed("cli::signals", "termination signals cannot be handled", source),
             HostError::Contents { run, source } => {
-                Self::failed("cli::missing_file", format!("a result of run `{run}` cannot be read"), source)
+                Self::failed("cli::missing_file", format!("a result of run `{}` cannot be read", run.short()), source)
             }
             HostError::Fold { run, source } => {
-                Self::failed("cli::invalid_run", format!("run `{run}` cannot be read"), source)
+                Self::failed("cli::invalid_run", format!("run `{}` cannot be read", run.short()), source)
             }
             // The command has printed how to resume the run.
             HostError::Stopped { .. } => Self::Shown(Exit::Interrupted),
             HostError::Unfinished { run, source } => {
-                Self::failed("cli::run_failed", format!("run `{run}` stopped before its end"), source)
+                Self::failed("cli::run_failed", format!("run `{}` stopped before its end", run.short()), source)
             }
         }
     }
@@ -268,8 +271,8 @@ fn describe_scan(scan: &RecoveryScan) -> String {
     if scan.intact.is_empty() && scan.damaged.is_empty() {
         return "no run in it is readable".to_owned();
     }
-    let intact = scan.intact.iter().map(|run| format!("\n  {run}"));
-    let damaged = scan.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
+    let intact = scan.intact.iter().map(|run| format!("\n  {}", run.short()));
+    let damaged = scan.damaged.iter().map(|(run, events)| format!("\n  {}: {events} events", run.short()));
     let lines: String = intact.chain(damaged).collect();
     format!(
         "`kapell logs RUN --output json` exports the readable events of a run; these runs are readable, some of them in part:{lines}"
@@ -287,7 +290,8 @@ impl fmt::Display for WrappedError<'_> {
         let causes = iter::successors(Some(self.0 as &dyn Error), |&cause| cause.source());
         let mut messages = causes.map(|cause| escaped(cause.to_string()));
         let code = self.0.code().map(|code| format!("[{}]", escaped(code))).unwrap_or_default();
-        let head = console::style(format!("error{code}")).for_stderr().red().bold();
+        let head = format!("error{code}");
+        let head = head.red().bold().to_string();
         let mut lines = vec![format!("{head}: {}", messages.next().unwrap_or_default())];
         lines.extend(messages.map(|cause| format!("  caused by: {cause}")));
         lines.extend(self.0.help().map(|help| format!("  help: {}", escaped(help))));
@@ -315,7 +319,7 @@ pub(crate) fn show_diagnostics(diagnostics: &Diagnostics) {
     struct RenderedDiagnostics<'d>(&'d Diagnostics);
     impl fmt::Display for RenderedDiagnostics<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            MietteHandler::default().debug(&self.0.report(), f)
+            MietteHandlerOpts::new().color(has_color(&io::stderr())).build().debug(&self.0.report(), f)
         }
     }
     if io::stderr().is_terminal() {
@@ -329,7 +333,8 @@ pub(crate) fn show_diagnostics(diagnostics: &Diagnostics) {
 /// since they cannot be reported anywhere.
 pub(crate) fn print_message(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(printable_styled(text).as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+    let text = if has_color(&stderr) { printable_styled(text) } else { printable_unstyled(text) };
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
 }
 
 /// Prints an error or the help of the command line, and returns the exit code. It may contain arbitrary arguments, so it
@@ -352,6 +357,15 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     print_raw(&printable_text(text))
 }
 
+/// Prints text for people to stdout as [`print()`] does, with kapell's own styles kept if stdout has colors.
+///
+/// # Errors
+/// Fails if stdout cannot be written.
+pub(crate) fn print_styled(text: &str) -> Result<(), CliError> {
+    let has_color = has_color(&io::stdout());
+    print_raw(&if has_color { printable_styled(text) } else { printable_unstyled(text) })
+}
+
 /// Prints text to stdout unchanged, for a file or a program.
 ///
 /// # Errors
@@ -366,7 +380,7 @@ pub(crate) fn print_raw(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Prints items to stdout as a JSON list, or each as text.
+/// Prints items to stdout as a JSON list, or each as text, which may have styles.
 ///
 /// # Errors
 /// Fails as [`print()`] does.
@@ -378,7 +392,7 @@ pub(crate) fn print_items<T>(
 ) -> Result<(), CliError> {
     match format {
         OutputFormat::Json => print_json(&items.iter().map(json).collect::<Value>()),
-        OutputFormat::Text => print(&items.iter().map(text).collect::<String>()),
+        OutputFormat::Text => print_styled(&items.iter().map(text).collect::<String>()),
     }
 }
 

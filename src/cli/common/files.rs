@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::args::{AgentsArg, JournalArg, path_variable};
-use super::logging::mask_in_diagnostics;
+use super::output::mask_in_diagnostics;
 use crate::cli::CliError;
 use crate::config::{self, AgentsFile, AgentsFiles, ProcessEnvironment};
 use crate::engine::Run;

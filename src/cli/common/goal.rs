@@ -65,7 +65,7 @@ impl GoalRequest<'_> {
         let usage = usage_text(requests, &planning);
         match result {
             Ok(generated) => {
-                let tasks = count_text(generated.validated.plan.tasks.len(), "task");
+                let tasks = count_text(generated.validated.plan.written_tasks().count(), "task");
                 self.screen.println(format!("planned {tasks} {usage}"));
                 Ok(GoalPlan { generated, planning, catalog })
             }

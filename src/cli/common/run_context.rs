@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::args::JournalArg;
 use super::files;
 use super::run_options::{Interaction, RunOptions, RunOutputFormat};
-use crate::cli::CliError;
+use crate::HostError;
+use crate::cli::{CliError, Exit};
 use crate::journal::{Durability, JournalLocation};
 use crate::model::RunId;
+use crate::runtime::new_run_id;
+use crate::runtime::shutdown::{self, SessionSignals};
 use crate::ui::human::Human;
 use crate::ui::terminal::screen::Screen;
 
@@ -49,6 +53,49 @@ impl RunContext {
             durability,
             save: options.save.as_deref().map(|save| files::absolute(save).into()),
         })
+    }
+}
+
+/// Returns an ID for a new run whose short form no run of the journal has.
+pub(crate) fn unused_run_id(journal: &JournalArg) -> Result<RunId, CliError> {
+    let store = files::journal_store(journal)?;
+    // A journal that cannot be read is reported when the run starts.
+    let Ok(reader) = store.open_reader() else { return Ok(new_run_id()) };
+    loop {
+        let run = new_run_id();
+        if !reader.matching_runs(run.short(), 1).is_ok_and(|runs| !runs.is_empty()) {
+            return Ok(run);
+        }
+    }
+}
+
+/// Does work before a run begins. A termination signal ends it, and then nothing has run.
+///
+/// # Errors
+/// Fails as the work does, or with [`Exit::Interrupted`] after a signal.
+pub(crate) async fn interruptible<T>(
+    screen: &Screen,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    if SessionSignals::is_active() {
+        // The session ends what it waits for by itself.
+        return work.await;
+    }
+    let signal = async {
+        match shutdown::interrupted().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(CliError::from(HostError::Signals(error))),
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        received = signal => {
+            received?;
+            screen.hide();
+            screen.println("interrupted before the run began; nothing ran");
+            screen.flush();
+            Err(CliError::Shown(Exit::Interrupted))
+        }
     }
 }
 

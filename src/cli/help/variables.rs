@@ -16,7 +16,8 @@ const fn variable(name: &'static str, meaning: &'static str) -> Variable {
 /// The variables that every command reads.
 pub(super) const ALWAYS: &[Variable] = &[
     variable("KAPELL_LOG", "the level of diagnostics on stderr, such as `debug` or `kapell=trace`"),
-    variable("NO_COLOR", "if not empty, nothing is colored"),
+    variable("NO_COLOR", "if not empty, nothing is colored, unless `--color` says otherwise"),
+    variable("CLICOLOR_FORCE", "if not `0`, pipes get colors too, unless `--color` says otherwise"),
 ];
 
 /// The variables of commands that read the agents file.

@@ -1,11 +1,12 @@
 //! `kapell logs`: prints every event of a run, one a line.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::files;
+use crate::cli::common::output::has_color;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::model::{LogLevel, TaskId, Timestamp};
@@ -58,17 +59,18 @@ pub(crate) fn logs(args: LogsArgs, output: &mut impl Write) -> Result<Exit, CliE
     let reader = files::open_journal(&args.journal)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {
+        OutputFormat::Text if has_color(&io::stdout()) => LogFormat::StyledText(files::time_zone()),
         OutputFormat::Text => LogFormat::Text(files::time_zone()),
         OutputFormat::Json => LogFormat::Json,
     };
     let watch = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
     let filter = LogFilter { task: args.task.as_deref().map(TaskId::from), level: args.level, since: args.since };
     let logs = Logs { reader: &*reader, run: &run, format, filter, watch };
-    let liveness = logs
-        .print(&mut BufWriter::new(output))
-        .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;
+    let liveness = logs.print(&mut BufWriter::new(output)).map_err(|error| {
+        CliError::failed("cli::output", format!("cannot print the events of run `{}`", run.short()), error)
+    })?;
     if liveness == RunLiveness::Interrupted {
-        message!("run {run} was interrupted: its process has exited; `kapell resume {run}` resumes it");
+        message!("run {0} was interrupted: its process has exited; `kapell resume {0}` resumes it", run.short());
     }
     Ok(Exit::Success)
 }

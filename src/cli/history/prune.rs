@@ -51,7 +51,7 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
             }
             let run = &pruned[pruned.len() - 1].run;
             remove_files(&journal, run).map_err(|error| {
-                CliError::failed("cli::unwritable", format!("cannot delete a file of run `{run}`"), error)
+                CliError::failed("cli::unwritable", format!("cannot delete a file of run `{}`", run.short()), error)
             })?;
         }
         runs = pruned;

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::execute::{print_result, progress_reporter};
+use crate::cli::common::execute::{PrintedResult, print_result, print_to_screen, progress_reporter, show_end};
 use crate::cli::common::{files, run_context};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
-use crate::model::{Record, Timestamp};
+use crate::model::{Record, RunStatus, Timestamp};
 use crate::ui::reporters::Reporters;
 use crate::ui::reporters::live::TimeSource;
 
@@ -79,9 +79,14 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
         reporters.report(std::slice::from_ref(&record));
     }
     let result = reporters.into_result();
-    drop(progress);
+    screen.hide();
     screen.flush();
-    print_result(args.output, &result)?;
+    let printed = match args.output {
+        OutputFormat::Text if result.status == RunStatus::Interrupted => PrintedResult::Whole,
+        OutputFormat::Text => print_to_screen(&result)?,
+        OutputFormat::Json => print_result(args.output, &result).map(|()| PrintedResult::Whole)?,
+    };
+    show_end(&screen, &*progress, &*files::journal_store(&args.journal)?, printed);
     Ok(Exit::Success)
 }
 

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::result::unknown_task;
 use super::{clean_tokens, prune};
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::{print, print_json, print_styled};
 use crate::cli::common::files;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
@@ -81,7 +81,7 @@ pub(crate) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
             };
             match args.output {
                 OutputFormat::Json => print_json(&history::runs_json(&runs))?,
-                OutputFormat::Text => print(&history::runs_text(&runs, &files::display_context()))?,
+                OutputFormat::Text => print_styled(&history::runs_text(&runs, &files::display_context()))?,
             }
         }
         RunsCommand::Show(args) => {
@@ -110,13 +110,13 @@ fn show(reader: &dyn JournalReader, args: &ShowArgs) -> Result<(), CliError> {
     details.locate_files(&files::content_root(&files::journal_location(&args.journal)?));
     let no_json = |error| CliError::failed("cli::output", "the run cannot be converted to JSON", error);
     match (&args.task, args.output) {
-        (None, OutputFormat::Text) => print(&details.text(&files::display_context())),
+        (None, OutputFormat::Text) => print_styled(&details.text(&files::display_context())),
         (None, OutputFormat::Json) => print_json(&details.json(calls()?).map_err(no_json)?),
         (Some(id), output) => {
             let run = reader.find_run(&args.run)?;
             let task = details.task(id, calls()?).ok_or_else(|| unknown_task(&run, &id.as_str().into()))?;
             match output {
-                OutputFormat::Text => print(&task.text(&files::display_context())),
+                OutputFormat::Text => print_styled(&task.text(&files::display_context())),
                 OutputFormat::Json => print_json(&task.json().map_err(no_json)?),
             }
         }
@@ -128,7 +128,7 @@ fn calls(reader: &dyn JournalReader, name: &str, journal: &JournalArg) -> Result
     let run = reader.find_run(name)?;
     let records: Vec<Record> = files::shown_records(reader, journal, &run)?.collect::<Result<_, _>>()?;
     engine::sent_calls(&records)
-        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))
+        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{}`", run.short()), error))
 }
 
 /// Returns the details of a run from the journal.

@@ -64,13 +64,14 @@ impl AnswerArgs {
 pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
     let (run, id) = (&remote.run, &args.question);
+    let short = run.short();
     let view = read_view(&*remote.reader, run)?;
     let asked = view.question(id).ok_or_else(|| unknown_question(id, &view))?;
     if let Some((answer, by)) = &asked.answer {
         return Err(CliError::usage(
             "cli::already_answered",
             format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
-            format!("`kapell questions {run}` lists the open questions"),
+            format!("`kapell questions {short}` lists the open questions"),
         ));
     }
     if let Some(address) = &args.redirect_url {
@@ -80,7 +81,7 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
         CliError::usage(
             "cli::invalid_answer",
             format!("invalid answer to question `{id}`: {}", printable(&problem)),
-            format!("`kapell questions {run}` shows the fields of the question"),
+            format!("`kapell questions {short}` shows the fields of the question"),
         )
     })?;
     if args.all && asked.question.item.is_none() {
@@ -100,7 +101,7 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
         .await?;
     match accepted {
         Some((recorded, by)) if recorded == answer && by == sender => {
-            message!("{id} of run {run}: {}", answer_action(&answer))
+            message!("{id} of run {short}: {}", answer_action(&answer))
         }
         Some((recorded, by)) => {
             return Err(CliError::usage(
@@ -110,19 +111,19 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
                     answer_action(&recorded),
                     printable(&by)
                 ),
-                format!("`kapell runs show {run}` shows the current state of the run"),
+                format!("`kapell runs show {short}` shows the current state of the run"),
             ));
         }
         None if !remote.reader.pending_answers(run)?.contains(&asked.question.id) => {
             return Err(CliError::usage(
                 "cli::answer_refused",
-                format!("run `{run}` refused the answer to `{id}`"),
-                format!("`kapell logs {run}` shows the reason"),
+                format!("run `{short}` refused the answer to `{id}`"),
+                format!("`kapell logs {short}` shows the reason"),
             ));
         }
         None => match remote.summary()?.driver {
-            Some(driver) => message!("{id} of run {run}: the answer is saved, but {driver} has not read it yet"),
-            None => message!("{id} of run {run}: the answer is saved; `kapell resume {run}` applies it"),
+            Some(driver) => message!("{id} of run {short}: the answer is saved, but {driver} has not read it yet"),
+            None => message!("{id} of run {short}: the answer is saved; `kapell resume {short}` applies it"),
         },
     }
     Ok(Exit::Success)
@@ -134,20 +135,20 @@ async fn complete_login(run: &RunId, question: &Question, address: &str) -> Resu
         Form::Url { url, .. } => url,
         Form::Approval | Form::Fields { .. } => "",
     };
-    let id = &question.id;
+    let (id, short) = (&question.id, run.short());
     mcp::complete_login(page, address).await.map_err(|error| {
         let help = match &error {
-            RedirectError::NotALogin => format!("`kapell questions {run}` shows how to answer it"),
+            RedirectError::NotALogin => format!("`kapell questions {short}` shows how to answer it"),
             RedirectError::OtherAddress(_) => {
                 "copy the address from the browser after the login, and put it in quotation marks".to_owned()
             }
             _ => format!(
-                "`kapell runs show {run}` shows the state of the run; `kapell resume {run}` begins another login"
+                "`kapell runs show {short}` shows the state of the run; `kapell resume {short}` begins another login"
             ),
         };
         CliError::usage("cli::login_not_completed", format!("question `{id}`: {}", printable(&error.to_string())), help)
     })?;
-    message!("{id} of run {run}: logged in");
+    message!("{id} of run {short}: logged in");
     Ok(Exit::Success)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::files;
-use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_context::{RunContext, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
 use crate::cli::completion;
@@ -16,7 +16,7 @@ use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::NewRun;
 use crate::expression::closest_match;
 use crate::model::{AgentId, Answer, JsonObject, Plan, RunSource, ToolInfo};
-use crate::runtime::{Freshness, jitter_seed, new_run_id};
+use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form::FormSchema;
 use crate::ui::forms::form_prompt::parse_fields;
 use crate::ui::human::HumanResponse;
@@ -49,7 +49,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
     let agents_files = args.options.agents.files(None);
     let tool = target.find_tool(Freshness::Cached).await?;
     let ToolTarget { agent, file: agents, .. } = target;
-    let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
+    let context = RunContext::new(unused_run_id(&args.options.journal)?, &args.options, Interaction::Terminal)?;
     let mut given = args.json.unwrap_or_default();
     given.extend(parse_arguments(&args.target, &tool, &args.arguments)?);
     let given = match ask_for_missing(&context, &args.target, &tool, given).await? {

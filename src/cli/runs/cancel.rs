@@ -27,10 +27,10 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let remote = RemoteRun::find(&args.journal, &args.run)?;
-    let run = &remote.run;
+    let (run, short) = (&remote.run, remote.run.short());
     let by = remote.sender()?.to_string();
     if cancel_here(&args.journal, run, by).await? {
-        message!("run {run} is cancelled");
+        message!("run {short} is cancelled");
         return Ok(Exit::Success);
     }
     remote.send(&ControlRequest::Cancel)?;
@@ -41,13 +41,13 @@ pub(crate) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
         })
         .await?;
     match (ended, remote.summary()?.driver) {
-        (Some(RunStatus::Cancelled), _) => message!("run {run} is cancelled"),
-        (Some(status), _) => message!("run {run} had already ended: {status}"),
+        (Some(RunStatus::Cancelled), _) => message!("run {short} is cancelled"),
+        (Some(status), _) => message!("run {short} had already ended: {status}"),
         (None, Some(driver)) => {
-            message!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` waits for its end");
+            message!("run {short} is being cancelled by {driver}; `kapell logs -f {short}` waits for its end");
         }
         (None, None) => message!(
-            "no process drives run {run}, but agents may still be working on its calls; `kapell resume {run}` cancels \
+            "no process drives run {short}, but agents may still be working on its calls; `kapell resume {short}` cancels \
              these calls and ends the run"
         ),
     }

@@ -1,10 +1,11 @@
 //! `kapell questions`: lists open questions.
 
 use clap::Args;
+use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::{print_json, print_styled};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::journal::RunSummary;
@@ -12,6 +13,7 @@ use crate::model::DefaultAnswer;
 use crate::ui::forms::form_prompt;
 use crate::ui::history::read_view;
 use crate::view::run_view::AskedQuestion;
+use crate::view::text::printable;
 use crate::view::time::format_time;
 
 #[derive(Debug, Args)]
@@ -46,7 +48,7 @@ pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     match args.output {
         OutputFormat::Json => print_json(&objects)?,
         OutputFormat::Text if objects.is_empty() => message!("no open questions"),
-        OutputFormat::Text => print(&text)?,
+        OutputFormat::Text => print_styled(&text)?,
     }
     Ok(Exit::Success)
 }
@@ -54,7 +56,10 @@ pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
 fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> Vec<String> {
     let question = &asked.question;
     let mut lines = form_prompt::question_lines(&run.run, question);
-    let command = lines.pop();
+    let command = lines.pop().map(|command| command.cyan().to_string());
+    if let Some(first) = lines.first_mut() {
+        *first = format!("{}  {}", first.bold(), format!("{}, run {}", printable(&run.name), run.run.short()).dimmed());
+    }
     if let Some(deadline) = question.deadline {
         let at = format_time(deadline.at, &files::display_context().zone);
         let default = match deadline.default {
@@ -65,7 +70,7 @@ fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -
         lines.push(format!("    {default} by default at {at}"));
     }
     if answer_waits {
-        lines.push(format!("    answered; `kapell resume {}` applies the answer", run.run));
+        lines.push(format!("    answered; `kapell resume {}` applies the answer", run.run.short()));
     } else {
         lines.extend(command);
     }

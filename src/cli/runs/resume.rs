@@ -88,10 +88,10 @@ pub(crate) async fn resume_run(run: &RunId, options: &RunOptions, accepted: Chan
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
             "cli::changed_files",
-            format!("files of run `{run}` have changed since it began: {}", changes.join("; ")),
+            format!("files of run `{}` have changed since it began: {}", run.short(), changes.join("; ")),
             format!(
-                "`kapell resume {run} --accept-changes` resumes it with its original plan and with the current agents \
-                 file"
+                "`kapell resume {} --accept-changes` resumes it with its original plan and with the current agents file",
+                run.short()
             ),
         ));
     }

@@ -11,14 +11,14 @@ use crate::HostError;
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
-use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_context::{RunContext, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Rerun, Run};
 use crate::model::{Plan, Record, RunId, RunSource, RunStatus, TaskId};
-use crate::runtime::{jitter_seed, new_run_id};
+use crate::runtime::jitter_seed;
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
@@ -56,13 +56,14 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let contents = files::contents_of(&args.options.journal, &earlier_id)?;
     let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
     restored.map_err(|source| HostError::Contents { run: earlier_id.clone(), source })?;
-    let earlier = Run::fold(&records)
-        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{earlier_id}`"), error))?;
+    let earlier = Run::fold(&records).map_err(|error| {
+        CliError::failed("cli::invalid_run", format!("cannot read run `{}`", earlier_id.short()), error)
+    })?;
     if earlier.status().is_unfinished() {
         return Err(CliError::usage(
             "cli::run_not_ended",
-            format!("run `{earlier_id}` has not ended, so it cannot be rerun"),
-            format!("`kapell resume {earlier_id}` resumes it; `kapell cancel {earlier_id}` cancels it"),
+            format!("run `{}` has not ended, so it cannot be rerun", earlier_id.short()),
+            format!("`kapell resume {0}` resumes it; `kapell cancel {0}` cancels it", earlier_id.short()),
         ));
     }
     let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
@@ -71,7 +72,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if from.is_none() && args.plan.is_none() && earlier.status() == RunStatus::Succeeded {
         return Err(CliError::usage(
             "cli::nothing_failed",
-            format!("no task of run `{earlier_id}` failed, so there is nothing to retry"),
+            format!("no task of run `{}` failed, so there is nothing to retry", earlier_id.short()),
             format!("`kapell retry {} --from TASK` reruns a part of it", earlier_id.short()),
         ));
     }
@@ -94,7 +95,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             help: None,
         })?;
     }
-    let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
+    let context = RunContext::new(unused_run_id(&args.options.journal)?, &args.options, Interaction::Terminal)?;
     for change in agent_changes(&earlier, &agents).into_iter().chain(params_change(&earlier)) {
         context.screen.println(format!("changed since run {}: {change}", earlier_id.short()));
     }
@@ -105,14 +106,15 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
 fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Option<&TaskId>) -> Result<(), CliError> {
+    let short = earlier_id.short();
     let part = from.map(|task| format!(" --from {task}")).unwrap_or_default();
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
         return Err(CliError::usage(
             "cli::changed_files",
-            format!("the plan of run `{earlier_id}` has changed since it ran: {}", changes.join("; ")),
+            format!("the plan of run `{short}` has changed since it ran: {}", changes.join("; ")),
             format!(
-                "`kapell retry {earlier_id}{part} --plan {path}` reruns with the current plan and keeps the results of \
+                "`kapell retry {short}{part} --plan {path}` reruns with the current plan and keeps the results of \
                  unchanged tasks; `--accept-changes` reruns with the original plan; `kapell run {path}` starts over"
             ),
         ));
@@ -121,7 +123,7 @@ fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Opti
     match removed {
         Some(agent) => Err(CliError::usage(
             "cli::unknown_agent",
-            format!("agent `{agent}` of run `{earlier_id}` is no longer in the agents file"),
+            format!("agent `{agent}` of run `{short}` is no longer in the agents file"),
             "pass another agents file with `--agents FILE`, or a plan that uses other agents with `--plan FILE`; with \
              `--accept-changes`, tasks that need the agent fail",
         )),

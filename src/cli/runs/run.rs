@@ -13,7 +13,7 @@ use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::exit::{print, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
-use crate::cli::common::run_context::RunContext;
+use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
@@ -22,7 +22,7 @@ use crate::engine::NewRun;
 use crate::mcp::process::guard;
 use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
 use crate::runtime::shutdown::SessionSignals;
-use crate::runtime::{Freshness, jitter_seed, new_run_id};
+use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::HumanResponse;
 use crate::view::task_tree;
@@ -127,7 +127,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
             ));
         }
         if args.detached_as.is_none() {
-            return detach(&files::journal_location(&args.options.journal)?, &new_run_id()).await;
+            let run = unused_run_id(&args.options.journal)?;
+            return detach(&files::journal_location(&args.options.journal)?, &run).await;
         }
         guard::detach_from_terminal()
             .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
@@ -141,11 +142,14 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         // Forked before a plan is in memory, since the guard would keep that memory.
         start_guard()?;
     }
-    let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
+    let run = match &args.detached_as {
+        Some(run) => RunId::from(run.as_str()),
+        None => unused_run_id(&args.options.journal)?,
+    };
     let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
     let context = RunContext::new(run, &args.options, interaction)?;
     let LoadedPlan { validated, text, file, planning, catalog } = match target {
-        CommandTarget::Goal(goal) => plan_goal(goal, &args, &agents, &context).await?,
+        CommandTarget::Goal(goal) => interruptible(&context.screen, plan_goal(goal, &args, &agents, &context)).await?,
         CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
     };
     let review = Review::of(&args, &target, context.human.is_person_here());
@@ -173,7 +177,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         Review::File => Some(text.clone()),
     };
     if let Some(shown) = shown
-        && let Some(exit) = confirm_plan(&context, &shown, &file).await
+        && let Some(exit) =
+            interruptible(&context.screen, async { Ok(confirm_plan(&context, &shown, &file).await) }).await?
     {
         return Ok(exit);
     }
@@ -270,7 +275,7 @@ async fn confirm_plan(context: &RunContext, text: &str, file: &str) -> Option<Ex
 
 /// Returns the outline of a plan, one task a line. `catalog` holds the tools of the agents, where they are known.
 fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
-    let mut text = format!("{}: {}\n", plan.name, count_text(plan.tasks.len(), "task"));
+    let mut text = format!("{}: {}\n", plan.name, count_text(plan.written_tasks().count(), "task"));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
         let work = match task.routes().first() {

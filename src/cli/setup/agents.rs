@@ -5,6 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use owo_colors::{OwoColorize, Style};
 use serde_json::{Value, json};
 
 use super::add::{AddArgs, RemoveArgs, add, remove};
@@ -16,7 +17,7 @@ use super::complete::{CompleteArgs, complete};
 use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
-use crate::cli::common::exit::{print, print_items, print_json};
+use crate::cli::common::exit::{print_items, print_json, print_styled};
 use crate::cli::common::files;
 use crate::cli::common::tool_target::{ToolTarget, failure_text};
 use crate::cli::completion;
@@ -96,7 +97,7 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
             match args.output {
                 OutputFormat::Json => print_json(&with_logins.iter().map(agent_json).collect::<Value>())?,
                 OutputFormat::Text if specs.is_empty() && disabled.is_empty() => {}
-                OutputFormat::Text => print(&agents_table(&with_logins, &disabled))?,
+                OutputFormat::Text => print_styled(&agents_table(&with_logins, &disabled))?,
             }
             Ok(Exit::Success)
         }
@@ -237,14 +238,19 @@ fn agent_json((agent, login): &(&AgentSpec, Option<LoginInfo>)) -> Value {
 /// Returns the table of the agents, with those that are disabled at its end.
 fn agents_table(agents: &[(&AgentSpec, Option<LoginInfo>)], disabled: &[AgentId]) -> String {
     let mut table = TextTable::default();
-    table.push(TableRow::new(["agent", "transport", "address", "remarks"]));
+    table.push(TableRow::header(["agent", "transport", "address", "remarks"]));
     for (agent, login) in agents {
         let (transport, address) = address(agent).unwrap_or_default();
         let remarks = agent_remarks(agent, login.as_ref()).join(", ");
-        table.push(TableRow::new([agent.id.as_str(), transport, &address, &remarks]));
+        let row = TableRow::new([agent.id.as_str(), transport, &address, &remarks]);
+        let is_unusable = !agent.unset_variables.is_empty();
+        table.push(if is_unusable { row.with_style(3, Style::new().red()) } else { row });
     }
     for agent in disabled {
-        table.push(TableRow::new([agent.as_str(), "", "", "disabled (`enabled = false`)"]));
+        table.push(
+            TableRow::new([agent.as_str(), "", "", "disabled (`enabled = false`)"])
+                .with_style(3, Style::new().dimmed()),
+        );
     }
     table.to_string()
 }
@@ -343,10 +349,15 @@ fn probe_text(probe: &AgentProbe) -> String {
             let quirks = info.quirks.iter().map(|quirk| format!("    known: {}\n", quirk.description()));
             let instructions = info.instructions.iter().map(|text| format!("    instructions: {}\n", summary(text)));
             let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
-            format!("{agent}  ok  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
+            let (agent, ok) = (agent.as_str(), "ok".green());
+            let agent = agent.bold();
+            format!("{agent}  {ok}  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
                 + &quirks.chain(instructions).chain(warnings).collect::<String>()
         }
-        Err(failure) => failure_text(agent.as_str(), failure) + "\n",
+        Err(failure) => {
+            let text = failure_text(agent.as_str(), failure);
+            text.replacen("  failed  ", &format!("  {}  ", "failed".red()), 1) + "\n"
+        }
     }
 }
 

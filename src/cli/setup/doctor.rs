@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::common::args::{AgentsArg, JournalArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::{print_json, print_styled};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::runtime::{InstalledParts, check_installation};
@@ -42,7 +42,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
         OutputFormat::Json => print_json(&json!({"ok": is_healthy, "checks": checks}))?,
         OutputFormat::Text => {
             let width = io::stdout().is_terminal().then(|| usize::from(console::Term::stdout().size().1));
-            print(&health_text(&checks, width))?;
+            print_styled(&health_text(&checks, width))?;
         }
     }
     Ok(if is_healthy { Exit::Success } else { Exit::Failed })

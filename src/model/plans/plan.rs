@@ -66,6 +66,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns the tasks that the plan file has: all but a synthesis and the resources that expressions read.
+    pub fn written_tasks(&self) -> impl Iterator<Item = &Task> {
+        let tasks = self.tasks.iter().map(AsRef::as_ref);
+        tasks.filter(|task: &&Task| !task.is_synthesis() && !task.id.is_resource_read())
+    }
+
     /// Returns the task that synthesizes one answer from all other results, if any.
     pub fn synthesis(&self) -> Option<&Task> {
         self.tasks.iter().map(AsRef::as_ref).find(|task| task.is_synthesis())

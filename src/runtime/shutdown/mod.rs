@@ -7,3 +7,4 @@ mod termination_signals;
 pub use run_signals::INTERRUPTED_EXIT_CODE;
 pub(super) use run_signals::listen_for_signals;
 pub use session_signals::{RunStateAtExit, SessionSignals};
+pub use termination_signals::interrupted;

@@ -47,6 +47,15 @@ impl TerminationSignals {
     }
 }
 
+/// Waits for SIGINT, SIGTERM, or SIGHUP. From then on, these signals no longer end the process by themselves.
+///
+/// # Errors
+/// Returns an error if the signal handlers cannot be installed.
+pub async fn interrupted() -> io::Result<()> {
+    TerminationSignals::new()?.next().await;
+    Ok(())
+}
+
 /// Passes the signals of this process to `handle` on a thread of its own. Returns once the handlers are installed.
 ///
 /// # Errors

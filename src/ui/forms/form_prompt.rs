@@ -177,8 +177,13 @@ pub fn question_lines(run: &RunId, question: &Question) -> Vec<String> {
             }
         }
     }
-    lines.push(format!("    kapell answer {run} {} {options}", question.id));
+    lines.push(format!("    kapell answer {} {} {options}", run.short(), question.id));
     lines
+}
+
+/// Returns the command that answers the question.
+pub fn answer_command(run: &RunId, question: &Question) -> Option<String> {
+    question_lines(run, question).pop().map(|command| command.trim().to_owned())
 }
 
 fn field_lines(field: &FormField) -> Vec<String> {

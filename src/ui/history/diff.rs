@@ -83,7 +83,7 @@ impl RunsDiff {
     pub fn text(&self) -> String {
         let mut head = TextTable::default();
         for (run, status) in self.runs.iter().zip(self.status) {
-            head.push(TableRow::new(["run", run.as_str(), status.as_str()]));
+            head.push(TableRow::new(["run", run.short(), status.as_str()]));
         }
         let word = |same| if same { "same" } else { "different" };
         head.push(TableRow::new(["plan", word(self.same_plan)]));

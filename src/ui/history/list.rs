@@ -4,16 +4,17 @@ use serde_json::{Value, json};
 
 use crate::journal::{Holder, RunSummary};
 use crate::model::RunStatus;
+use crate::ui::styles::run_status_style;
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::time::{DisplayContext, format_duration, format_time, last_event};
 
-/// Formats `kapell runs list` as a table, in the given order (latest first).
+/// Formats `kapell runs list` as a table with styles, in the given order (latest first).
 pub fn runs_text(runs: &[RunSummary], context: &DisplayContext) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
     let mut table = TextTable::default();
-    table.push(TableRow::new(["run", "plan", "status", "started", "duration"]));
+    table.push(TableRow::header(["run", "plan", "status", "started", "duration"]));
     for run in runs {
         let duration = match run.ended {
             Some(ended) => format_duration(run.started, ended),
@@ -21,7 +22,8 @@ pub fn runs_text(runs: &[RunSummary], context: &DisplayContext) -> String {
         };
         let status = run_status(run.status, run.driver);
         let started = format_time(run.started, &context.zone);
-        table.push(TableRow::new([run.run.short(), &run.name, status.as_str(), &started, &duration]));
+        let row = TableRow::new([run.run.short(), &run.name, status.as_str(), &started, &duration]);
+        table.push(row.with_style(2, run_status_style(status)));
     }
     let mut text = table.to_string();
     if runs.iter().any(|run| run_status(run.status, run.driver) == RunStatus::Interrupted) {
@@ -56,6 +58,7 @@ pub(super) fn run_status(status: RunStatus, driver: Option<Holder>) -> RunStatus
 
 #[cfg(test)]
 mod tests {
+    use anstream::adapter::strip_str;
     use jiff::tz::TimeZone;
 
     use super::*;
@@ -82,7 +85,7 @@ mod tests {
         let context = DisplayContext { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
         let runs = [running_summary("0199-c"), summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
         assert_eq!(
-            runs_text(&runs, &context),
+            strip_str(&runs_text(&runs, &context)).to_string(),
             "run     plan          status       started              duration\n\
              0199-c  li\\u{1b}sbon  running      2023-11-14 22:13:20  last event 3h00m ago\n\
              0199-b  li\\u{1b}sbon  interrupted  2023-11-14 22:13:20  last event 3h00m ago\n\

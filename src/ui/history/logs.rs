@@ -5,14 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use crate::journal::JournalReader;
 use crate::model::{Event, LogLevel, Record, RunId, TaskId, Timestamp};
 use crate::ui::reporters::json_lines::{JsonLinesError, ignore_closed_pipe};
+use crate::ui::styles::line_style;
 use crate::view::RunView;
-use crate::view::phrasebook::{Verbosity, describe};
-use crate::view::text::{printable, safe_json};
+use crate::view::phrasebook::describe;
+use crate::view::report_line::{ReportLine, Verbosity};
+use crate::view::text::{printable, printable_unstyled, safe_json};
 use crate::view::time::format_time_with;
 
 /// The interval between polls for new events.
@@ -86,6 +89,8 @@ fn is_of_task(json: &str, task: &TaskId) -> bool {
 pub enum LogFormat {
     /// Lines for people, with times in this zone.
     Text(TimeZone),
+    /// The same lines with styles.
+    StyledText(TimeZone),
     /// Lines of JSON, as stored in the journal.
     Json,
 }
@@ -127,7 +132,8 @@ impl Logs<'_> {
                 let text = match &self.format {
                     _ if !self.filter.matches(&record, &raw.json) => String::new(),
                     LogFormat::Json => safe_json(&raw.json).into_owned() + "\n",
-                    LogFormat::Text(zone) => log_lines(&view, &record, zone),
+                    LogFormat::Text(zone) => printable_unstyled(&log_lines(&view, &record, zone)).into_owned(),
+                    LogFormat::StyledText(zone) => log_lines(&view, &record, zone),
                 };
                 view.apply(&record);
                 if ignore_closed_pipe(output.write_all(text.as_bytes()))?.is_none() {
@@ -147,11 +153,19 @@ impl Logs<'_> {
     }
 }
 
-/// Formats the lines about an event, each with the time. `before` is the view of the run before the event.
+/// Formats the lines about an event with styles, each with the time. `before` is the view of the run before the event.
 fn log_lines(before: &RunView, record: &Record, zone: &TimeZone) -> String {
     let at = format_time_with(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
     let lines = describe(before, record, Verbosity::EveryEvent);
-    lines.iter().map(|line| format!("{at}  {}\n", printable(&line.to_string()))).collect()
+    lines.iter().map(|line| format!("{}  {}\n", at.dimmed(), styled_line(line))).collect()
+}
+
+/// Formats a line with the style of its kind. Its text is escaped already, and is escaped again in case it is not.
+fn styled_line(line: &ReportLine) -> String {
+    let [subject, colon, word, separator, text] = line.parts();
+    let word = if word.is_empty() { String::new() } else { word.style(line_style(line.kind)).to_string() };
+    let help = line.help.as_ref().map(|help| format!(" ({})", printable(help))).unwrap_or_default();
+    format!("{}{colon}{word}{separator}{}{help}", printable(subject).bold(), printable(text))
 }
 
 #[cfg(test)]
@@ -252,6 +266,7 @@ mod tests {
             {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": long}},
         ]));
         let line = log_lines(&RunView::new(&samples::sample_run_id()), &events[0], &TimeZone::UTC);
+        let line = printable_unstyled(&line).into_owned();
         assert!(line.starts_with("2023-11-14 22:13:20.000  research: info: \\u{1b}[2J éé"), "{line}");
         assert!(line.ends_with("éé…\n") && line.chars().count() < 500, "{line}");
     }

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use owo_colors::Style;
+
 use super::run_details::RunDetails;
 use super::spending;
 use crate::model::{Asker, RunStatus, TaskId, Timestamp};
+use crate::ui::styles::{run_status_style, task_status_style};
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::TaskResult;
 use crate::view::run_view::AgentConnection;
@@ -12,7 +15,7 @@ use crate::view::text::{answer_action, count_text, tokens_text};
 use crate::view::time::{DisplayContext, format_duration, format_time, last_event};
 
 impl RunDetails {
-    /// Formats the details as text.
+    /// Formats the details as text with styles.
     pub fn text(&self, context: &DisplayContext) -> String {
         let sections = [
             ("", self.header_table(context)),
@@ -46,19 +49,20 @@ impl RunDetails {
             _ => format!("not yet; {}", last_event(self.view.last_event_at(), context)),
         };
         let mut head = TextTable::default();
-        head.push(TableRow::new(["run", result.run.as_str()]));
+        head.push(TableRow::new(["run", result.run.short()]));
+        head.push(TableRow::new(["full ID", result.run.as_str()]));
         if let Some(planning) = &self.view.history().planning {
             head.push(TableRow::new(["goal", &planning.goal]));
         }
         head.push(TableRow::new(["plan", self.view.plan_name()]));
-        head.push(TableRow::new(["status", &status]));
+        head.push(TableRow::new(["status", &status]).with_style(1, run_status_style(self.status())));
         if let Some(started) = self.view.started_at() {
             head.push(TableRow::new(["started", &format_time(started, zone)]));
         }
         let end = TableRow::new(["ended", &end]);
         head.push(match self.status() {
             RunStatus::Interrupted => {
-                end.with_detail(format!("its process has exited; `kapell resume {}` resumes it", result.run))
+                end.with_detail(format!("its process has exited; `kapell resume {}` resumes it", result.run.short()))
             }
             _ => end,
         });
@@ -90,7 +94,8 @@ impl RunDetails {
         // A task without an end was cut off by the end of the run.
         let ended = times.ended.or(self.view.ended_at()).unwrap_or(now);
         let duration = times.started.map(|started| format_duration(started, ended)).unwrap_or_default();
-        let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &duration]);
+        let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &duration])
+            .with_style(1, task_status_style(task.status));
         if let Some(failure) = &task.error {
             row = row.with_detail(failure.message.clone());
             if let Some(help) = &failure.help {
@@ -120,7 +125,8 @@ impl RunDetails {
                     TableRow::new([agent.as_str(), "connected", &info.protocol, server, &tools])
                 }
                 AgentConnection::Unavailable(failure) => {
-                    TableRow::new([agent.as_str(), "unavailable"]).with_detail(failure.message.clone())
+                    let row = TableRow::new([agent.as_str(), "unavailable"]).with_style(1, Style::new().red());
+                    row.with_detail(failure.message.clone())
                 }
             });
         }
@@ -174,14 +180,20 @@ mod tests {
     use crate::journal::{Holder, samples};
     use crate::ui::history::run_details::sample_details;
 
+    /// Returns the text without styles.
+    fn bare(details: &RunDetails) -> String {
+        anstream::adapter::strip_str(&details.text(&context())).to_string()
+    }
+
     fn context() -> DisplayContext {
         DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC }
     }
 
     #[test]
     fn shows_a_finished_run() {
-        insta::assert_snapshot!(sample_details(&samples::sample_run()).text(&context()), @r"
-        run      01990000-0000-7000-8000-00000000abcd
+        insta::assert_snapshot!(bare(&sample_details(&samples::sample_run())), @r"
+        run      0000abcd
+        full ID  01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   cancelled
         started  2023-11-14 22:13:20
@@ -225,17 +237,18 @@ mod tests {
         let driver = Some(Holder { pid: Some(1234) });
         let mut driven = RunDetails { driver, ..sample_details(&samples::sample_run()[..8]) };
         driven.apply(&samples::sample_run()[8]);
-        let shown = driven.text(&context());
-        let head: Vec<_> = shown.lines().take(5).collect();
-        assert_eq!(head[2], "status   running, driven by process 1234");
-        assert_eq!(head[4], "ended    not yet; last event 1m32s ago");
-        insta::assert_snapshot!(sample_details(&samples::sample_run()[..8]).text(&context()), @r"
-        run      01990000-0000-7000-8000-00000000abcd
+        let shown = bare(&driven);
+        let head: Vec<_> = shown.lines().take(6).collect();
+        assert_eq!(head[3], "status   running, driven by process 1234");
+        assert_eq!(head[5], "ended    not yet; last event 1m32s ago");
+        insta::assert_snapshot!(bare(&sample_details(&samples::sample_run()[..8])), @r"
+        run      0000abcd
+        full ID  01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   interrupted
         started  2023-11-14 22:13:20
         ended    not yet; last event 1m33s ago
-            its process has exited; `kapell resume 01990000-0000-7000-8000-00000000abcd` resumes it
+            its process has exited; `kapell resume 0000abcd` resumes it
 
         tasks
         book  running  travel.book  1 attempt  1m36s

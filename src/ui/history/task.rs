@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 
+use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
 use super::run_details::RunDetails;
 use crate::model::{SentCall, TaskId};
 use crate::ui::text_table::TextTable;
 use crate::view::content_lines;
+use crate::view::text::{printable, printable_text};
 use crate::view::time::DisplayContext;
 
 /// One task of a run.
@@ -35,7 +37,7 @@ impl RunDetails {
 }
 
 impl TaskDetails<'_> {
-    /// Formats the task as text.
+    /// Formats the task as text with styles.
     pub fn text(&self, context: &DisplayContext) -> String {
         let mut text = String::new();
         let result = self.details.task_result(&self.id);
@@ -46,9 +48,10 @@ impl TaskDetails<'_> {
         }
         for call in &self.calls {
             let SentCall { attempt, agent, tool, arguments } = call;
-            let _ = writeln!(text, "\n{attempt}  {agent}.{tool}\n{}", indented(arguments));
+            let call = format!("{attempt}  {agent}.{tool}");
+            let _ = writeln!(text, "\n{}\n{}", printable(&call).bold(), indented(arguments));
             if let Some(failure) = self.details.failure_of(attempt) {
-                let _ = writeln!(text, "    failed: {failure}");
+                let _ = writeln!(text, "    {} {}", "failed:".red(), printable_text(&failure.to_string()));
             }
         }
         if let Some(output) = result.and_then(|result| result.output.as_ref()) {
@@ -81,13 +84,13 @@ impl TaskDetails<'_> {
     }
 }
 
-/// Formats a value on indented lines, a string unquoted.
+/// Formats a value on indented lines, a string unquoted. Escapes it, since the text around it has styles.
 fn indented(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         value => serde_json::to_string_pretty(value).unwrap_or_default(),
     };
-    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+    printable_text(&text).lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -118,7 +121,7 @@ mod tests {
         let details = sample_details(&samples::sample_run());
         let context = DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
         let task = details.task("read", calls()).expect("the task");
-        insta::assert_snapshot!(task.text(&context));
+        insta::assert_snapshot!(anstream::adapter::strip_str(&task.text(&context)));
         let json = task.json().expect("JSON");
         assert_eq!((&json["task"], &json["calls"][0]["error"]), (&json!("read"), &json!("no such page")));
         assert_eq!(json["calls"][1]["arguments"], json!({"url": "https://b.test"}));

@@ -3,26 +3,19 @@
 
 use std::sync::Arc;
 
-use owo_colors::{OwoColorize, Style};
+use owo_colors::OwoColorize;
 use parking_lot::Mutex;
 
+use super::live_rows::{is_grouped, live_lines};
+use super::progress::{EventLines, ProgressOptions, ProgressReporter};
 use super::reporter::Reporter;
-use crate::model::{Event, Record, RunId, RunStatus, TaskId, Timestamp};
-use crate::ui::terminal::screen::{Screen, ScreenSize};
+use super::run_end::RunEnd;
+use crate::model::{Event, Outcome, Record, RunId, TaskId, Timestamp};
+use crate::ui::styles::line_style;
+use crate::ui::terminal::screen::Screen;
 use crate::view::RunView;
-use crate::view::phrasebook::{Verbosity, describe, progress_text};
-use crate::view::report_line::{LineKind, ReportLine};
-use crate::view::run_view::{RunningCall, WaitingOn};
-use crate::view::text::{count_text, format_elapsed};
-
-/// The frames of the spinner, which advances on every draw.
-const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
-
-/// The width of a progress bar, in columns.
-const PROGRESS_BAR_WIDTH: usize = 12;
-
-/// The maximum width of the task and route columns. Longer text is truncated, so that later columns stay aligned.
-const MAX_COLUMN_WIDTH: usize = 28;
+use crate::view::phrasebook::sum_unstarted;
+use crate::view::report_line::{LineKind, ReportLine, Verbosity};
 
 /// A clock for the elapsed seconds in the view.
 pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -31,19 +24,23 @@ pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 #[derive(Debug)]
 pub struct LiveReporter {
     screen: Screen,
-    /// Shared with the screen thread, which draws it.
+    events: EventLines,
+    /// Shared with the screen thread, which draws it. It records the times of tasks, for the table at the end.
     view: Arc<Mutex<RunView>>,
     /// The lines of the current batch.
-    lines: Vec<String>,
+    lines: Vec<(Timestamp, ReportLine)>,
+    end: Option<RunEnd>,
 }
 
 impl LiveReporter {
     /// Shows `run` on `screen` until it ends or the reporter is dropped.
-    pub fn new(screen: Screen, run: RunId, now: TimeSource) -> Self {
-        let view = Arc::new(Mutex::new(RunView::new(&run)));
+    pub fn new(screen: Screen, run: RunId, now: TimeSource, options: ProgressOptions) -> Self {
+        let view = Arc::new(Mutex::new(RunView::with_history(&run)));
         let drawn = Arc::clone(&view);
-        screen.show(Arc::new(move |size| live_lines(&drawn.lock(), now(), size)));
-        Self { screen, view, lines: Vec::new() }
+        if options.verbosity > Verbosity::Quiet {
+            screen.show(Arc::new(move |size| live_lines(&drawn.lock(), now(), size)));
+        }
+        Self { screen, events: EventLines::new(options), view, lines: Vec::new(), end: None }
     }
 }
 
@@ -55,6 +52,7 @@ impl Drop for LiveReporter {
 
 impl Reporter for LiveReporter {
     fn catch_up(&mut self, records: &[Record]) {
+        self.events.catch_up(records);
         let mut view = self.view.lock();
         for record in records {
             view.apply(record);
@@ -62,158 +60,98 @@ impl Reporter for LiveReporter {
     }
 
     fn report(&mut self, before: &RunView, record: &Record) {
-        self.lines.extend(describe(before, record, Verbosity::Progress).iter().flat_map(scroll_lines));
-        self.view.lock().apply(record);
+        self.lines.extend(scroll_lines(before, record, &mut self.events));
+        let mut view = self.view.lock();
+        view.apply(record);
         if matches!(record.event, Event::RunEnded { .. }) {
             self.screen.hide();
+            let end = RunEnd::new(before, record);
+            self.end = match self.events.verbosity() {
+                Verbosity::Quiet => end,
+                _ => end.map(|end| end.with_table(&view)),
+            };
         }
     }
 
     fn flush(&mut self) {
-        if !self.lines.is_empty() {
-            self.screen.println(self.lines.join("\n"));
-            self.lines.clear();
+        let lines = sum_unstarted(std::mem::take(&mut self.lines));
+        let lines: Vec<_> = lines.iter().flat_map(|(_, line)| styled_lines(line)).collect();
+        if !lines.is_empty() {
+            self.screen.println(lines.join("\n"));
         }
     }
 }
 
-/// Returns the lines that scroll by; empty for lines whose content the live view shows.
-fn scroll_lines(line: &ReportLine) -> Vec<String> {
-    let (symbol, style) = match line.kind {
-        LineKind::Started | LineKind::Progress | LineKind::Asked => return Vec::new(),
-        LineKind::Info | LineKind::Log | LineKind::Run => ("·", Style::new().dimmed()),
-        LineKind::Retrying => ("↻", Style::new().yellow()),
-        LineKind::Answered | LineKind::Deferred => ("?", Style::new().cyan()),
-        LineKind::Succeeded => ("✓", Style::new().green()),
-        LineKind::Failed => ("✗", Style::new().red()),
-        LineKind::Skipped => ("↷", Style::new().dimmed()),
-        LineKind::Cancelled => ("■", Style::new().yellow()),
-        LineKind::Ended(status) => return summary_lines(line, status),
+impl ProgressReporter for LiveReporter {
+    fn end(&self) -> Option<&RunEnd> {
+        self.end.as_ref()
+    }
+}
+
+/// Returns the lines that scroll by, with the titles of tasks. What the live view shows has no line: questions, calls in
+/// progress, and the items of a group that succeed.
+fn scroll_lines(before: &RunView, record: &Record, events: &mut EventLines) -> Vec<(Timestamp, ReportLine)> {
+    let mut lines = events.describe(before, record);
+    if events.verbosity() < Verbosity::Detailed && is_shown_by_group(before, record) {
+        return Vec::new();
+    }
+    let is_about_agent = match &record.event {
+        Event::AgentConnecting { .. } | Event::AgentConnected { .. } | Event::AgentUnavailable { .. } => true,
+        Event::AgentLogged { origin, .. } => origin.attempt.is_none(),
+        _ => false,
     };
-    let quiet = matches!(line.kind, LineKind::Info | LineKind::Log | LineKind::Run | LineKind::Skipped);
-    let text = if quiet { line.text.dimmed().to_string() } else { line.text.clone() };
-    let mut lines = vec![format!("{} {} {text}", symbol.style(style), line.subject.bold())];
-    lines.extend(help_line(line));
-    lines
+    lines.retain(|line| !matches!(line.kind, LineKind::Started | LineKind::Progress | LineKind::Asked));
+    if !is_about_agent {
+        lines.iter_mut().for_each(|line| line.subject = before.task_name(&line.subject));
+    }
+    lines.into_iter().map(|line| (record.at, line)).collect()
 }
 
-fn summary_lines(line: &ReportLine, status: RunStatus) -> Vec<String> {
-    let style = match status {
-        RunStatus::Succeeded => Style::new().green().bold(),
-        RunStatus::Failed => Style::new().red().bold(),
-        RunStatus::Running | RunStatus::Partial | RunStatus::Paused | RunStatus::Interrupted | RunStatus::Cancelled => {
-            Style::new().yellow().bold()
-        }
+/// Returns whether the row of a group shows the event: the number of its items, or the success of one.
+fn is_shown_by_group(before: &RunView, record: &Record) -> bool {
+    let is_item_of_group = |id: &TaskId| before.progress().group_of(id).is_some_and(|(_, group)| is_grouped(group));
+    match &record.event {
+        Event::TasksAdded { .. } => true,
+        Event::AttemptSucceeded { attempt, .. } => is_item_of_group(&attempt.task),
+        Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => is_item_of_group(task),
+        _ => false,
+    }
+}
+
+fn styled_lines(line: &ReportLine) -> Vec<String> {
+    let symbol = match line.kind {
+        LineKind::Warning => "!",
+        LineKind::Retrying => "↻",
+        LineKind::Asked | LineKind::Answered | LineKind::Deferred => "?",
+        LineKind::Succeeded => "✓",
+        LineKind::Failed | LineKind::FailedContinuing => "✗",
+        LineKind::Skipped => "↷",
+        LineKind::Cancelled => "■",
+        LineKind::Started
+        | LineKind::Progress
+        | LineKind::Info
+        | LineKind::Detail
+        | LineKind::Log
+        | LineKind::Run
+        | LineKind::Ended(_) => "·",
     };
-    let mut lines = vec![format!("{} {}: {}", status.style(style), line.subject, line.text)];
-    lines.extend(help_line(line));
+    let is_faint =
+        matches!(line.kind, LineKind::Info | LineKind::Detail | LineKind::Log | LineKind::Run | LineKind::Skipped);
+    let text = match line.kind {
+        LineKind::FailedContinuing => format!("failed, continuing: {}", line.text),
+        _ if is_faint => line.text.dimmed().to_string(),
+        _ => line.text.clone(),
+    };
+    let mut lines = vec![format!("{} {} {text}", symbol.style(line_style(line.kind)), line.subject.bold())];
+    lines.extend(line.help.as_ref().map(|help| format!("  {} {help}", "help:".cyan())));
     lines
-}
-
-fn help_line(line: &ReportLine) -> Option<String> {
-    line.help.as_ref().map(|help| format!("  {} {help}", "help:".cyan()))
-}
-
-/// Returns the live view: a line for each running call as far as they fit, then other waiting work, then the totals.
-fn live_lines(view: &RunView, now: Timestamp, size: ScreenSize) -> Vec<String> {
-    let mut rest = Vec::new();
-    if !view.connecting().is_empty() {
-        let names: Vec<_> = view.connecting().iter().map(ToString::to_string).collect();
-        rest.push(format!("{} connecting to {}", spinner_frame(now).cyan(), names.join(", ")));
-    }
-    if let Some(number) = view.replanning() {
-        rest.push(format!("{} replan {number}: asks the planner", spinner_frame(now).cyan()));
-    }
-    let retrying = view.retrying().iter().map(|(task, retry)| {
-        let wait = format_elapsed(retry.at.since(now));
-        let what = retry.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
-        format!("{} {task} waits {wait} to retry{what}", "↻".yellow())
-    });
-    let open = view.open_questions().count();
-    let asked = (open > 0).then(|| format!("{} {} for an answer", "?".cyan(), waiting_text(open)));
-    rest.extend(retrying.take(3).chain(asked));
-    if view.task_count() > 0 {
-        let (done, all) = (view.counts().ended(), count_text(view.task_count(), "task"));
-        rest.push(
-            format!("{done} of {all} done, {}", format_elapsed(now.since(view.started_at().unwrap_or_default())))
-                .dimmed()
-                .to_string(),
-        );
-    }
-
-    let room = size.rows.saturating_sub(rest.len() + 2).max(1);
-    let running: Vec<_> = view.running();
-    let shown = if running.len() <= room { room } else { room - 1 };
-    let columns = ColumnWidths::fit_to(running.iter().take(shown));
-    let mut lines: Vec<_> =
-        running.iter().take(shown).map(|(task, running)| running_line(task, running, now, &columns)).collect();
-    if running.len() > shown {
-        lines.push(format!("… and {} more", running.len() - shown).dimmed().to_string());
-    }
-    lines.extend(rest);
-    lines
-}
-
-fn waiting_text(open: usize) -> String {
-    if open == 1 { "1 question waits".to_owned() } else { format!("{open} questions wait") }
-}
-
-/// The column widths of the calls that are shown.
-struct ColumnWidths {
-    task: usize,
-    route_name: usize,
-}
-
-impl ColumnWidths {
-    fn fit_to<'a>(running: impl Iterator<Item = &'a (&'a TaskId, &'a RunningCall)>) -> Self {
-        let width = |text: &str| console::measure_text_width(text).min(MAX_COLUMN_WIDTH);
-        running.fold(Self { task: 0, route_name: 0 }, |widths, (task, running)| Self {
-            task: widths.task.max(width(task.as_str())),
-            route_name: widths.route_name.max(width(&running.route_name())),
-        })
-    }
-}
-
-fn running_line(task: &TaskId, running: &RunningCall, now: Timestamp, columns: &ColumnWidths) -> String {
-    let pad = |text: &str, width| console::pad_str(text, width, console::Alignment::Left, Some("…")).into_owned();
-    let (task, place) = (pad(task.as_str(), columns.task), pad(&running.route_name(), columns.route_name));
-    let mut line = format!("{} {} {}", spinner_frame(now).cyan(), task.bold(), place.dimmed());
-    let time = format_elapsed(now.since(running.started_at));
-    line.push_str(&format!(" {time:>6}"));
-    if running.attempt > 1 {
-        line.push_str(&format!(" {}", format!("attempt {}", running.attempt).yellow()));
-    }
-    match (running.waiting_for, &running.progress) {
-        (WaitingOn::Person, _) => line.push_str(&format!(" {}", "waits for an answer".cyan())),
-        (WaitingOn::Model, _) => line.push_str(&format!(" {}", "asks the language model".cyan())),
-        (WaitingOn::Agent, None) => {}
-        (WaitingOn::Agent, Some(progress)) => {
-            if let Some(bar) = progress.total.and_then(|total| progress_bar(progress.progress / total)) {
-                line.push_str(&format!(" {}", bar.green()));
-            }
-            line.push_str(&format!(" {}", progress_text(progress)));
-        }
-    }
-    line
-}
-
-/// Draws a bar for a fraction, or returns `None` if it is not finite.
-fn progress_bar(part: f64) -> Option<String> {
-    if !part.is_finite() {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a few columns")]
-    let full = (part.clamp(0.0, 1.0) * PROGRESS_BAR_WIDTH as f64).round() as usize;
-    Some(format!("{}{}", "━".repeat(full), "─".repeat(PROGRESS_BAR_WIDTH - full)))
-}
-
-fn spinner_frame(now: Timestamp) -> &'static str {
-    SPINNER[usize::try_from(now.0 / 100).unwrap_or(0) % SPINNER.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::reporters::run_end::EndContext;
+    use crate::ui::terminal::screen::ScreenSize;
     use crate::view::samples;
 
     const SIZE: ScreenSize = ScreenSize { rows: 24, columns: 100 };
@@ -223,19 +161,26 @@ mod tests {
         lines.iter().map(bare).collect::<Vec<_>>().join("\n")
     }
 
-    /// Renders the scrolling lines, with the live view after each event that changes more than the time.
+    /// Renders the scrolling lines, with the live view after each event that changes more than the time, and the end.
     fn rendered(records: &[Record]) -> String {
-        let mut view = RunView::new(&"0190".into());
+        let mut view = RunView::with_history(&"01990000-0000-7000-8000-00000000abcd".into());
+        let mut events = EventLines::new(ProgressOptions::default());
         let mut out = Vec::new();
         let mut last = Vec::new();
         for record in records {
-            out.extend(describe(&view, record, Verbosity::Progress).iter().flat_map(scroll_lines));
+            let lines = scroll_lines(&view, record, &mut events);
+            out.extend(lines.iter().flat_map(|(_, line)| styled_lines(line)));
+            let end = RunEnd::new(&view, record);
             view.apply(record);
             let region = live_lines(&view, record.at, SIZE);
-            if region != last {
+            if region != last && end.is_none() {
                 out.extend(region.iter().map(|line| format!("    | {line}")));
             }
             last = region;
+            out.extend(end.iter().flat_map(|end| {
+                let context = EndContext { run: "last".to_owned(), is_result_cut: false };
+                end.clone().with_table(&view).styled_lines(&context, SIZE)
+            }));
         }
         without_styles(&out)
     }
@@ -251,26 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn renders_calls_that_fit() {
+    fn successful_items_of_a_group_do_not_scroll_by() {
+        let records = samples::items_in_progress(100, 37);
         let mut view = RunView::new(&"0190".into());
-        for record in samples::many_started_tasks(100) {
-            view.apply(&record);
+        let mut events = EventLines::new(ProgressOptions::default());
+        let mut lines = Vec::new();
+        for record in &records {
+            lines.extend(scroll_lines(&view, record, &mut events));
+            view.apply(record);
         }
-        let lines = live_lines(&view, Timestamp(61_000), ScreenSize { rows: 8, columns: 60 });
-        insta::assert_snapshot!(without_styles(&lines));
-        assert_eq!(live_lines(&view, Timestamp(0), ScreenSize { rows: 1, columns: 10 }).len(), 2);
-    }
-
-    #[test]
-    fn progress_bar_stays_within_its_width() {
-        for (part, expected) in [
-            (0.5, Some("━━━━━━──────")),
-            (-1.0, Some("────────────")),
-            (7.0, Some("━━━━━━━━━━━━")),
-            (f64::NAN, None),
-            (f64::INFINITY, None),
-        ] {
-            assert_eq!(progress_bar(part).as_deref(), expected);
-        }
+        let texts: Vec<_> = lines.iter().map(|(_, line)| line.subject.as_str()).collect();
+        assert_eq!(texts, ["simulated", "task-0[0]", "task-0[1]"], "the run, and two failures");
     }
 }

@@ -4,7 +4,13 @@
 pub mod json_lines;
 pub mod live;
 pub mod live_answer;
+mod live_rows;
 pub mod plain;
+mod progress;
 mod reporter;
+mod run_end;
+pub mod screenful;
 
+pub use progress::{ProgressOptions, ProgressReporter};
 pub use reporter::{Reporter, Reporters};
+pub use run_end::{EndContext, RunEnd};

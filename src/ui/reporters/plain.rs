@@ -3,11 +3,13 @@
 
 use jiff::tz::TimeZone;
 
+use super::progress::{EventLines, ProgressOptions, ProgressReporter};
 use super::reporter::Reporter;
+use super::run_end::RunEnd;
 use crate::model::{Event, IdHashMap, Record, TaskId, Timestamp};
 use crate::ui::terminal::screen::Screen;
 use crate::view::RunView;
-use crate::view::phrasebook::{Verbosity, describe};
+use crate::view::phrasebook::sum_unstarted;
 use crate::view::report_line::ReportLine;
 
 /// The minimum interval between two progress lines of a task.
@@ -17,18 +19,22 @@ const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1)
 #[derive(Debug)]
 pub struct PlainReporter {
     screen: Screen,
+    events: EventLines,
     /// The lines of the current batch.
-    lines: String,
+    lines: Vec<(Timestamp, ReportLine)>,
     throttle: ProgressLineThrottle,
     timestamps: TimestampFormatter,
+    end: Option<RunEnd>,
 }
 
 impl PlainReporter {
     /// Returns a reporter that prints on `screen`, with times in `zone`.
-    pub fn new(screen: Screen, zone: TimeZone) -> Self {
+    pub fn new(screen: Screen, zone: TimeZone, options: ProgressOptions) -> Self {
         Self {
             screen,
-            lines: String::new(),
+            events: EventLines::new(options),
+            lines: Vec::new(),
+            end: None,
             throttle: ProgressLineThrottle::default(),
             timestamps: TimestampFormatter::new(zone),
         }
@@ -36,19 +42,34 @@ impl PlainReporter {
 }
 
 impl Reporter for PlainReporter {
+    fn catch_up(&mut self, records: &[Record]) {
+        self.events.catch_up(records);
+    }
+
     fn report(&mut self, before: &RunView, record: &Record) {
+        let lines = self.events.describe(before, record);
         if self.throttle.is_due(record) {
-            for line in describe(before, record, Verbosity::Progress) {
-                render(&mut self.lines, &line, self.timestamps.format(record.at));
-            }
+            self.lines.extend(lines.into_iter().map(|line| (record.at, line)));
+        }
+        if let Some(end) = RunEnd::new(before, record) {
+            self.end = Some(end.at(self.timestamps.format(record.at)));
         }
     }
 
     fn flush(&mut self) {
-        let mut lines = std::mem::take(&mut self.lines);
-        if lines.pop().is_some() {
-            self.screen.println(lines);
+        let mut text = String::new();
+        for (at, line) in sum_unstarted(std::mem::take(&mut self.lines)) {
+            render(&mut text, &line, self.timestamps.format(at));
         }
+        if text.pop().is_some() {
+            self.screen.println(text);
+        }
+    }
+}
+
+impl ProgressReporter for PlainReporter {
+    fn end(&self) -> Option<&RunEnd> {
+        self.end.as_ref()
     }
 }
 
@@ -117,38 +138,56 @@ fn render(text: &mut String, line: &ReportLine, clock: &str) {
 mod tests {
     use super::*;
     use crate::ui::reporters::Reporters;
+    use crate::ui::reporters::run_end::EndContext;
     use crate::ui::terminal::screen::ScreenCapabilities;
     use crate::ui::terminal::screen::memory::MemoryDevice;
+    use crate::view::report_line::Verbosity;
     use crate::view::samples;
 
     /// Returns the lines for these events, with times in UTC.
-    fn printed_lines(records: &[Record]) -> Vec<String> {
+    fn printed_lines(records: &[Record], verbosity: Verbosity) -> Vec<String> {
         let memory = MemoryDevice::default();
         let screen =
             Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
-        let mut plain = PlainReporter::new(screen, TimeZone::UTC);
-        let mut reporters = Reporters::new(&"0190".into(), vec![&mut plain]);
+        let mut plain = PlainReporter::new(screen.clone(), TimeZone::UTC, ProgressOptions { verbosity });
+        let run = "01990000-0000-7000-8000-00000000abcd".into();
+        let mut reporters = Reporters::new(&run, vec![&mut plain]);
         // Reports come in batches of any size.
         for records in records.chunks(3) {
             reporters.report(records);
         }
-        drop(plain);
+        let context = EndContext { run: "0000abcd".to_owned(), is_result_cut: false };
+        plain.end().iter().flat_map(|end| end.plain_lines(&context)).for_each(|line| screen.println(line));
+        drop((plain, screen));
         memory.text().lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn prints_a_whole_run() {
-        insta::assert_snapshot!(printed_lines(&samples::whole_run()).join("\n"));
+        insta::assert_snapshot!(printed_lines(&samples::whole_run(), Verbosity::Progress).join("\n"));
+    }
+
+    #[test]
+    fn quiet_reports_problems_and_questions_only() {
+        insta::assert_snapshot!(printed_lines(&samples::whole_run(), Verbosity::Quiet).join("\n"));
+    }
+
+    #[test]
+    fn detailed_reports_connections_and_logs() {
+        let shown = printed_lines(&samples::whole_run(), Verbosity::Progress);
+        let mut detailed = printed_lines(&samples::whole_run(), Verbosity::Detailed);
+        detailed.retain(|line| !shown.contains(line));
+        insta::assert_snapshot!(detailed.join("\n"));
     }
 
     #[test]
     fn prints_replan_changes() {
-        insta::assert_snapshot!(printed_lines(&samples::replanned_run()).join("\n"));
+        insta::assert_snapshot!(printed_lines(&samples::replanned_run(), Verbosity::Progress).join("\n"));
     }
 
     #[test]
     fn throttles_progress_lines() {
-        let lines = printed_lines(&samples::progress_events((0..=1_000).map(|n| (n * 2, n))));
+        let lines = printed_lines(&samples::progress_events((0..=1_000).map(|n| (n * 2, n))), Verbosity::Progress);
         let shown: Vec<_> = lines.iter().filter(|line| line.contains('%')).map(|line| &line[11..]).collect();
         assert_eq!(shown, ["find: 0%, step 0", "find: 50%, step 500", "find: 100%, step 1000"]);
     }

@@ -1,31 +1,32 @@
 //! The lines about each event.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::words::{
-    answer_text, end_cause_text, failed_replan_lines, failure_line, inline_json, log_line, patch_lines, progress_text,
-    question_line, replan_subject, reply_text, reply_warning, sampling_subject,
+    answer_text, end_cause_text, failed_replan_lines, failure_line, important_line, inline_json, log_line, patch_lines,
+    progress_text, question_line, replan_subject, reply_text, reply_warning, sampling_subject,
 };
 use crate::model::{
-    Asker, AttemptId, EndCause, Event, Form, GoalPlanning, Operation, Outcome, PromptCall, Question, QuestionId,
-    Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
+    Asker, AttemptId, EndCause, Event, Failure, FailureKind, Form, GoalPlanning, OnFailure, Operation, Outcome,
+    PromptCall, Question, QuestionId, Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
 };
-use crate::view::report_line::{LineKind, ReportLine};
-use crate::view::run_view::RunView;
+use crate::view::report_line::{LineKind, ReportLine, Verbosity};
+use crate::view::run_view::{AgentConnection, RunView};
 use crate::view::text::{count_text, format_elapsed, kept, route_name, tokens_text, truncated};
-
-/// How much is said about events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verbosity {
-    /// What a person who watches the run needs. An event whose consequence is in the next event has no line.
-    Progress,
-    /// At least a line for each event, with the results of calls.
-    EveryEvent,
-}
 
 /// Returns the lines about an event. `before` is the view of the run before the event.
 pub fn describe(before: &RunView, record: &Record, verbosity: Verbosity) -> Vec<ReportLine> {
-    Description { view: before, at: record.at, is_full: verbosity == Verbosity::EveryEvent }.lines(&record.event)
+    let is_full = verbosity == Verbosity::EveryEvent;
+    let mut lines = Description { view: before, at: record.at, is_full }.lines(&record.event);
+    lines.retain(|line| line.kind.verbosity() <= verbosity);
+    // Without details, only important log messages have a line.
+    if let (Event::AgentLogged { origin, message }, Verbosity::Quiet | Verbosity::Progress) = (&record.event, verbosity)
+    {
+        lines.extend(important_line(origin, message).filter(|line| line.kind.verbosity() <= verbosity));
+    }
+    lines
 }
 
 /// The context of the words about an event.
@@ -58,7 +59,7 @@ impl Description<'_> {
             Event::Replanned { number, result: Err(failure) } => failed_replan_lines(*number, failure),
             Event::AgentConnected { agent, info: description } => {
                 let warnings = description.warnings.iter().map(|text| format!("warning: {}", truncated(text)));
-                let warnings = warnings.map(|text| info(agent.as_str(), text));
+                let warnings = warnings.map(|text| ReportLine::new(LineKind::Warning, agent.as_str(), text));
                 self.line(event).into_iter().chain(warnings).collect()
             }
             Event::ModelReplied { attempt, result } => {
@@ -78,13 +79,15 @@ impl Description<'_> {
         Some(match event {
             Event::RunStarted { plan, seed, .. } => {
                 let seed = if self.is_full { format!(", seed {seed}") } else { String::new() };
-                let text = format!("{}, run {}{seed}", count_text(plan.tasks.len(), "task"), self.view.run());
-                ReportLine::new(LineKind::Run, &plan.name, text)
+                let tasks = count_text(plan.written_tasks().count(), "task");
+                ReportLine::new(LineKind::Run, &plan.name, format!("{tasks}, run {}{seed}", self.view.run().short()))
             }
             Event::RunRerun { of, from: Some(from) } => {
-                self.run_line(format!("repeats run {of} from task `{}`", truncated(from.as_str())))
+                self.run_line(format!("repeats run {} from task `{}`", of.short(), truncated(from.as_str())))
             }
-            Event::RunRerun { of, from: None } => self.run_line(format!("repeats the failed tasks of run {of}")),
+            Event::RunRerun { of, from: None } => {
+                self.run_line(format!("repeats the failed tasks of run {}", of.short()))
+            }
             Event::RunResumed { downtime, reattached, .. } => {
                 let mut resumed = match reattached.len() {
                     0 => String::new(),
@@ -94,7 +97,8 @@ impl Description<'_> {
                     let calls: Vec<_> = reattached.iter().map(|attempt| truncated(&attempt.to_string())).collect();
                     resumed += &format!(" ({})", calls.join(", "));
                 }
-                self.run_line(format!("resumed after {}{resumed}, run {}", format_elapsed(downtime.0), self.view.run()))
+                let run = self.view.run().short();
+                self.run_line(format!("resumed after {}{resumed}, run {run}", format_elapsed(downtime.0)))
             }
             // Planning was reported while it happened, before the run.
             Event::GoalPlanned(planning) => return self.is_full.then(|| self.run_line(planning_text(planning))),
@@ -106,12 +110,12 @@ impl Description<'_> {
             Event::ResultsKept { task, results, unsettled } => {
                 info(task.as_str(), kept(results.len(), unsettled.len()))
             }
-            Event::AgentConnecting { agent } => ReportLine::new(LineKind::Started, agent.as_str(), "connecting"),
+            Event::AgentConnecting { agent } => ReportLine::new(LineKind::Detail, agent.as_str(), "connecting"),
             Event::AgentConnected { agent, info: description } => {
                 let server = description.server.as_deref().map(|name| format!(" to {}", truncated(name)));
                 let (protocol, tools) = (truncated(&description.protocol), count_text(description.tools.len(), "tool"));
                 let text = format!("connected{}, protocol {protocol}, {tools}", server.unwrap_or_default());
-                info(agent.as_str(), text)
+                detail(agent.as_str(), text)
             }
             Event::AgentUnavailable { agent, failure } => failure_line(agent.as_str(), "unavailable", failure),
             Event::TasksAdded { parent, items } => info(parent.as_str(), count_text(items.len(), "item")),
@@ -123,7 +127,7 @@ impl Description<'_> {
                 return (is_newer || self.is_full).then(line);
             }
             Event::InputRequired { attempt, round, .. } => {
-                info(attempt.task.as_str(), format!("requests input, round {round}"))
+                detail(attempt.task.as_str(), format!("requests input, round {round}"))
             }
             Event::ModelRequested { attempt, repair, retry, .. } => {
                 let reason = match (repair, retry) {
@@ -136,7 +140,7 @@ impl Description<'_> {
             Event::ModelReplied { attempt, result } => {
                 return self.is_full.then(|| info(attempt.task.as_str(), reply_text(result)));
             }
-            Event::ToolCallsAdded { parent, calls } => info(parent.as_str(), tool_calls_text(calls)),
+            Event::ToolCallsAdded { parent, calls } => detail(parent.as_str(), tool_calls_text(calls)),
             Event::AttemptSucceeded { attempt, output } => self.succeeded(attempt, output),
             // The next event of the task states the consequence.
             Event::AttemptFailed { attempt, failure } => {
@@ -178,10 +182,13 @@ impl Description<'_> {
             Event::SamplingStarted { origin, chat, .. } => {
                 let tokens = count_text(chat.max_tokens as usize, "token");
                 let text = format!("requests up to {tokens} from the language model");
-                ReportLine::new(LineKind::Started, sampling_subject(origin), text)
+                detail(sampling_subject(origin), text)
             }
             Event::SamplingFinished { request, result } => match self.view.samplings.get(request) {
-                Some(origin) => info(sampling_subject(origin), reply_text(result)),
+                Some(origin) => {
+                    let kind = if result.is_ok() { LineKind::Detail } else { LineKind::Warning };
+                    ReportLine::new(kind, sampling_subject(origin), reply_text(result))
+                }
                 None => return self.is_full.then(|| info(request.as_str(), reply_text(result))),
             },
             Event::AgentLogged { origin, message } => log_line(origin, message),
@@ -198,8 +205,9 @@ impl Description<'_> {
                 self.run_line(format!("cancelling running calls{by}"))
             }
             Event::InterruptRequested => {
-                let key = if self.is_full { "" } else { "; press Ctrl-C again to stop immediately" };
-                self.run_line(format!("stopping and cancelling running calls{key}"))
+                let run = self.view.run().short();
+                let how = format!("; `kapell resume {run}` continues the run; press Ctrl-C again to stop immediately");
+                self.run_line(format!("stopping{}", if self.is_full { "" } else { &how }))
             }
             Event::RunEnded { .. } | Event::ReplanProposed { .. } | Event::Replanned { .. } => return None,
         })
@@ -247,10 +255,42 @@ impl Description<'_> {
             // The replan has reported it.
             Outcome::Skipped(SkipReason::Replanned) if !self.is_full => None,
             Outcome::Succeeded(_) => Some(ReportLine::new(LineKind::Succeeded, task, call())),
-            Outcome::Failed(failure) => Some(failure_line(task, &call(), failure)),
+            Outcome::Failed(failure) => {
+                let mut line = failure_line(task, &call(), &self.without_repetition(failure));
+                if self.continues_without(task) {
+                    line.kind = LineKind::FailedContinuing;
+                }
+                Some(line)
+            }
             Outcome::Skipped(reason) => Some(ReportLine::new(LineKind::Skipped, task, truncated(&reason.to_string()))),
             Outcome::Cancelled => Some(ReportLine::new(LineKind::Cancelled, task, call())),
         }
+    }
+
+    /// Returns the failure of a task, without the reason of an unavailable agent, which has a line of its own.
+    fn without_repetition<'f>(&self, failure: &'f Failure) -> Cow<'f, Failure> {
+        if self.is_full || failure.kind != FailureKind::AgentUnavailable {
+            return Cow::Borrowed(failure);
+        }
+        let mut agents = self.view.agents().iter();
+        let is_reason = |connection: &AgentConnection| match connection {
+            AgentConnection::Unavailable(reason) => failure.message.contains(reason.message.as_str()),
+            _ => false,
+        };
+        match agents.find(|(_, connection)| is_reason(connection)) {
+            Some((agent, _)) => {
+                let message = format!("agent `{agent}` is unavailable");
+                Cow::Owned(Failure::new(FailureKind::AgentUnavailable, message))
+            }
+            None => Cow::Borrowed(failure),
+        }
+    }
+
+    /// Returns whether the plan permits the failure of a task, or of the task that an item belongs to.
+    fn continues_without(&self, task: &str) -> bool {
+        let name = TaskId::planned_task_name(task);
+        let planned = self.view.planned_tasks().find(|planned| planned.id.as_str() == name);
+        planned.is_some_and(|planned| planned.on_failure == OnFailure::Continue)
     }
 
     fn asked(&self, question: &Question, verb: &str) -> ReportLine {
@@ -279,21 +319,23 @@ impl Description<'_> {
 
     fn run_ended(&self, status: RunStatus, cause: Option<&EndCause>) -> ReportLine {
         let (run, counts) = (self.view.run(), self.view.counts());
-        let time = format_elapsed(self.at.since(self.view.started_at().unwrap_or_default()));
+        let time = format_elapsed(self.view.elapsed(self.at));
         let kind = LineKind::Ended(status);
-        if status == RunStatus::Interrupted {
-            let open = self.view.task_count().saturating_sub(counts.ended());
-            let text = format!("{counts}, {open} unfinished after {time}, run {run}");
-            let help = format!("`kapell resume {}` resumes the run", run.short());
-            return ReportLine { kind, help: Some(help), ..self.run_line(text) };
-        }
+        let unfinished = match status {
+            RunStatus::Interrupted | RunStatus::Paused => format!(", {} unfinished", self.view.unfinished_count()),
+            _ => String::new(),
+        };
         let help = cause.map(|cause| end_cause_text(cause, run));
-        ReportLine { kind, help, ..self.run_line(format!("{counts} in {time}, run {run}")) }
+        ReportLine { kind, help, ..self.run_line(format!("{counts}{unfinished} in {time}, run {}", run.short())) }
     }
 }
 
 fn info(subject: &str, text: impl Into<String>) -> ReportLine {
     ReportLine::new(LineKind::Info, subject, text)
+}
+
+fn detail(subject: &str, text: impl Into<String>) -> ReportLine {
+    ReportLine::new(LineKind::Detail, subject, text)
 }
 
 fn started(attempt: &AttemptId, route: &str) -> ReportLine {

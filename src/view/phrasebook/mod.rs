@@ -2,7 +2,10 @@
 //! always escaped.
 
 mod describe;
+mod unstarted;
 mod words;
 
-pub use describe::{Verbosity, describe};
-pub(crate) use words::progress_text;
+pub use describe::describe;
+pub use unstarted::sum_unstarted;
+pub use words::call_arguments;
+pub(crate) use words::{log_text, progress_text};

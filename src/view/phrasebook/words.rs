@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, Asker, ChatError, ChatReply, EndCause, Failure, LogMessage, Origin, PlanPatch, Progress, Question, RunId,
-    SamplingOrigin, Task, TaskId,
+    Answer, Asker, ChatError, ChatReply, EndCause, Failure, LogLevel, LogMessage, Origin, PlanPatch, Progress,
+    Question, RunId, SamplingOrigin, SentCall, Task, TaskId,
 };
 use crate::view::report_line::{LineKind, ReportLine};
 use crate::view::run_view::RunView;
@@ -71,7 +71,7 @@ pub(super) fn reply_text(result: &Result<ChatReply, ChatError>) -> String {
 /// Returns a line about the warning of a reply, if it has one.
 pub(super) fn reply_warning(subject: &str, result: &Result<ChatReply, ChatError>) -> Option<ReportLine> {
     let warning = result.as_ref().ok()?.warning.as_deref()?;
-    Some(ReportLine::new(LineKind::Info, subject, format!("warning: {}", printable(warning))))
+    Some(ReportLine::new(LineKind::Warning, subject, format!("warning: {}", printable(warning))))
 }
 
 /// Returns the subject of lines about a request to the language model.
@@ -85,8 +85,31 @@ pub(super) fn sampling_subject(origin: &SamplingOrigin) -> &str {
 /// Returns the line of an agent's log message.
 pub(super) fn log_line(origin: &Origin, message: &LogMessage) -> ReportLine {
     let logger = message.logger.as_deref().map(|logger| format!(" {}", truncated(logger))).unwrap_or_default();
-    let text = format!("{}{logger}: {}", truncated(&message.level), truncated(&inline_json(&message.data)));
+    let text = format!("{}{logger}: {}", truncated(&message.level), log_text(&message.data));
     ReportLine::new(LineKind::Log, origin_subject(origin), text)
+}
+
+/// Returns the line of a log message that a person needs, without its logger: one of the host about the agent, or one that
+/// reports a problem.
+pub(super) fn important_line(origin: &Origin, message: &LogMessage) -> Option<ReportLine> {
+    if let Some(text) = message.host_text() {
+        return Some(ReportLine::new(LineKind::Info, origin_subject(origin), truncated(text)));
+    }
+    let severity = LogLevel::from_name(&message.level).filter(|level| *level >= LogLevel::Warning)?;
+    let word = if severity == LogLevel::Warning { "warning" } else { "error" };
+    let text = format!("{word}: {}", log_text(&message.data));
+    Some(ReportLine::new(LineKind::Warning, origin_subject(origin), text))
+}
+
+/// Formats the data of a log message in one line.
+pub(crate) fn log_text(data: &Value) -> String {
+    truncated(&inline_json(data))
+}
+
+/// Returns a line with the arguments of a call.
+pub fn call_arguments(call: &SentCall) -> ReportLine {
+    let arguments = truncated(&call.arguments.to_string());
+    ReportLine::new(LineKind::Detail, call.attempt.task.as_str(), format!("arguments {arguments}"))
 }
 
 /// Returns the subject of a request: the task that caused it, or else its agent.
@@ -135,9 +158,10 @@ pub(super) fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
         }
         EndCause::BudgetSpent { what } => format!("the budget is exhausted: {}", truncated(what)),
         EndCause::AgentChanged { agent, tools } => format!(
-            "agent `{agent}` has changed since the run started: {}; `kapell resume {run} --accept-changes` continues \
-             with the change",
+            "agent `{agent}` has changed since the run started: {}; `kapell resume {} --accept-changes` continues with \
+             the change",
             tools.iter().map(|tool| format!("`{}`", truncated(tool))).collect::<Vec<_>>().join(", "),
+            run.short(),
         ),
         EndCause::Denied => "only calls that were not approved did not run".to_owned(),
     }

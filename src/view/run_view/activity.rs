@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::model::{AgentId, AttemptId, Outcome, Progress, Timestamp};
 use crate::view::text::{format_elapsed, route_name};
 
@@ -18,8 +20,12 @@ pub struct RunningCall {
     pub order: u64,
     /// The highest progress so far.
     pub progress: Option<Progress>,
+    /// The data of its latest log message, unless progress with a message came later.
+    pub latest_log: Option<Value>,
     /// The party that the call waits for.
     pub waiting_for: WaitingOn,
+    /// Set if it has waited for a person, so that its time says nothing about other calls.
+    pub asked_person: bool,
 }
 
 impl RunningCall {
@@ -69,7 +75,8 @@ pub struct ScheduledRetry {
     pub agent: Option<AgentId>,
 }
 
-/// The number of tasks by outcome. Items of a `foreach` task do not count separately.
+/// The number of tasks by outcome. Items of a `foreach` task do not count separately, and neither does a successful
+/// synthesis or resource read, for which the plan file has no task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutcomeCounts {
     /// Tasks with an output.
@@ -101,7 +108,14 @@ impl OutcomeCounts {
 
 impl std::fmt::Display for OutcomeCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} succeeded, {} failed, {} skipped", self.succeeded, self.failed, self.skipped)?;
-        if self.cancelled > 0 { write!(f, ", {} cancelled", self.cancelled) } else { Ok(()) }
+        let parts = [
+            (self.succeeded, "succeeded"),
+            (self.failed, "failed"),
+            (self.skipped, "skipped"),
+            (self.cancelled, "cancelled"),
+        ];
+        let counted = parts.iter().filter(|(number, _)| *number > 0);
+        let texts: Vec<_> = counted.map(|(number, outcome)| format!("{number} {outcome}")).collect();
+        if texts.is_empty() { f.write_str("nothing ended") } else { f.write_str(&texts.join(", ")) }
     }
 }

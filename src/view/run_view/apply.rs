@@ -21,19 +21,21 @@ impl RunView {
         match &record.event {
             Event::RunStarted { plan, inputs, .. } => {
                 self.results.run_started(plan);
+                self.progress.add_tasks(plan.tasks.iter().map(AsRef::as_ref));
                 self.plan = Some(Arc::clone(plan));
                 self.inputs = Some(Arc::clone(inputs));
                 self.started_at = Some(at);
             }
-            Event::RunResumed { reattached, .. } => {
+            Event::RunResumed { reattached, downtime, .. } => {
                 self.results.run_resumed();
                 self.ended_at = None;
                 self.mark_interrupted(reattached);
+                self.progress.resumed(downtime.0, at, self.running.iter());
             }
             Event::TaskReused { task, agent, output } => {
                 self.results.reused(task, agent.as_ref(), output);
                 self.foreach_tasks.remove(task);
-                self.count(task, &Outcome::Succeeded(Arc::clone(output)));
+                self.task_ended(task, &Outcome::Succeeded(Arc::clone(output)), None);
             }
             Event::AgentConnecting { agent } => {
                 self.connecting.push(agent.clone());
@@ -50,6 +52,7 @@ impl RunView {
             Event::TasksAdded { parent, items } => {
                 self.results.items_added(parent, items.len());
                 self.foreach_tasks.insert(parent.clone(), (items.len(), at));
+                self.progress.items_added(parent, items.len(), (self.started_calls, at));
             }
             Event::AttemptStarted { attempt, agent, tool } => {
                 self.attempt_started(attempt, Some((agent, tool)), at);
@@ -61,15 +64,16 @@ impl RunView {
                     && !running.is_outdated(attempt, progress)
                 {
                     running.progress = Some(progress.clone());
+                    if progress.message.is_some() {
+                        running.latest_log = None;
+                    }
                 }
             }
             Event::ModelReplied { attempt, .. } => self.call_ended(&attempt.task, at),
             Event::AttemptSucceeded { attempt, output } => {
                 self.results.attempt_succeeded(&attempt.task, output);
-                self.running.remove(&attempt.task);
-                if attempt.task.is_planned() {
-                    self.counts.succeeded += 1;
-                }
+                let call = self.remove_call(&attempt.task, at);
+                self.task_ended(&attempt.task, &Outcome::Succeeded(Arc::clone(output)), call.as_ref());
             }
             Event::AttemptFailed { attempt, .. } => {
                 if let Some(task) = self.results.task_mut(&attempt.task) {
@@ -84,10 +88,10 @@ impl RunView {
             Event::TaskEnded { task, outcome } => {
                 self.results.ended(task, outcome);
                 self.retrying.remove(task);
-                self.running.remove(task);
-                self.failed_calls.remove(task);
+                let call = self.remove_call(task, at);
+                let call = call.or_else(|| self.failed_calls.remove(task).map(|(call, _)| call));
                 self.foreach_tasks.remove(task);
-                self.count(task, outcome);
+                self.task_ended(task, outcome, call.as_ref());
             }
             Event::ReplanStarted { number, failed } => {
                 self.results.replan_causes.clone_from(failed);
@@ -98,6 +102,7 @@ impl RunView {
                 self.replanning = None;
                 if let Ok(patch) = result {
                     self.results.replanned(*number, &patch.added);
+                    self.progress.add_tasks(patch.added.iter().map(AsRef::as_ref));
                     self.added_tasks.extend(patch.added.iter().cloned());
                 }
             }
@@ -129,6 +134,12 @@ impl RunView {
                 self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Model);
                 self.samplings.insert(request.clone(), origin.clone());
             }
+            Event::AgentLogged { origin, message } => {
+                let task = origin.attempt.as_ref().map(|attempt| &attempt.task);
+                if let Some(running) = task.and_then(|task| self.running.get_mut(task)) {
+                    running.latest_log = Some(message.data.clone());
+                }
+            }
             Event::SamplingFinished { request, .. } => {
                 if let Some(origin) = self.samplings.remove(request) {
                     self.set_waiting_for(origin.attempt().map(|attempt| &attempt.task), WaitingOn::Agent);
@@ -143,6 +154,7 @@ impl RunView {
                 result.output_errors.clone_from(output_errors);
                 result.not_done = not_done;
                 self.ended_at = Some(at);
+                self.progress.run_ended(at);
                 self.running.clear();
                 self.retrying.clear();
                 self.connecting.clear();
@@ -154,7 +166,6 @@ impl RunView {
             | Event::InputRequired { .. }
             | Event::ToolCallsAdded { .. }
             | Event::RestApproved { .. }
-            | Event::AgentLogged { .. }
             | Event::BudgetSpent { .. }
             | Event::RequestRefused { .. }
             | Event::CancelRequested { .. }
@@ -174,15 +185,36 @@ impl RunView {
             started_at: at,
             order: self.started_calls,
             progress: None,
+            latest_log: None,
             waiting_for: WaitingOn::Agent,
+            asked_person: false,
         };
         self.started_calls += 1;
+        drop(self.remove_call(&attempt.task, at));
+        self.progress.call_started(&attempt.task, at);
         self.running.insert(attempt.task.clone(), running);
+    }
+
+    /// Removes a call in progress.
+    fn remove_call(&mut self, task: &TaskId, at: Timestamp) -> Option<RunningCall> {
+        let call = self.running.remove(task)?;
+        if call.waiting_for != WaitingOn::Person {
+            self.progress.call_ended(task, at);
+        }
+        Some(call)
+    }
+
+    /// Counts the outcome of a task or an item.
+    fn task_ended(&mut self, task: &TaskId, outcome: &Outcome, call: Option<&RunningCall>) {
+        if self.results.result.synthesis.as_ref() != Some(task) {
+            self.progress.task_ended(task, outcome, call, self.last_event_at);
+        }
+        self.count(task, outcome);
     }
 
     /// Keeps a call that ended until the next event of its task states the consequence.
     fn call_ended(&mut self, task: &TaskId, at: Timestamp) {
-        if let Some(running) = self.running.remove(task) {
+        if let Some(running) = self.remove_call(task, at) {
             self.failed_calls.insert(task.clone(), (running, at));
         }
     }
@@ -207,8 +239,14 @@ impl RunView {
     }
 
     fn set_waiting_for(&mut self, task: Option<&TaskId>, waiting_for: WaitingOn) {
-        if let Some(running) = task.and_then(|task| self.running.get_mut(task)) {
-            running.waiting_for = waiting_for;
+        let Some(task) = task else { return };
+        let Some(running) = self.running.get_mut(task) else { return };
+        let before = std::mem::replace(&mut running.waiting_for, waiting_for);
+        running.asked_person |= waiting_for == WaitingOn::Person;
+        match (before == WaitingOn::Person, waiting_for == WaitingOn::Person) {
+            (false, true) => self.progress.call_ended(task, self.last_event_at),
+            (true, false) => self.progress.call_started(task, self.last_event_at),
+            _ => {}
         }
     }
 }

@@ -6,12 +6,14 @@
 mod activity;
 mod apply;
 mod history;
+mod progress;
 mod questions;
 mod state;
 mod tasks;
 
 pub use activity::{OutcomeCounts, RunningCall, ScheduledRetry, WaitingOn};
 pub use history::{RunHistory, SamplingSummary, TaskTimes};
+pub use progress::{RunProgress, WorkPool};
 pub use questions::AskedQuestion;
 pub use state::{AgentConnection, RunView, run_result};
 

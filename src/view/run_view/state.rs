@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::activity::{OutcomeCounts, RunningCall, ScheduledRetry};
 use super::history::RunHistory;
+use super::progress::{RunProgress, is_counted};
 use super::questions::AskedQuestion;
 use super::tasks::TaskResults;
 use crate::engine::{Ledger, SpendingTotals};
@@ -15,7 +17,8 @@ use crate::model::{
     AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, QuestionId, Record, RequestId, RunId, SamplingOrigin, Task,
     TaskId, Timestamp,
 };
-use crate::view::run_result::RunResult;
+use crate::view::run_result::{RunResult, TaskStatus};
+use crate::view::text::truncated;
 
 /// The state of the connection to an agent.
 #[derive(Debug, Clone)]
@@ -41,6 +44,7 @@ pub struct RunView {
     pub(super) last_event_at: Timestamp,
     pub(super) ledger: Ledger<SpendingTotals>,
     pub(super) counts: OutcomeCounts,
+    pub(super) progress: RunProgress,
     pub(super) agents: IndexMap<AgentId, AgentConnection>,
     pub(super) connecting: Vec<AgentId>,
     pub(in crate::view) running: IdHashMap<TaskId, RunningCall>,
@@ -134,9 +138,35 @@ impl RunView {
         self.last_event_at
     }
 
-    /// Returns the number of tasks in the plan, including those that replans added.
+    /// Returns the number of tasks that the plan file and replans have, without a synthesis.
     pub fn task_count(&self) -> usize {
-        self.plan.as_ref().map_or(0, |plan| plan.tasks.len()) + self.added_tasks.len()
+        self.planned_tasks().filter(|task| is_counted(task)).count()
+    }
+
+    /// Returns the number of tasks that have not ended, with the synthesis.
+    pub fn unfinished_count(&self) -> usize {
+        let is_unfinished = |status| matches!(status, TaskStatus::Waiting | TaskStatus::Running);
+        self.result().tasks.values().filter(|task| is_unfinished(task.status)).count()
+    }
+
+    /// Returns the work so far, in tasks and items.
+    pub fn progress(&self) -> &RunProgress {
+        &self.progress
+    }
+
+    /// Returns the time since the start of the run during which a process drove it.
+    pub fn elapsed(&self, now: Timestamp) -> Duration {
+        now.since(self.started_at.unwrap_or(now)).saturating_sub(self.progress.downtime())
+    }
+
+    /// Returns the title of a task, or else its ID, escaped. Items and calls have their index or number behind it.
+    pub fn task_name(&self, id: &str) -> String {
+        let (planned, part) = id.split_at(TaskId::planned_task_name(id).len());
+        match self.result().tasks.get(planned).and_then(|task| task.title.as_deref()) {
+            Some(title) if part.is_empty() => truncated(title),
+            Some(title) => truncated(&format!("{title} {part}")),
+            None => truncated(id),
+        }
     }
 
     /// Returns the tasks of the plan, including those that replans added, without items.
@@ -193,7 +223,8 @@ impl RunView {
 
     /// Counts the outcome of a task of the plan; items are not counted.
     pub(super) fn count(&mut self, task: &TaskId, outcome: &Outcome) {
-        if task.is_planned() {
+        let is_written = !task.is_resource_read() && self.result().synthesis.as_ref() != Some(task);
+        if task.is_planned() && (is_written || !matches!(outcome, Outcome::Succeeded(_))) {
             self.counts.add(outcome);
         }
     }

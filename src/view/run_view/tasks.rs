@@ -19,6 +19,7 @@ pub(super) struct TaskResults {
 impl TaskResults {
     pub(super) fn run_started(&mut self, plan: &Plan) {
         self.result.tasks = unstarted_results(&plan.tasks).collect();
+        self.mark_needed(&plan.tasks);
         self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
     }
 
@@ -72,6 +73,7 @@ impl TaskResults {
         if let Some(index) = synthesis.as_ref().and_then(|id| tasks.get_index_of(id)) {
             tasks.move_index(index, tasks.len() - 1);
         }
+        self.mark_needed(added);
         for id in std::mem::take(&mut self.replan_causes) {
             if let Some(task) = self.result.tasks.get_mut(&id) {
                 task.replanned = Some(number);
@@ -84,6 +86,15 @@ impl TaskResults {
             task.status = TaskStatus::Running;
             task.items = Some(vec![TaskResult::default(); count]);
             self.items.extend((0..count).map(|index| (parent.item(index), (parent.clone(), index))));
+        }
+    }
+
+    /// Marks the tasks whose results these tasks use.
+    fn mark_needed(&mut self, tasks: &[Arc<Task>]) {
+        for need in tasks.iter().filter(|task| !task.is_synthesis()).flat_map(|task| &task.needs) {
+            if let Some(needed) = self.result.tasks.get_mut(need) {
+                needed.is_needed = true;
+            }
         }
     }
 

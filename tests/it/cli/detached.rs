@@ -21,8 +21,13 @@ impl<'p> DetachedRun<'p> {
         let started = place.kapell(&all);
         assert_eq!(started.code, Some(0), "{started:?}");
         let run = started.stdout.trim_end().to_owned();
-        assert!(started.stderr.contains(&format!("kapell logs -f {run}")), "{started:?}");
+        assert!(started.stderr.contains(&format!("kapell logs -f {}", &run[run.len() - 8..])), "{started:?}");
         Self { workspace: place, run }
+    }
+
+    /// Returns the ID as messages show it.
+    fn short(&self) -> &str {
+        &self.run[self.run.len() - 8..]
     }
 
     /// Runs a command about this run.
@@ -72,7 +77,7 @@ fn another_process_answers_questions_of_a_detached_run() {
     );
     assert_eq!(questions[0]["fields"][0]["name"], "confirm");
     let shown = place.kapell(&["questions", "--journal", "journal.db"]);
-    assert!(shown.stdout.contains(&format!("kapell answer {} q1 --field confirm=…", run.run)), "{shown:?}");
+    assert!(shown.stdout.contains(&format!("kapell answer {} q1 --field confirm=…", run.short())), "{shown:?}");
 
     for (arguments, codes) in [
         (&["q1", "--field", "confirm=perhaps"][..], &["cli::invalid_answer"][..]),
@@ -89,7 +94,7 @@ fn another_process_answers_questions_of_a_detached_run() {
     assert_eq!(run.wait_for_questions(1).len(), 1);
 
     let answered = run.kapell(&["answer"], &["q1", "--field", "confirm=yes", "--field", "notes=quiet"]);
-    assert_eq!((answered.code, answered.stderr), (Some(0), format!("q1 of run {}: accepted\n", run.run)));
+    assert_eq!((answered.code, answered.stderr), (Some(0), format!("q1 of run {}: accepted\n", run.short())));
     let again = run.kapell(&["answer"], &["q1", "--decline"]);
     assert_eq!((again.code, again.error_code()), (Some(2), "cli::already_answered"));
 
@@ -112,7 +117,7 @@ fn another_process_cancels_a_detached_run() {
     let run = DetachedRun::start(&place, &["plan.yaml"]);
     run.wait_for_questions(1);
     let cancelled = run.kapell(&["cancel"], &[]);
-    assert_eq!((cancelled.code, cancelled.stderr), (Some(0), format!("run {} is cancelled\n", run.run)));
+    assert_eq!((cancelled.code, cancelled.stderr), (Some(0), format!("run {} is cancelled\n", run.short())));
     assert_eq!(run.show()["status"], "cancelled");
     let again = run.kapell(&["cancel"], &[]);
     assert_eq!((again.code, again.error_code()), (Some(2), "journal::ended"));

@@ -189,3 +189,67 @@ fn killed_run_can_be_canceled() {
     assert_eq!(place.kapell(&["cancel", "last"]).code, Some(0));
     assert_eq!(run_status(&place), "cancelled");
 }
+
+#[test]
+fn signal_before_any_call_leaves_the_run_resumable() {
+    let place = workspace();
+    // The agent starts only when the file is gone.
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("a file");
+    let agents =
+        agents.replace("command = \"python3\"\nargs = [", "command = \"sh\"\nargs = [\"-c\", WAIT, \"python3\", ");
+    let wait =
+        format!("while [ -e '{}' ]; do sleep 0.05; done; exec python3 \"$@\"", place.path("hold-start").display());
+    place.write("agents.toml", agents.replace("WAIT", &format!("{wait:?}"))).write("plan.yaml", PLAN);
+    place.write("hold-start", "");
+    let host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("the connection", || {
+        let events = place.kapell(&["logs", "last", "--output", "json"]);
+        events.stdout.contains("agent_connecting").then_some(())
+    });
+    send_signal(&host, "INT");
+    let ended = wait_for_exit(host);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{ended:?}");
+    assert_eq!(run_status(&place), "interrupted");
+    release_call(&place, "start");
+    let resumed = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(recorded_calls(&place), ["a", "b", "c", "d", "after"]);
+}
+
+#[test]
+fn signal_while_a_question_waits_keeps_the_question() {
+    let place = workspace();
+    let plan = PLAN.replace("{ id: after,", "{ id: after, approve: Go on?,");
+    place.write("plan.yaml", plan);
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--detach"]).code, Some(0));
+    wait_for("the question", || {
+        let questions = place.kapell(&["questions", "--output", "json"]);
+        questions.stdout.contains("Go on?").then_some(())
+    });
+    let listed = place.kapell(&["runs", "list", "--output", "json"]).result();
+    let process = listed[0]["process"].as_u64().expect("a process").to_string();
+    let sent = std::process::Command::new("kill").args(["-INT", &process]).status().expect("kill");
+    assert!(sent.success());
+    wait_for("the end", || (run_status(&place) == "interrupted").then_some(()));
+    place.write("answers.yaml", "answers:\n  - { task: after, accept: true }\n");
+    let resumed = place.kapell(&["resume", "--no-input", "--answers", "answers.yaml"]);
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(recorded_calls(&place), ["a", "b", "c", "d", "after"]);
+}
+
+#[test]
+fn signal_while_a_goal_is_planned_runs_nothing() {
+    let place = workspace();
+    let endpoint = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("a file");
+    let address = endpoint.local_addr().expect("an address");
+    place.write("agents.toml", format!("[llm]\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n\n{agents}"));
+    let host = place.start(&["run", "--goal", "Do all steps", "--yes", "--no-input"]);
+    // The endpoint accepts the request, and never replies.
+    let _request = endpoint.accept().expect("a request");
+    send_signal(&host, "INT");
+    let ended = wait_for_exit(host);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{ended:?}");
+    assert!(ended.stderr.contains("nothing ran"), "{ended:?}");
+    assert!(recorded_calls(&place).is_empty());
+}

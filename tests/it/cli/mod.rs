@@ -28,6 +28,7 @@ mod masking;
 mod message_formats;
 mod misbehaving_agents;
 mod models;
+mod output_options;
 mod plan_data;
 mod planner_answers;
 mod planning;

@@ -7,6 +7,7 @@
 //! on a terminal without a live view, and types: the steps are a JSON list of what is shown and the text typed then.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,13 +138,15 @@ impl Session {
             .envs([("HOME", self.home.path("").as_os_str()), ("PATH", path.as_os_str())])
             .envs([("LANG", "C.UTF-8"), ("TZ", "UTC"), ("NO_COLOR", "1")])
             .stdin(Stdio::null())
+            // In the background of a terminal on which the tests run, so that no question is asked there.
+            .process_group(0)
             .output()
             .expect("a shell");
         self.code = ended.status.code().expect("an exit code");
         self.directory = PathBuf::from(fs::read_to_string(moved).expect("written").trim_end());
-        // The typist adds a line about what was not read.
+        // The typist adds lines about what was not read, and about the terminal.
         let text = String::from_utf8([ended.stdout, ended.stderr].concat()).expect("UTF-8");
-        let lines = text.lines().filter(|line| !line.starts_with("left on the terminal: "));
+        let lines = text.lines().filter(|line| !line.contains(" the terminal: "));
         self.shown(&lines.map(|line| line.to_owned() + "\n").collect::<String>())
     }
 

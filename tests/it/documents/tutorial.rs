@@ -152,7 +152,8 @@ impl Session {
 
     fn shown(&self, output: &str) -> String {
         let home = self.home.path("").display().to_string();
-        output.replace(home.trim_end_matches('/'), SHOWN_HOME)
+        // A question rings the bell.
+        output.replace(home.trim_end_matches('/'), SHOWN_HOME).replace('\u{7}', "")
     }
 }
 

@@ -202,10 +202,16 @@ impl Fold<'_> {
                 if let Some(node) = self.awaiting_node(&task) {
                     let entry = &mut self.state.tasks[node.index()];
                     entry.is_approved |= is_approval;
+                    if let (true, Answer::Accept { content: Some(Value::Object(arguments)) }) = (is_approval, answer) {
+                        entry.approved_arguments = Some(Box::new(arguments.clone()));
+                    }
                     entry.last_failure = None;
                     entry.state = TaskState::Ready;
                     self.queues.runnable.push_back(node);
                 }
+            }
+            Event::ToolApproved { agent, tool, .. } => {
+                self.state.approved_tools.insert((agent.clone(), Arc::clone(tool)));
             }
             Event::RestApproved { task, .. } => {
                 let node = self.find_node(task)?;

@@ -60,12 +60,15 @@ impl CallTracker {
 }
 
 impl State {
-    /// Returns the arguments of a call, or the parameters of an operation that is not a tool: the rendered template, or
-    /// the arguments from the model. Empty for a prompt.
+    /// Returns the arguments of a call, or the parameters of an operation that is not a tool: those that a person
+    /// approved, the rendered template, or the arguments from the model. Empty for a prompt.
     ///
     /// # Errors
     /// Returns a failure if an expression cannot be evaluated, or if its value has the wrong type.
     pub(super) fn arguments(&self, node: NodeIndex) -> Result<JsonObject, Failure> {
+        if let Some(approved) = &self.tasks[node.index()].approved_arguments {
+            return Ok(JsonObject::clone(approved));
+        }
         let render = |template: &Template| expression::render(template, &self.scope(node));
         let call = match (&self.graph[node].kind, &self.graph[node].task.work) {
             (NodeKind::ToolCall(call), _) => return Ok(call.arguments.clone()),

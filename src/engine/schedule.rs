@@ -186,7 +186,7 @@ impl Transition<'_> {
                 Err(error) => self.fail_task(node, expression_failure("foreach", &error)),
             };
         }
-        if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
+        if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_approved_in_advance(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
                     let message = value_as_text(&message);

@@ -60,8 +60,8 @@ pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };
 pub use question::{
-    AmbiguityResolution, Answer, Asker, Elicitation, Form, ItemPlace, Origin, ProposedCall, Question, QuestionDeadline,
-    SamplingOrigin,
+    AmbiguityResolution, Answer, Asker, Elicitation, Form, InputSchema, ItemPlace, Origin, ProposedCall, Question,
+    QuestionDeadline, SamplingOrigin,
 };
 pub use replan::{PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
 pub use saved_file::SavedFile;

@@ -1,6 +1,6 @@
 //! Questions to a person, and answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -99,6 +99,32 @@ pub struct ProposedCall {
     pub arguments: Value,
     /// The effect of a repeated call.
     pub effect: Effect,
+    /// The schema of the arguments, once the agent has described the tool. It is not part of the journal.
+    #[serde(skip)]
+    pub input_schema: InputSchema,
+}
+
+/// The schema of the arguments of a proposed call, which can become known while a person is asked. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct InputSchema(Arc<OnceLock<JsonObject>>);
+
+impl InputSchema {
+    /// Returns the schema, if it is known.
+    pub fn get(&self) -> Option<&JsonObject> {
+        self.0.get()
+    }
+
+    /// Sets the schema, unless it is known.
+    pub fn set(&self, schema: &JsonObject) {
+        self.0.get_or_init(|| schema.clone());
+    }
+}
+
+/// Calls are equal whether or not their schemas are known yet.
+impl PartialEq for InputSchema {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl ProposedCall {
@@ -240,7 +266,8 @@ pub enum Form {
 pub enum Answer {
     /// Yes, with the requested fields.
     Accept {
-        /// The fields by name, valid according to the question's schema; absent for approvals and URLs.
+        /// The fields by name, valid according to the question's schema; absent for URLs. For an approval of a call, the
+        /// arguments that the person changed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<Value>,
     },

@@ -260,7 +260,7 @@ impl Dispatcher {
     fn on_committed(&mut self, done: CommittedStep, reporters: &mut Reporters<'_>) -> ControlFlow<()> {
         let CommittedStep { records, commands } = done;
         self.report_pending(reporters);
-        self.withdraw_answered_questions(&records);
+        self.update_open_questions(&records);
         self.unreported = Some(records);
         // Report the preceding events before a person is asked.
         if commands.iter().any(|command| matches!(command, Command::AskPerson { .. })) {
@@ -325,13 +325,16 @@ impl Dispatcher {
         self.pending_commits.push_back(durable.map(|done| done.map(|()| CommittedStep { records, commands })).boxed());
     }
 
-    /// Withdraws questions here once they are answered anywhere.
-    fn withdraw_answered_questions(&mut self, records: &[Record]) {
+    /// Withdraws questions here once they are answered anywhere, and completes them once their agents are connected.
+    fn update_open_questions(&mut self, records: &[Record]) {
         for record in records {
             if let Event::QuestionAnswered { question, .. } = &record.event
                 && let Some(answered) = self.open_questions.remove(question)
             {
                 answered.cancel();
+            }
+            if matches!(record.event, Event::AgentConnected { .. }) {
+                self.share_input_schemas();
             }
         }
     }

@@ -128,6 +128,7 @@ impl Dispatcher {
         }
         let (answer, by) = (Answer::Cancel, panic_message("asked the question"));
         let on_panic = Input::QuestionAnswered { question: question.id.clone(), answer, by };
+        self.share_input_schemas();
         self.spawn_effect(on_panic, async move {
             let reply = tokio::select! {
                 reply = human.ask(&question) => reply,
@@ -143,6 +144,17 @@ impl Dispatcher {
                 HumanResponse::Deferred { reason } => Input::QuestionDeferred { question, reason },
             })
         });
+    }
+
+    /// Gives open approvals the schemas of the arguments that agents have described, so that a person can change these.
+    pub(super) fn share_input_schemas(&self) {
+        for entry in self.run.questions.entries().filter(|entry| !entry.is_answered()) {
+            if let Some(call) = &entry.question.call
+                && let Some(schema) = self.run.input_schema(call)
+            {
+                call.input_schema.set(schema);
+            }
+        }
     }
 
     /// Spawns an effect that produces an input for the dispatcher. A panic produces `on_panic`, so that nothing waits

@@ -1,5 +1,7 @@
 //! The interface to the sources of answers: people, and rules that people wrote.
 
+use std::path::Path;
+
 use crate::model::{Answer, Asker, JsonObject, Question};
 
 /// A source of answers. Dropping the future withdraws the question.
@@ -29,6 +31,47 @@ pub trait Human: Send + Sync {
     async fn confirm(&self, _what: &str) -> HumanResponse {
         HumanResponse::Deferred { reason: "no person is available".to_owned() }
     }
+
+    /// Shows a plan before it runs, and asks whether to run it. Only a person can approve it.
+    async fn review_plan(&self, _review: &PlanReview<'_>) -> ReviewDecision {
+        ReviewDecision::Deferred { reason: "no person is available".to_owned() }
+    }
+}
+
+/// A plan that a person sees before it runs.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanReview<'a> {
+    /// The plan, or what is wrong with it. It may contain text of a model or an agent.
+    pub text: &'a str,
+    /// The file that the person can change.
+    pub file: Option<&'a Path>,
+    /// Whether the plan can run.
+    pub validity: PlanValidity,
+}
+
+/// Whether a plan can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanValidity {
+    /// The plan can run.
+    Valid,
+    /// The plan has mistakes, and has to be changed first.
+    Invalid,
+}
+
+/// The decision of a person about a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReviewDecision {
+    /// Run it.
+    Approved,
+    /// Do not run it.
+    Rejected,
+    /// The person may have changed the file, which has to be read again.
+    Edited,
+    /// No person was asked.
+    Deferred {
+        /// The reason.
+        reason: String,
+    },
 }
 
 /// The response to a question.
@@ -41,7 +84,7 @@ pub enum HumanResponse {
         /// The source of the answer: `person`, `answers file`, `no input`.
         answered_by: String,
     },
-    /// Approval of a call and of all further calls of its task in the run.
+    /// Approval of a call and of all further calls of its tool in the run.
     AllApproved {
         /// The source of the approval.
         by: String,

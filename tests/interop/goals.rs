@@ -40,7 +40,7 @@ pub(crate) fn place(transport: ServerTransport, endpoint: &ScriptedEndpoint) -> 
 }
 
 fn run(place: &Workspace, goal: &str) -> String {
-    place.normalized_output(&place.kapell(&["run", goal, "--no-input", "--journal", "journal.db"]))
+    place.normalized_output(&place.kapell(&["run", goal, "--yes", "--no-input", "--journal", "journal.db"]))
 }
 
 /// Returns the plan file that the run saved.

@@ -33,7 +33,7 @@ pub(crate) struct AnswerArgs {
     /// Say yes
     #[arg(long, conflicts_with_all = ["decline", "cancel"])]
     accept: bool,
-    /// With --accept: say yes to every further call of the same task in this run too
+    /// With --accept: say yes to every further call of the same tool in this run too
     #[arg(long, requires = "accept", conflicts_with_all = ["field", "decline", "cancel"])]
     all: bool,
     /// Say no
@@ -84,10 +84,10 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             format!("`kapell questions {short}` shows the fields of the question"),
         )
     })?;
-    if args.all && asked.question.item.is_none() {
+    if args.all && asked.question.call.is_none() && asked.question.item.is_none() {
         return Err(CliError::usage(
             "cli::not_an_item",
-            format!("`--all` has no effect on question `{id}`: it is not an approval of a `foreach` task"),
+            format!("`--all` has no effect on question `{id}`: it is not an approval of a call"),
             "remove `--all`",
         ));
     }

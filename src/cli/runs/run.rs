@@ -20,11 +20,11 @@ use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
-use crate::model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
+use crate::model::{Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
 use crate::runtime::shutdown::SessionSignals;
 use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
-use crate::ui::human::HumanResponse;
+use crate::ui::human::{PlanReview, PlanValidity, ReviewDecision};
 use crate::view::task_tree;
 use crate::view::text::{count_text, printable_lines};
 
@@ -49,7 +49,8 @@ pub(crate) struct RunArgs {
     /// Show something first, and continue only after approval; without a person to ask, stop
     #[arg(long, value_name = "WHAT")]
     approve: Option<ApprovalTarget>,
-    /// Run the plan of a goal without approval; by default, a person at the terminal is asked first
+    /// Run the plan of a goal without approval; by default, a person at the terminal is asked first, and without a
+    /// terminal nothing runs
     #[arg(short, long, conflicts_with = "approve")]
     yes: bool,
     /// Maximum number of replans of pending tasks after a task has failed; 0 disables replanning [default: 1 for a goal;
@@ -89,10 +90,10 @@ enum Review {
 }
 
 impl Review {
-    fn of(args: &RunArgs, target: &CommandTarget<'_>, person_is_here: bool) -> Self {
+    fn of(args: &RunArgs, target: &CommandTarget<'_>) -> Self {
         match (args.approve, target) {
             (Some(ApprovalTarget::Plan), _) => Self::File,
-            (None, CommandTarget::Goal(_)) if person_is_here && !args.yes => Self::Outline,
+            (None, CommandTarget::Goal(_)) if !args.yes => Self::Outline,
             (None, _) => Self::None,
         }
     }
@@ -126,6 +127,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
                 "`kapell run PLAN --detach` does, in a shell; `questions`, `logs`, and `result` work here all the same",
             ));
         }
+        if matches!(target, CommandTarget::Goal(_)) && !args.yes {
+            return Err(CliError::usage(
+                "cli::detached_goal",
+                "the plan of a goal cannot be approved in the background",
+                "add `--yes` to run it without approval, or plan it with `kapell plan` and run the file",
+            ));
+        }
         if args.detached_as.is_none() {
             let run = unused_run_id(&args.options.journal)?;
             return detach(&files::journal_location(&args.options.journal)?, &run).await;
@@ -148,40 +156,37 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     };
     let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
     let context = RunContext::new(run, &args.options, interaction)?;
-    let LoadedPlan { validated, text, file, planning, catalog } = match target {
+    let mut loaded = match target {
         CommandTarget::Goal(goal) => interruptible(&context.screen, plan_goal(goal, &args, &agents, &context)).await?,
         CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
     };
-    let review = Review::of(&args, &target, context.human.is_person_here());
-    let validated = if review == Review::None { validated } else { validated.with_approved_replans() };
     context.screen.flush();
-    if !validated.warnings.is_empty() {
-        show_diagnostics(&validated.warnings);
+    if !loaded.validated.warnings.is_empty() {
+        show_diagnostics(&loaded.validated.warnings);
     }
     let (given, params) = match &args.params_file {
         Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
         None => (None, None),
     };
-    let inputs = config::resolve_inputs(&validated.plan, &args.params, given.as_ref())?;
-    let plan = Arc::new(validated.plan);
+    let mut inputs = config::resolve_inputs(&loaded.validated.plan, &args.params, given.as_ref())?;
     if args.dry_run {
         match target {
-            CommandTarget::Goal(_) => show_plan(&text)?,
-            CommandTarget::Plan(_) => print(&task_tree(&plan))?,
+            CommandTarget::Goal(_) => show_plan(&loaded.text)?,
+            CommandTarget::Plan(_) => print(&task_tree(&loaded.validated.plan))?,
         }
         return Ok(Exit::Success);
     }
-    let shown = match review {
-        Review::None => None,
-        Review::Outline => Some(plan_outline(&plan, &catalog)),
-        Review::File => Some(text.clone()),
-    };
-    if let Some(shown) = shown
-        && let Some(exit) =
-            interruptible(&context.screen, async { Ok(confirm_plan(&context, &shown, &file).await) }).await?
-    {
-        return Ok(exit);
+    let review = Review::of(&args, &target);
+    if review != Review::None {
+        let reviewed = review_plan(&context, review, &agents, &mut loaded);
+        if let Some(exit) = interruptible(&context.screen, reviewed).await? {
+            return Ok(exit);
+        }
+        loaded.validated = loaded.validated.with_approved_replans();
+        inputs = config::resolve_inputs(&loaded.validated.plan, &args.params, given.as_ref())?;
     }
+    let LoadedPlan { validated, text, file, planning, catalog, .. } = loaded;
+    let plan = Arc::new(validated.plan);
     let (agents_path, user_agents) = files::agents_source(&agents_files);
     let source = Arc::new(RunSource {
         plan: (target != CommandTarget::Plan("-")).then(|| files::absolute(Path::new(&file))),
@@ -207,6 +212,8 @@ struct LoadedPlan {
     planning: Option<GoalPlanning>,
     /// The tools that the agents offered.
     catalog: AgentCatalog,
+    /// The number of replans that the command line sets for a plan file.
+    replans: Option<u32>,
 }
 
 fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<LoadedPlan, CliError> {
@@ -222,7 +229,14 @@ fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<
         }
         validated = validated.with_max_replans(replans);
     }
-    Ok(LoadedPlan { validated, text, file: name.to_owned(), planning: None, catalog: AgentCatalog::new() })
+    Ok(LoadedPlan {
+        validated,
+        text,
+        file: name.to_owned(),
+        planning: None,
+        catalog: AgentCatalog::new(),
+        replans: args.replan,
+    })
 }
 
 /// Plans the goal, and saves the plan in any case.
@@ -252,30 +266,91 @@ async fn plan_goal(
     };
     let GoalPlan { generated, planning, catalog } = goal.plan().await?;
     goal.save(&generated.text)?;
-    Ok(LoadedPlan { validated: generated.validated, text: generated.text, file, planning: Some(planning), catalog })
+    Ok(LoadedPlan {
+        validated: generated.validated,
+        text: generated.text,
+        file,
+        planning: Some(planning),
+        catalog,
+        replans: None,
+    })
 }
 
-/// Shows the plan and asks for approval. Returns the exit code if it is not approved.
-async fn confirm_plan(context: &RunContext, text: &str, file: &str) -> Option<Exit> {
-    for line in printable_lines(text) {
-        context.screen.println(line);
-    }
-    match context.human.confirm("run this plan?").await {
-        HumanResponse::Answered { answer: Answer::Accept { .. }, .. } | HumanResponse::AllApproved { .. } => None,
-        HumanResponse::Answered { .. } => {
-            context.screen.println("the plan was not approved; nothing ran");
-            Some(Exit::Denied)
+/// Shows the plan and asks for approval, again after each change of the plan. Returns the exit code if it is not approved.
+async fn review_plan(
+    context: &RunContext,
+    review: Review,
+    agents: &AgentsFile,
+    loaded: &mut LoadedPlan,
+) -> Result<Option<Exit>, CliError> {
+    // A plan from standard input has no file that can be changed.
+    let path = PathBuf::from(&loaded.file);
+    let file = path.is_file().then_some(path.as_path());
+    let mut mistakes = None::<String>;
+    loop {
+        let text = match (&mistakes, review) {
+            (Some(mistakes), _) => mistakes.clone(),
+            (None, Review::File) => loaded.text.clone(),
+            (None, _) => plan_outline(&loaded.validated.plan, &loaded.catalog),
+        };
+        let validity = if mistakes.is_none() { PlanValidity::Valid } else { PlanValidity::Invalid };
+        match context.human.review_plan(&PlanReview { text: &text, file, validity }).await {
+            ReviewDecision::Approved => return Ok(None),
+            ReviewDecision::Rejected => {
+                context
+                    .screen
+                    .println(format!("the plan was not approved; nothing ran; `kapell run {}` runs it", loaded.file));
+                return Ok(Some(Exit::Denied));
+            }
+            ReviewDecision::Deferred { reason } => {
+                for line in printable_lines(&text) {
+                    context.screen.println(line);
+                }
+                let file = &loaded.file;
+                let message = format!("the plan requires approval, and {reason}; `kapell run {file}` runs it");
+                context.screen.println(message);
+                return Ok(Some(Exit::Paused));
+            }
+            ReviewDecision::Edited => {
+                let text = config::read_text(&path)?;
+                let catalog = (!loaded.catalog.is_empty()).then_some(&loaded.catalog);
+                match config::load_plan(&loaded.file, &text, agents, catalog) {
+                    Ok(validated) => {
+                        loaded.validated = match loaded.replans {
+                            Some(replans) => validated.with_max_replans(replans),
+                            None => validated,
+                        };
+                        loaded.text = text;
+                        mistakes = None;
+                    }
+                    Err(diagnostics) => mistakes = Some(diagnostics.to_string()),
+                }
+            }
         }
-        HumanResponse::Deferred { reason } => {
-            context.screen.println(format!("the plan requires approval, and {reason}; `kapell run {file}` runs it"));
-            Some(Exit::Paused)
-        }
     }
+}
+
+/// Describes the calls and model requests that a plan makes if everything succeeds at once.
+fn estimated_work(plan: &Plan) -> String {
+    let calls = plan.tasks.iter().filter(|task| !task.routes().is_empty()).count();
+    let requests = plan.tasks.iter().filter(|task| task.prompt().is_some()).count();
+    // The items of a list are known only when the plan runs, and a model decides about its tools itself.
+    let is_open = plan
+        .tasks
+        .iter()
+        .any(|task| task.foreach.is_some() || task.prompt().is_some_and(|prompt| !prompt.tools.is_empty()));
+    let mut text = if is_open { "at least ".to_owned() } else { String::new() };
+    text += &count_text(calls, "call");
+    if requests > 0 {
+        text += &format!(" and {}", count_text(requests, "model request"));
+    }
+    text
 }
 
 /// Returns the outline of a plan, one task a line. `catalog` holds the tools of the agents, where they are known.
 fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
-    let mut text = format!("{}: {}\n", plan.name, count_text(plan.written_tasks().count(), "task"));
+    let tasks = count_text(plan.written_tasks().count(), "task");
+    let mut text = format!("{}: {tasks}, {}\n", plan.name, estimated_work(plan));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
         let work = match task.routes().first() {
@@ -284,6 +359,9 @@ fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
         };
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
         text += &format!("  {}: {}", task.id, work);
+        if let Some(foreach) = &task.foreach {
+            text += &format!(", for each of `{}`", foreach.items.text());
+        }
         if !needs.is_empty() {
             text += &format!(", after {}", needs.join(", "));
         }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{
-    AgentId, Answer, Asker, Command, Event, Failure, FailureKind, Form, ItemPlace, NodeIndex, ProposedCall, Question,
-    QuestionDeadline, QuestionId, RequestId,
+    AgentId, Answer, Asker, Command, Event, Failure, FailureKind, Form, InputSchema, ItemPlace, JsonObject, NodeIndex,
+    ProposedCall, Question, QuestionDeadline, QuestionId, RequestId,
 };
 
 impl Transition<'_> {
@@ -27,6 +27,7 @@ impl Transition<'_> {
     pub(crate) fn on_question_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
         let Some(entry) = self.run.questions.get(&question).filter(|entry| !entry.is_answered()) else { return };
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
+        let answer = without_stray_content(&entry.question, answer);
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         self.execute_answer((asker, request), answer, &by);
     }
@@ -43,23 +44,29 @@ impl Transition<'_> {
         self.on_question_answered(question.id.clone(), Answer::Accept { content: None }, by);
     }
 
-    /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
+    /// Approves a call and all other calls of its tool, including the ones without a question so far. Where no tool is
+    /// called, this applies to the items of its `foreach` task.
     pub(crate) fn approve_rest(&mut self, question: QuestionId, by: String) {
         let Some(entry) = self.run.questions.get(&question).filter(|entry| !entry.is_answered()) else { return };
-        let parent = self.run.parent_of(&entry.question.asker);
+        let asked = Arc::clone(&entry.question);
         let accept = Answer::Accept { content: None };
         self.on_question_answered(question, accept.clone(), by.clone());
-        let Some(parent) = parent else { return };
-        let task = self.run.graph[parent].id.clone();
-        let siblings: Vec<QuestionId> = (self.run.questions.entries())
-            .filter(|entry| !entry.is_answered())
-            .filter(|entry| self.run.parent_of(&entry.question.asker) == Some(parent))
+        let Some((event, name)) = self.run.approval_of_rest(&asked, &by) else { return };
+        let is_covered = |other: &Question| match &asked.call {
+            Some(call) => {
+                let of_tool = |other: &ProposedCall| (&other.agent, &other.tool) == (&call.agent, &call.tool);
+                matches!(other.asker, Asker::Plan { .. }) && other.call.as_ref().is_some_and(of_tool)
+            }
+            None => self.run.parent_of(&other.asker) == self.run.parent_of(&asked.asker),
+        };
+        let others: Vec<QuestionId> = (self.run.questions.entries())
+            .filter(|entry| !entry.is_answered() && is_covered(&entry.question))
             .map(|entry| entry.question.id.clone())
             .collect();
-        for sibling in siblings {
-            self.on_question_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
+        for other in others {
+            self.on_question_answered(other, accept.clone(), format!("{by}, for all of `{name}`"));
         }
-        self.emit(Event::RestApproved { task, by });
+        self.emit(event);
     }
 
     /// Executes the consequences of an answer.
@@ -83,14 +90,53 @@ impl Transition<'_> {
     }
 }
 
+/// Removes what an approval cannot contain: anything but the arguments of a call.
+fn without_stray_content(question: &Question, answer: Answer) -> Answer {
+    let is_call = matches!(question.asker, Asker::Plan { .. }) && question.call.is_some();
+    match (&question.form, answer) {
+        (Form::Approval, Answer::Accept { content }) => {
+            Answer::Accept { content: content.filter(|content| is_call && content.is_object()) }
+        }
+        (_, answer) => answer,
+    }
+}
+
 impl State {
+    /// Returns the event that approves all further calls like the one in question, and the name of what it covers.
+    fn approval_of_rest(&self, asked: &Question, by: &str) -> Option<(Event, String)> {
+        if !matches!(asked.asker, Asker::Plan { .. }) {
+            return None;
+        }
+        let by = by.to_owned();
+        if let Some(ProposedCall { agent, tool, .. }) = &asked.call {
+            let name = format!("{agent}.{tool}");
+            return Some((Event::ToolApproved { agent: agent.clone(), tool: Arc::clone(tool), by }, name));
+        }
+        let task = self.graph[self.parent_of(&asked.asker)?].id.clone();
+        let name = task.to_string();
+        Some((Event::RestApproved { task, by }, name))
+    }
+
+    /// Returns the schema of the arguments of a call that awaits approval, if the agent described the tool.
+    pub fn input_schema(&self, call: &ProposedCall) -> Option<&JsonObject> {
+        let info = self.agents.get(&call.agent)?.last_info.as_ref()?;
+        Some(&info.tool(&call.tool)?.input_schema)
+    }
+
     /// Returns the call that an approval in the plan is about. Arguments that cannot be rendered fail the call later.
     fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
         let Asker::Plan { task } = asker else { return None };
         let node = self.graph.node_index(task.as_str())?;
         let route = self.graph[node].task.routes().first()?.clone();
         let arguments = ProposedCall::truncate_arguments(Value::Object(self.arguments(node).unwrap_or_default()));
-        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
+        let effect = self.repetition_effect(node, 0);
+        Some(ProposedCall {
+            agent: route.agent,
+            tool: route.tool,
+            arguments,
+            effect,
+            input_schema: InputSchema::default(),
+        })
     }
 
     /// Returns the `foreach` task whose item an approval in the plan is about.
@@ -107,9 +153,12 @@ impl State {
         Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
     }
 
-    /// Returns whether a person approved all calls of the `foreach` task that an item belongs to.
-    pub(crate) fn is_rest_approved(&self, node: NodeIndex) -> bool {
-        self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved)
+    /// Returns whether a person approved all calls of the tool that a node calls first, or all items of its task.
+    pub(crate) fn is_approved_in_advance(&self, node: NodeIndex) -> bool {
+        let is_rest = self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved);
+        let first = self.graph[node].task.routes().first();
+        is_rest
+            || first.is_some_and(|route| self.approved_tools.contains(&(route.agent.clone(), Arc::clone(&route.tool))))
     }
 
     /// Returns the tool whose call asks. For an approval, returns the tool of the first route.

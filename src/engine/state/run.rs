@@ -1,7 +1,7 @@
 //! A run: its state, folded from its events, and the queues of nodes to examine next. Only [`Run::apply`] changes the
 //! state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -142,6 +142,7 @@ impl Run {
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: Questions::default(),
+            approved_tools: BTreeSet::new(),
             sampling: BTreeMap::new(),
             accepts_changes: false,
             ledger: Ledger::default(),

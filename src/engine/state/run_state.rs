@@ -27,6 +27,8 @@ pub struct State {
     pub(crate) tasks: Vec<TaskEntry>,
     pub(crate) agents: IdMap<AgentId, AgentState>,
     pub(crate) questions: Questions,
+    /// The tools of agents whose calls a person approved for the rest of the run.
+    pub(crate) approved_tools: BTreeSet<(AgentId, Arc<str>)>,
     /// The sampling requests that the model has not answered, each with its origin.
     pub(crate) sampling: BTreeMap<RequestId, SamplingOrigin>,
     /// True if a person accepted that the tools of agents changed during an interruption.

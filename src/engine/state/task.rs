@@ -6,8 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::model::{
-    AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, NodeIndex, OnFailure, Outcome, ReplyStatus,
-    SkipReason, TaskId, Timestamp, ToolOutput,
+    AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, JsonObject, NodeIndex, OnFailure, Outcome,
+    ReplyStatus, SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
 /// The state of a node.
@@ -22,6 +22,8 @@ pub(crate) struct TaskEntry {
     pub(crate) routes: SmallVec<[RouteState; 2]>,
     /// True if a person approved the task.
     pub(crate) is_approved: bool,
+    /// The arguments with which a person approved the call instead of the ones of the plan.
+    pub(crate) approved_arguments: Option<Box<JsonObject>>,
     /// The reason why it is unknown whether the same call took effect in an earlier run. Set until the first attempt,
     /// after a person was asked.
     pub(crate) unsettled: Option<Box<str>>,

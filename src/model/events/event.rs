@@ -253,7 +253,16 @@ pub enum Event {
         /// The author: `person at terminal`, `command (process 7, user anna, pts/1)`, `answers file`, `no input`, ….
         by: String,
     },
-    /// A person approved all further calls of a `foreach` task in this run.
+    /// A person approved all further calls of a tool in this run.
+    ToolApproved {
+        /// The agent.
+        agent: AgentId,
+        /// The tool.
+        tool: Arc<str>,
+        /// The author of the approval.
+        by: String,
+    },
+    /// A person approved all further calls of a `foreach` task in this run. Events of calls name their tool instead.
     RestApproved {
         /// The `foreach` task.
         task: TaskId,

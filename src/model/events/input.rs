@@ -107,7 +107,7 @@ pub enum Input {
         /// The author of the answer.
         by: String,
     },
-    /// A person approved a call and all further calls of its task.
+    /// A person approved a call and all further calls of its tool in this run.
     RestApproved {
         /// The question about the call.
         question: QuestionId,

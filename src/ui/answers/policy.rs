@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::rules::{AnswerRules, RuleProblem};
 use crate::model::{JsonObject, Question};
-use crate::ui::human::{Human, HumanResponse, default_response};
+use crate::ui::human::{Human, HumanResponse, PlanReview, ReviewDecision, default_response};
 use crate::ui::terminal::screen::Screen;
 use crate::view::text::printable;
 
@@ -22,6 +22,10 @@ impl Human for NoInput {
 
     async fn confirm(&self, _: &str) -> HumanResponse {
         HumanResponse::Deferred { reason: "no input is available".to_owned() }
+    }
+
+    async fn review_plan(&self, _: &PlanReview<'_>) -> ReviewDecision {
+        ReviewDecision::Deferred { reason: "no input is available".to_owned() }
     }
 }
 
@@ -83,6 +87,10 @@ impl Human for RulesThenHuman {
 
     async fn confirm(&self, what: &str) -> HumanResponse {
         self.fallback.confirm(what).await
+    }
+
+    async fn review_plan(&self, review: &PlanReview<'_>) -> ReviewDecision {
+        self.fallback.review_plan(review).await
     }
 }
 

@@ -104,7 +104,7 @@ const MAX_SHOWN_ARGUMENTS: usize = 12;
 
 /// Returns the call that awaits approval, with its arguments, in lines of text.
 pub(crate) fn call_lines(question: &Question) -> Vec<String> {
-    let Some(ProposedCall { agent, tool, arguments, effect }) = &question.call else { return Vec::new() };
+    let Some(ProposedCall { agent, tool, arguments, effect, .. }) = &question.call else { return Vec::new() };
     let effect = effect_in_words(*effect);
     let mut lines = vec![format!("call: {}.{} ({effect})", truncated(agent.as_str()), truncated(tool))];
     match arguments {

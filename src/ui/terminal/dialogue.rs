@@ -1,5 +1,7 @@
 //! One question on the screen: its lines, the answers that are typed, and the keys that are explained.
 
+use std::path::Path;
+
 use owo_colors::OwoColorize;
 use serde_json::Value;
 use tokio::sync::MutexGuard;
@@ -7,9 +9,9 @@ use tokio::sync::MutexGuard;
 use super::keyboard::Keyboard;
 use super::line_editor::{LineEdit, LineEditor, LineHistory};
 use super::screen::{InputLine, OpenPrompt};
-use crate::model::{JsonObject, Question};
+use super::text_editor::TextEditor;
+use crate::model::JsonObject;
 use crate::ui::forms::form::{FormField, FormSchema};
-use crate::ui::forms::form_prompt::details;
 use crate::ui::forms::url_prompt::{Browser, PageUrl};
 use crate::view::text::{printable, truncated};
 
@@ -17,7 +19,7 @@ use crate::view::text::{printable, truncated};
 const DECLINE_COMMAND: &str = ":decline";
 
 /// The command that dismisses any question.
-const CANCEL_COMMAND: &str = ":cancel";
+pub(super) const CANCEL_COMMAND: &str = ":cancel";
 
 /// The command that returns to the field before.
 const BACK_COMMAND: &str = ":back";
@@ -39,15 +41,6 @@ pub(super) enum DialogueExit {
     InvalidUrl,
 }
 
-/// The scope of an approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Yes {
-    /// The call that is shown.
-    ToThis,
-    /// That call and all further calls of its task.
-    ToAll,
-}
-
 /// What a person typed for a field.
 enum FieldInput {
     /// A value, or none for a field that is skipped.
@@ -61,6 +54,7 @@ pub(super) struct Dialogue<'a> {
     prompt: OpenPrompt,
     keyboard: &'a Keyboard,
     history: MutexGuard<'a, LineHistory>,
+    editor: Option<&'a TextEditor>,
 }
 
 impl Drop for Dialogue<'_> {
@@ -70,15 +64,25 @@ impl Drop for Dialogue<'_> {
 }
 
 impl<'a> Dialogue<'a> {
-    pub(super) fn new(prompt: OpenPrompt, keyboard: &'a Keyboard, history: MutexGuard<'a, LineHistory>) -> Self {
-        Self { prompt, keyboard, history }
+    pub(super) fn new(
+        prompt: OpenPrompt,
+        keyboard: &'a Keyboard,
+        history: MutexGuard<'a, LineHistory>,
+        editor: Option<&'a TextEditor>,
+    ) -> Self {
+        Self { prompt, keyboard, history, editor }
     }
 
     /// Reads the next line that does not end the question.
-    async fn read_line(&mut self, label: &str) -> Result<String, DialogueExit> {
+    pub(super) async fn read_line(&mut self, label: &str) -> Result<String, DialogueExit> {
+        self.read_line_from(label, "").await
+    }
+
+    /// Reads the next line that does not end the question. Where keys edit it, it begins with `text`.
+    pub(super) async fn read_line_from(&mut self, label: &str, text: &str) -> Result<String, DialogueExit> {
         let label = format!("  {label}> ");
         let line = match self.keyboard {
-            Keyboard::Keys(_) => self.edit_line(label).await?,
+            Keyboard::Keys(_) => self.edit_line(label, text).await?,
             Keyboard::Lines(_) => self.request_line(label).await?,
         };
         match line.trim() {
@@ -92,9 +96,9 @@ impl<'a> Dialogue<'a> {
     }
 
     /// Edits a line on a screen that shows each key.
-    async fn edit_line(&mut self, label: String) -> Result<String, DialogueExit> {
+    async fn edit_line(&mut self, label: String, text: &str) -> Result<String, DialogueExit> {
         let Keyboard::Keys(keys) = self.keyboard else { return Err(DialogueExit::NoInput) };
-        let mut editor = LineEditor::new("", &self.history);
+        let mut editor = LineEditor::new(text, &self.history);
         let result = loop {
             let (text, cursor) = (editor.text().to_owned(), editor.cursor());
             self.prompt.show_input(InputLine { label: label.clone(), text, cursor });
@@ -123,6 +127,8 @@ impl<'a> Dialogue<'a> {
     async fn request_line(&mut self, label: String) -> Result<String, DialogueExit> {
         let Keyboard::Lines(lines) = self.keyboard else { return Err(DialogueExit::NoInput) };
         loop {
+            // Of several pasted lines, only the first one is an answer.
+            lines.discard_pending_input();
             self.prompt.show_input(InputLine { label: label.clone(), ..InputLine::default() });
             let line = tokio::select! {
                 biased;
@@ -140,6 +146,28 @@ impl<'a> Dialogue<'a> {
         }
     }
 
+    /// Opens the editor of the person for a text. Returns `None` if none is named.
+    pub(super) async fn edit_text(&self, text: &str, suffix: &str) -> Option<Result<String, String>> {
+        let editor = self.editor?;
+        self.keyboard.close();
+        let edited = editor.edit_text(text, suffix, self.prompt.pause_screen()).await;
+        self.keyboard.open();
+        Some(edited)
+    }
+
+    /// Opens the editor of the person for a file. Returns `None` if none is named.
+    pub(super) async fn edit_file(&self, path: &Path) -> Option<Result<(), String>> {
+        let editor = self.editor?;
+        self.keyboard.close();
+        let edited = editor.edit_file(path, self.prompt.pause_screen()).await;
+        self.keyboard.open();
+        Some(edited)
+    }
+
+    pub(super) fn write_lines(&self, lines: impl IntoIterator<Item = String>) {
+        self.prompt.write_lines(lines);
+    }
+
     pub(super) fn print(&self, text: &str) {
         self.prompt.write_lines([format!("  {}", printable(text))]);
     }
@@ -150,7 +178,7 @@ impl<'a> Dialogue<'a> {
             match self.read_line(&format!("{verb}? [y/n, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str() {
                 "y" | "yes" => return Ok(None),
                 "n" | "no" => return Err(DialogueExit::Declined),
-                other => self.explain(other, &[]),
+                other => self.explain(other),
             }
         }
     }
@@ -161,46 +189,16 @@ impl<'a> Dialogue<'a> {
             match self.read_line(&format!("{verb}? [Y/n, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str() {
                 "" | "y" | "yes" => return Ok(None),
                 "n" | "no" => return Err(DialogueExit::Declined),
-                other => self.explain(other, &[]),
+                other => self.explain(other),
             }
         }
     }
 
-    /// Asks for approval of one call, or of all calls of its task.
-    pub(super) async fn approval(&mut self, question: &Question) -> Result<Yes, DialogueExit> {
-        let task = question.asker.task().filter(|_| question.item.is_some_and(|item| item.of > 1));
-        let details = details(question);
-        let mut keys = Vec::new();
-        if let Some(item) = task {
-            let parent = item.as_str().rsplit_once('[').map_or(item.as_str(), |(parent, _)| parent);
-            keys.push(("a", format!("approves this and all further calls of `{parent}` in this run")));
-        }
-        if details.is_some() {
-            keys.push(("d", "shows all arguments".to_owned()));
-        }
-        let more: String = keys.iter().map(|(key, _)| format!("/{key}")).collect();
-        loop {
-            match (
-                self.read_line(&format!("approve? [y/n{more}, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str(),
-                &details,
-            ) {
-                ("y" | "yes", _) => return Ok(Yes::ToThis),
-                ("n" | "no", _) => return Err(DialogueExit::Declined),
-                ("a" | "all", _) if task.is_some() => return Ok(Yes::ToAll),
-                ("d" | "details", Some(details)) => {
-                    self.prompt.write_lines(details.iter().map(|line| format!("  {line}")))
-                }
-                (other, _) => self.explain(other, &keys),
-            }
-        }
-    }
-
-    /// Explains the available keys.
-    fn explain(&self, typed: &str, more_keys: &[(&str, String)]) {
+    /// Explains the keys of a question that is answered with yes or no.
+    fn explain(&self, typed: &str) {
         match typed {
             "?" | "h" | "help" | ":help" => {
-                let more: String = more_keys.iter().map(|(key, effect)| format!(", `{key}` {effect}")).collect();
-                self.print(&format!("`y` approves, `n` declines{more}, {CANCEL_COMMAND} dismisses the question"));
+                self.print(&format!("`y` approves, `n` declines, {CANCEL_COMMAND} dismisses the question"));
             }
             "" => self.print("type `y` or `n`, or `?` for help"),
             other => self.print(&format!("`{other}` is neither `y` nor `n`; type `?` for help")),

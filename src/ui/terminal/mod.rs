@@ -1,5 +1,6 @@
 //! The terminal: one screen, one source of typed input, and the questions on it.
 
+mod approval;
 pub(crate) mod controlling_terminal;
 mod dialogue;
 mod key_reader;
@@ -10,3 +11,4 @@ pub(crate) mod line_reader;
 mod prompt_status;
 pub mod prompter;
 pub mod screen;
+mod text_editor;

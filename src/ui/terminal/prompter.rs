@@ -12,19 +12,21 @@ use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
+use super::approval::Yes;
 use super::controlling_terminal::{open_terminal, screen_for};
-use super::dialogue::{Dialogue, DialogueExit, Yes};
+use super::dialogue::{Dialogue, DialogueExit};
 use super::key_reader::KeyReader;
 use super::keyboard::Keyboard;
 use super::line_editor::LineHistory;
 use super::line_reader::LineReader;
 use super::prompt_status::{WaitingQuestions, prompt_status};
 use super::screen::Screen;
+use super::text_editor::TextEditor;
 use crate::model::{Answer, Asker, Form, JsonObject, Question, QuestionDeadline, RunId};
 use crate::ui::forms::form::FormSchema;
 use crate::ui::forms::form_prompt::{asker_name, call_lines};
 use crate::ui::forms::url_prompt::Browser;
-use crate::ui::human::{Human, HumanResponse, default_response};
+use crate::ui::human::{Human, HumanResponse, PlanReview, ReviewDecision, default_response};
 use crate::view::text::{printable_lines, truncated};
 
 /// The name of this answer source in the journal.
@@ -45,6 +47,7 @@ pub struct TerminalPrompter {
     run: RunId,
     keyboard: Keyboard,
     browser: Browser,
+    editor: Option<TextEditor>,
     waiting: Arc<WaitingQuestions>,
     /// Held by the question on the screen; other questions queue here.
     prompt_lock: Mutex<LineHistory>,
@@ -64,12 +67,12 @@ impl TerminalPrompter {
         } else {
             Keyboard::Lines(LineReader::from_terminal(terminal)?)
         };
-        Ok(Some(Self::new(screen, run, keyboard)))
+        Ok(Some(Self { editor: TextEditor::from_environment(), ..Self::new(screen, run, keyboard) }))
     }
 
     fn new(screen: Screen, run: RunId, keyboard: Keyboard) -> Self {
         let browser = Browser::default();
-        Self { screen, run, keyboard, browser, waiting: Arc::default(), prompt_lock: Mutex::default() }
+        Self { screen, run, keyboard, browser, editor: None, waiting: Arc::default(), prompt_lock: Mutex::default() }
     }
 
     /// Opens a dialogue with this heading, once no other question is on the screen.
@@ -86,7 +89,7 @@ impl TerminalPrompter {
         prompt.write_lines([format!("{} {} (run {}):", "?".cyan(), heading.bold(), self.run.short())]);
         prompt.write_lines(subject.lines.iter().map(|line| format!("  {line}")));
         prompt.show_status(prompt_status(Arc::clone(&self.waiting), subject.deadline));
-        Dialogue::new(prompt, &self.keyboard, history)
+        Dialogue::new(prompt, &self.keyboard, history, self.editor.as_ref())
     }
 
     /// Waits for a dialogue before a run exists, which handles no signals yet. A signal closes the dialogue, which restores
@@ -150,7 +153,7 @@ impl Human for TerminalPrompter {
         let result = match &question.form {
             Form::Approval => match dialogue.approval(question).await {
                 Ok(Yes::ToAll) => return HumanResponse::AllApproved { by: ANSWERED_BY.to_owned() },
-                Ok(Yes::ToThis) => Ok(None),
+                Ok(Yes::ToThis(edited)) => Ok(edited.map(Value::Object)),
                 Err(exit) => Err(exit),
             },
             Form::Fields { schema } => dialogue.fill_form(&FormSchema::parse_schema(schema)).await,
@@ -192,6 +195,19 @@ impl Human for TerminalPrompter {
             dialogue.yes_or_enter("continue").await
         };
         response(self.unless_signaled(confirmed).await, deferred)
+    }
+
+    async fn review_plan(&self, review: &PlanReview<'_>) -> ReviewDecision {
+        let lines = printable_lines(review.text).map(Cow::into_owned).collect();
+        let subject = Subject { lines, ..Subject::of_host("plan") };
+        let mut dialogue = self.open_dialogue(&subject).await;
+        match dialogue.review_plan(review).await {
+            Ok(decision) => decision,
+            Err(exit) => match response(Err(exit), deferred) {
+                HumanResponse::Deferred { reason } => ReviewDecision::Deferred { reason },
+                HumanResponse::Answered { .. } | HumanResponse::AllApproved { .. } => ReviewDecision::Rejected,
+            },
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::words::{
-    answer_text, end_cause_text, failed_replan_lines, failure_line, important_line, inline_json, log_line, patch_lines,
-    progress_text, question_line, replan_subject, reply_text, reply_warning, sampling_subject,
+    answer_text, author_text, end_cause_text, failed_replan_lines, failure_line, important_line, inline_json, log_line,
+    patch_lines, progress_text, question_line, replan_subject, reply_text, reply_warning, sampling_subject,
 };
 use crate::model::{
-    Asker, AttemptId, EndCause, Event, Failure, FailureKind, Form, GoalPlanning, OnFailure, Operation, Outcome,
+    Answer, Asker, AttemptId, EndCause, Event, Failure, FailureKind, Form, GoalPlanning, OnFailure, Operation, Outcome,
     PromptCall, Question, QuestionId, Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
 };
 use crate::view::report_line::{LineKind, ReportLine, Verbosity};
@@ -168,15 +168,27 @@ impl Description<'_> {
                 return Some(self.asked(&self.view.question(question.as_str())?.question, "asked again"));
             }
             Event::QuestionAnswered { question, answer, by } => {
-                let status = format!("{} (by {})", answer_text(answer), truncated(by));
+                let is_approval =
+                    self.view.question(question.as_str()).is_some_and(|asked| asked.question.call.is_some());
+                let status = match answer {
+                    Answer::Accept { content: Some(arguments) } if is_approval => {
+                        format!("accepted with changed arguments {}", truncated(&arguments.to_string()))
+                    }
+                    answer => answer_text(answer),
+                };
+                let status = format!("{status} ({})", author_text(by));
                 return self.question_line(LineKind::Answered, question, &status);
             }
             Event::QuestionDeferred { question, reason } => {
-                let status = format!("unanswered: {}", truncated(reason));
+                let status = format!("waits for an answer ({})", truncated(reason));
                 return self.question_line(LineKind::Deferred, question, &status);
             }
+            Event::ToolApproved { agent, tool, by } => {
+                let text = format!("all further calls accepted ({})", author_text(by));
+                ReportLine::new(LineKind::Answered, &route_name(agent, tool), text)
+            }
             Event::RestApproved { task, by } => {
-                let text = format!("all calls accepted (by {})", truncated(by));
+                let text = format!("all calls accepted ({})", author_text(by));
                 ReportLine::new(LineKind::Answered, task.as_str(), text)
             }
             Event::SamplingStarted { origin, chat, .. } => {

@@ -57,6 +57,16 @@ pub(super) fn answer_text(answer: &Answer) -> String {
     }
 }
 
+/// Describes the author of an answer.
+pub(super) fn author_text(by: &str) -> String {
+    match by.strip_prefix("command (").and_then(|by| by.strip_suffix(')')) {
+        Some(process) => truncated(&format!("via `kapell answer`, {process}")),
+        None if by == "no input available" => "no input is available".to_owned(),
+        None if by == "its deadline" => "at its deadline".to_owned(),
+        None => format!("by {}", truncated(by)),
+    }
+}
+
 /// Describes the reply of a language model.
 pub(super) fn reply_text(result: &Result<ChatReply, ChatError>) -> String {
     match result {

@@ -165,6 +165,7 @@ impl RunView {
             | Event::ResultsKept { .. }
             | Event::InputRequired { .. }
             | Event::ToolCallsAdded { .. }
+            | Event::ToolApproved { .. }
             | Event::RestApproved { .. }
             | Event::BudgetSpent { .. }
             | Event::RequestRefused { .. }

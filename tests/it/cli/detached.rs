@@ -182,7 +182,7 @@ fn startup_failure_is_reported_before_detaching() {
         ("plan.yaml", "plan::unknown_agent"),
         ("missing.yaml", "cli::unknown_plan"),
         ("-", "cli::detached_stdin"),
-        ("plan a trip", "cli::no_model"),
+        ("plan a trip", "cli::detached_goal"),
     ] {
         let ended = place.kapell(&["run", "--detach", plan]);
         assert_eq!((ended.code, ended.error_code(), ended.stdout.as_str()), (Some(2), code, ""), "{plan}");

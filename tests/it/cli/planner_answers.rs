@@ -98,7 +98,7 @@ fn literal_opening_is_repaired() {
     let literal = plan_json(vec![task_json(1, "env: ${{ github.sha }}")]);
     let escaped = plan_json(vec![task_json(1, "env: $${{ github.sha }}")]);
     let (place, endpoint) = workspace([&*literal, &*escaped, "Read [t1]."], "");
-    let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db", "--output", "json"]);
+    let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--journal", "journal.db", "--output", "json"]);
     assert_eq!((ended.code, ended.task("t1").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
     assert_repair_requested(&endpoint);
     assert!(ended.stdout.contains("env: ${{ github.sha }}"), "{}", ended.stdout);

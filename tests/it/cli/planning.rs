@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::terminal_answers::run_in_terminal;
+use crate::cli::terminal_answers::{run_in_terminal, shell_at_terminal};
 use crate::support::scripted_endpoint::ScriptedEndpoint;
 use crate::support::workspace::{CommandOutput, Workspace};
 
@@ -70,7 +70,7 @@ fn plan_command_writes_an_editable_plan() {
 #[test]
 fn goal_is_planned_and_run() {
     let (place, _endpoint) = workspace([&*valid_plan().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
-    let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
+    let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--journal", "journal.db"]);
     insta::assert_snapshot!(normalized_output(&place, &ended));
 }
 
@@ -78,7 +78,7 @@ fn goal_is_planned_and_run() {
 fn spending_of_a_goal_includes_planning() {
     let (place, _endpoint) =
         workspace([&*plan_with_unknown_tool(), &*valid_plan().to_string(), "Read the first one [t1]; noted [t2]."]);
-    let ended = place.kapell(&["run", GOAL, "--no-input", "--output", "json", "--journal", "journal.db"]);
+    let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--output", "json", "--journal", "journal.db"]);
     let calls = |llm: u64, tool: u64| {
         json!({
             "llm_calls": llm, "tool_calls": tool, "input_tokens": 12 * llm, "output_tokens": 3 * llm,
@@ -106,7 +106,7 @@ fn spending_of_a_goal_includes_planning() {
 fn unknown_tool_is_repaired() {
     let prose = format!("Here you are:\n```json\n{}\n```\nEnjoy!", valid_plan());
     let (place, endpoint) = workspace([&*plan_with_unknown_tool(), &*prose]);
-    let ended = place.kapell(&["run", GOAL, "--no-input", "--dry-run"]);
+    let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--dry-run"]);
     insta::assert_snapshot!(normalized_output(&place, &ended));
     endpoint.next_request();
     let messages = endpoint.next_request()["messages"].clone();
@@ -125,7 +125,7 @@ fn invalid_plan_is_saved_with_diagnostics() {
          "bindings": []},
     ]});
     let (place, endpoint) = workspace(["I cannot do that.", &*plan_with_unknown_tool(), &*nonsense.to_string()]);
-    let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
+    let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--journal", "journal.db"]);
     insta::assert_snapshot!(normalized_output(&place, &ended));
     endpoint.next_request();
     let messages = endpoint.next_request()["messages"].clone();
@@ -161,7 +161,7 @@ fn documented_models_plan_and_answer_a_goal() {
         let base_url = endpoint.config_section().lines().nth(1).map(str::to_owned).expect("an address");
         // As on the page, but with another address.
         place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
-        let mut command = place.command(["run", GOAL, "--no-input"]);
+        let mut command = place.command(["run", GOAL, "--yes", "--no-input"]);
         let ended = CommandOutput::of(command.env("OPENAI_API_KEY", "key"));
         assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
         assert_eq!(ended.stdout, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
@@ -191,7 +191,7 @@ fn approved_plan_runs_only_after_yes() {
     let unapproved = place.kapell(&arguments);
     insta::assert_snapshot!(normalized_output(&place, &unapproved));
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let run = |answer: &str| run_in_terminal(&place, &[("[Y/n, :cancel]> ", answer)], None, &arguments);
+    let run = |answer: &str| run_in_terminal(&place, &[("[n]o> ", answer)], None, &arguments);
     let no = run("n\n");
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
     let yes = run("y\n");
@@ -208,18 +208,56 @@ fn terminal_shows_the_plan_of_a_goal_before_it_runs() {
         let arguments = [&["run", GOAL, "--journal", "journal.db", "--output", "json"], further].concat();
         run_in_terminal(&place, steps, None, &arguments)
     };
-    let no = run(&[("[Y/n, :cancel]> ", "n\n")], &[]);
+    let no = run(&[("[n]o> ", "n\n")], &[]);
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
     for task in ["t1: research.research", "t2: archive.store_document"] {
         assert!(no.stderr.contains(task), "`{task}` is missing in:\n{}", no.stderr);
     }
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let enter = run(&[("[Y/n, :cancel]> ", "\n")], &[]);
+    let enter = run(&[("[n]o> ", "\n")], &[]);
     assert_eq!((enter.code, enter.task("t2").0.as_str()), (Some(0), "succeeded"), "{enter:?}");
-    for further in [&["--yes"][..], &["--no-input"]] {
+    for further in [&["--yes"][..], &["--yes", "--no-input"]] {
         let unattended = run(&[], further);
-        assert_eq!((unattended.code, unattended.stderr.contains("[Y/n")), (Some(0), false), "{unattended:?}");
+        assert_eq!((unattended.code, unattended.stderr.contains("[n]o")), (Some(0), false), "{unattended:?}");
     }
+}
+
+#[test]
+fn plan_of_a_goal_does_not_run_without_a_person_or_yes() {
+    let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
+    let planned = place.kapell(&["run", GOAL, "--journal", "journal.db"]);
+    assert_eq!((planned.code, planned.stdout.as_str()), (Some(4), ""), "{planned:?}");
+    assert!(!place.path("journal.db").exists(), "nothing ran");
+    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
+    assert!(
+        planned.stderr.contains(&format!("`kapell run {}` runs it", saved.path().display()))
+            || planned.stderr.contains("kapell run journal.plans/"),
+        "{planned:?}"
+    );
+    let detached = place.kapell(&["run", GOAL, "--detach", "--journal", "journal.db"]);
+    assert_eq!((detached.code, detached.error_code()), (Some(2), "cli::detached_goal"));
+}
+
+#[test]
+fn plan_of_a_goal_can_be_changed_before_it_runs() {
+    let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
+    // The first change makes a mistake, and the second one corrects it.
+    place.write(
+        "edit.sh",
+        "if grep -q 'agent: research' \"$1\"; then sed -i 's/agent: research/agent: nowhere/' \"$1\"; \
+        else sed -i 's/agent: nowhere/agent: research/; s/^name: .*/name: changed/' \"$1\"; fi\n",
+    );
+    let script = format!("VISUAL='sh edit.sh' exec \"$KAPELL\" run {GOAL:?} --journal journal.db --output json");
+    let steps =
+        [("[e]dit / [n]o> ", "e\n"), ("nowhere", ""), ("[e]dit / [n]o> ", "e\n"), ("[Y]es / [e]dit / [n]o> ", "\n")];
+    let ended = shell_at_terminal(&place, "dumb", &steps, &script);
+    assert_eq!((ended.code, ended.task("t2").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
+    let runs = place.kapell(&["runs", "list", "--journal", "journal.db"]);
+    assert!(runs.stdout.contains("changed"), "{runs:?}");
+    let none = format!("unset VISUAL EDITOR; exec \"$KAPELL\" run {GOAL:?} --journal journal.db");
+    let ended = shell_at_terminal(&place, "dumb", &[("[n]o> ", "e\n"), ("[n]o> ", "n\n")], &none);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert!(ended.stderr.contains("set `VISUAL` or `EDITOR`"), "{}", ended.stderr);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn normalized_output(ended: &CommandOutput, subjects: &[&str]) -> String {
 }
 
 fn run_goal(place: &Workspace, arguments: &[&str]) -> CommandOutput {
-    let mut all = vec!["run", GOAL, "--no-input", "--journal", "journal.db"];
+    let mut all = vec!["run", GOAL, "--yes", "--no-input", "--journal", "journal.db"];
     all.extend(arguments);
     place.kapell(&all)
 }
@@ -205,7 +205,7 @@ fn approved_run_asks_before_replanning() {
     let answers = [&*plan_json(), &*research_patch(), "Read [t5], noted [t1, t6]; t2 failed."];
     let run = |replies: &[&str]| {
         let (place, _endpoint) = workspace(answers);
-        let prompts = ["[Y/n, :cancel]> ", "[y/n, :cancel]> "];
+        let prompts = ["[n]o> ", "[y/n/?]> "];
         let steps: Vec<_> = prompts.into_iter().zip(replies.iter().copied()).collect();
         let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db"];
         let ended = run_in_terminal(&place, &steps, None, &arguments);

@@ -81,9 +81,9 @@ fn commands_never_show_or_store_secrets() {
             &["run", "plan.yaml", "--no-input", "--output", "json"],
             &["run", "plan.yaml", "--no-input", "--output", "stream-json"],
             &["run", "plan.yaml", "--dry-run"],
-            &["run", "Learn about Lisbon", "--no-input"],
-            &["run", "Learn about Lisbon", "--no-input", "--output", "json"],
-            &["run", "Learn about Lisbon", "--no-input", "--output", "stream-json"],
+            &["run", "Learn about Lisbon", "--yes", "--no-input"],
+            &["run", "Learn about Lisbon", "--yes", "--no-input", "--output", "json"],
+            &["run", "Learn about Lisbon", "--yes", "--no-input", "--output", "stream-json"],
             &["plan", "Learn about Lisbon"],
             &["plan", "Learn about Lisbon", "--output", "trip.yaml"],
             &["validate", "plan.yaml"],
@@ -186,7 +186,7 @@ fn goals_never_show_or_store_secrets() {
         place.write("plan.yaml", "name: x\ntasks: [{ id: a, prompt: What to read?, tools: [research.research] }]\n");
         for (arguments, exit) in [(["run", goal], exits[0]), (["run", "plan.yaml"], exits[1])] {
             for output in ["text", "json", "stream-json"] {
-                let arguments = [&arguments[..], &["--no-input", "--output", output]].concat();
+                let arguments = [&arguments[..], &["--yes", "--no-input", "--output", output]].concat();
                 let ended = assert_prints_no_secret(&place, &arguments, "trace");
                 assert_eq!(ended.code, Some(exit), "{arguments:?}: {ended:?}");
             }

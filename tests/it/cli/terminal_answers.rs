@@ -81,7 +81,7 @@ fn piped_input_never_answers() {
 #[test]
 fn questions_use_the_terminal_if_stdin_is_a_pipe() {
     let place = workspace();
-    let ended = run_in_terminal(&place, &[("[y/n, :cancel]> ", "n\n")], Some("yes\nmore\n"), &["run", "plan.yaml"]);
+    let ended = run_in_terminal(&place, &[("[y/n/a/e/?]> ", "n\n")], Some("yes\nmore\n"), &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert!(ended.stderr.contains("left in the pipe: yes\nmore\n"), "{}", ended.stderr);
     let answers = recorded_answers(&place);
@@ -93,7 +93,7 @@ fn questions_use_the_terminal_if_other_outputs_are_redirected() {
     for term in ["dumb", "xterm"] {
         let place = workspace();
         let script = "exec \"$KAPELL\" run plan.yaml > result.txt 2> log.txt";
-        let ended = shell_at_terminal(&place, term, &[("[y/n, :cancel]> ", "y\n")], script);
+        let ended = shell_at_terminal(&place, term, &[("[y/n/a/e/?]> ", "y\n")], script);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
         assert!(ended.stderr.contains("task `a` needs approval"), "{}", ended.stderr);
         assert!(ended.stderr.contains("mode of the terminal: as before"), "{}", ended.stderr);
@@ -109,7 +109,7 @@ fn list_that_a_script_reads_never_answers() {
     let place = workspace();
     place.write("list", "y\nyes\n");
     let script = "while read -r line; do \"$KAPELL\" run plan.yaml > /dev/null; echo \"$line: $?\"; done < list";
-    let steps = [("[y/n, :cancel]> ", "n\n"), ("[y/n, :cancel]> ", "n\n")];
+    let steps = [("[y/n/a/e/?]> ", "n\n"), ("[y/n/a/e/?]> ", "n\n")];
     let ended = shell_at_terminal(&place, "dumb", &steps, script);
     assert_eq!(ended.stdout, "y: 7\nyes: 7\n", "{ended:?}");
     let mut unattended = place.command([""; 0]);
@@ -146,7 +146,7 @@ fn mode_of_the_terminal_is_restored() {
         ("ye\u{3}", "true"),
     ] {
         let place = workspace();
-        let steps = json!([["[y/n, :cancel]> ", keys, end]]);
+        let steps = json!([["[y/n/a/e/?]> ", keys, end]]);
         let kapell = place.command(["run", "plan.yaml"]);
         let mut typist = typist(&place, &steps, None);
         typist.env("TYPIST_TERM", "xterm").arg(kapell.get_program()).args(kapell.get_args());
@@ -166,7 +166,7 @@ fn mode_of_the_terminal_is_restored() {
 #[test]
 fn approval_shows_the_call() {
     let place = workspace();
-    let steps = [("[y/n, :cancel]> ", "?\n"), ("[y/n, :cancel]> ", "y\n")];
+    let steps = [("[y/n/a/e/?]> ", "?\n"), ("[y/n/a/e/?]> ", "y\n")];
     let ended = run_in_terminal(&place, &steps, None, &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for shown in ["call: archive.store_document (", "title: \"Notes\"", "text: \"hello\"", "`y` approves"] {
@@ -194,7 +194,7 @@ fn open_approval_is_listed_with_its_call() {
 #[test]
 fn pending_input_is_discarded_after_a_question() {
     let place = workspace();
-    let ended = run_in_terminal(&place, &[("[y/n, :cancel]> ", "y\nhalf a li")], None, &["run", "plan.yaml"]);
+    let ended = run_in_terminal(&place, &[("[y/n/a/e/?]> ", "y\nhalf a li")], None, &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("left on the terminal: 0 bytes"), "{}", ended.stderr);
 }
@@ -208,12 +208,12 @@ fn partial_line_never_reaches_the_shell() {
         ("kill -TERM $COMMAND; kill -TERM $COMMAND; kill -INT $COMMAND".to_owned(), 130),
     ] {
         let place = workspace();
-        let steps = json!([["[y/n, :cancel]> ", "ye", end]]);
+        let steps = json!([["[y/n/a/e/?]> ", "ye", end]]);
         let ended = steps_at_terminal(&place, &steps, None, &["run", "plan.yaml"]);
         assert_eq!(ended.code, Some(code), "{end}: {ended:?}");
         assert!(ended.stderr.contains("left on the terminal: 0 bytes"), "{end}: {}", ended.stderr);
     }
-    let ended = run_in_terminal(&workspace(), &[("[y/n, :cancel]> ", "ye\u{3}")], None, &["run", "plan.yaml"]);
+    let ended = run_in_terminal(&workspace(), &[("[y/n/a/e/?]> ", "ye\u{3}")], None, &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(130), "{ended:?}");
     assert!(ended.stderr.contains("left on the terminal: 0 bytes"), "{}", ended.stderr);
 }
@@ -234,17 +234,17 @@ const APPROVE_EACH: &str = "name: x\ntasks:\n\
     with: { title: '${{ side }}', text: hello }, approve: 'Store ${{ side }}?' }\n";
 
 #[test]
-fn one_yes_can_be_for_all_calls_of_a_task() {
+fn one_yes_can_be_for_all_calls_of_a_tool() {
     let place = workspace();
     place.write("plan.yaml", APPROVE_EACH);
-    let steps = [("[y/n/a, :cancel]> ", "y\n"), ("[y/n/a, :cancel]> ", "a\n")];
+    let steps = [("[y/n/a/e/?]> ", "y\n"), ("[y/n/a/e/?]> ", "a\n")];
     let ended = run_in_terminal(&place, &steps, None, &["run", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for shown in ["task `a[0]` needs approval, 1 of 3", "task `a[1]` needs approval, 2 of 3", "title: \"East\""] {
         assert!(ended.stderr.contains(shown), "{shown} is not in {}", ended.stderr);
     }
     let by: Vec<_> = recorded_answers(&place).iter().map(|answer| answer["by"].clone()).collect();
-    let all = "person at terminal, for all of `a`";
+    let all = "person at terminal, for all of `archive.store_document`";
     assert_eq!(by, ["person at terminal", "person at terminal", all]);
 }
 
@@ -262,11 +262,44 @@ fn answer_all_accepts_every_item_even_after_resume() {
     assert_eq!(answered.code, Some(0), "{answered:?}");
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!((resumed.code, recorded_answers(&place).len()), (Some(0), 3), "{resumed:?}");
-    // A question about a single call has no "all further calls" option.
+    // A single call can be approved for the calls of its tool that follow.
     place.write("plan.yaml", APPROVE);
     assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(4));
     let single = place.kapell(&["answer", "last", "q1", "--accept", "--all"]);
-    assert_eq!((single.code, single.error_code()), (Some(2), "cli::not_an_item"));
+    assert_eq!(single.code, Some(0), "{single:?}");
+    let resumed = place.kapell(&["resume", "--no-input"]);
+    assert_eq!((resumed.code, recorded_answers(&place).len()), (Some(0), 1), "{resumed:?}");
+}
+
+#[test]
+fn approved_arguments_can_be_changed_in_an_editor() {
+    for term in ["dumb", "xterm"] {
+        let place = workspace();
+        let script = "VISUAL='sed -i s/hello/changed/' exec \"$KAPELL\" run plan.yaml";
+        let steps = [("[y/n/a/e/?]> ", "e\r"), ("text: \"changed\"", ""), ("[y/n/e/?]> ", "y\r")];
+        let ended = shell_at_terminal(&place, term, &steps, script);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let changed = json!({"title": "Notes", "text": "changed"});
+        let answers = recorded_answers(&place);
+        assert_eq!((&answers[0]["answer"]["content"], &answers[0]["by"]), (&changed, &json!("person at terminal")));
+        let shown = place.kapell(&["runs", "show", "last", "--output", "json"]).result();
+        assert_eq!(shown["calls"][0]["arguments"], changed, "{shown}");
+        let logs = place.kapell(&["logs", "last"]);
+        assert!(logs.stdout.contains("accepted with changed arguments"), "{}", logs.stdout);
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_not_called() {
+    let place = workspace();
+    let script = "VISUAL='sed -i s/title/name/' exec \"$KAPELL\" run plan.yaml";
+    // The agent describes its tools when it is connected.
+    let steps =
+        [("connected to", ""), ("[y/n/a/e/?]> ", "e\n"), ("edit again? [Y/n]> ", "n\n"), ("[y/n/a/e/?]> ", "y\n")];
+    let ended = shell_at_terminal(&place, "dumb", &steps, script);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("the arguments do not fit"), "{}", ended.stderr);
+    assert_eq!(recorded_answers(&place)[0]["answer"], json!({"action": "accept"}));
 }
 
 #[test]

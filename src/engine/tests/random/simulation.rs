@@ -37,7 +37,10 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
             0 => Input::QuestionDeferred { question, reason: "no person".into() },
             1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
             2 => Input::RestApproved { question, by: "p".into() },
-            _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
+            _ => {
+                let content = (choose(3) == 0).then(|| json!({"changed": true}));
+                Input::QuestionAnswered { question, answer: Answer::Accept { content }, by: "p".into() }
+            }
         },
         PendingEffect::Replan(request) => {
             // A process after a kill numbers its requests differently.

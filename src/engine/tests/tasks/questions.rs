@@ -79,18 +79,37 @@ fn approval_names_its_item() {
 }
 
 #[test]
-fn approval_of_all_calls_covers_only_items_of_its_task() {
+fn approval_of_all_calls_covers_the_calls_of_its_tool() {
     let mut driver = Driver::connected(&approved_items());
     driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "person".into() });
     driver.send_input(Input::RestApproved { question: "q2".into(), by: "person".into() });
     assert_eq!(driver.drain_call_names(), ["each[1]#1@a", "each[2]#1@a"]);
     let answers = driver.records.iter().filter_map(|record| match &record.event {
         Event::QuestionAnswered { question, by, .. } => Some(format!("{question} by {by}")),
-        Event::RestApproved { task, by } => Some(format!("{task} by {by}")),
+        Event::ToolApproved { agent, tool, by } => Some(format!("{agent}.{tool} by {by}")),
         _ => None,
     });
     let answers: Vec<_> = answers.collect();
-    assert_eq!(answers, ["q1 by person", "q2 by person", "q3 by person, for all of `each`", "each by person"]);
+    assert_eq!(answers, ["q1 by person", "q2 by person", "q3 by person, for all of `a.work`", "a.work by person"]);
+    assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+}
+
+#[test]
+fn approval_of_a_tool_covers_other_tasks_but_not_other_tools() {
+    let asked = |id: &str, tool: &str| {
+        let mut asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task(id, &[]) };
+        let Work::Call(call) = &mut asked.work else { panic!("a call") };
+        call.routes[0].tool = tool.into();
+        asked
+    };
+    let mut later = asked("later", "work");
+    later.needs = vec!["first".into()];
+    let mut driver = Driver::connected(&plan(vec![asked("first", "work"), asked("other", "other"), later]));
+    driver.send_input(Input::RestApproved { question: "q1".into(), by: "person".into() });
+    assert_eq!(driver.drain_call_names(), ["first#1@a"]);
+    driver.end("first", 1, Ok(text("x")));
+    assert_eq!(driver.drain_call_names(), ["later#1@a"]);
+    assert_eq!(driver.ended(), None, "`other` still waits");
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
 
@@ -103,7 +122,7 @@ fn approval_of_all_calls_covers_later_items_after_resume() {
     let yes = Answer::Accept { content: None };
     for event in [
         Event::QuestionAnswered { question: "q1".into(), answer: yes, by: "person".into() },
-        Event::RestApproved { task: "each".into(), by: "person".into() },
+        Event::ToolApproved { agent: "a".into(), tool: "work".into(), by: "person".into() },
     ] {
         let seq = driver.records.len() as u64;
         driver.records.push(Record { seq, at: driver.now, event });
@@ -118,12 +137,44 @@ fn approval_of_all_calls_covers_later_items_after_resume() {
 }
 
 #[test]
-fn approval_of_all_calls_of_a_single_call_is_a_plain_approval() {
+fn changed_arguments_are_called_even_after_resume() {
+    let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
+    let changed = json!({"title": "Other"});
+    for restarts in [false, true] {
+        let mut driver = Driver::connected(&plan(vec![asked.clone()]));
+        let answer = Answer::Accept { content: Some(changed.clone()) };
+        driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer, by: "person".into() });
+        if restarts {
+            // The process ended before the call was sent.
+            let answered =
+                driver.records.iter().position(|record| matches!(record.event, Event::QuestionAnswered { .. }));
+            let mut restarted = driver.restart_after(answered.expect("an answer") + 1, &|_| false);
+            restarted.connect_all();
+            driver = restarted;
+        }
+        let calls = driver.drain_commands(|order| match order {
+            Command::StartAttempt(call) => Some(Value::Object(call.arguments.clone())),
+            _ => None,
+        });
+        assert_eq!(calls, [changed.clone()], "restarts: {restarts}");
+        assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+        let sent = crate::engine::sent_calls(&driver.records).expect("a history");
+        assert_eq!(sent[0].arguments, changed);
+    }
+}
+
+#[test]
+fn approval_ignores_what_is_not_a_map_of_arguments() {
     let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![asked]));
-    driver.send_input(Input::RestApproved { question: "q1".into(), by: "person".into() });
+    let answer = Answer::Accept { content: Some(json!("delete everything")) };
+    driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer, by: "person".into() });
+    let recorded = driver.records.iter().find_map(|record| match &record.event {
+        Event::QuestionAnswered { answer, .. } => Some(answer.clone()),
+        _ => None,
+    });
+    assert_eq!(recorded, Some(Answer::Accept { content: None }));
     assert_eq!(driver.drain_call_names(), ["t#1@a"]);
-    assert!(!driver.records.iter().any(|record| matches!(record.event, Event::RestApproved { .. })));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Asker, ItemPlace, Origin, ProposedCall};
+use crate::model::{Asker, InputSchema, ItemPlace, Origin, ProposedCall};
 use crate::ui::terminal::keys::KeyDecoder;
 use crate::ui::terminal::line_reader::tests::keyboard;
 use crate::ui::terminal::screen::memory::MemoryDevice;
@@ -138,7 +138,7 @@ async fn end_of_input_declines_and_defers_approvals() {
     assert!(screen.ends_with("a [skip]> \n  Ctrl-D: declined\n"), "{screen}");
     let (reply_, screen) = run_dialogue(&approval(), "").await;
     assert_eq!(reply_, HumanResponse::Deferred { reason: UNANSWERED.to_owned() });
-    assert!(screen.contains("[y/n, :cancel]> \n  Ctrl-D: left open; `kapell questions 0190`"), "{screen}");
+    assert!(screen.contains("approve? [y/n/?]> \n  Ctrl-D: left open; `kapell questions 0190`"), "{screen}");
 }
 
 #[tokio::test]
@@ -197,21 +197,24 @@ async fn questions_queue_and_can_be_withdrawn() {
 
 fn item(arguments: Value, of: usize) -> Question {
     let effect = crate::model::Effect::AtMostOnce;
+    let input_schema = InputSchema::default();
+    input_schema.set(json!({"properties": {"page": {"type": "string"}}}).as_object().expect("an object"));
     Question {
         asker: Asker::Plan { task: "publish[0]".into() },
         item: Some(ItemPlace { number: 1, of }),
-        call: Some(ProposedCall { agent: "wiki".into(), tool: "create".into(), arguments, effect }),
+        call: Some(ProposedCall { agent: "wiki".into(), tool: "create".into(), arguments, effect, input_schema }),
         ..approval()
     }
 }
 
 #[tokio::test]
-async fn one_yes_can_be_for_all_calls_of_a_task() {
+async fn one_yes_can_be_for_all_calls_of_a_tool() {
     let (reply_, screen) = run_dialogue(&item(json!({"page": "A"}), 3), "d\n?\na\n").await;
     assert_eq!(reply_, HumanResponse::AllApproved { by: "person at terminal".to_owned() });
     insta::assert_snapshot!(screen);
-    // A single call has no further calls to approve.
-    assert_eq!(response_to(&item(json!({"page": "A"}), 1), "a\nn\n").await, answered(Answer::Decline));
+    let single = response_to(&item(json!({"page": "A"}), 1), "a\n").await;
+    assert_eq!(single, HumanResponse::AllApproved { by: "person at terminal".to_owned() });
+    // Without a call, there are no further calls to approve.
     assert_eq!(response_to(&approval(), "all\ny\n").await, accepted_without_fields());
 }
 
@@ -220,7 +223,7 @@ async fn arguments_that_are_cut_can_be_shown_in_full() {
     let long = "x".repeat(500) + "\u{1b}[2Jend";
     let (reply_, screen) = run_dialogue(&item(json!({"page": long}), 1), "d\ny\n").await;
     assert_eq!(reply_, accepted_without_fields());
-    let (before, after) = screen.split_once("[y/n/d, :cancel]> ").expect("asked");
+    let (before, after) = screen.split_once("[y/n/a/e/d/?]> ").expect("asked");
     assert!(!before.contains("end") && after.contains("\\u001b[2Jend"), "{screen}");
     let many: serde_json::Map<_, _> = (0..20).map(|n| (format!("a{n}"), n.into())).collect();
     let (_, screen) = run_dialogue(&item(many.into(), 1), "d\ny\n").await;
@@ -289,4 +292,17 @@ async fn control_characters_are_refused_in_lines() {
     let (reply, screen) = run_dialogue(&two_fields(), "a\x1b[A\nb\n2\ny\n").await;
     assert_eq!(reply, accepted_with(json!({"a": "b", "n": 2})));
     assert!(screen.contains("`\\u{1b}` does not fit in an answer"), "{screen}");
+}
+
+#[tokio::test]
+async fn arguments_are_changed_until_they_fit() {
+    let question = item(json!({"page": "A"}), 1);
+    // Without an editor, the line begins with the arguments.
+    let keys = "e\r\x15{\"page\": 1}\r\r\x15{\"page\": \"B\"}\ry\r";
+    let (reply, screen) = type_keys(&question, keys).await;
+    assert_eq!(reply, accepted_with(json!({"page": "B"})));
+    assert!(screen.contains("`/page` does not fit") && screen.contains("page: \"B\""), "{screen:?}");
+    let (reply, screen) = type_keys(&question, "e\r\rn\r").await;
+    assert_eq!(reply, answered(Answer::Decline));
+    assert!(screen.contains("the arguments are unchanged"), "{screen:?}");
 }

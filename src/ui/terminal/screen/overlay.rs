@@ -78,6 +78,11 @@ impl OpenPrompt {
         }
     }
 
+    /// Pauses the screen while another program uses the terminal.
+    pub fn pause_screen(&self) -> ScreenPause {
+        ScreenPause::new(Arc::clone(&self.thread))
+    }
+
     /// Rings the bell.
     pub fn ring(&self) {
         self.push(PaintStep::Bell);

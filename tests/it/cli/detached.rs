@@ -106,7 +106,7 @@ fn another_process_answers_questions_of_a_detached_run() {
     let late = run.kapell(&["answer"], &["q2", "--accept"]);
     assert_eq!((late.code, late.error_code()), (Some(2), "journal::ended"));
     let log = std::fs::read_to_string(place.path(&format!("journal.logs/{}.log", run.run))).expect("a log");
-    assert!(log.contains("\"status\": \"booked\""), "the answer is in {log}");
+    assert!(log.contains("\"uri\": \"archive:///"), "the answer is in {log}");
 }
 
 #[test]

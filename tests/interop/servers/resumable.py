@@ -63,6 +63,8 @@ async def travel_agent(destination: str, context: Context) -> str:
     await context.report_progress(1, 2, "found a hotel")
     answer = await context.elicit(f"Book a trip to {destination} for an estimated 1200 EUR?", Price)
     is_booked = answer.action == "accept" and answer.data.confirm
+    # Booking takes a moment.
+    await asyncio.sleep(0.5)
     await context.report_progress(2, 2, "done")
     return f"booked a trip to {destination}" if is_booked else f"booked nothing in {destination}"
 

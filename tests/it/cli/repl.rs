@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
+use crate::cli::interruption;
 use crate::support::terminal::{TypedStep, run_after, run_at_terminal, step};
 use crate::support::workspace::{CommandOutput, Workspace, wait_for};
 
@@ -277,4 +278,45 @@ fn pasted_lines_do_not_run_and_sigterm_ends_the_session() {
         ],
     );
     assert_eq!(ended.code, Some(130), "{}", ended.stdout);
+}
+
+#[test]
+fn second_ctrl_c_stops_the_run_at_once_and_the_session_continues() {
+    let place = interruption::workspace();
+    let plan = "name: steps\ndefaults: { effect: at_most_once }\ntasks:\n  \
+                - { id: held, agent: steps, tool: step, with: { label: a } }\n";
+    place.write("plan.yaml", plan).write("hold-a", "");
+    let signals = "until grep -qx a calls; do sleep 0.05; done; kill -INT $COMMAND; kill -INT $COMMAND";
+    let ended = in_session(
+        &place,
+        &[
+            step(PROMPT, "run plan.yaml\r"),
+            run_after("connected to", signals),
+            step(PROMPT, "runs --json\r"),
+            step("\"status\":\"interrupted\",\"process\":null", ""),
+            step(PROMPT, "quit\r"),
+        ],
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
+    // The call is not made again without a person.
+    let resumed = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(resumed.code, Some(4), "{resumed:?}");
+}
+
+#[test]
+fn values_of_templates_are_completed_by_the_server() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    assert_eq!(place.kapell(&["agents", "tools"]).code, Some(0));
+    assert_eq!(place.kapell(&["call", "archive.store_document", "title=Lisbon", "text=x"]).code, Some(0));
+    let ended = in_session(
+        &place,
+        &[
+            step(PROMPT, "agents complete archive --resource \tname=lis\t"),
+            step("name=lisbon-", "\r"),
+            step("\nlisbon-", ""),
+            step(PROMPT, "quit\r"),
+        ],
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
 }

@@ -3,9 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+#[cfg(not(target_os = "macos"))]
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(not(target_os = "macos"))]
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{
     FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflush, tcgetattr, tcsetattr,
@@ -23,6 +27,12 @@ const MAX_QUEUED_KEYS: usize = 1_024;
 
 /// The interval in which a process in the background checks whether it is in the foreground again.
 const FOREGROUND_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The time after which the end of a question is noticed, and after which an escape sequence is incomplete.
+#[cfg(not(target_os = "macos"))]
+const KEY_WAIT: u16 = 100;
+#[cfg(target_os = "macos")]
+const KEY_WAIT: Duration = Duration::from_millis(20);
 
 /// The value of a control character that disables it (`_POSIX_VDISABLE`).
 const DISABLED: libc::cc_t = if cfg!(target_os = "macos") { 0xff } else { 0 };
@@ -43,7 +53,7 @@ struct KeyShared {
     control: Option<File>,
     /// Absent once the reader is dropped, since the last owner of a screen waits for its output.
     screen: Mutex<Option<Screen>>,
-    /// Held briefly, and never during a read.
+    /// Held briefly: a read under it returns at once.
     state: Mutex<KeyState>,
     changed: Condvar,
 }
@@ -163,9 +173,9 @@ impl KeyShared {
         let mut key_mode = mode.clone();
         state.original = Some(mode);
         key_mode.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::IEXTEN);
-        // A read returns after a tenth of a second without a key, to notice that the question was closed.
+        // A read returns at once, also without a key.
         key_mode.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
-        key_mode.control_chars[SpecialCharacterIndices::VTIME as usize] = 1;
+        key_mode.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         // Ctrl-Z is read as a key, so that the mode can be restored first.
         key_mode.control_chars[SpecialCharacterIndices::VSUSP as usize] = DISABLED;
         let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &key_mode);
@@ -188,13 +198,24 @@ impl KeyShared {
         }
     }
 
-    /// Waits until a question is open. Returns its number, or `None` if the reader is closed.
-    fn wait_for_question(&self) -> Option<u64> {
+    /// Waits until a question is open. Returns `false` if the reader is closed.
+    fn wait_for_question(&self) -> bool {
         let mut state = self.state.lock();
         while state.open == 0 && !state.is_closed {
             self.changed.wait(&mut state);
         }
-        (!state.is_closed).then_some(state.open)
+        !state.is_closed
+    }
+
+    /// Reads what was typed for the open question, and returns its number and the number of bytes. Without one, the
+    /// input is for another reader of the terminal, such as the prompt of a session.
+    fn read_open(&self, buffer: &mut [u8]) -> io::Result<Option<(u64, usize)>> {
+        let state = self.state.lock();
+        // In another mode, a read would wait for a line.
+        if state.open == 0 || !tcgetattr(&self.terminal).is_ok_and(|mode| is_key_mode(&mode)) {
+            return Ok(None);
+        }
+        (&self.terminal).read(buffer).map(|count| Some((state.open, count)))
     }
 
     fn pause_screen(&self) -> Option<ScreenPause> {
@@ -222,6 +243,21 @@ impl KeyShared {
     }
 }
 
+/// Waits a moment for a key, without reading it. Returns whether a read may return something.
+#[cfg(not(target_os = "macos"))]
+fn wait_for_key(terminal: &File) -> bool {
+    let mut ready = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    // After an error, the read reports the reason.
+    poll(&mut ready, KEY_WAIT).map_or(true, |count| count > 0)
+}
+
+/// Waits a moment for a key. `poll` does not support terminals on this system.
+#[cfg(target_os = "macos")]
+fn wait_for_key(_: &File) -> bool {
+    std::thread::sleep(KEY_WAIT);
+    true
+}
+
 fn is_key_mode(mode: &Termios) -> bool {
     !mode.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO)
 }
@@ -229,7 +265,7 @@ fn is_key_mode(mode: &Termios) -> bool {
 fn read_keys(shared: &KeyShared, keys: &mpsc::Sender<(u64, TypedKey)>) {
     let mut decoder = KeyDecoder::default();
     let mut buffer = [0; 4_096];
-    while let Some(question) = shared.wait_for_question() {
+    while shared.wait_for_question() {
         // The shell that continues a stopped process may have changed the mode, and so may a process in the background.
         let Ok(mode) = tcgetattr(&shared.terminal) else { return };
         if !is_in_foreground(&shared.terminal) || !is_key_mode(&mode) {
@@ -237,8 +273,13 @@ fn read_keys(shared: &KeyShared, keys: &mpsc::Sender<(u64, TypedKey)>) {
             shared.wait_for_foreground();
             continue;
         }
-        let count = match (&shared.terminal).read(&mut buffer) {
-            Ok(count) => count,
+        if !wait_for_key(&shared.terminal) {
+            decoder.end_sequence();
+            continue;
+        }
+        let (question, count) = match shared.read_open(&mut buffer) {
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return,
         };

@@ -320,3 +320,21 @@ fn values_of_templates_are_completed_by_the_server() {
     );
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
 }
+#[test]
+fn ctrl_c_at_a_question_leaves_the_terminal_to_the_session() {
+    let place = Workspace::new();
+    let _agent = with_concierge(&place);
+    let ended = in_session(
+        &place,
+        &[
+            step(PROMPT, "travel_agent destination=Rome\r"),
+            step("confirm> ", "\u{3}"),
+            step("resumes the run", ""),
+            step(PROMPT, "questions\r"),
+            step("Book 3 nights in a hotel in Rome", ""),
+            step(PROMPT, "quit\r"),
+        ],
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
+    assert_eq!(effects(&place), [""; 0]);
+}

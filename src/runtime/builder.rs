@@ -17,8 +17,9 @@ use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{Llm, Models};
+use crate::mcp::process::log;
 use crate::mcp::{LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
-use crate::model::{AgentSpec, Plan, RunId, Timestamp, TraceContext};
+use crate::model::{AgentId, AgentSpec, Plan, RunId, Timestamp, TraceContext};
 use crate::system::{clock, environment, process};
 use crate::ui::answers::policy::NoInput;
 use crate::ui::human::Human;
@@ -386,7 +387,7 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         _ => SamplingSupport::Plain,
     };
     Ok(Options {
-        log_dir: directory.join("agents"),
+        log_dir: directory.join(LOG_DIRECTORY),
         server_cache: Some(directory.join("servers.json")),
         login_dir: Some(directory.join("logins")),
         offers_dir: Some(directory.join("offers")),
@@ -396,6 +397,17 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         sampling,
         trace: trace_of_caller(),
     })
+}
+
+/// The directory of the logs of agents, in the state directory.
+const LOG_DIRECTORY: &str = "agents";
+
+/// Returns what the processes of an agent wrote to standard error since a time, oldest first, as far as the logs have it.
+///
+/// # Errors
+/// Returns an error if the platform has no state directory.
+pub fn agent_stderr(agent: &AgentId, since: Timestamp) -> Result<Vec<(Timestamp, String)>, JournalError> {
+    Ok(log::read_lines(&journal::state_directory()?.join(LOG_DIRECTORY), agent, since))
 }
 
 /// Returns the trace of the calling program from the environment, as OpenTelemetry specifies it.

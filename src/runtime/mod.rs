@@ -17,7 +17,7 @@ mod run_handle;
 mod run_request;
 pub mod shutdown;
 
-pub use builder::{Host, HostBuilder, connect_options, jitter_seed, new_run_id};
+pub use builder::{Host, HostBuilder, agent_stderr, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 pub use content::ContentStore;
 use control::{forward_requests, read_inputs};

@@ -172,6 +172,7 @@ impl Child {
         let tail = self.log.tail(&self.stderr_closed).await;
         let stderr =
             if tail.is_empty() { "stderr is empty".to_owned() } else { format!("stderr: {}", tail.join(" | ")) };
-        format!("{status}; {stderr}; log: `{}`", self.log.path().display())
+        let noise = self.log.noise().map(|line| format!("; its stdout has `{line}`, which is not a JSON-RPC message"));
+        format!("{status}{}; {stderr}; log: `{}`", noise.unwrap_or_default(), self.log.path().display())
     }
 }

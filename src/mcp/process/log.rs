@@ -1,4 +1,6 @@
 //! Owns the log file of one agent process: its output outside of the protocol, and the last lines for error messages.
+//!
+//! A line of the file starts with the time at which it was read, such as `2026-11-30T18:00:00.123Z`.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -13,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::AgentId;
+use crate::model::{AgentId, Timestamp};
 use crate::system::files;
 
 /// The size at which a log is rotated to `AGENT.log.1`.
@@ -38,6 +40,8 @@ pub(crate) struct AgentLog {
     path: PathBuf,
     /// The last lines, shared by the reader of the output and by errors. Locked only to copy a few lines.
     tail: Mutex<VecDeque<String>>,
+    /// The first line on standard output that is not a message. Locked only to copy it.
+    noise: Mutex<Option<String>>,
     entries: mpsc::Sender<LogEntry>,
 }
 
@@ -71,7 +75,7 @@ impl AgentLog {
         let path = log_path(directory, agent, process);
         let (entries, queue) = mpsc::channel(QUEUE_CAPACITY);
         tokio::spawn(write(path.clone(), queue));
-        Arc::new(Self { path, tail: Mutex::default(), entries })
+        Arc::new(Self { path, tail: Mutex::default(), noise: Mutex::default(), entries })
     }
 
     /// Returns the path of the log file.
@@ -82,11 +86,16 @@ impl AgentLog {
     /// Starts the section of a new process, and clears the tail of the previous one.
     pub(crate) fn begin_process(&self, command: &str, pid: u32) {
         self.tail.lock().clear();
-        self.try_write(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
+        *self.noise.lock() = None;
+        self.try_send(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
     }
 
     /// Appends a line to the file only. The line is lost if the queue is full.
-    pub(crate) fn try_write(&self, line: Vec<u8>) {
+    pub(crate) fn try_write(&self, line: &[u8]) {
+        self.try_send(with_time(line));
+    }
+
+    fn try_send(&self, line: Vec<u8>) {
         let _ = self.entries.try_send(LogEntry::Line(line));
     }
 
@@ -106,10 +115,22 @@ impl AgentLog {
                 }
             }
             self.push_tail(&line);
-            if self.entries.send(LogEntry::Line(line)).await.is_err() {
+            if self.entries.send(LogEntry::Line(with_time(&line))).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Writes a line of standard output that is not a message, and keeps the first for error messages.
+    pub(crate) fn write_noise(&self, line: &[u8]) {
+        let text = String::from_utf8_lossy(&line[..line.len().min(MAX_TAIL_LINE_BYTES)]);
+        self.noise.lock().get_or_insert_with(|| text.trim_end().to_owned());
+        self.try_write(line);
+    }
+
+    /// Returns the first line on standard output that is not a message, if there was one.
+    pub(crate) fn noise(&self) -> Option<String> {
+        self.noise.lock().clone()
     }
 
     fn push_tail(&self, line: &[u8]) {
@@ -141,6 +162,32 @@ impl AgentLog {
         };
         let _ = tokio::time::timeout(TAIL_TIMEOUT, flush).await;
     }
+}
+
+/// Returns a line of the file: the current time, and what the process wrote.
+fn with_time(line: &[u8]) -> Vec<u8> {
+    let mut entry = format!("{:.3} ", jiff::Timestamp::now()).into_bytes();
+    entry.extend_from_slice(line);
+    entry
+}
+
+/// Returns what the processes of an agent wrote since a time, oldest first: of each file that can be read, the lines that
+/// have a time.
+pub(crate) fn read_lines(directory: &Path, agent: &AgentId, since: Timestamp) -> Vec<(Timestamp, String)> {
+    let first = log_path(directory, agent, 0);
+    let rotated = |path: &Path| [path.with_extension("log.1"), path.to_owned()];
+    let further = (1..).map(|process| log_path(directory, agent, process)).take_while(|path| path.exists());
+    let mut lines = Vec::new();
+    for path in std::iter::once(first).chain(further).flat_map(|path| rotated(&path)) {
+        let Ok(text) = files::read(&path, 2 * MAX_FILE_BYTES) else { continue };
+        lines.extend(String::from_utf8_lossy(&text).lines().filter_map(|line| {
+            let (time, line) = line.split_once(' ')?;
+            let at = Timestamp(u64::try_from(time.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()?);
+            (at >= since).then(|| (at, line.to_owned()))
+        }));
+    }
+    lines.sort_by_key(|(at, _)| *at);
+    lines
 }
 
 /// Writes the entries to the file until the log is dropped. A write error is reported once.
@@ -200,16 +247,28 @@ mod tests {
     #[tokio::test]
     async fn output_goes_to_the_file_and_the_tail() {
         let directory = tempfile::tempdir().unwrap();
-        let log = AgentLog::new(&directory.path().join("logs"), &AgentId::from("a/b"), 0);
+        let (logs, agent) = (directory.path().join("logs"), AgentId::from("a/b"));
+        let log = AgentLog::new(&logs, &agent, 0);
         let ended = CancellationToken::new();
         let output: String = (1..=12).map(|n| format!("line {n}\n")).collect();
         log.clone().copy_output(output.as_bytes(), ended.clone()).await;
-        log.try_write(b"a note\n".to_vec());
+        log.begin_process("server", 7);
+        log.try_write(b"a note\n");
         log.flush().await;
-        let tail: Vec<String> = (3..=12).map(|n| format!("line {n}")).collect();
-        assert_eq!(log.tail(&ended).await, tail);
-        assert_eq!(log.path(), directory.path().join("logs/a_b.log"));
-        assert_eq!(std::fs::read_to_string(log.path()).unwrap(), format!("{output}a note\n"));
+        assert_eq!(log.tail(&ended).await, [""; 0], "another process began");
+        assert_eq!(log.path(), logs.join("a_b.log"));
+        assert_eq!(std::fs::read_to_string(log.path()).unwrap().lines().count(), 14);
+
+        let further = AgentLog::new(&logs, &agent, 1);
+        further.try_write(b"of another process\n");
+        further.flush().await;
+        let lines = read_lines(&logs, &agent, Timestamp::default());
+        let texts: Vec<&str> = lines.iter().map(|(_, text)| text.as_str()).collect();
+        let mut expected: Vec<String> = (1..=12).map(|n| format!("line {n}")).collect();
+        expected.extend(["a note".to_owned(), "of another process".to_owned()]);
+        assert_eq!(texts, expected);
+        let (last, _) = lines[13];
+        assert_eq!(read_lines(&logs, &agent, Timestamp(last.0 + 1)), []);
     }
 
     #[tokio::test]
@@ -220,9 +279,9 @@ mod tests {
         let (first, second) = (log("1"), log("2"));
         assert_ne!(first.path(), second.path());
         assert_eq!(first.path(), log("1").path());
-        first.try_write(b"a note\n".to_vec());
+        first.try_write(b"a note\n");
         first.flush().await;
-        assert_eq!(std::fs::read(first.path()).unwrap(), b"a note\n");
+        assert!(std::fs::read_to_string(first.path()).unwrap().ends_with(" a note\n"));
     }
 
     #[tokio::test]
@@ -232,10 +291,11 @@ mod tests {
         let old = std::fs::File::create(&path).unwrap();
         old.set_len(MAX_FILE_BYTES).unwrap();
         let log = AgentLog::new(directory.path(), &AgentId::from("a"), 0);
-        log.try_write(b"first\n".to_vec());
-        log.try_write(b"second\n".to_vec());
+        log.try_write(b"first\n");
+        log.try_write(b"second\n");
         log.flush().await;
-        assert_eq!(std::fs::read(&path).unwrap(), b"second\n");
-        assert_eq!(std::fs::metadata(path.with_extension("log.1")).unwrap().len(), MAX_FILE_BYTES + 6);
+        let lines = read_lines(directory.path(), &"a".into(), Timestamp::default());
+        assert_eq!(lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["second"]);
+        assert!(std::fs::metadata(path.with_extension("log.1")).unwrap().len() > MAX_FILE_BYTES);
     }
 }

@@ -173,7 +173,7 @@ impl StdoutReader {
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        self.log.try_write(line);
+        self.log.write_noise(&line);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
+use super::common::args::OutputFormat;
 use super::common::exit::{CliError, Exit, print_raw, print_usage};
 use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
@@ -12,7 +13,7 @@ use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{graph, plan, schema, validate};
 use super::repl::session;
-use super::runs::{answer, call, cancel, questions, resume, retry, run};
+use super::runs::{answer, call, cancel, questions, read, resume, retry, run};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
 use crate::system::{environment, process};
 
@@ -34,6 +35,8 @@ enum CliCommand {
     Run(run::RunArgs),
     /// Call one tool of an agent
     Call(call::CallArgs),
+    /// Read one resource of an agent
+    Read(read::ReadArgs),
     /// Start an interactive session: call tools by name, run plans and goals, and look at runs
     Repl(session::ReplArgs),
     /// Resume a run that was interrupted or paused
@@ -92,8 +95,9 @@ pub fn main() -> Exit {
     process::harden();
     environment::seal();
     let parsed = command().try_get_matches();
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, stdout_format(&matches))));
+    let (cli, stdout) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return print_usage(&error),
     };
     cli.output.apply();
@@ -108,7 +112,19 @@ pub fn main() -> Exit {
             runtime.shutdown_background();
             result
         });
-    result.unwrap_or_else(|error| error.report())
+    result.unwrap_or_else(|error| error.report_to(stdout))
+}
+
+/// Returns the format in which the command prints to stdout. Of `kapell plan`, `--output` is a file.
+fn stdout_format(matches: &ArgMatches) -> OutputFormat {
+    let (mut name, mut matches) = ("", matches);
+    while let Some((subcommand, of_subcommand)) = matches.subcommand() {
+        (name, matches) = (subcommand, of_subcommand);
+    }
+    let output = matches.try_get_raw("output").ok().flatten().and_then(|mut values| values.next_back());
+    let is_json = output.is_some_and(|format| format == "json" || format == "stream-json") && name != "plan";
+    let is_alias = matches!(matches.try_get_one::<bool>("json"), Ok(Some(true)));
+    if is_json || is_alias { OutputFormat::Json } else { OutputFormat::Text }
 }
 
 async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
@@ -116,6 +132,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Init(args) => init::init(args).await,
         CliCommand::Run(args) => run::run(args).await,
         CliCommand::Call(args) => call::call(args).await,
+        CliCommand::Read(args) => read::read(args).await,
         CliCommand::Repl(args) => session::repl(args).await,
         CliCommand::Resume(args) => resume::resume(args).await,
         CliCommand::Retry(args) => retry::retry(args).await,

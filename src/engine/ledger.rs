@@ -23,9 +23,9 @@ pub struct SpendingTotals {
     /// Tokens of replies, as far as reported.
     pub output_tokens: u64,
     /// Replies without reported usage. A budget counts the maximum for each.
-    #[serde(rename = "untold_replies")]
     pub unreported_replies: u64,
-    /// US dollars, if the agents file has prices.
+    /// US dollars, if the agents file has prices; absent in JSON if it is zero.
+    #[serde(skip_serializing_if = "MicroDollars::is_zero")]
     pub cost_usd: MicroDollars,
     /// Tokens that a budget counts for replies without reported usage: the maximum of each.
     #[serde(skip)]

@@ -26,7 +26,7 @@ pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
 pub use calls::{CallTracker, sent_calls};
 pub use ledger::SpendingTotals;
 pub(crate) use ledger::{Ledger, Payer, SpendingSink};
-pub use rerun::{Rerun, RerunError, check_rerun};
+pub use rerun::{ChangedPart, RepeatPolicy, Rerun, RerunDecision, RerunError, RerunPreview};
 pub use resume::Resumption;
 pub use state::run::{FoldError, NewRun, Run};
 pub use transition::StepOutput;

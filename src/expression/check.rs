@@ -83,6 +83,17 @@ pub fn references(expression: &Expression) -> Result<Vec<Reference<'_>>, Express
     Ok(check(&expression.0)?.references().map(|(reference, _)| reference).collect())
 }
 
+/// Returns whether an expression uses an input. An invalid expression may use any input.
+pub(crate) fn uses_input(expression: &str, name: &str) -> bool {
+    let Ok(checked) = check(expression) else { return true };
+    let is_use = |reference: Reference<'_>| match reference {
+        Reference::Input(used) => used == name,
+        Reference::Resource { uri, .. } => uses_input(uri, name),
+        Reference::Task { .. } | Reference::Name(_) => false,
+    };
+    checked.uses_all_inputs() || checked.references().any(|(reference, _)| is_use(reference))
+}
+
 /// Returns whether an expression refers to the outcome of a task, rather than its output. Such a condition itself
 /// decides what happens after a dependency failed or was skipped.
 pub fn has_outcome_reference(expression: &Expression) -> bool {

@@ -18,8 +18,8 @@ mod template;
 mod tests;
 mod uri_template;
 
-pub(crate) use check::check;
 pub use check::{Reference, has_outcome_reference, references};
+pub(crate) use check::{check, uses_input};
 pub use error::{ExpressionError, ExpressionErrorKind};
 pub use evaluate::{evaluate, evaluate_condition, evaluate_document_condition};
 pub(crate) use names::{closest_match, did_you_mean, list_names};
@@ -28,5 +28,6 @@ pub use scope::{
     ForeachItems, ITEMS_FIELD, LOOP_NAME, LoopItem, RESERVED_NAMES, RESOURCE_NAME, Scope, TASK_FIELDS, TaskLookup,
     TaskView,
 };
+pub(crate) use template::template_uses_input;
 pub use template::{TemplatePart, render, split_template, template_references};
 pub use uri_template::{UriTemplate, UriVariable};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::check::{Reference, check};
+use super::check::{Reference, check, uses_input};
 use super::error::{ExpressionError, ExpressionErrorKind};
 use super::evaluate::resolve_or_evaluate;
 use super::resolve::ResolvedValue;
@@ -147,6 +147,24 @@ pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, Ex
     let mut references = Vec::new();
     collect_references(&template.0, &mut references)?;
     Ok(references)
+}
+
+/// Returns whether an expression of a template uses an input. An invalid template may use any input.
+pub(crate) fn template_uses_input(template: &Template, name: &str) -> bool {
+    fn uses(value: &Value, name: &str) -> bool {
+        match value {
+            Value::String(text) => split_template(text).map_or(true, |parts| {
+                parts.iter().any(|part| match part {
+                    TemplatePart::Expression(expression, _) => uses_input(expression, name),
+                    TemplatePart::Text(_) => false,
+                })
+            }),
+            Value::Array(items) => items.iter().any(|item| uses(item, name)),
+            Value::Object(fields) => fields.values().any(|field| uses(field, name)),
+            _ => false,
+        }
+    }
+    uses(&template.0, name)
 }
 
 /// Adds the references of the expressions in `template`.

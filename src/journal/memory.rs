@@ -11,7 +11,7 @@ use super::raw_record::PAGE_BYTES;
 use super::store::check_accepts_requests;
 use super::{
     CommitFuture, ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease,
-    QueuedRequest, RawRecord, RecoveryScan, RunSummary, Store,
+    QueuedRequest, RawRecord, RecoveryScan, RunFilter, RunSummary, Store,
 };
 use crate::model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp};
 use crate::system::process::RequestSender;
@@ -97,8 +97,15 @@ impl JournalWriter for MemoryJournal {
 }
 
 impl JournalReader for MemoryJournal {
-    fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
-        Ok(self.content.lock().summaries().take(limit).collect())
+    fn filtered_runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
+        Ok(self.content.lock().summaries().filter(|run| filter.matches(run)).take(limit).collect())
+    }
+
+    fn reruns(&self, run: &RunId) -> Result<Vec<RunId>, JournalError> {
+        let content = self.content.lock();
+        let is_rerun = |record: &Record| matches!(&record.event, Event::RunRerun { of, .. } if of == run);
+        let reruns = content.run_order.iter().filter(|id| content.runs[*id].records.iter().any(is_rerun));
+        Ok(reruns.cloned().collect())
     }
 
     fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {

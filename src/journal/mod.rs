@@ -26,5 +26,5 @@ pub use open::{default_location, format_version, state_directory, store};
 pub use raw_record::RawRecord;
 pub use store::{
     CommitFuture, ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan,
-    RunSummary, Store,
+    RunFilter, RunSummary, Store, current_status,
 };

@@ -85,7 +85,21 @@ pub trait JournalReader: fmt::Debug + Send {
     ///
     /// # Errors
     /// Returns an error if the journal cannot be read.
-    fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError>;
+    fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
+        self.filtered_runs(&RunFilter::default(), limit)
+    }
+
+    /// Returns the latest `limit` runs that match, latest first. Reads no events of runs.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read.
+    fn filtered_runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<RunSummary>, JournalError>;
+
+    /// Returns the later runs that repeat a part of `run`, earliest first.
+    ///
+    /// # Errors
+    /// Returns an error if the journal cannot be read.
+    fn reruns(&self, run: &RunId) -> Result<Vec<RunId>, JournalError>;
 
     /// Returns the runs that can continue, latest first: running, interrupted, and paused ones.
     ///
@@ -165,6 +179,23 @@ pub enum Durability {
     Normal,
 }
 
+/// A selection of runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only runs of the plan with this name.
+    pub plan: Option<String>,
+    /// Only runs with one of these statuses, as [`RunSummary::current_status`] returns them; all runs if empty.
+    pub statuses: Vec<RunStatus>,
+}
+
+impl RunFilter {
+    /// Returns whether a run matches.
+    pub(super) fn matches(&self, run: &RunSummary) -> bool {
+        let has_plan = self.plan.as_ref().is_none_or(|plan| *plan == run.name);
+        has_plan && (self.statuses.is_empty() || self.statuses.contains(&run.current_status()))
+    }
+}
+
 /// A run, as listed by `kapell runs list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSummary {
@@ -182,6 +213,21 @@ pub struct RunSummary {
     pub last_event: Timestamp,
     /// The driving process. A run that has not ended and has no driver was interrupted.
     pub driver: Option<Holder>,
+}
+
+impl RunSummary {
+    /// Returns the status of the run; see [`current_status`].
+    pub fn current_status(&self) -> RunStatus {
+        current_status(self.status, self.driver)
+    }
+}
+
+/// Returns the status of a run whose journal says `status`. A running run that no process drives is interrupted.
+pub fn current_status(status: RunStatus, driver: Option<Holder>) -> RunStatus {
+    match status {
+        RunStatus::Running if driver.is_none() => RunStatus::Interrupted,
+        status => status,
+    }
 }
 
 /// A request to a run, whether or not another process drives it.

@@ -23,7 +23,7 @@ impl MicroDollars {
     }
 
     /// Returns whether the amount is zero.
-    pub fn is_zero(self) -> bool {
+    pub fn is_zero(&self) -> bool {
         self.0 == 0
     }
 }

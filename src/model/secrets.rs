@@ -186,7 +186,7 @@ impl Secrets {
     }
 
     /// Masks all strings of a value, including keys.
-    fn mask_value(&self, value: &mut Value) {
+    pub fn mask_value(&self, value: &mut Value) {
         match value {
             Value::String(text) => self.mask(text),
             Value::Array(values) => values.iter_mut().for_each(|value| self.mask_value(value)),

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::mem;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::journal::Store;
 use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
-use crate::runtime::{OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
+use crate::runtime::{ContentStore, OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
 use crate::ui::reporters::live_answer::{DisplayedAnswer, LiveAnswer};
@@ -28,8 +29,8 @@ use crate::ui::reporters::screenful::Screenful;
 use crate::ui::reporters::{EndContext, ProgressOptions, ProgressReporter};
 use crate::ui::terminal::screen::{Screen, ScreenSize};
 use crate::view::report_line::Verbosity;
-use crate::view::text::count_text;
-use crate::view::{self, ResultScope, RunResult};
+use crate::view::text::{bytes_text, count_text};
+use crate::view::{self, ResultFile, ResultScope, RunResult, TaskResult};
 use crate::{Host, journal};
 
 /// The part of a result that was printed.
@@ -133,6 +134,20 @@ pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(
     }
 }
 
+/// Prints the paths of the files of a task and its items that were saved for the user.
+pub(crate) fn report_saved(task: &TaskResult) {
+    for ResultFile { path, mime_type, bytes } in &task.files {
+        let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
+        message!("saved {} ({media}{})", path.display(), bytes_text(*bytes));
+    }
+    task.items.iter().flatten().for_each(report_saved);
+}
+
+/// Returns the error for files that cannot be saved in `directory`.
+pub(crate) fn cannot_save(directory: &Path, error: std::io::Error) -> CliError {
+    CliError::failed("cli::unwritable", format!("cannot save files to `{}`", directory.display()), error)
+}
+
 /// Prints the answer. On a terminal, separates it from the messages before it.
 fn print_answer(answer: &str) -> Result<(), CliError> {
     if std::io::stdout().is_terminal() {
@@ -201,7 +216,7 @@ pub(crate) async fn execute(
                 print_resume_hint(&screen, &run, state);
             }
         });
-    if let Some(directory) = save {
+    if let Some(directory) = save.clone() {
         builder = builder.copy_content_to(directory);
     }
     // Before the view, so that the end of an answer precedes the lines about it.
@@ -216,7 +231,13 @@ pub(crate) async fn execute(
     screen.hide();
     screen.flush();
     let displayed = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
-    let result = driven?;
+    let mut result = driven?;
+    if let Some(directory) = &save {
+        for (id, task) in &mut result.tasks {
+            ContentStore::save_texts(id, task, directory).map_err(|error| cannot_save(directory, error))?;
+            report_saved(task);
+        }
+    }
     if let Some(lines) = lines {
         lines.finish(&result).map_err(lines_error)?;
     }

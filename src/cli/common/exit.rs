@@ -8,7 +8,7 @@ use std::{fmt, iter};
 use miette::{MietteHandlerOpts, ReportHandler};
 use owo_colors::OwoColorize;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use textwrap::{WordSeparator, WordSplitter};
 
 use super::args::OutputFormat;
@@ -19,7 +19,7 @@ use crate::journal::{self, JournalError, RecoveryScan};
 use crate::llm::EndpointError;
 use crate::model::{EndCause, Failure, RunStatus};
 use crate::planner::PlanError;
-use crate::view::text::{printable_styled, printable_text, printable_unstyled, safe_json};
+use crate::view::text::{count_text, printable_styled, printable_text, printable_unstyled, safe_json};
 
 /// The exit codes, which `docs/reference/exit-codes.md` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,9 +239,26 @@ impl CliError {
         }
     }
 
-    /// Prints the error to stderr and returns its exit code.
-    pub(crate) fn report(self) -> Exit {
-        let exit = match &self {
+    /// Returns the error as JSON: `{error: {code, message, causes, help, exit_code, diagnostics}}`. The diagnostics are those
+    /// of a file.
+    fn json(&self) -> Value {
+        let mut causes = iter::successors(Some(self as &dyn Error), |&cause| cause.source()).map(ToString::to_string);
+        let message = causes.next();
+        let mut error = json!({
+            "code": self.code(), "message": message, "causes": causes.collect::<Vec<_>>(), "help": self.help(),
+            "exit_code": self.exit().code(),
+        });
+        if let Self::File(diagnostics) = self {
+            error["code"] = "cli::invalid_file".into();
+            error["message"] = format!("{} in the file", count_text(diagnostics.errors(), "error")).into();
+            error["diagnostics"] = serde_json::to_value(diagnostics.list()).unwrap_or_default();
+        }
+        json!({ "error": error })
+    }
+
+    /// Returns the exit code of the error.
+    fn exit(&self) -> Exit {
+        match self {
             Self::File(_) | Self::Usage { .. } => Exit::Usage,
             Self::Journal(
                 JournalError::UnknownRun { .. }
@@ -251,7 +268,21 @@ impl CliError {
             ) => Exit::Usage,
             Self::Journal(_) | Self::Plan(_) | Self::Endpoint(_) | Self::Login(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
-        };
+        }
+    }
+
+    /// Prints the error to stderr, and returns its exit code.
+    pub(crate) fn report(self) -> Exit {
+        self.report_to(OutputFormat::Text)
+    }
+
+    /// Prints the error to stderr, and as an object to stdout if that is `Json`. Returns its exit code.
+    pub(crate) fn report_to(self, stdout: OutputFormat) -> Exit {
+        let exit = self.exit();
+        if stdout == OutputFormat::Json && !matches!(self, Self::Shown(_)) {
+            // A closed stdout must not hide the error on stderr.
+            let _ = print_json(&self.json());
+        }
         match self {
             Self::File(diagnostics) => show_diagnostics(&diagnostics),
             Self::Shown(_) => {}
@@ -364,6 +395,13 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 pub(crate) fn print_styled(text: &str) -> Result<(), CliError> {
     let has_color = has_color(&io::stdout());
     print_raw(&if has_color { printable_styled(text) } else { printable_unstyled(text) })
+}
+
+/// Returns the number of columns of the terminal at stdout; unlimited elsewhere.
+pub(crate) fn output_width() -> usize {
+    let terminal = console::Term::stdout();
+    let size = terminal.size_checked().filter(|_| terminal.is_term());
+    size.map_or(usize::MAX, |(_, columns)| usize::from(columns))
 }
 
 /// Prints text to stdout unchanged, for a file or a program.

@@ -169,6 +169,17 @@ pub(crate) fn open_journal(arg: &JournalArg) -> Result<Box<dyn JournalReader>, C
     Ok(journal_store(arg)?.open_reader()?)
 }
 
+/// Opens the journal for reading, if there is one.
+///
+/// # Errors
+/// Fails if the journal cannot be read.
+pub(crate) fn open_journal_if_present(arg: &JournalArg) -> Result<Option<Box<dyn JournalReader>>, CliError> {
+    match journal_store(arg)?.open_reader() {
+        Err(JournalError::Missing { .. }) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
 /// Returns the path for the plan of a run's goal, beside the journal.
 pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf {
     journal.companion_directory("plans").join(format!("{run}.yaml"))

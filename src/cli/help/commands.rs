@@ -55,6 +55,12 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     ),
     help("repl", &["kapell repl", "echo list | kapell repl"], &Exit::ALL, &[LIVE_VIEW, TIMES, CONNECTIONS]),
     help(
+        "read",
+        &["kapell read demo-archive archive:///lisbon-77f653cbafcb9f1e.md"],
+        &Exit::ALL,
+        &[LIVE_VIEW, TIMES, CONNECTIONS],
+    ),
+    help(
         "resume",
         &["kapell resume", "kapell resume last --accept-changes"],
         &Exit::ALL,

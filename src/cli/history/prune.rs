@@ -5,12 +5,12 @@ use std::{fs, io};
 use clap::{ArgGroup, Args};
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::exit::{print, print_json};
+use crate::cli::common::exit::{output_width, print, print_json};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::journal::{self, JournalError, JournalLocation, RunSummary};
 use crate::model::{HumanDuration, RunId, Timestamp};
-use crate::ui::history;
+use crate::ui::history::{self, ListedRun};
 use crate::view::text::count_text;
 
 #[derive(Debug, Args)]
@@ -38,7 +38,10 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
     let journal = files::journal_location(&args.journal)?;
     let store = journal::store(&journal);
     let context = files::display_context();
-    let mut runs = store.open_reader()?.runs(usize::MAX)?;
+    let mut runs = match store.open_reader() {
+        Err(JournalError::Missing { .. }) => Vec::new(),
+        reader => reader?.runs(usize::MAX)?,
+    };
     runs = runs_to_prune(args, runs, context.now);
     if !args.dry_run {
         let mut pruned = Vec::new();
@@ -56,10 +59,11 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         }
         runs = pruned;
     }
+    let runs: Vec<ListedRun> = runs.into_iter().map(ListedRun::from).collect();
     match args.output {
         OutputFormat::Json => print_json(&history::runs_json(&runs))?,
         OutputFormat::Text if runs.is_empty() => {}
-        OutputFormat::Text => print(&history::runs_text(&runs, &context))?,
+        OutputFormat::Text => print(&history::runs_text(&runs, &context, output_width()))?,
     }
     let action = if args.dry_run { "would be deleted" } else { "deleted" };
     message!("{} {action}", count_text(runs.len(), "run"));

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::common::args::{JournalArg, OutputFormat};
-use crate::cli::common::execute::print_result;
+use crate::cli::common::execute::{cannot_save, print_result, report_saved};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::model::{RunId, TaskId};
 use crate::runtime::ContentStore;
-use crate::view::{self, RunView, TaskResult};
+use crate::view::{self, RunView, TaskResult, TaskStatus};
 
 #[derive(Debug, Args)]
 pub(crate) struct ResultArgs {
@@ -44,34 +44,51 @@ pub(crate) fn result(args: &ResultArgs) -> Result<Exit, CliError> {
     }
     let content = files::contents_of(&args.journal, &run)?;
     content.complete_result(&mut result);
-    match &args.task {
-        Some(id) => {
-            let id = TaskId::from(id.as_str());
-            let mut task = result.task(&id).cloned().ok_or_else(|| unknown_task(&run, &id))?;
-            save_files(args, &content, [&mut task])?;
-            match args.output {
-                OutputFormat::Text => print(&view::task_text(&id, &task))?,
-                OutputFormat::Json => print_json(&task)?,
-            }
-        }
-        None => {
-            save_files(args, &content, result.tasks.values_mut())?;
-            print_result(args.output, &result)?;
+    let Some(id) = &args.task else {
+        save_files(args, &content, result.tasks.iter_mut())?;
+        print_result(args.output, &result)?;
+        return Ok(Exit::Success);
+    };
+    let id = TaskId::from(id.as_str());
+    let mut task = result.task(&id).cloned().ok_or_else(|| unknown_task(&run, &id))?;
+    save_files(args, &content, [(&id, &mut task)])?;
+    match args.output {
+        OutputFormat::Text if task.output.is_some() || task.items.is_some() => print(&view::task_text(&id, &task))?,
+        OutputFormat::Text => {}
+        OutputFormat::Json => print_json(&task)?,
+    }
+    match missing_result(&task) {
+        None => Ok(Exit::Success),
+        Some(reason) => {
+            let short = run.short();
+            message!("task `{id}` of run {short} {reason}; `kapell runs show {short} '{id}'` shows its calls");
+            Ok(Exit::Failed)
         }
     }
-    Ok(Exit::Success)
+}
+
+/// Describes why a task has no result, if it has none.
+fn missing_result(task: &TaskResult) -> Option<String> {
+    Some(match (task.status, &task.error, &task.skipped_because) {
+        (TaskStatus::Succeeded, ..) => return None,
+        (_, Some(failure), _) => format!("failed: {failure}"),
+        (.., Some(reason)) => format!("was skipped: {reason}"),
+        (status, ..) => format!("has no result: it is {status}"),
+    })
 }
 
 /// Copies the files of the tasks to the directory of `--save`.
 fn save_files<'t>(
     args: &ResultArgs,
     content: &ContentStore,
-    tasks: impl IntoIterator<Item = &'t mut TaskResult>,
+    tasks: impl IntoIterator<Item = (&'t TaskId, &'t mut TaskResult)>,
 ) -> Result<(), CliError> {
     let Some(directory) = &args.save else { return Ok(()) };
-    tasks.into_iter().try_for_each(|task| content.copy_files(task, directory)).map_err(|error| {
-        CliError::failed("cli::unwritable", format!("cannot save files to `{}`", directory.display()), error)
-    })
+    for (id, task) in tasks {
+        content.copy_files(id, task, directory).map_err(|error| cannot_save(directory, error))?;
+        report_saved(task);
+    }
+    Ok(())
 }
 
 /// Returns the error for a task that a run does not have.

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod questions;
+pub(crate) mod read;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;

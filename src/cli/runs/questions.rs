@@ -27,21 +27,23 @@ pub(crate) struct QuestionsArgs {
 }
 
 pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
-    let reader = files::open_journal(&args.journal)?;
-    let runs = match &args.run {
-        Some(name) => vec![reader.run(&reader.find_run(name)?)?],
-        None => reader.unfinished_runs()?,
+    let (mut objects, mut text) = (Vec::new(), String::new());
+    let reader = match &args.run {
+        Some(_) => Some(files::open_journal(&args.journal)?),
+        None => files::open_journal_if_present(&args.journal)?,
     };
-    let mut objects = Vec::new();
-    let mut text = String::new();
-    for run in runs.iter().filter(|run| run.status.is_unfinished()) {
-        let view = read_view(&*reader, &run.run)?;
-        let answered = reader.pending_answers(&run.run)?;
-        for asked in view.open_questions() {
-            let waits = answered.contains(&asked.question.id);
-            objects.push(question_json(run, asked, waits));
-            for line in question_lines(run, asked, waits) {
-                text += &(line + "\n");
+    if let Some(reader) = reader {
+        let runs = match &args.run {
+            Some(name) => vec![reader.run(&reader.find_run(name)?)?],
+            None => reader.unfinished_runs()?,
+        };
+        for run in runs.iter().filter(|run| run.status.is_unfinished()) {
+            let view = read_view(&*reader, &run.run)?;
+            let answered = reader.pending_answers(&run.run)?;
+            for asked in view.open_questions() {
+                let waits = answered.contains(&asked.question.id);
+                objects.push(question_json(run, asked, waits));
+                text += &question_text(run, asked, waits);
             }
         }
     }
@@ -53,7 +55,8 @@ pub(crate) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> Vec<String> {
+/// Formats a question below a heading that names its run and its plan.
+fn question_text(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> String {
     let question = &asked.question;
     let mut lines = form_prompt::question_lines(&run.run, question);
     let command = lines.pop().map(|command| command.cyan().to_string());
@@ -74,7 +77,7 @@ fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -
     } else {
         lines.extend(command);
     }
-    lines
+    lines.join("\n") + "\n"
 }
 
 /// Returns a question and its run as JSON. Times are in milliseconds since the Unix epoch.

@@ -12,7 +12,6 @@ use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_pers
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
 use crate::engine::Run;
-use crate::journal::JournalError;
 use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
 use crate::runtime::ResumableRun;
 
@@ -53,10 +52,7 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
 /// # Errors
 /// Fails if the journal cannot be read.
 pub(crate) fn latest_unfinished(journal: &JournalArg, plan: &Path) -> Result<Option<RunId>, CliError> {
-    let reader = match files::journal_store(journal)?.open_reader() {
-        Err(JournalError::Missing { .. }) => return Ok(None),
-        opened => opened?,
-    };
+    let Some(reader) = files::open_journal_if_present(journal)? else { return Ok(None) };
     let plan = files::absolute(plan);
     for summary in reader.runs(usize::MAX)? {
         let started = reader.records(&summary.run, 0).next().transpose()?;

@@ -1,6 +1,6 @@
 //! `kapell retry`: runs what failed in an earlier run again, or a part of it, as a new run with the other results.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -16,9 +16,11 @@ use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_pers
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile};
-use crate::engine::{self, NewRun, Rerun, Run};
-use crate::model::{Plan, Record, RunId, RunSource, RunStatus, TaskId};
+use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, Run};
+use crate::model::{Answer, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::jitter_seed;
+use crate::ui::history::rerun_text;
+use crate::ui::human::HumanResponse;
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
@@ -32,9 +34,19 @@ pub(crate) struct RetryArgs {
     /// Rerun this task, the tasks that depend on it, and all tasks and items without a result
     #[arg(long, value_name = "TASK", add = completion::tasks())]
     from: Option<String>,
-    /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results
+    /// Also repeat calls that succeeded although their effect is `at_most_once`
+    #[arg(long)]
+    allow_repeats: bool,
+    /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results. Shows the difference, and asks
+    /// at a terminal
     #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]
     plan: Option<PathBuf>,
+    /// Another value for an input; tasks that use it are rerun. May be repeated
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    /// Rerun with another plan or with other inputs without asking
+    #[arg(short, long)]
+    yes: bool,
     /// Rerun with the original plan even if its file has changed
     #[arg(long)]
     accept_changes: bool,
@@ -47,65 +59,108 @@ pub(crate) struct RetryArgs {
 pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let args = RetryArgs { options: args.options.with_json(args.json), ..args };
     args.options.check_speaker()?;
-    if args.accept_changes {
+    if args.accept_changes || args.allow_repeats {
         speaks_for_a_person()?;
     }
-    let reader = files::open_journal(&args.options.journal)?;
-    let earlier_id = reader.find_run(&args.run)?;
-    let mut records: Vec<Record> = reader.records(&earlier_id, 0).collect::<Result<_, _>>()?;
-    let contents = files::contents_of(&args.options.journal, &earlier_id)?;
-    let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
-    restored.map_err(|source| HostError::Contents { run: earlier_id.clone(), source })?;
-    let earlier = Run::fold(&records).map_err(|error| {
-        CliError::failed("cli::invalid_run", format!("cannot read run `{}`", earlier_id.short()), error)
-    })?;
-    if earlier.status().is_unfinished() {
-        return Err(CliError::usage(
-            "cli::run_not_ended",
-            format!("run `{}` has not ended, so it cannot be rerun", earlier_id.short()),
-            format!("`kapell resume {0}` resumes it; `kapell cancel {0}` cancels it", earlier_id.short()),
-        ));
-    }
+    let (earlier_id, earlier) = read_earlier(&args)?;
     let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
-    let agents_source = files::agents_source(&args.options.agents.files(args.plan.as_deref()));
-    let from = args.from.as_deref().map(TaskId::from);
-    if from.is_none() && args.plan.is_none() && earlier.status() == RunStatus::Succeeded {
-        return Err(CliError::usage(
-            "cli::nothing_failed",
-            format!("no task of run `{}` failed, so there is nothing to retry", earlier_id.short()),
-            format!("`kapell retry {} --from TASK` reruns a part of it", earlier_id.short()),
-        ));
+    let is_changed = args.plan.is_some() || !args.params.is_empty();
+    if args.from.is_none() && !is_changed && earlier.status() == RunStatus::Succeeded {
+        return Err(nothing_to_retry(&earlier_id));
     }
     let (plan, inputs, source) = match &args.plan {
-        Some(path) => corrected_start(path, &agents, agents_source, &earlier)?,
+        Some(path) => corrected_start(path, &args, &agents, &earlier)?,
         None => {
             if !args.accept_changes {
-                check_plan(&earlier_id, &earlier, &agents, from.as_ref())?;
+                check_plan(&earlier_id, &earlier, &agents, args.from.as_deref())?;
             }
-            let source = earlier.source().cloned().map(Arc::new);
-            (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
+            original_start(&args, &agents, &earlier)?
         }
     };
-    // Checked before anything starts, since it is an error of the command line.
-    if let Some(from) = &from {
-        let checked = engine::check_rerun(&plan, &earlier_id, from);
-        checked.map_err(|error| CliError::Usage {
-            code: "cli::unknown_task",
-            message: error.to_string(),
-            help: None,
-        })?;
-    }
     let context = RunContext::new(unused_run_id(&args.options.journal)?, &args.options, Interaction::Terminal)?;
-    for change in agent_changes(&earlier, &agents).into_iter().chain(params_change(&earlier)) {
-        context.screen.println(format!("changed since run {}: {change}", earlier_id.short()));
-    }
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
-    let rerun = Rerun { earlier_id, earlier, from, new_run };
+    let repeats = if args.allow_repeats { RepeatPolicy::Allow } else { RepeatPolicy::Refuse };
+    let from = args.from.as_deref().map(TaskId::from);
+    let rerun = Rerun { earlier_id, earlier, from, repeats, new_run };
+    // Checked before anything starts, since it is an error of the command line.
+    let preview = rerun.preview().map_err(refused)?;
+    if args.plan.is_none() && !preview.tasks.iter().any(|(_, decision)| decision.is_repeated()) {
+        return Err(nothing_to_retry(&rerun.earlier_id));
+    }
+    for change in agent_changes(&rerun.earlier, &agents).into_iter().chain(params_change(&rerun.earlier)) {
+        context.screen.println(format!("changed since run {}: {change}", rerun.earlier_id.short()));
+    }
+    if is_changed {
+        context.screen.println(format!("compared with run {}:", rerun.earlier_id.short()));
+        rerun_text(&preview).lines().for_each(|line| context.screen.println(format!("  {line}")));
+        let asks = !args.yes && context.human.is_person_here();
+        if asks && !is_accepted(&context.human.confirm("run these tasks?").await) {
+            context.screen.println("nothing was run");
+            context.screen.flush();
+            return Ok(Exit::Denied);
+        }
+    }
     execute(context, agents, AgentCatalog::default(), rerun.into()).await
 }
 
+/// Returns the earlier run with the large contents of its results.
+///
+/// # Errors
+/// Fails if it has not ended, or cannot be read.
+fn read_earlier(args: &RetryArgs) -> Result<(RunId, Run), CliError> {
+    let reader = files::open_journal(&args.options.journal)?;
+    let run = reader.find_run(&args.run)?;
+    let mut records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
+    let contents = files::contents_of(&args.options.journal, &run)?;
+    let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
+    restored.map_err(|source| HostError::Contents { run: run.clone(), source })?;
+    let earlier = Run::fold(&records)
+        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{}`", run.short()), error))?;
+    if !earlier.status().is_unfinished() {
+        return Ok((run, earlier));
+    }
+    let short = run.short();
+    let (message, help) = match reader.driver(&run)? {
+        Some(driver) => (
+            format!("run `{short}` is still running, driven by {driver}"),
+            format!("`kapell logs -f {short}` waits for its end; `kapell cancel {short}` ends it"),
+        ),
+        None => (
+            format!("run `{short}` has not ended, so it cannot be retried"),
+            format!("`kapell resume {short}` resumes it; `kapell cancel {short}` ends it"),
+        ),
+    };
+    Err(CliError::usage("cli::run_not_ended", message, help))
+}
+
+fn nothing_to_retry(run: &RunId) -> CliError {
+    CliError::usage(
+        "cli::nothing_failed",
+        format!("no task of run `{}` failed, so there is nothing to retry", run.short()),
+        format!("`kapell retry {} --from TASK` reruns a part of it", run.short()),
+    )
+}
+
+/// Returns the error for a rerun that is not possible.
+fn refused(error: RerunError) -> CliError {
+    let message = error.to_string();
+    match error {
+        RerunError::RepeatsEffects { .. } => CliError::usage(
+            "cli::repeats_effects",
+            message,
+            "`--allow-repeats` repeats them; if that is harmless, give the tasks `effect: idempotent` and pass the plan with \
+             `--plan FILE`",
+        ),
+        _ => CliError::Usage { code: "cli::unknown_task", message, help: None },
+    }
+}
+
+fn is_accepted(response: &HumanResponse) -> bool {
+    matches!(response, HumanResponse::Answered { answer: Answer::Accept { .. }, .. })
+}
+
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
-fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Option<&TaskId>) -> Result<(), CliError> {
+fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Option<&str>) -> Result<(), CliError> {
     let short = earlier_id.short();
     let part = from.map(|task| format!(" --from {task}")).unwrap_or_default();
     let changes = plan_changes(earlier, agents);
@@ -145,22 +200,46 @@ fn original_plan(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
 /// The plan, inputs and files that a retry begins with.
 type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
 
-/// Returns the start of a retry with another plan. Inputs keep their values.
-fn corrected_start(
-    path: &std::path::Path,
-    agents: &AgentsFile,
-    (agents_path, user_agents): (String, Option<String>),
-    earlier: &Run,
-) -> Result<RetryStart, CliError> {
+/// Returns the start of a retry with the original plan.
+fn original_start(args: &RetryArgs, agents: &AgentsFile, earlier: &Run) -> Result<RetryStart, CliError> {
+    let plan = original_plan(earlier, agents);
+    let inputs = match args.params.is_empty() {
+        true => Arc::clone(earlier.inputs()),
+        false => retry_inputs(&plan, args, earlier)?,
+    };
+    let source = earlier.source().map(|source| {
+        let params = overridden_params(source, args);
+        Arc::new(RunSource { params, ..source.clone() })
+    });
+    Ok((plan, inputs, source))
+}
+
+/// Returns the start of a retry with another plan.
+fn corrected_start(path: &Path, args: &RetryArgs, agents: &AgentsFile, earlier: &Run) -> Result<RetryStart, CliError> {
     let name = path.display().to_string();
     let (name, text) = files::read_plan_text(&name)?;
     let plan = config::load_plan(name, &text, agents, None)?.plan;
+    let inputs = retry_inputs(&plan, args, earlier)?;
+    let plan_path = (name != "-").then(|| files::absolute(path));
+    let (agents, user_agents) = files::agents_source(&args.options.agents.files(args.plan.as_deref()));
+    let params = earlier.source().and_then(|source| overridden_params(source, args));
+    let source = RunSource { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents, user_agents, params };
+    Ok((Arc::new(plan), inputs, Some(Arc::new(source))))
+}
+
+/// Returns the inputs of a retry: those of the earlier run that the plan still has, with the values of `--param`.
+fn retry_inputs(plan: &Plan, args: &RetryArgs, earlier: &Run) -> Result<Arc<Value>, CliError> {
     let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
     given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
-    let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given)))?;
-    let plan_path = (name != "-").then(|| files::absolute(path));
-    let params = earlier.source().and_then(|source| source.params.clone());
-    let plan_hash = config::fingerprint_of(&text);
-    let source = RunSource { plan: plan_path, plan_hash, agents: agents_path, user_agents, params };
-    Ok((Arc::new(plan), Arc::new(inputs), Some(Arc::new(source))))
+    Ok(Arc::new(config::resolve_inputs(plan, &args.params, Some(&Value::Object(given)))?))
+}
+
+/// Returns the parameters file of the earlier run, with the inputs that the command line overrides now.
+fn overridden_params(source: &RunSource, args: &RetryArgs) -> Option<ParamsFile> {
+    let mut params = source.params.clone()?;
+    let names = args.params.iter().filter_map(|param| param.split_once('=')).map(|(name, _)| name.to_owned());
+    params.overridden.extend(names);
+    params.overridden.sort_unstable();
+    params.overridden.dedup();
+    Some(params)
 }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::lease;
 use super::schema::{self, EVENTS_PER_ROW_SQL};
 use crate::journal::raw_record::PAGE_BYTES;
-use crate::journal::{Holder, JournalError, JournalReader, RawRecord, RunSummary};
-use crate::model::{CheckpointKey, Checkpoints, QuestionId, RunId, Timestamp};
+use crate::journal::{Holder, JournalError, JournalReader, RawRecord, RunFilter, RunSummary};
+use crate::model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp};
 
 /// A read-only connection to the journal.
 #[derive(Debug)]
@@ -19,9 +19,46 @@ pub(super) struct SqliteReader {
 }
 
 impl JournalReader for SqliteReader {
-    fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.summaries("ORDER BY number DESC LIMIT ?1", [limit])
+    fn filtered_runs(&self, filter: &RunFilter, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
+        const CLAUSE: &str = "
+            WHERE (?1 IS NULL OR plan_name = ?1) AND (?2 = '' OR instr(?2, ' ' || status || ' '))
+                AND (?3 IS NULL OR number < (SELECT number FROM runs WHERE run_id = ?3))
+            ORDER BY number DESC LIMIT ?4";
+        let mut statuses: String = filter.statuses.iter().map(|status| format!(" {status} ")).collect();
+        if filter.statuses.contains(&RunStatus::Interrupted) {
+            // The process of a running run may have died.
+            statuses += &format!(" {} ", RunStatus::Running);
+        }
+        let page = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut found = Vec::new();
+        let mut last: Option<String> = None;
+        loop {
+            let runs = self.summaries(CLAUSE, (&filter.plan, &statuses, &last, page))?;
+            last = runs.last().map(|run| run.run.to_string());
+            let is_last_page = (runs.len() as i64) < page || last.is_none();
+            found.extend(runs.into_iter().filter(|run| filter.matches(run)));
+            if is_last_page || found.len() >= limit {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+    }
+
+    fn reruns(&self, run: &RunId) -> Result<Vec<RunId>, JournalError> {
+        // The second event of a rerun names the earlier run. Its text cannot be part of another string, which would have
+        // escaped quotes; that it is an event of its own is checked.
+        let query = r#"
+            SELECT runs.run_id, events.json_lines FROM runs JOIN events ON events.run_id = runs.run_id
+            WHERE runs.number > (SELECT number FROM runs WHERE run_id = ?1) AND events.first_seq <= 1
+                AND instr(events.json_lines, '"of":"' || ?1 || '"')
+            ORDER BY runs.number"#;
+        let rows =
+            self.query_rows(query, [run.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let is_rerun = |lines: &str| {
+            let records = lines.split('\n').filter_map(|line| serde_json::from_str::<Record>(line).ok());
+            records.take(2).any(|record| matches!(record.event, Event::RunRerun { of, .. } if of == *run))
+        };
+        Ok(rows.into_iter().filter(|(_, lines)| is_rerun(lines)).map(|(id, _)| RunId::from(id)).collect())
     }
 
     fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::system::files;
 use crate::system::hash::sha256;
-use crate::view::{RunResult, TaskResult};
+use crate::view::{ResultFile, RunResult, TaskResult};
 
 /// The maximum number of files of one result. Further contents stay in its event.
 const MAX_FILES: usize = 1_000;
@@ -243,16 +243,42 @@ impl ContentStore {
         Ok(Some(restored))
     }
 
-    /// Copies the files of a task and its items to `directory`, and sets their paths to the copies.
+    /// Copies the files of a task and its items to `directory`, and sets their paths to the copies. Texts of embedded
+    /// resources become files there, too.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read or written.
-    pub fn copy_files(&self, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
+    pub fn copy_files(&self, id: &TaskId, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
         for file in &mut task.files {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
             file.path = write_copy(directory, &name, &files::read(&file.path, file.bytes)?)?;
         }
-        task.items.iter_mut().flatten().try_for_each(|item| self.copy_files(item, directory))
+        let mut items = task.items.iter_mut().flatten().enumerate();
+        items.try_for_each(|(index, item)| self.copy_files(&id.item(index), item, directory))?;
+        Self::save_own_texts(id, task, directory)
+    }
+
+    /// Writes the texts of the embedded resources of a task and its items to `directory`, and adds them to its files.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be written.
+    pub fn save_texts(id: &TaskId, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
+        let mut items = task.items.iter_mut().flatten().enumerate();
+        items.try_for_each(|(index, item)| Self::save_texts(&id.item(index), item, directory))?;
+        Self::save_own_texts(id, task, directory)
+    }
+
+    fn save_own_texts(id: &TaskId, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
+        let output = task.output.clone();
+        for block in output.iter().flat_map(|output| &output.content).filter(|block| block.saved_file().is_none()) {
+            let Some(text) = block.resource_text() else { continue };
+            let number = task.files.len() + 1;
+            let mime_type = block.mime_type().unwrap_or("text/plain");
+            let name = file_name(id, number, Some(mime_type), 0);
+            let path = write_copy(directory, &name, text.as_bytes())?;
+            task.files.push(ResultFile { path, mime_type: Some(mime_type.to_owned()), bytes: text.len() as u64 });
+        }
+        Ok(())
     }
 
     /// Adds the paths of the files to a result, and the contents to its outputs.
@@ -436,6 +462,20 @@ mod tests {
         assert_eq!(name(&save(&store, "u", &[image("aGVsbG8=")])[0]), "u-1.png");
         assert_eq!(fs::read(&victim).expect("reads"), b"kept");
         assert_eq!(fs::read(copies.join("u-1-2.png")).expect("reads"), b"hello");
+    }
+
+    #[test]
+    fn texts_of_embedded_resources_become_files_of_their_type() {
+        let root = tempfile::tempdir().expect("a folder");
+        let block = |mime: &str, text: &str| json!({"type": "resource", "resource": {"uri": "a://b", "mimeType": mime, "text": text}});
+        let output = ToolOutput::new([block("text/csv", "a,b"), json!({"type": "text", "text": "plain"})], None);
+        let item = TaskResult { output: Some(Arc::new(output)), ..TaskResult::default() };
+        let mut task = TaskResult { items: Some(vec![item]), ..TaskResult::default() };
+        ContentStore::save_texts(&"read".into(), &mut task, root.path()).expect("saves");
+        let files = &task.items.expect("items")[0].files;
+        let path = root.path().join("read-0-1.csv");
+        assert_eq!(files, &[ResultFile { path: path.clone(), mime_type: Some("text/csv".to_owned()), bytes: 3 }]);
+        assert_eq!(fs::read_to_string(path).expect("reads"), "a,b");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod diff;
 mod list;
 mod logs;
+mod rerun_text;
 mod run_details;
 mod run_json;
 mod show;
@@ -11,6 +12,7 @@ mod spending;
 mod task;
 
 pub use diff::RunsDiff;
-pub use list::{runs_json, runs_text};
+pub use list::{ListedRun, runs_json, runs_text};
 pub use logs::{LogFilter, LogFormat, Logs, RunLiveness, WatchMode};
+pub use rerun_text::rerun_text;
 pub use run_details::{RunDetails, read_view};

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::list::run_status;
-use crate::journal::{Holder, JournalError, JournalReader};
+use crate::journal::{Holder, JournalError, JournalReader, current_status};
 use crate::model::{AttemptId, Failure, Record, RunId, RunStatus, TaskId};
 use crate::view::run_view::TaskTimes;
 use crate::view::{RunView, TaskResult};
@@ -14,12 +13,20 @@ use crate::view::{RunView, TaskResult};
 pub struct RunDetails {
     pub(super) view: RunView,
     pub(super) driver: Option<Holder>,
+    /// The later runs that repeat a part of this one.
+    pub(super) reruns: Vec<RunId>,
 }
 
 impl RunDetails {
     /// Creates the details of a run without events, with the process that drives it.
     pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
-        Self { view: RunView::with_history(run), driver }
+        Self { view: RunView::with_history(run), driver, reruns: Vec::new() }
+    }
+
+    /// Sets the later runs that repeat a part of this one.
+    #[must_use]
+    pub fn with_reruns(self, reruns: Vec<RunId>) -> Self {
+        Self { reruns, ..self }
     }
 
     /// Applies the next event.
@@ -46,7 +53,7 @@ impl RunDetails {
 
     /// Returns the status of the run, which is running only while a process drives it.
     pub(super) fn status(&self) -> RunStatus {
-        run_status(self.view.result().status, self.driver)
+        current_status(self.view.result().status, self.driver)
     }
 
     /// Returns the result of a task or of an item.
@@ -56,7 +63,7 @@ impl RunDetails {
 
     /// Returns the failure of a call, if it failed.
     pub(super) fn failure_of(&self, attempt: &AttemptId) -> Option<&Failure> {
-        self.view.history().failures.get(attempt)
+        self.view.history().attempts.get(attempt)?.failure.as_ref()
     }
 }
 

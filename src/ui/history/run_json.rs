@@ -4,7 +4,7 @@ use serde_json::{Value, json, to_value};
 
 use super::run_details::RunDetails;
 use super::spending::Budgets;
-use crate::model::{ProposedCall, SentCall};
+use crate::model::{ProposedCall, RunStatus, SentCall};
 use crate::view::run_view::{AgentConnection, AskedQuestion};
 
 impl RunDetails {
@@ -17,13 +17,16 @@ impl RunDetails {
         let (view, history) = (&self.view, self.view.history());
         let mut object = serde_json::to_value(view.result())?;
         object["status"] = self.status().as_str().into();
-        object["name"] = view.plan_name().into();
+        object["plan"] = view.plan_name().into();
         object["process"] = self.driver.and_then(|driver| driver.pid).into();
+        object["rerun_of"] = to_value(view.earlier_run())?;
+        object["reruns"] = to_value(&self.reruns)?;
         object["started"] = to_value(view.started_at())?;
         object["ended"] = to_value(view.ended_at())?;
         object["agents"] = view.agents().iter().map(|(agent, state)| (agent.to_string(), agent_json(state))).collect();
         object["times"] = to_value(&history.times)?;
-        let questions = view.questions().map(|asked| (asked.question.id.to_string(), question_json(asked)));
+        let questions =
+            view.questions().map(|asked| (asked.question.id.to_string(), question_json(asked, self.status())));
         object["questions"] = questions.collect();
         object["sampling"] = to_value(&history.samplings)?;
         if let Some(planning) = &history.planning {
@@ -56,10 +59,15 @@ fn agent_json(state: &AgentConnection) -> Value {
     }
 }
 
-fn question_json(asked: &AskedQuestion) -> Value {
+fn question_json(asked: &AskedQuestion, run: RunStatus) -> Value {
+    let status = match &asked.answer {
+        Some(_) => "answered",
+        None if run.is_unfinished() => "open",
+        None => "cancelled",
+    };
     let (answer, answered_by) = asked.answer.as_ref().map(|(answer, by)| (answer, by)).unzip();
     json!({
-        "asker": asked.question.asker, "message": asked.question.message, "answer": answer,
+        "status": status, "asker": asked.question.asker, "message": asked.question.message, "answer": answer,
         "answered_by": answered_by, "left_open_because": asked.deferred_because,
     })
 }
@@ -98,5 +106,6 @@ mod tests {
             })
         );
         assert_eq!(json["questions"]["q2"]["left_open_because"], json!("no one answered"));
+        assert_eq!(json["questions"]["q2"]["status"], json!("cancelled"));
     }
 }

@@ -6,7 +6,7 @@ use owo_colors::Style;
 
 use super::run_details::RunDetails;
 use super::spending;
-use crate::model::{Asker, RunStatus, TaskId, Timestamp};
+use crate::model::{Asker, RunId, RunStatus, TaskId, Timestamp};
 use crate::ui::styles::{run_status_style, task_status_style};
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::TaskResult;
@@ -56,6 +56,13 @@ impl RunDetails {
         }
         head.push(TableRow::new(["plan", self.view.plan_name()]));
         head.push(TableRow::new(["status", &status]).with_style(1, run_status_style(self.status())));
+        if let Some(earlier) = self.view.earlier_run() {
+            head.push(TableRow::new(["retry of", earlier.short()]));
+        }
+        if !self.reruns.is_empty() {
+            let reruns: Vec<&str> = self.reruns.iter().map(RunId::short).collect();
+            head.push(TableRow::new(["retried as", &reruns.join(", ")]));
+        }
         if let Some(started) = self.view.started_at() {
             head.push(TableRow::new(["started", &format_time(started, zone)]));
         }
@@ -87,6 +94,7 @@ impl RunDetails {
             _ => String::new(),
         };
         let attempts = match task.attempts {
+            0 if task.reused => "reused".to_owned(),
             0 => String::new(),
             number => count_text(number as usize, "attempt"),
         };
@@ -144,6 +152,8 @@ impl RunDetails {
             };
             let outcome = match (&asked.answer, &asked.deferred_because) {
                 (Some((answer, by)), _) => format!("{} by {by}", answer_action(answer)),
+                (None, _) if self.status() == RunStatus::Cancelled => "cancelled with the run".to_owned(),
+                (None, _) if !self.status().is_unfinished() => "never answered".to_owned(),
                 (None, Some(reason)) => format!("open: {reason}"),
                 (None, None) => "open".to_owned(),
             };
@@ -217,8 +227,8 @@ mod tests {
             `archive` ended at once
 
         questions
-        q1  travel              accepted by person     Book for 420 €?
-        q2  the plan, for post  open: no one answered  Post it?
+        q1  travel              accepted by person      Book for 420 €?
+        q2  the plan, for post  cancelled with the run  Post it?
 
         sampling
         research  m  endTurn  20 tokens in, 3 out

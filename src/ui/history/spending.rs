@@ -175,10 +175,14 @@ mod tests {
     fn attributes_spending_to_tasks_and_agents() {
         let json = details().json(Vec::new()).expect("serializes");
         let spent = |llm: u64, tool: u64, tokens: [u64; 2], unreported: u64, cost: f64| {
-            json!({
+            let mut spent = json!({
                 "llm_calls": llm, "tool_calls": tool, "input_tokens": tokens[0], "output_tokens": tokens[1],
-                "untold_replies": unreported, "cost_usd": cost,
-            })
+                "unreported_replies": unreported,
+            });
+            if cost > 0.0 {
+                spent["cost_usd"] = cost.into();
+            }
+            spent
         };
         let expected = json!({
             "planning": spent(3, 0, [900, 140], 0, 0.002 + 0.002),

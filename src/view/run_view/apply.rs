@@ -26,6 +26,7 @@ impl RunView {
                 self.inputs = Some(Arc::clone(inputs));
                 self.started_at = Some(at);
             }
+            Event::RunRerun { of, .. } => self.earlier_run = Some(of.clone()),
             Event::RunResumed { reattached, downtime, .. } => {
                 self.results.run_resumed();
                 self.ended_at = None;
@@ -160,8 +161,7 @@ impl RunView {
                 self.connecting.clear();
             }
             // They change nothing that is shown beyond the line about them.
-            Event::RunRerun { .. }
-            | Event::GoalPlanned(_)
+            Event::GoalPlanned(_)
             | Event::ResultsKept { .. }
             | Event::InputRequired { .. }
             | Event::ToolCallsAdded { .. }

@@ -1,12 +1,14 @@
 //! What only the history of a run shows: times, failures of attempts, requests to language models, and payers.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::engine::Ledger;
 use crate::model::{
-    AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, IdHashMap, Record, RequestId, SamplingOrigin,
-    TaskId, Timestamp, Usage,
+    AgentId, AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, IdHashMap, LogMessage, Origin, Record,
+    RequestId, SamplingOrigin, TaskId, Timestamp, Usage,
 };
 use crate::view::spending::SpendingBreakdown;
 
@@ -15,8 +17,12 @@ use crate::view::spending::SpendingBreakdown;
 pub struct RunHistory {
     /// The times of tasks and items, in the order of their first event.
     pub times: IndexMap<TaskId, TaskTimes>,
-    /// The failures of attempts.
-    pub failures: IdHashMap<AttemptId, Failure>,
+    /// The calls, and the requests of prompts to language models, in the order of their start.
+    pub attempts: IndexMap<AttemptId, AttemptHistory>,
+    /// The latest attempt of each task.
+    latest_attempts: IdHashMap<TaskId, AttemptId>,
+    /// The log messages of agents, in order.
+    pub logs: Vec<LoggedMessage>,
     /// The requests to language models, in order.
     pub samplings: IndexMap<RequestId, SamplingSummary>,
     /// The goal of the plan and the exchanges of the planner.
@@ -35,22 +41,42 @@ impl RunHistory {
         self.ledger.apply(&record.event);
         match &record.event {
             Event::GoalPlanned(planning) => self.planning = Some(planning.clone()),
-            Event::TasksAdded { parent: task, .. } | Event::AttemptStarted { attempt: AttemptId { task, .. }, .. } => {
-                self.task_started(task, at)
+            Event::TasksAdded { parent: task, .. } => self.task_started(task, at),
+            // A result of an earlier run took no time in this one.
+            Event::TaskReused { task, .. } => {
+                self.times.shift_remove(task);
+            }
+            Event::AttemptStarted { attempt, agent, tool } => {
+                self.attempt_started(attempt, Some((agent.clone(), Arc::clone(tool))), at);
             }
             Event::ModelRequested { attempt, .. } => {
-                self.task_started(&attempt.task, at);
+                self.attempt_started(attempt, None, at);
                 let summary = SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task));
                 self.samplings.insert(RequestId::from(attempt.to_string()), summary);
             }
             Event::ModelReplied { attempt, result } => {
+                self.attempt_ended(attempt, at);
                 self.model_replied(&RequestId::from(attempt.to_string()), result);
             }
             Event::AttemptFailed { attempt, failure } => {
-                self.failures.insert(attempt.clone(), failure.clone());
+                if let Some(attempt) = self.attempt_ended(attempt, at) {
+                    attempt.failure = Some(failure.clone());
+                }
             }
-            Event::AttemptSucceeded { attempt: AttemptId { task, .. }, .. } | Event::TaskEnded { task, .. } => {
-                self.times.entry(task.clone()).or_default().ended = Some(at);
+            Event::RetryScheduled { task, ready_at, agent, reason } => {
+                let latest = self.latest_attempts.get(task).and_then(|latest| self.attempts.get_mut(latest));
+                if let Some(attempt) = latest {
+                    let (agent, reason) = (agent.clone(), reason.clone());
+                    attempt.next = Some(NextAttempt { ready_at: *ready_at, agent, reason });
+                }
+            }
+            Event::AttemptSucceeded { attempt, .. } => {
+                self.attempt_ended(attempt, at);
+                self.times.entry(attempt.task.clone()).or_default().ended = Some(at);
+            }
+            Event::TaskEnded { task, .. } => self.times.entry(task.clone()).or_default().ended = Some(at),
+            Event::AgentLogged { origin, message } => {
+                self.logs.push(LoggedMessage { at, origin: origin.clone(), message: message.clone() });
             }
             Event::SamplingStarted { request, origin, .. } => {
                 let asker = match origin {
@@ -63,6 +89,19 @@ impl RunHistory {
             Event::SamplingFinished { request, result } => self.model_replied(request, result),
             _ => {}
         }
+    }
+
+    fn attempt_started(&mut self, attempt: &AttemptId, route: Option<(AgentId, Arc<str>)>, at: Timestamp) {
+        self.task_started(&attempt.task, at);
+        self.latest_attempts.insert(attempt.task.clone(), attempt.clone());
+        let history = AttemptHistory { route, started: at, ended: None, failure: None, next: None };
+        self.attempts.insert(attempt.clone(), history);
+    }
+
+    fn attempt_ended(&mut self, attempt: &AttemptId, at: Timestamp) -> Option<&mut AttemptHistory> {
+        let attempt = self.attempts.get_mut(attempt)?;
+        attempt.ended = Some(at);
+        Some(attempt)
     }
 
     fn task_started(&mut self, task: &TaskId, at: Timestamp) {
@@ -80,6 +119,47 @@ impl RunHistory {
             Err(error) => sampling.error = Some(error.to_string()),
         }
     }
+}
+
+/// A call, or a request of a prompt to the language model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AttemptHistory {
+    /// The agent and the tool; `None` for a request to the language model.
+    #[serde(skip)]
+    pub route: Option<(AgentId, Arc<str>)>,
+    /// The start.
+    pub started: Timestamp,
+    /// The end; absent while it is in progress, and after its process died.
+    pub ended: Option<Timestamp>,
+    /// The failure, if it failed.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
+    /// The attempt that was scheduled after its failure.
+    pub next: Option<NextAttempt>,
+}
+
+/// A scheduled attempt of a task that failed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NextAttempt {
+    /// The time from which on it may start.
+    pub ready_at: Timestamp,
+    /// The agent, if only one was eligible.
+    pub agent: Option<AgentId>,
+    /// The reason for another attempt.
+    pub reason: String,
+}
+
+/// A log message of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoggedMessage {
+    /// The time.
+    pub at: Timestamp,
+    /// The agent, and the attempt if known.
+    #[serde(skip)]
+    pub origin: Origin,
+    /// The message.
+    #[serde(flatten)]
+    pub message: LogMessage,
 }
 
 /// The start of a task's first attempt, and the end of the task.

@@ -12,7 +12,7 @@ mod state;
 mod tasks;
 
 pub use activity::{OutcomeCounts, RunningCall, ScheduledRetry, WaitingOn};
-pub use history::{RunHistory, SamplingSummary, TaskTimes};
+pub use history::{AttemptHistory, LoggedMessage, NextAttempt, RunHistory, SamplingSummary, TaskTimes};
 pub use progress::{RunProgress, WorkPool};
 pub use questions::AskedQuestion;
 pub use state::{AgentConnection, RunView, run_result};

@@ -39,6 +39,8 @@ pub struct RunView {
     pub(super) inputs: Option<Arc<Value>>,
     /// The tasks that replans added to those of the plan.
     pub(super) added_tasks: Vec<Arc<Task>>,
+    /// The run that this one repeats a part of.
+    pub(super) earlier_run: Option<RunId>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended_at: Option<Timestamp>,
     pub(super) last_event_at: Timestamp,
@@ -121,6 +123,11 @@ impl RunView {
     /// Returns the name of the plan; empty before the run has started.
     pub fn plan_name(&self) -> &str {
         self.plan.as_ref().map_or("", |plan| &plan.name)
+    }
+
+    /// Returns the run that this one repeats a part of, if any.
+    pub fn earlier_run(&self) -> Option<&RunId> {
+        self.earlier_run.as_ref()
     }
 
     /// Returns the start time of the run.

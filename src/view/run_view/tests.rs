@@ -18,8 +18,7 @@ fn run_result_serializes_events() {
         "outputs": {"hotel": 7},
         "output_errors": {"pages": "`read` failed"},
         "spent": {
-            "llm_calls": 1, "tool_calls": 4, "input_tokens": 20, "output_tokens": 3, "untold_replies": 0,
-            "cost_usd": 0.0,
+            "llm_calls": 1, "tool_calls": 4, "input_tokens": 20, "output_tokens": 3, "unreported_replies": 0,
         },
         "tasks": {
             "book": {

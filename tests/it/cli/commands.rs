@@ -45,6 +45,8 @@ fn lists_and_shows_runs_and_their_logs() {
     let unknown = place.kapell(&["runs", "show", "zzz", "--journal", "journal.db"]);
     assert_eq!((unknown.code, unknown.error_code()), (Some(2), "journal::unknown_run"));
     let missing = place.kapell(&["runs", "list", "--journal", "nowhere.db"]);
+    assert_eq!((missing.code, missing.stderr.as_str()), (Some(0), "no runs yet\n"));
+    let missing = place.kapell(&["runs", "show", "--journal", "nowhere.db"]);
     assert_eq!((missing.code, missing.error_code()), (Some(1), "journal::missing"));
 }
 

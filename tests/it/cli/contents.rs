@@ -114,7 +114,18 @@ fn later_processes_and_runs_have_the_contents() {
     assert_eq!(resumed.result()["tasks"]["shot"]["files"][0]["path"], json!(first.join("shot-1.png")));
 
     place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
-    let retry = ["retry", "last", "--from", "sized", "--output", "json", "--no-input", "--answers", "yes.yaml"];
+    let retry = [
+        "retry",
+        "last",
+        "--from",
+        "sized",
+        "--allow-repeats",
+        "--output",
+        "json",
+        "--no-input",
+        "--answers",
+        "yes.yaml",
+    ];
     let retried = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
     assert_eq!(retried.result()["tasks"]["sized"]["output"], json!("png"), "{retried:?}");
     let pruned = place.kapell(&[&["runs", "prune", "--keep", "1"], &JOURNAL[..]].concat());
@@ -167,7 +178,18 @@ fn large_texts_are_files_and_expressions_contain_them() {
     assert_eq!(length(&shown.result()["output"]), Some(BYTES));
 
     place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
-    let retry = ["retry", "last", "--from", "sized", "--output", "json", "--no-input", "--answers", "yes.yaml"];
+    let retry = [
+        "retry",
+        "last",
+        "--from",
+        "sized",
+        "--allow-repeats",
+        "--output",
+        "json",
+        "--no-input",
+        "--answers",
+        "yes.yaml",
+    ];
     let retried = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
     assert_eq!(length(&retried.result()["outputs"]["big"]), Some(BYTES), "{}", retried.stderr);
     fs::remove_file(run_folder(&place, &retried.result()).join("big-1.txt")).expect("is there");

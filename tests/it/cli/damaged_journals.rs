@@ -15,7 +15,7 @@ fn assert_nothing_started(place: &Workspace, journal: &str) -> CommandOutput {
     let ended =
         place.run_plan("name: x\ntasks: [{ id: a, agent: odd-stubborn, tool: work }]\n", &["--journal", journal]);
     assert!(!place.path("pids").exists(), "an agent was started: {ended:?}");
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert_eq!((ended.code, &ended.result()["error"]["exit_code"]), (Some(1), &1.into()), "{ended:?}");
     ended
 }
 

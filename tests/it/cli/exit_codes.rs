@@ -92,8 +92,7 @@ fn result_contains_skip_reasons_and_item_outputs() {
             "status": "succeeded",
             "outputs": { "words": ["one!", "two!"], "count": 2 },
             "spent": {
-                "llm_calls": 0, "tool_calls": 2, "input_tokens": 0, "output_tokens": 0, "untold_replies": 0,
-                "cost_usd": 0.0,
+                "llm_calls": 0, "tool_calls": 2, "input_tokens": 0, "output_tokens": 0, "unreported_replies": 0,
             },
             "tasks": {
                 "each": {

@@ -39,6 +39,27 @@ fn malformed_toml_is_reported_with_position() {
 }
 
 #[test]
+fn errors_are_objects_on_stdout_with_json_output() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", "name: x\ntasks: [{ id: a, agent: nope, tool: t }]\n");
+    for arguments in [&["run", "plan.yaml", "--output", "json"][..], &["run", "plan.yaml", "--output", "stream-json"]] {
+        let ended = place.kapell(arguments);
+        let error = &ended.result()["error"];
+        assert_eq!(
+            (ended.code, &error["exit_code"], &error["code"]),
+            (Some(2), &2.into(), &"cli::invalid_file".into())
+        );
+        assert_eq!(error["diagnostics"][0]["code"], "plan::unknown_agent", "{error}");
+        assert!(ended.stderr.contains("plan::unknown_agent"), "{ended:?}");
+    }
+    let unknown = place.kapell(&["result", "nope", "--json", "--journal", "nowhere.db"]);
+    let error = &unknown.result()["error"];
+    assert_eq!((unknown.code, &error["code"]), (Some(1), &"journal::missing".into()));
+    assert!(error["help"].as_str().is_some_and(|help| help.contains("kapell run")), "{error}");
+    assert_eq!(place.kapell(&["result", "nope", "--journal", "nowhere.db"]).stdout, "");
+}
+
+#[test]
 fn reports_all_errors_of_a_plan_in_one_pass() {
     let ended = validate(
         "name: x\n\

@@ -82,7 +82,7 @@ fn spending_of_a_goal_includes_planning() {
     let calls = |llm: u64, tool: u64| {
         json!({
             "llm_calls": llm, "tool_calls": tool, "input_tokens": 12 * llm, "output_tokens": 3 * llm,
-            "untold_replies": 0, "cost_usd": 0.0,
+            "unreported_replies": 0,
         })
     };
     assert_eq!(ended.result()["spent"], calls(4, 2), "{ended:?}");

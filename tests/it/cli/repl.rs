@@ -195,7 +195,7 @@ fn options_of_the_session_apply_to_its_commands() {
     assert!(ended.stdout.contains("archive  stdio"), "{ended:?}");
     assert!(ended.stdout.lines().last().is_some_and(|line| line.contains("succeeded")), "{ended:?}");
     assert!(place.path("j.db").exists());
-    let other = pipe(&place, &options, "runs list --journal missing.db\n");
+    let other = pipe(&place, &options, "runs show --journal missing.db\n");
     assert_eq!((other.code, other.error_code()), (Some(1), "journal::missing"), "{other:?}");
 }
 

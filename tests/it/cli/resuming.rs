@@ -63,7 +63,18 @@ fn normal_durability_survives_a_kill() {
     let ended = place.kapell(&["resume", "--no-input", "--output", "json", "--durability", "normal"]);
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
     assert_eq!(stored_titles(&place), ["one", "two", "three"]);
-    let again = ["retry", "last", "--from", "third", "--no-input", "--output", "json", "--durability", "normal"];
+    let again = [
+        "retry",
+        "last",
+        "--from",
+        "third",
+        "--allow-repeats",
+        "--no-input",
+        "--output",
+        "json",
+        "--durability",
+        "normal",
+    ];
     let ended = place.kapell(&again);
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
 }
@@ -121,7 +132,8 @@ fn retry_reuses_earlier_results() {
     let place = workspace();
     let ended = place.run_plan(&PLAN.replace(", delay_ms: 5000", ""), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let again = place.kapell(&["retry", "last", "--from", "second", "--no-input", "--output", "json"]);
+    let again =
+        place.kapell(&["retry", "last", "--from", "second", "--allow-repeats", "--no-input", "--output", "json"]);
     assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(stored_titles(&place), ["one", "two", "three", "two", "three"]);
     let first = &again.result()["tasks"]["first"];
@@ -142,7 +154,7 @@ fn active_run_cannot_be_resumed_or_retried() {
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!((resumed.code, resumed.error_code()), (Some(1), "journal::driven"));
     assert!(unwrapped(&resumed.stderr).contains(&format!("process {}", host.id())), "{}", resumed.stderr);
-    let retried = place.kapell(&["retry", "last", "--from", "second", "--no-input"]);
+    let retried = place.kapell(&["retry", "last", "--from", "second", "--allow-repeats", "--no-input"]);
     assert_eq!((retried.code, retried.error_code()), (Some(2), "cli::run_not_ended"));
     send_signal(&host, "KILL");
     host.wait().expect("it ends");

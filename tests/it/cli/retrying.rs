@@ -48,7 +48,7 @@ fn unwrapped(text: &str) -> String {
 fn retry_calls_only_failed_items() {
     for from in ["list", "each", "after"] {
         let place = failed_run();
-        let ended = run_retry(&place, &["--from", from]);
+        let ended = run_retry(&place, &["--from", from, "--allow-repeats"]);
         assert_eq!((ended.code, ended.task("after").0.as_str()), (Some(0), "succeeded"), "--from {from}: {ended:?}");
         assert_eq!(recorded_calls(&place), ["c", "after"], "--from {from}");
     }
@@ -67,8 +67,50 @@ fn result_shows_a_run_or_one_of_its_tasks() {
     assert_eq!(result(&["last", "each[3]"]).stdout, "d\n");
     assert!(result(&["last", "each"]).stdout.contains("### each[0]\n\na\n"));
     assert_eq!(result(&["last", "each[3]", "--output", "json"]).result()["output"], "d");
+    let failed = result(&["last", "each[2]"]);
+    assert_eq!((failed.code, failed.stdout.as_str()), (Some(1), ""), "{failed:?}");
+    assert!(
+        failed.stderr.contains("failed: no luck with c") && failed.stderr.contains("kapell runs show"),
+        "{failed:?}"
+    );
+    let skipped = result(&["last", "after", "--output", "json"]);
+    assert_eq!((skipped.code, &skipped.result()["status"]), (Some(1), &"skipped".into()), "{skipped:?}");
     let refused = result(&["last", "each[9]"]);
     assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::unknown_task"), "{refused:?}");
+}
+
+#[test]
+fn task_is_shown_with_its_calls_and_standard_error() {
+    let place = workspace();
+    let agent = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/steps.py");
+    let folder = place.path("").display().to_string();
+    // Each request is also written to standard error.
+    let script = format!("tee /dev/stderr | python3 '{}' '{folder}'", agent.display());
+    let section = format!(
+        "[agents.steps]\ncommand = \"sh\"\nargs = [\"-c\", {script:?}]\nenv = {{ TOKEN = \"${{STEPS_TOKEN}}\" }}\n"
+    );
+    place.write("agents.toml", section).write(".env", "STEPS_TOKEN=s3cret-value\n");
+    let plan = "name: steps\ntasks:\n  - { id: a, agent: steps, tool: step, retry: { max_attempts: 2 }, with: { label: 's3cret-value' } }\n";
+    place.write("plan.yaml", plan).write("fail-s3cret-value", "");
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(1));
+    let shown = place.kapell(&["runs", "show", "last", "a"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let json = place.kapell(&["runs", "show", "last", "a", "--output", "json"]).result();
+    let calls = json["calls"].as_array().expect("calls");
+    assert_eq!(calls.len(), 2, "{json}");
+    assert_eq!((&calls[0]["number"], &calls[0]["next"]["agent"]), (&1.into(), &"steps".into()), "{json}");
+    assert_eq!(calls[0]["arguments"], serde_json::json!({"label": "***"}));
+    let stderr = calls[1]["stderr"].as_array().expect("lines");
+    assert!(
+        stderr.iter().any(|line| line["text"].as_str().is_some_and(|text| text.contains("\"tools/call\""))),
+        "{json}"
+    );
+    for text in ["attempt 1  steps.step  failed", "next: retried on `steps`", "attempt 2", "no luck with", "stderr\n"] {
+        assert!(shown.stdout.contains(text), "{text}: {}", shown.stdout);
+    }
+    assert!(!(shown.stdout + &json.to_string()).contains("s3cret-value"), "secrets are masked");
+    let unknown = place.kapell(&["runs", "show", "last", "nope"]);
+    assert_eq!((unknown.code, unknown.error_code()), (Some(2), "cli::unknown_task"));
 }
 
 #[test]
@@ -104,8 +146,51 @@ fn logs_are_selected_by_task_level_and_time() {
         let refused = place.kapell(&[&["logs"][..], &invalid].concat());
         assert!(refused.code == Some(2) && refused.stderr.contains("expected"), "{refused:?}");
     }
-    assert_eq!(place.kapell(&["runs", "list", "--plan", "steps"]).stdout.lines().count(), 2);
-    assert_eq!(place.kapell(&["runs", "list", "--plan", "other"]).stdout, "no runs yet\n");
+}
+
+#[test]
+fn runs_are_listed_by_plan_and_status() {
+    let place = Workspace::new();
+    for (arguments, text) in [(&["runs", "list"][..], "no runs yet\n"), (&["questions"], "no open questions\n")] {
+        let none = place.kapell(arguments);
+        assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (Some(0), "", text), "{arguments:?}");
+        let none = place.kapell(&[arguments, &["--output", "json"]].concat());
+        assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (Some(0), "[]\n", ""), "{arguments:?}");
+    }
+
+    let place = failed_run();
+    assert_eq!(run_retry(&place, &[]).code, Some(0));
+    let list = |options: &[&str]| {
+        let listed = place.kapell(&[&["runs", "list", "--output", "json"], options].concat()).result();
+        listed.as_array().expect("a list").clone()
+    };
+    let all = list(&["--plan", "steps"]);
+    let [second, first] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((&first["done"], &first["tasks"], &first["rerun_of"]), (&6.into(), &6.into(), &serde_json::Value::Null));
+    assert_eq!((&second["rerun_of"], second.get("cost_usd")), (&first["run"], None));
+    for (options, expected) in [
+        (&["--status", "failed"][..], vec![first.clone()]),
+        (&["--status", "failed", "--status", "succeeded"], all.clone()),
+        (&["--limit", "1"], vec![second.clone()]),
+        (&["--status", "interrupted"], vec![]),
+        (&["--plan", "other"], vec![]),
+    ] {
+        assert_eq!(list(options), expected, "{options:?}");
+    }
+    let none = place.kapell(&["runs", "list", "--plan", "other"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.as_str()), (Some(0), "", "no such runs\n"));
+    let listed = place.kapell(&["runs", "list"]).stdout;
+    let short = |run: &serde_json::Value| run["run"].as_str().expect("an ID")[28..].to_owned();
+    assert!(
+        listed.lines().nth(1).is_some_and(|line| line.contains(" 6/6 ") && line.ends_with(&short(first))),
+        "{listed}"
+    );
+    let shown = |run: &serde_json::Value| place.kapell(&["runs", "show", &short(run)]).stdout;
+    assert!(shown(first).contains(&format!("\nretried as  {}\n", short(second))), "{}", shown(first));
+    assert!(shown(second).contains(&format!("\nretry of  {}\n", short(first))), "{}", shown(second));
+    // A reused result has no attempts and no time of its own.
+    let list = shown(second).lines().find(|line| line.starts_with("list ")).map(|line| line.trim_end().to_owned());
+    assert!(list.as_ref().is_some_and(|line| line.ends_with("reused")), "{list:?}");
 }
 
 #[test]
@@ -140,8 +225,10 @@ fn retry_keeps_calls_that_succeeded_after_a_failure() {
     let ended = run_retry(&place, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(recorded_calls(&place), ["c"]);
-    // A person who names the task chooses to repeat it.
-    assert_eq!(run_retry(&place, &["--from", "after"]).code, Some(0));
+    let refused = run_retry(&place, &["--from", "after"]);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::repeats_effects"), "{refused:?}");
+    assert!(unwrapped(&refused.stderr).contains("`after`"), "{}", refused.stderr);
+    assert_eq!(run_retry(&place, &["--from", "after", "--allow-repeats"]).code, Some(0));
     assert_eq!(recorded_calls(&place), ["c", "after"]);
 
     let refused = run_retry(&place, &[]);
@@ -158,6 +245,12 @@ fn retry_from_an_item_is_rejected() {
     assert!(unwrapped(&ended.stderr).contains("`--from each`"), "{}", ended.stderr);
 }
 
+/// Returns the lines about what a retry with another plan does.
+fn difference(ended: &CommandOutput) -> String {
+    let lines = ended.stderr.lines().skip_while(|line| !line.starts_with("compared with run ")).skip(1);
+    lines.take_while(|line| line.starts_with("  ")).map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
 #[test]
 fn changed_plan_is_reported_and_can_be_used() {
     let place = failed_run();
@@ -171,10 +264,68 @@ fn changed_plan_is_reported_and_can_be_used() {
     let ended = run_retry(&place, &["--from", "each", "--plan", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(recorded_calls(&place), ["c", "corrected"]);
+    insta::assert_snapshot!(difference(&ended), @r"
+    reused   `list`
+    again    `each`: as requested
+    changed  `after`: its call changed
+    ");
     // The new run has the corrected file as its source, so the plan has not changed.
     std::fs::remove_file(place.path("calls")).expect("there were calls");
-    assert_eq!(run_retry(&place, &["--from", "after"]).code, Some(0));
+    assert_eq!(run_retry(&place, &["--from", "after", "--allow-repeats"]).code, Some(0));
     assert_eq!(recorded_calls(&place), ["corrected"]);
+}
+
+#[test]
+fn corrected_plan_repeats_what_has_changed() {
+    let place = failed_run();
+    let corrected = PLAN
+        .replace("name: steps", "name: steps\ninputs: { last: { type: string, default: end } }")
+        .replace(
+            "    agent: steps\n    tool: step\n    with",
+            "    title: Each\n    timeout: 30s\n    agent: steps\n    tool: step\n    with",
+        )
+        .replace("id: after,", "id: last,")
+        .replace("label: after", "label: '${{ inputs.last }}'");
+    place.write("corrected.yaml", corrected);
+    let ended = run_retry(&place, &["--plan", "corrected.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(recorded_calls(&place), ["c", "end"]);
+    insta::assert_snapshot!(difference(&ended), @r"
+    reused   `list`
+    again    `each`: it has no result
+    new      `last`
+    removed  `after`
+    ");
+
+    // Another value of an input repeats the tasks that use it.
+    let refused = run_retry(&place, &["--param", "last=again"]);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::repeats_effects"), "{refused:?}");
+    let ended = run_retry(&place, &["--param", "last=again", "--allow-repeats"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(recorded_calls(&place), ["c", "end", "again"]);
+    insta::assert_snapshot!(difference(&ended), @r"
+    reused   `list`, `each`
+    changed  `last`: the input `last` changed
+    ");
+
+    place.write("corrected.yaml", "name: steps\ntasks: [{ id: list, agent: nope, tool: list }]\n");
+    let refused = run_retry(&place, &["--plan", "corrected.yaml"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("corrected.yaml:2:"), "{refused:?}");
+}
+
+#[test]
+fn retry_of_a_running_run_names_its_process() {
+    let place = workspace();
+    place.write("plan.yaml", PLAN).write("items", "a").write("hold-a", "");
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for_call(&place, "a");
+    let refused = run_retry(&place, &[]);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::run_not_ended"), "{refused:?}");
+    let text = unwrapped(&refused.stderr);
+    assert!(text.contains(&format!("process {}", host.id())) && text.contains("kapell cancel"), "{text}");
+    assert!(!text.contains("kapell resume"), "{text}");
+    send_signal(&host, "KILL");
+    host.wait().expect("it ends");
 }
 
 #[test]
@@ -248,7 +399,7 @@ tasks:
     assert_eq!(place.kapell(&run).code, Some(0));
     let change = |params: &str| {
         place.write("params.yaml", params);
-        let ended = run_retry(&place, &["--from", "first"]);
+        let ended = run_retry(&place, &["--from", "first", "--allow-repeats"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let lines = ended.stderr.lines().find(|line| line.starts_with("changed since"));
         lines.map(|line| line.split("params.yaml").nth(1).expect("the file").to_owned())
@@ -262,5 +413,5 @@ tasks:
     }
     assert!(recorded_calls(&place).iter().all(|label| label == "before"));
     std::fs::remove_file(place.path("params.yaml")).expect("it is there");
-    assert_eq!(run_retry(&place, &["--from", "first"]).code, Some(0), "the run has its inputs");
+    assert_eq!(run_retry(&place, &["--from", "first", "--allow-repeats"]).code, Some(0), "the run has its inputs");
 }

@@ -210,7 +210,7 @@ fn placeholder(word: &str, is_before_unit: bool) -> Option<&'static str> {
     let is_number = |text: &str| text.parse::<f64>().is_ok() && text.starts_with(|c: char| c.is_ascii_digit());
     let unit = ["ms", "s", "m"].into_iter().find_map(|unit| word.strip_suffix(unit).filter(|rest| is_number(rest)));
     match word {
-        _ if has_form("00:00:00") || has_form("0000-00-00") => Some("TIME"),
+        _ if ["00:00:00", "00:00:00.000", "0000-00-00"].into_iter().any(has_form) => Some("TIME"),
         _ if has_form("xxxxxxxx") && word.bytes().any(|byte| byte.is_ascii_digit()) => Some("RUN"),
         _ if unit.is_some() || is_before_unit && is_number(word) => Some("DURATION"),
         _ => None,

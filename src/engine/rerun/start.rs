@@ -1,103 +1,62 @@
-//! Starts a run that reuses the results of an earlier run and repeats what failed, or everything from one task on. The
-//! earlier run is unchanged.
+//! Starts the new run with the results that it reuses.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::preview::{Rerun, RerunError, keeps_route};
+use crate::engine::retry;
+use crate::engine::state::run::{Fold, Run};
+use crate::engine::state::run_state::State;
+use crate::engine::state::task::TaskState;
+use crate::engine::transition::{StepOutput, Transition};
 use crate::expression;
 use crate::model::{
-    Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, PromptSource, Record, RunId,
-    ServerPrompt, Task, TaskId, Template, Timestamp, UnsettledCall, Work,
+    Effect, Event, KeptResult, NodeIndex, NodeKind, Outcome, Plan, PromptSource, Record, RunId, ServerPrompt, Task,
+    TaskId, Template, Timestamp, UnsettledCall, Work,
 };
-
-use super::retry;
-use super::state::run::{Fold, NewRun, Run};
-use super::state::run_state::State;
-use super::state::task::TaskState;
-use super::transition::{StepOutput, Transition};
-
-/// The parameters of a rerun.
-#[derive(Debug)]
-pub struct Rerun {
-    /// The ID of the earlier run.
-    pub earlier_id: RunId,
-    /// The earlier run. It has ended.
-    pub earlier: Run,
-    /// The planned task from which on everything is repeated. Without one, only tasks without a result are repeated, and
-    /// those after them.
-    pub from: Option<TaskId>,
-    /// The new run. Its plan is the current plan of the earlier run, or a changed one. It plans no goal.
-    pub new_run: NewRun,
-}
-
-/// The reason why a run cannot be repeated from a task.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RerunError {
-    /// The plan does not have the task.
-    #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", id_list(.tasks), rerun_hint(.task))]
-    UnknownTask {
-        /// The earlier run.
-        of: RunId,
-        /// The unknown task.
-        task: TaskId,
-        /// The tasks of the plan.
-        tasks: Vec<TaskId>,
-    },
-    /// The tasks of the plan do not form a valid graph.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
-}
-
-/// Returns a hint to name the planned task instead of an item or a call.
-fn rerun_hint(task: &TaskId) -> String {
-    if task.is_planned() {
-        return String::new();
-    }
-    format!("; `--from {}` reruns the items that did not succeed", task.planned_task())
-}
-
-fn id_list(tasks: &[TaskId]) -> String {
-    tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
-}
 
 impl Run {
     /// Starts a run that reuses the results of an earlier run.
     ///
-    /// The task `from`, tasks without a result, and tasks whose definition changed are repeated, and so are all tasks
-    /// after them. All other tasks keep their results from the earlier run. Without `from`, so do `at_most_once` calls
-    /// that succeeded after a failed task.
+    /// The task `from`, tasks without a result, and tasks that have changed are repeated, and so are all tasks after them.
+    /// All other tasks keep their results from the earlier run. Without `from`, so do `at_most_once` calls that succeeded
+    /// after a failed task.
     ///
     /// Within a repeated task, two kinds of results are reused if the call is the same: results of `foreach` items, and
     /// results of `at_most_once` tool calls of a prompt. Before the run repeats an `at_most_once` call with an unknown
     /// outcome, it asks a person.
     ///
     /// # Errors
-    /// Returns an error if the plan does not have the task `from` or is not a valid graph.
+    /// Returns an error if the plan does not have the task `from` or is not a valid graph, or if `at_most_once` calls that
+    /// succeeded would be repeated and that is not allowed.
     pub fn rerun(rerun: Rerun, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
-        let Rerun { earlier_id: of, ref earlier, from, new_run } = rerun;
-        if let Some(from) = &from {
-            check_rerun(&new_run.plan, &of, from)?;
-        }
-        let mut run = Self::new(&new_run, now)?;
-        let repeats = run.rerun_nodes(earlier, from.as_ref());
-        let planned: Vec<TaskId> = new_run.plan.tasks.iter().map(|task| task.id.clone()).collect();
+        let mut run = Self::new(&rerun.new_run, now)?;
+        let preview = rerun.preview_of(&run)?;
+        let Rerun { earlier_id: of, ref earlier, from, new_run, .. } = rerun;
         let mut kept = earlier.reusable_results();
         let mut unsettled = earlier.calls_to_settle(&of);
         let mut transition = Transition::new(&mut run, now);
         transition.record(Record { seq: 0, at: now, event: new_run.into_event() });
         transition.emit(Event::RunRerun { of, from });
-        for (task, is_repeated) in planned.into_iter().zip(repeats) {
+        for (task, decision) in preview.tasks {
             let Some(before) = earlier.graph.node_index(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
                 continue;
             };
-            if !is_repeated {
+            if !decision.is_repeated() {
                 transition.reuse_task_result(earlier, before);
                 continue;
             }
-            let results = kept.remove(&before).unwrap_or_default();
+            let mut results = kept.remove(&before).unwrap_or_default();
+            if let Some(now) =
+                transition.run.graph.node_index(task.as_str()).map(|node| &transition.run.graph[node].task)
+                && matches!(now.work, Work::Call(_))
+            {
+                let earlier_task = &earlier.graph[before].task;
+                results
+                    .retain(|result| result.agent.as_ref().is_none_or(|agent| keeps_route(earlier_task, now, agent)));
+            }
             let unsettled = unsettled.remove(&before).unwrap_or_default();
             if !results.is_empty() || !unsettled.is_empty() {
                 transition.emit(Event::ResultsKept { task, results, unsettled });
@@ -116,12 +75,8 @@ impl State {
     }
 
     /// Returns the tasks of the plan, including tasks added by replans and without tasks removed by them.
-    fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+    pub(super) fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.graph.nodes().filter(|(node, _)| self.is_planned(*node)).map(|(_, planned)| &planned.task)
-    }
-
-    fn is_planned(&self, node: NodeIndex) -> bool {
-        self.graph[node].kind == NodeKind::Planned && !self.replans.removed.contains(&node)
     }
 
     /// Returns the plan with the changes of all replans.
@@ -137,41 +92,6 @@ impl State {
             }
         }
         plan
-    }
-
-    /// Returns for each node of this run whether it is repeated. The run has only the planned tasks so far.
-    fn rerun_nodes(&self, earlier: &Run, from: Option<&TaskId>) -> Vec<bool> {
-        let mut repeats = vec![false; self.graph.len()];
-        let before = earlier.current_plan();
-        let before: HashMap<&TaskId, &Arc<Task>> = before.tasks.iter().map(|task| (&task.id, task)).collect();
-        let earlier_node = |task: &Task| earlier.graph.node_index(task.id.as_str());
-        let is_repeated = |node: &NodeIndex| {
-            let task = &self.graph[*node].task;
-            let has_result = earlier_node(task).is_some_and(|node| earlier.has_succeeded(node));
-            Some(&task.id) == from || !has_result || before.get(&task.id) != Some(&task)
-        };
-        // Only a person who names a task chooses to repeat calls that succeeded and must not be repeated.
-        let is_kept = |node: &NodeIndex| {
-            let is_at_most_once = |node| earlier.is_at_most_once_call(node);
-            from.is_none() && !is_repeated(node) && earlier_node(&self.graph[*node].task).is_some_and(is_at_most_once)
-        };
-        let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_repeated).collect();
-        while let Some(node) = queue.pop_front() {
-            if !std::mem::replace(&mut repeats[node.index()], true) {
-                queue.extend(self.graph.dependents(node).filter(|node| !is_kept(node)));
-            }
-        }
-        repeats
-    }
-
-    /// Returns whether a node calls a tool whose repetition may have another effect.
-    fn is_at_most_once_call(&self, node: NodeIndex) -> bool {
-        let route = self.tasks[node.index()].last_route.unwrap_or_default();
-        matches!(self.graph[node].task.work, Work::Call(_)) && self.repetition_effect(node, route) == Effect::AtMostOnce
-    }
-
-    fn has_succeeded(&self, node: NodeIndex) -> bool {
-        self.tasks[node.index()].output().is_some()
     }
 
     /// Collects results that a later run reuses when it makes the same call, by planned task. These are results of
@@ -231,14 +151,14 @@ impl State {
     }
 
     /// Returns the result of a node for reuse by an equal request, if the node succeeded.
-    pub(super) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
+    pub(in crate::engine) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
         let entry = &self.tasks[node.index()];
         let output = Arc::clone(entry.output()?);
         Some(KeptResult { request: self.call_request(node)?, agent: entry.agent.clone(), output })
     }
 
     /// Returns the call of a node if it is unknown whether its last attempt took effect.
-    pub(super) fn unsettled_attempt(&self, node: NodeIndex) -> Option<UnsettledCall> {
+    pub(in crate::engine) fn unsettled_attempt(&self, node: NodeIndex) -> Option<UnsettledCall> {
         let entry = &self.tasks[node.index()];
         let failure = entry.last_failure.as_deref().filter(|_| !self.has_succeeded(node))?;
         if entry.last_route.is_none() || !retry::may_have_had_effect(failure.kind) {
@@ -274,7 +194,7 @@ impl State {
     }
 
     /// Returns the reason to ask a person before the first attempt of `node` on `route`, if there is one.
-    pub(super) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
+    pub(in crate::engine) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
         let calls = self.unsettled.get(&self.payer(node))?;
         let entry = &self.tasks[node.index()];
         if entry.attempts > 0 || entry.unsettled.is_some() || self.repetition_effect(node, route) != Effect::AtMostOnce
@@ -287,7 +207,12 @@ impl State {
 
 impl Fold<'_> {
     /// Stores results and ambiguous calls of an earlier run for reuse.
-    pub(super) fn keep_results(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
+    pub(in crate::engine) fn keep_results(
+        &mut self,
+        node: NodeIndex,
+        results: &[KeptResult],
+        unsettled: &[UnsettledCall],
+    ) {
         for result in results {
             let kept = self.state.kept_results.entry(node).or_default();
             kept.entry(result.request.clone()).or_default().push_back(result.clone());
@@ -299,7 +224,7 @@ impl Fold<'_> {
     }
 
     /// Assigns an ambiguous call of an earlier run to the node that makes the same call, before its first attempt.
-    pub(super) fn claim_unsettled_call(&mut self, node: NodeIndex) {
+    pub(in crate::engine) fn claim_unsettled_call(&mut self, node: NodeIndex) {
         if self.state.tasks[node.index()].attempts == 0
             && let payer = self.payer(node)
             && self.state.unsettled.contains_key(&payer)
@@ -312,7 +237,7 @@ impl Fold<'_> {
     }
 
     /// Removes the kept result that `node` uses, if there is one.
-    pub(super) fn consume_kept_result(&mut self, node: NodeIndex) {
+    pub(in crate::engine) fn consume_kept_result(&mut self, node: NodeIndex) {
         let payer = self.payer(node);
         if self.kept_results.contains_key(&payer)
             && let Some(request) = self.call_request(node)
@@ -323,21 +248,9 @@ impl Fold<'_> {
     }
 }
 
-/// Checks that `plan` has the task `from`, for a rerun of run `of`.
-///
-/// # Errors
-/// Returns an error if the plan does not have the task.
-pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunError> {
-    if plan.tasks.iter().any(|task| task.id == *from) {
-        return Ok(());
-    }
-    let tasks = plan.tasks.iter().map(|task| task.id.clone()).collect();
-    Err(RerunError::UnknownTask { of: of.clone(), task: from.clone(), tasks })
-}
-
 impl Transition<'_> {
     /// Reuses the results of equal calls in an earlier run for new items of a `foreach` task or calls of a prompt.
-    pub(super) fn reuse_results(&mut self, nodes: Vec<NodeIndex>) {
+    pub(in crate::engine) fn reuse_results(&mut self, nodes: Vec<NodeIndex>) {
         for node in nodes {
             let Some(kept) = self.run.kept_results.get(&self.run.payer(node)) else { return };
             let result = self.run.call_request(node).and_then(|request| kept.get(&request)?.front().cloned());

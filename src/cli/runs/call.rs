@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::files;
-use crate::cli::common::run_context::{RunContext, unused_run_id};
+use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
 use crate::cli::completion;
@@ -112,7 +112,8 @@ async fn ask_for_missing(
         return Ok(Ok(given));
     }
     if context.human.is_person_here() {
-        match context.human.fill_form(target, &form_for(&tool.input_schema, &missing)).await {
+        let form = form_for(&tool.input_schema, &missing);
+        match interruptible(&context.screen, async { Ok(context.human.fill_form(target, &form).await) }).await? {
             HumanResponse::Answered { answer: Answer::Accept { content }, .. } => {
                 given.extend(content.and_then(|content| content.as_object().cloned()).unwrap_or_default());
                 return Ok(Ok(given));

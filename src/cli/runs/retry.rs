@@ -11,7 +11,7 @@ use crate::HostError;
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
-use crate::cli::common::run_context::{RunContext, unused_run_id};
+use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
@@ -94,7 +94,8 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         context.screen.println(format!("compared with run {}:", rerun.earlier_id.short()));
         rerun_text(&preview).lines().for_each(|line| context.screen.println(format!("  {line}")));
         let asks = !args.yes && context.human.is_person_here();
-        if asks && !is_accepted(&context.human.confirm("run these tasks?").await) {
+        let confirmed = async { Ok(!asks || is_accepted(&context.human.confirm("run these tasks?").await)) };
+        if !interruptible(&context.screen, confirmed).await? {
             context.screen.println("nothing was run");
             context.screen.flush();
             return Ok(Exit::Denied);

@@ -208,14 +208,15 @@ mod tests {
 
     #[test]
     fn table_has_a_row_for_each_spender() {
-        insta::assert_snapshot!(details().text(&context()), @r"
-        run      01990000-0000-7000-8000-00000000abcd
+        insta::assert_snapshot!(console::strip_ansi_codes(&details().text(&context())), @r"
+        run      0000abcd
+        full ID  01990000-0000-7000-8000-00000000abcd
         goal     Go to Lisbon
         plan     lisbon
         status   interrupted
         started  2023-11-14 22:13:20
         ended    not yet; last event 1m24s ago
-            its process has exited; `kapell resume 01990000-0000-7000-8000-00000000abcd` resumes it
+            its process has exited; `kapell resume 0000abcd` resumes it
 
         tasks
         ask   running    1 attempt  1m38s

@@ -2,14 +2,11 @@
 //! Text of agents is always escaped, and a page is opened only with consent.
 
 use std::borrow::Cow;
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use owo_colors::OwoColorize;
 use serde_json::Value;
-use signal_hook::low_level::emulate_default_handler;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use super::approval::Yes;
@@ -92,22 +89,6 @@ impl TerminalPrompter {
         Dialogue::new(prompt, &self.keyboard, history, self.editor.as_ref())
     }
 
-    /// Waits for a dialogue before a run exists, which handles no signals yet. A signal closes the dialogue, which restores
-    /// the terminal, and then ends the process.
-    async fn unless_signaled<T>(&self, dialogue: impl Future<Output = T>) -> T {
-        let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else { return dialogue.await };
-        let received = tokio::select! {
-            result = dialogue => return result,
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        };
-        self.screen.flush();
-        // This returns only if the signal cannot be sent.
-        let _ = emulate_default_handler(received.as_raw_value());
-        std::process::exit(128 + received.as_raw_value())
-    }
-
     /// Explains the effect of the end of the input.
     fn explain_end_of_input(&self, dialogue: &Dialogue<'_>, question: &Question) {
         match question.asker {
@@ -181,20 +162,14 @@ impl Human for TerminalPrompter {
 
     async fn fill_form(&self, heading: &str, schema: &JsonObject) -> HumanResponse {
         let subject = Subject::of_host(heading);
-        let filled = async {
-            let mut dialogue = self.open_dialogue(&subject).await;
-            dialogue.fill_form(&FormSchema::parse_schema(schema)).await
-        };
-        response(self.unless_signaled(filled).await, deferred)
+        let mut dialogue = self.open_dialogue(&subject).await;
+        response(dialogue.fill_form(&FormSchema::parse_schema(schema)).await, deferred)
     }
 
     async fn confirm(&self, what: &str) -> HumanResponse {
         let subject = Subject::of_host(what);
-        let confirmed = async {
-            let mut dialogue = self.open_dialogue(&subject).await;
-            dialogue.yes_or_enter("continue").await
-        };
-        response(self.unless_signaled(confirmed).await, deferred)
+        let mut dialogue = self.open_dialogue(&subject).await;
+        response(dialogue.yes_or_enter("continue").await, deferred)
     }
 
     async fn review_plan(&self, review: &PlanReview<'_>) -> ReviewDecision {

@@ -11,10 +11,16 @@ import fcntl
 import json
 import os
 import pty
+import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
+
+# A command that waits for what is never typed ends then, so that the test shows what it waits for.
+MAX_SECONDS = 300
 
 steps, piped, command = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 # Text after the last step is an answer that the command must not wait for.
@@ -37,7 +43,7 @@ if pid == 0:
 
 shown, seen = b"", 0
 ended = None
-import select
+deadline = time.monotonic() + MAX_SECONDS
 
 while ended is None or select.select([master], [], [], 0)[0]:
     if select.select([master], [], [], 0.05)[0]:
@@ -48,6 +54,9 @@ while ended is None or select.select([master], [], [], 0)[0]:
         os.write(master, step[1].encode())
         for command_of_step in step[2:]:
             subprocess.run(command_of_step, shell=True, check=True, env={**os.environ, "COMMAND": str(pid)})
+    if ended is None and time.monotonic() > deadline:
+        sys.stderr.write(f"\nnever shown: {steps[:1]}\n")
+        os.kill(pid, signal.SIGKILL)
     if ended is None:
         done, status = os.waitpid(pid, os.WNOHANG)
         ended = os.waitstatus_to_exitcode(status) if done else None

@@ -192,8 +192,8 @@ fn options_of_the_session_apply_to_its_commands() {
     let options = ["--agents", "other.toml", "--journal", "j.db", "--answers", "answers.yaml"];
     let ended = pipe(&place, &options, "agents list\nrun plan.yaml\nruns\n");
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("archive  stdio"), "{ended:?}");
-    assert!(ended.stdout.lines().last().is_some_and(|line| line.contains("succeeded")), "{ended:?}");
+    assert!(ended.stdout.contains("\narchive   stdio  "), "{ended:?}");
+    assert!(ended.stdout.lines().last().is_some_and(|line| line.contains("  succeeded  ")), "{ended:?}");
     assert!(place.path("j.db").exists());
     let other = pipe(&place, &options, "runs show --journal missing.db\n");
     assert_eq!((other.code, other.error_code()), (Some(1), "journal::missing"), "{other:?}");
@@ -291,7 +291,7 @@ fn second_ctrl_c_stops_the_run_at_once_and_the_session_continues() {
         &place,
         &[
             step(PROMPT, "run plan.yaml\r"),
-            run_after("connected to", signals),
+            run_after("1 task", signals),
             step(PROMPT, "runs --json\r"),
             step("\"status\":\"interrupted\",\"process\":null", ""),
             step(PROMPT, "quit\r"),

@@ -79,7 +79,7 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
         if refused_at_once.contains(&how) {
             let error = report["err"].as_str().unwrap_or_default();
             assert_eq!(report["code"], 2, "{how}: {report}");
-            assert!(error.lines().any(|line| line == "cli::not_a_person"), "{how}: {error}");
+            assert!(error.starts_with("error[cli::not_a_person]: "), "{how}: {error}");
         } else {
             // The driver refuses requests that bypass the command.
             wait_for("the refusal", || {

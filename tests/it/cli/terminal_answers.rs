@@ -292,7 +292,7 @@ fn approved_arguments_can_be_changed_in_an_editor() {
 #[test]
 fn arguments_that_do_not_fit_are_not_called() {
     let place = workspace();
-    let script = "VISUAL='sed -i s/title/name/' exec \"$KAPELL\" run plan.yaml";
+    let script = "VISUAL='sed -i s/title/name/' exec \"$KAPELL\" run -v plan.yaml";
     // The agent describes its tools when it is connected.
     let steps =
         [("connected to", ""), ("[y/n/a/e/?]> ", "e\n"), ("edit again? [Y/n]> ", "n\n"), ("[y/n/a/e/?]> ", "y\n")];

@@ -10,9 +10,13 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::markdown::{CodeBlock, Document, documents, root};
-use crate::support::workspace::{Workspace, wait_for};
+use crate::support::workspace::Workspace;
+
+/// The time after which a command that is repeated until it prints what is shown has failed.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The home directory that pages show.
 const SHOWN_HOME: &str = "/home/anna";
@@ -97,10 +101,7 @@ impl Session {
                 }
                 let output = match comment.strip_prefix("at a terminal: ") {
                     Some(steps) => self.execute(&shown.command, Some(steps)),
-                    None if comment == "shown later" => wait_for("the output", || {
-                        let output = self.execute(&shown.command, None);
-                        difference(&shown, &output).is_none().then_some(output)
-                    }),
+                    None if comment == "shown later" => self.execute_until_shown(&shown),
                     None => self.execute(&shown.command, None),
                 };
                 if let Some(difference) = difference(&shown, &output) {
@@ -110,6 +111,17 @@ impl Session {
             }
         }
         failed.map_or(Ok(()), |failed| Err(format!("{failed} `echo $?` does not show it")))
+    }
+
+    /// Runs a command until it prints what is shown, and returns the last output.
+    fn execute_until_shown(&mut self, shown: &ShownCommand) -> String {
+        let start = Instant::now();
+        loop {
+            let output = self.execute(&shown.command, None);
+            if difference(shown, &output).is_none() || start.elapsed() > MAX_WAIT {
+                return output;
+            }
+        }
     }
 
     /// Runs a command in the current directory, which it may change, on a terminal if there are `steps` to type. Returns
@@ -185,11 +197,15 @@ fn normalized(line: &str) -> String {
     }
     let is_mark = |c: char| "[](),:;`".contains(c);
     let words: Vec<&str> = line.split_whitespace().collect();
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let is_month = |index: usize| words.get(index).is_some_and(|word| MONTHS.contains(word));
     let placed = words.iter().enumerate().map(|(index, word)| {
         let core = word.trim_matches(is_mark);
         let is_before_unit = words.get(index + 1).is_some_and(|next| matches!(next.trim_matches(is_mark), "ms" | "s"));
         let is_process = index > 0 && words[index - 1] == "process" && core.bytes().all(|byte| byte.is_ascii_digit());
-        match placeholder(core, is_before_unit).or(is_process.then_some("PROCESS")) {
+        let is_date = is_month(index) || index > 0 && is_month(index - 1) && core.parse::<u8>().is_ok();
+        let by_place = is_process.then_some("PROCESS").or(is_date.then_some("TIME"));
+        match placeholder(core, is_before_unit).or(by_place) {
             Some(placeholder) => word.replacen(core, placeholder, 1),
             None => (*word).to_owned(),
         }
@@ -210,7 +226,7 @@ fn placeholder(word: &str, is_before_unit: bool) -> Option<&'static str> {
     let is_number = |text: &str| text.parse::<f64>().is_ok() && text.starts_with(|c: char| c.is_ascii_digit());
     let unit = ["ms", "s", "m"].into_iter().find_map(|unit| word.strip_suffix(unit).filter(|rest| is_number(rest)));
     match word {
-        _ if ["00:00:00", "00:00:00.000", "0000-00-00"].into_iter().any(has_form) => Some("TIME"),
+        _ if ["00:00", "00:00:00", "00:00:00.000", "0000-00-00"].into_iter().any(has_form) => Some("TIME"),
         _ if has_form("xxxxxxxx") && word.bytes().any(|byte| byte.is_ascii_digit()) => Some("RUN"),
         _ if unit.is_some() || is_before_unit && is_number(word) => Some("DURATION"),
         _ => None,
@@ -222,6 +238,7 @@ fn lines_are_compared_without_times_and_ids() {
     let line = "[16:31:33] first: succeeded: 2 succeeded in 413ms, run 01a22d4c-1f55-7703-83bf-fe37ff4bb232";
     assert_eq!(normalized(line), "[TIME] first: succeeded: 2 succeeded in DURATION, run RUN");
     assert_eq!(normalized("ff4bb232  first   succeeded  2026-11-30 16:31:33"), "RUN first succeeded TIME TIME");
+    assert_eq!(normalized("first  2/3   Nov 30 16:31  413ms"), "first 2/3 TIME TIME TIME DURATION");
     assert_eq!(normalized("ok  86 ms, 3 tools"), "ok DURATION ms, 3 tools");
 }
 

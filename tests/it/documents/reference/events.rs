@@ -74,6 +74,11 @@ struct Types {
     referenced: Vec<String>,
 }
 
+/// Returns whether a field is not a part of the journal.
+fn is_skipped(field: &syn::Field) -> bool {
+    serde_options(&field.attrs).split(',').any(|option| option.trim() == "skip")
+}
+
 impl Types {
     fn of_model() -> Self {
         let mut items = BTreeMap::new();
@@ -97,7 +102,9 @@ impl Types {
                 let described: Vec<String> = fields.unnamed.iter().map(|field| self.describe(&field.ty)).collect();
                 return format!("The members of {}.\n\n", described.join(", "));
             }
-            Fields::Named(fields) => fields.named.iter().map(|field| self.member(field)).collect(),
+            Fields::Named(fields) => {
+                fields.named.iter().filter(|field| !is_skipped(field)).map(|field| self.member(field)).collect()
+            }
         };
         if rows.is_empty() { String::new() } else { table(&["member", "type", "meaning"], rows) + "\n" }
     }

@@ -249,7 +249,9 @@ fn words_are_completed_and_lines_are_kept() {
             step("The Book of Disquiet", ""),
             step(PROMPT, "resu\t\t"),
             step("result", ""),
-            step("resume", "\u{3}"),
+            step("resume", ""),
+            // The line is shown again below the words.
+            step("kapell> resu", "\u{3}"),
             step(PROMPT, "agents te\t\r"),
             step("demo  ok", ""),
             step(PROMPT, "\u{4}"),

@@ -239,8 +239,11 @@ fn spending_text(spent: &SpendingTotals) -> String {
     }
 }
 
+/// A column of the table: its heading, and the text of a row in it.
+type EndColumn = (&'static str, fn(&EndRow) -> &str);
+
 /// The columns of the table in the order of their use; the last ones are left out on a narrow terminal.
-const COLUMNS: [(&str, fn(&EndRow) -> &str); 6] = [
+const COLUMNS: [EndColumn; 6] = [
     ("task", |row| &row.title),
     ("status", |row| &row.status),
     ("time", |row| &row.time),

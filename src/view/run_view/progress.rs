@@ -190,10 +190,11 @@ impl RunProgress {
             if !id.is_resource_read() && self.tasks.ended < self.tasks.total {
                 self.tasks.unit_ended(has_failed, time);
             }
-        } else if id.as_str().ends_with(']') && !id.as_str().contains('/') {
-            if let Some(group) = self.groups.get_mut(TaskId::planned_task_name(id.as_str())) {
-                group.unit_ended(has_failed, time);
-            }
+        } else if id.as_str().ends_with(']')
+            && !id.as_str().contains('/')
+            && let Some(group) = self.groups.get_mut(TaskId::planned_task_name(id.as_str()))
+        {
+            group.unit_ended(has_failed, time);
         }
     }
 

@@ -156,7 +156,7 @@ fn changed_arguments_are_called_even_after_resume() {
             Command::StartAttempt(call) => Some(Value::Object(call.arguments.clone())),
             _ => None,
         });
-        assert_eq!(calls, [changed.clone()], "restarts: {restarts}");
+        assert_eq!(calls, std::slice::from_ref(&changed), "restarts: {restarts}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);
         let sent = crate::engine::sent_calls(&driver.records).expect("a history");
         assert_eq!(sent[0].arguments, changed);

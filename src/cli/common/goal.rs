@@ -1,8 +1,6 @@
 //! The planning of a goal, shared by several commands: asks the agents and the model, and saves the plan.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
 
 use super::exit::show_diagnostics;
 use crate::cli::{CliError, Exit};
@@ -13,7 +11,8 @@ use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningPr
 use crate::runtime::{self, Discovery, Freshness};
 use crate::system::files::replace_in_own_directory;
 use crate::ui::terminal::screen::Screen;
-use crate::view::text::{count_text, format_elapsed, printable};
+use crate::ui::terminal::status_line::StatusLine;
+use crate::view::text::{count_text, printable};
 
 /// The default number of replans in a run of a goal.
 pub(crate) const DEFAULT_MAX_REPLANS: u32 = 1;
@@ -56,7 +55,7 @@ impl GoalRequest<'_> {
         let file = self.saved_path.display().to_string();
         let context = PlanningContext { llm: &llm, agents: self.agents, catalog: &catalog, file: &file };
         let planning = {
-            let _view = PlanningStatusLine::show(self.screen);
+            let _status = StatusLine::show(self.screen, "planning");
             let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
             planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
         };
@@ -108,7 +107,10 @@ impl GoalRequest<'_> {
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
         let discovery = Discovery::new(options, &self.agents.secrets, self.freshness);
-        let catalog = discovery.catalog(self.agents.agents.values().cloned().collect()).await;
+        let catalog = {
+            let _status = StatusLine::show(self.screen, "connecting to agents");
+            discovery.catalog(self.agents.agents.values().cloned().collect()).await
+        };
         for (agent, info) in &catalog {
             if let Err(reason) = info {
                 self.screen.println(format!("planning without agent `{agent}`: {}", printable(reason)));
@@ -160,22 +162,5 @@ fn usage_text(requests: u32, planning: &GoalPlanning) -> String {
     match planning.usage().filter(|_| !planning.exchanges.is_empty()) {
         Some(usage) => format!("{requests}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => requests,
-    }
-}
-
-/// A status line on a live screen while the model plans.
-struct PlanningStatusLine<'a>(&'a Screen);
-
-impl<'a> PlanningStatusLine<'a> {
-    fn show(screen: &'a Screen) -> Self {
-        let start = Instant::now();
-        screen.show(Arc::new(move |_| vec![format!("planning … {}", format_elapsed(start.elapsed()))]));
-        Self(screen)
-    }
-}
-
-impl Drop for PlanningStatusLine<'_> {
-    fn drop(&mut self) {
-        self.0.hide();
     }
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::args::AgentsArg;
 use super::files;
+use super::run_context::open_screen;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
 use crate::expression::closest_match;
 use crate::model::{AgentInfo, AgentSpec, Failure, Timestamp, ToolInfo};
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
+use crate::ui::terminal::status_line::StatusLine;
 use crate::view::text::printable;
 
 /// A tool of an agent of the agents file.
@@ -68,7 +70,11 @@ impl ToolTarget {
         let id = &self.agent.id;
         let options = runtime::connect_options(&self.file, None)?;
         let discovery = Discovery::new(options, &self.file.secrets, freshness);
-        let AgentProbe { result, cached_at, .. } = discovery.probe_one(self.agent.clone()).await;
+        let screen = open_screen()?;
+        let AgentProbe { result, cached_at, .. } = {
+            let _status = StatusLine::show(&screen, format!("connecting to agent `{id}`"));
+            discovery.probe_one(self.agent.clone()).await
+        };
         match result {
             Ok(info) => Ok((info, cached_at)),
             Err(failure) => {

@@ -7,10 +7,12 @@ use serde_json::json;
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_json, show_diagnostics};
 use crate::cli::common::files;
+use crate::cli::common::run_context::open_screen;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
 use crate::runtime::{self, Discovery};
+use crate::ui::terminal::status_line::StatusLine;
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
@@ -86,7 +88,12 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let is_named = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let specs = agents.agents.values().filter(is_named).cloned().collect();
     let options = runtime::connect_options(&agents, None)?;
-    let catalog = Discovery::new(options, &agents.secrets, args.refresh.freshness()).catalog(specs).await;
+    let discovery = Discovery::new(options, &agents.secrets, args.refresh.freshness());
+    let screen = open_screen()?;
+    let catalog = {
+        let _status = StatusLine::show(&screen, "connecting to agents");
+        discovery.catalog(specs).await
+    };
     let warnings = catalog.iter().filter_map(|(agent, info)| {
         let warnings = info.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: agent.clone(), warnings })

@@ -19,6 +19,7 @@ use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_items, print_json, print_styled};
 use crate::cli::common::files;
+use crate::cli::common::run_context::open_screen;
 use crate::cli::common::tool_target::{ToolTarget, failure_text};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
@@ -30,6 +31,8 @@ use crate::model::{
     describe_unset, redact_url,
 };
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
+use crate::ui::terminal::screen::Screen;
+use crate::ui::terminal::status_line::StatusLine;
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::{count_text, printable};
 
@@ -189,9 +192,13 @@ async fn discover_agents(
     if specs.is_empty() {
         report_no_agents(&args.agents);
     }
-    let host = ReportingHost(report_start(secrets.clone()));
+    let screen = open_screen()?;
+    let host = ReportingHost(report_start(screen.clone(), secrets.clone()));
     let discovery = Discovery::new(options, &secrets, freshness);
-    let mut probes = discovery.probe(specs.clone(), Arc::new(host)).await;
+    let mut probes = {
+        let _status = StatusLine::show(&screen, "connecting to agents");
+        discovery.probe(specs.clone(), Arc::new(host)).await
+    };
     for info in probes.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
@@ -202,10 +209,10 @@ async fn discover_agents(
 }
 
 /// Returns a function that prints what the host itself reports about agents while they start.
-fn report_start(secrets: Secrets) -> impl Fn(&Origin, &LogMessage) {
+fn report_start(screen: Screen, secrets: Secrets) -> impl Fn(&Origin, &LogMessage) {
     move |origin, message| {
         if let Some(text) = message.host_text() {
-            message!("{}  {}", origin.agent, printable(&secrets.mask_text(text)));
+            screen.println(format!("{}  {}", origin.agent, printable(&secrets.mask_text(text))));
         }
     }
 }

@@ -8,9 +8,11 @@ use serde_json::json;
 use crate::cli::common::args::{AgentsArg, JournalArg, OutputFormat};
 use crate::cli::common::exit::{print_json, print_styled};
 use crate::cli::common::files;
+use crate::cli::common::run_context::open_screen;
 use crate::cli::{CliError, Exit};
 use crate::runtime::{InstalledParts, check_installation};
 use crate::ui::health_report::health_text;
+use crate::ui::terminal::status_line::StatusLine;
 use crate::view::HealthStatus;
 
 #[derive(Debug, Args)]
@@ -36,7 +38,11 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
         Err(CliError::Journal(error)) => Err(error),
         Err(error) => return Err(error),
     };
-    let checks = check_installation(&InstalledParts { files: agents_files, agents, journal }).await;
+    let screen = open_screen()?;
+    let checks = {
+        let _status = StatusLine::show(&screen, "checking agents and models");
+        check_installation(&InstalledParts { files: agents_files, agents, journal }).await
+    };
     let is_healthy = checks.iter().all(|check| check.status != HealthStatus::Failed);
     match args.output {
         OutputFormat::Json => print_json(&json!({"ok": is_healthy, "checks": checks}))?,

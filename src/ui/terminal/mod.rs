@@ -11,4 +11,5 @@ pub(crate) mod line_reader;
 mod prompt_status;
 pub mod prompter;
 pub mod screen;
+pub(crate) mod status_line;
 mod text_editor;

@@ -73,6 +73,16 @@ conformance() {
     KAPELL="$(cd "$target" && pwd)/release/kapell" tests/conformance/run
 }
 
+# packages: builds, installs, and uses the packages, and checks the manual pages and the completion scripts.
+packages() {
+    local as_root=""
+    [ "$(id -u)" = 0 ] || as_root="sudo -n"
+    if ! { $as_root apt-get update -q && $as_root apt-get install -q -y mandoc zsh fish; }; then
+        echo "apt-get does not install mandoc, zsh, and fish here"
+    fi
+    packaging/check "$target/release/kapell"
+}
+
 all_passed() {
     printf '\n== all passed in %d s\n' "$SECONDS"
 }

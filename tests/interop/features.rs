@@ -106,7 +106,7 @@ fn protocol(environment: &str, transport: TransportKind, keys: &str) -> Workspac
 }
 
 fn run(place: &Workspace, plan: &str) -> CommandOutput {
-    place.run_plan(plan, &[&JOURNAL[..], &["--answers", "answers.yaml"]].concat())
+    place.run_plan(plan, &[&JOURNAL[..], &["--verbose", "--answers", "answers.yaml"]].concat())
 }
 
 fn output(ended: &CommandOutput, task: &str) -> String {
@@ -184,7 +184,7 @@ fn calls_of_python(environment: &str, transport: TransportKind) -> Result<(), Fa
         \x20 - { id: grow, agent: protocol, tool: grow }\n\
         \x20 - { id: grown, needs: [grow], agent: protocol, tool: grown }\n";
     place.write("plan.yaml", plan);
-    let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input", "--journal", "j.db"]);
+    let mut command = place.command(["run", "-v", "plan.yaml", "--output", "json", "--no-input", "--journal", "j.db"]);
     command.env("TRACEPARENT", format!("00-{TRACE_ID}-00f067aa0ba902b7-01"));
     let ended = CommandOutput::of(&mut command);
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -112,6 +112,17 @@ impl Workspace {
         for id in ids {
             text = text.replace(&id, "RUN");
         }
+        // Their short forms have eight digits; one without any decimal digit is one in 2 500.
+        let is_short = |word: &str| {
+            word.len() == 8
+                && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && word.bytes().any(|byte| byte.is_ascii_digit())
+        };
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let short: Vec<String> = words.filter(|word| is_short(word)).map(str::to_owned).collect();
+        for id in short {
+            text = text.replace(&id, "RUN");
+        }
         text
     }
 

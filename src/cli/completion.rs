@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::common::args::{AgentsArg, JournalArg};
 use super::common::files;
 use crate::config::AgentsFile;
-use crate::model::{AgentInfo, AgentSpec};
 use crate::runtime::{OffersCache, connect_options};
 use crate::ui::history;
 use crate::view::run_view::AskedQuestion;
@@ -112,9 +111,9 @@ pub(crate) fn known_agents(agents: &AgentsArg) -> Option<Vec<Suggestion>> {
 
 /// Returns the tools of all agents, as `AGENT.TOOL`.
 pub(crate) fn known_tools(agents: &AgentsArg) -> Option<Vec<Suggestion>> {
-    let file = files::load_agents(agents).ok()?;
+    let (file, cache) = agents_and_cache(agents)?;
     let tools = file.agents.values().flat_map(|agent| {
-        let tools = cached_info(&file, agent).map(|info| info.tools).unwrap_or_default().into_iter();
+        let tools = cache.get(agent).map(|(info, _)| info.tools).unwrap_or_default().into_iter();
         tools.map(|tool| (format!("{}.{}", agent.id, tool.name), first_line(tool.description.as_deref())))
     });
     Some(tools.collect())
@@ -124,8 +123,8 @@ pub(crate) fn known_tools(agents: &AgentsArg) -> Option<Vec<Suggestion>> {
 pub(crate) fn known_arguments(agents: &AgentsArg, words: &[String]) -> Option<Vec<Suggestion>> {
     let (agent, tool) =
         words.iter().skip_while(|word| *word != "call").skip(1).find_map(|word| word.split_once('.'))?;
-    let file = files::load_agents(agents).ok()?;
-    let info = cached_info(&file, file.agents.get(agent)?)?;
+    let (file, cache) = agents_and_cache(agents)?;
+    let (info, _) = cache.get(file.agents.get(agent)?)?;
     let properties = info.tool(tool)?.input_schema.get("properties")?.as_object()?.clone();
     let suggestions = properties.into_iter().flat_map(|(name, property)| {
         let values = property.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -137,11 +136,14 @@ pub(crate) fn known_arguments(agents: &AgentsArg, words: &[String]) -> Option<Ve
     Some(suggestions.collect())
 }
 
-fn cached_info(file: &AgentsFile, agent: &AgentSpec) -> Option<AgentInfo> {
-    let cache = OffersCache::new(&connect_options(file, None).ok()?);
-    cache.get(agent).map(|(info, _)| info)
+/// Returns the agents file, and what its agents offered when they were last asked.
+pub(crate) fn agents_and_cache(agents: &AgentsArg) -> Option<(AgentsFile, OffersCache)> {
+    let file = files::load_agents(agents).ok()?;
+    let cache = OffersCache::new(&connect_options(&file, None).ok()?);
+    Some((file, cache))
 }
 
-fn first_line(text: Option<&str>) -> Option<String> {
+/// Returns the first line of a description.
+pub(crate) fn first_line(text: Option<&str>) -> Option<String> {
     text.and_then(|text| text.lines().next()).map(str::to_owned)
 }

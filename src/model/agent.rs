@@ -377,6 +377,14 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+impl Progress {
+    /// Returns the progress in percent, if the agent reported the total.
+    pub fn percent(&self) -> Option<f64> {
+        let total = self.total.filter(|total| *total > 0.0)?;
+        Some((self.progress / total * 100.0).clamp(0.0, 100.0))
+    }
+}
+
 /// The logger of messages about an agent that the host itself writes.
 const HOST_LOGGER: &str = "kapell";
 

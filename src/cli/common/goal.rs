@@ -11,7 +11,7 @@ use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningPr
 use crate::runtime::{self, Discovery, Freshness};
 use crate::system::files::replace_in_own_directory;
 use crate::ui::terminal::screen::Screen;
-use crate::ui::terminal::status_line::StatusLine;
+use crate::ui::terminal::status_line::show_while;
 use crate::view::text::{count_text, printable};
 
 /// The default number of replans in a run of a goal.
@@ -54,11 +54,9 @@ impl GoalRequest<'_> {
         let catalog = self.discover_catalog().await?;
         let file = self.saved_path.display().to_string();
         let context = PlanningContext { llm: &llm, agents: self.agents, catalog: &catalog, file: &file };
-        let planning = {
-            let _status = StatusLine::show(self.screen, "planning");
-            let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
-            planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
-        };
+        let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
+        let mut report = |progress| self.report_progress(progress);
+        let planning = show_while(self.screen, "planning", planner::plan(&goal, &context, &mut report)).await;
         let PlanningResult { result, requests, exchanges } = planning;
         let planning = GoalPlanning { goal: self.text.to_owned(), exchanges };
         let usage = usage_text(requests, &planning);
@@ -107,10 +105,8 @@ impl GoalRequest<'_> {
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
         let discovery = Discovery::new(options, &self.agents.secrets, self.freshness);
-        let catalog = {
-            let _status = StatusLine::show(self.screen, "connecting to agents");
-            discovery.catalog(self.agents.agents.values().cloned().collect()).await
-        };
+        let agents = self.agents.agents.values().cloned().collect();
+        let catalog = show_while(self.screen, "connecting to agents", discovery.catalog(agents)).await;
         for (agent, info) in &catalog {
             if let Err(reason) = info {
                 self.screen.println(format!("planning without agent `{agent}`: {}", printable(reason)));

@@ -10,7 +10,7 @@ use crate::config::AgentsFile;
 use crate::expression::closest_match;
 use crate::model::{AgentInfo, AgentSpec, Failure, Timestamp, ToolInfo};
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
-use crate::ui::terminal::status_line::StatusLine;
+use crate::ui::terminal::status_line::show_while;
 use crate::view::text::printable;
 
 /// A tool of an agent of the agents file.
@@ -70,11 +70,9 @@ impl ToolTarget {
         let id = &self.agent.id;
         let options = runtime::connect_options(&self.file, None)?;
         let discovery = Discovery::new(options, &self.file.secrets, freshness);
-        let screen = open_screen()?;
-        let AgentProbe { result, cached_at, .. } = {
-            let _status = StatusLine::show(&screen, format!("connecting to agent `{id}`"));
-            discovery.probe_one(self.agent.clone()).await
-        };
+        let asked = Box::pin(discovery.probe_one(self.agent.clone()));
+        let AgentProbe { result, cached_at, .. } =
+            show_while(&open_screen()?, format!("connecting to agent `{id}`"), asked).await;
         match result {
             Ok(info) => Ok((info, cached_at)),
             Err(failure) => {

@@ -12,7 +12,7 @@ use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
 use crate::runtime::{self, Discovery};
-use crate::ui::terminal::status_line::StatusLine;
+use crate::ui::terminal::status_line::show_while;
 use crate::view::text::printable;
 
 #[derive(Debug, Args)]
@@ -89,11 +89,7 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let specs = agents.agents.values().filter(is_named).cloned().collect();
     let options = runtime::connect_options(&agents, None)?;
     let discovery = Discovery::new(options, &agents.secrets, args.refresh.freshness());
-    let screen = open_screen()?;
-    let catalog = {
-        let _status = StatusLine::show(&screen, "connecting to agents");
-        discovery.catalog(specs).await
-    };
+    let catalog = show_while(&open_screen()?, "connecting to agents", discovery.catalog(specs)).await;
     let warnings = catalog.iter().filter_map(|(agent, info)| {
         let warnings = info.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: agent.clone(), warnings })

@@ -7,10 +7,10 @@ use tokio::sync::Mutex;
 use crate::cli::CliError;
 use crate::cli::common::args::AgentsArg;
 use crate::cli::common::files;
-use crate::config::AgentsFile;
+use crate::cli::completion;
 use crate::expression::closest_match;
 use crate::model::{AgentId, AgentInfo};
-use crate::runtime::{Discovery, Freshness, OffersCache, connect_options};
+use crate::runtime::{Discovery, Freshness, connect_options};
 use crate::view::text::printable;
 
 /// The tools of the agents of a session.
@@ -80,18 +80,12 @@ impl KnownTools {
 
 /// Returns what agents offered when they were last asked.
 pub(super) fn cached_offers(agents: &AgentsArg) -> Offers {
-    let Some((file, cache)) = agents_and_cache(agents) else { return Offers::new() };
+    let Some((file, cache)) = completion::agents_and_cache(agents) else { return Offers::new() };
     let offers = file.agents.into_values().filter_map(|agent| {
         let (info, _) = cache.get(&agent)?;
         Some((agent.id, info))
     });
     offers.collect()
-}
-
-fn agents_and_cache(agents: &AgentsArg) -> Option<(AgentsFile, OffersCache)> {
-    let file = files::load_agents(agents).ok()?;
-    let cache = OffersCache::new(&connect_options(&file, None).ok()?);
-    Some((file, cache))
 }
 
 /// Returns the tools with this name: `AGENT.TOOL`, or the name of a tool.
@@ -118,7 +112,7 @@ pub(super) fn tool_words(offers: &Offers) -> Vec<(String, Option<String>)> {
             ToolMatch::One(_) => tool.name.clone(),
             ToolMatch::Several(_) | ToolMatch::Unknown => format!("{agent}.{}", tool.name),
         };
-        (word, tool.description.as_deref().and_then(|text| text.lines().next()).map(str::to_owned))
+        (word, completion::first_line(tool.description.as_deref()))
     });
     words.collect()
 }

@@ -86,12 +86,10 @@ fn activity(view: &RunView) -> String {
     }
 }
 
-/// Returns the progress in percent, if the agent reported the total.
+/// Returns the progress in whole percent, if the agent reported the total.
 fn percent(progress: &Progress) -> Option<u8> {
-    let total = progress.total.filter(|total| *total > 0.0)?;
-    let percent = (progress.progress / total * 100.0).clamp(0.0, 100.0).round();
     // It is within the range of the type.
-    Some(percent as u8)
+    progress.percent().map(|percent| percent.round() as u8)
 }
 
 #[cfg(test)]

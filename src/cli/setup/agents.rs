@@ -32,7 +32,7 @@ use crate::model::{
 };
 use crate::runtime::{self, AgentProbe, Discovery, Freshness};
 use crate::ui::terminal::screen::Screen;
-use crate::ui::terminal::status_line::StatusLine;
+use crate::ui::terminal::status_line::show_while;
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::{count_text, printable};
 
@@ -195,10 +195,8 @@ async fn discover_agents(
     let screen = open_screen()?;
     let host = ReportingHost(report_start(screen.clone(), secrets.clone()));
     let discovery = Discovery::new(options, &secrets, freshness);
-    let mut probes = {
-        let _status = StatusLine::show(&screen, "connecting to agents");
-        discovery.probe(specs.clone(), Arc::new(host)).await
-    };
+    let asked = discovery.probe(specs.clone(), Arc::new(host));
+    let mut probes = show_while(&screen, "connecting to agents", asked).await;
     for info in probes.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {

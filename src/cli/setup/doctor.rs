@@ -12,7 +12,7 @@ use crate::cli::common::run_context::open_screen;
 use crate::cli::{CliError, Exit};
 use crate::runtime::{InstalledParts, check_installation};
 use crate::ui::health_report::health_text;
-use crate::ui::terminal::status_line::StatusLine;
+use crate::ui::terminal::status_line::show_while;
 use crate::view::HealthStatus;
 
 #[derive(Debug, Args)]
@@ -38,11 +38,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
         Err(CliError::Journal(error)) => Err(error),
         Err(error) => return Err(error),
     };
-    let screen = open_screen()?;
-    let checks = {
-        let _status = StatusLine::show(&screen, "checking agents and models");
-        check_installation(&InstalledParts { files: agents_files, agents, journal }).await
-    };
+    let parts = InstalledParts { files: agents_files, agents, journal };
+    let checks = show_while(&open_screen()?, "checking agents and models", check_installation(&parts)).await;
     let is_healthy = checks.iter().all(|check| check.status != HealthStatus::Failed);
     match args.output {
         OutputFormat::Json => print_json(&json!({"ok": is_healthy, "checks": checks}))?,

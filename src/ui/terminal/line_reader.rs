@@ -158,9 +158,9 @@ pub(crate) mod tests {
     use super::*;
 
     /// Input that a test provides key by key.
-    pub(crate) struct Keyboard(mpsc::Receiver<&'static str>);
+    pub(crate) struct ScriptedKeyboard(mpsc::Receiver<&'static str>);
 
-    impl Read for Keyboard {
+    impl Read for ScriptedKeyboard {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let text = self.0.recv().unwrap_or_default();
             buffer[..text.len()].copy_from_slice(text.as_bytes());
@@ -169,9 +169,9 @@ pub(crate) mod tests {
     }
 
     /// Returns the sender and the reader of a keyboard. An empty text is Ctrl-D.
-    pub(crate) fn keyboard() -> (mpsc::Sender<&'static str>, BufReader<Keyboard>) {
+    pub(crate) fn keyboard() -> (mpsc::Sender<&'static str>, BufReader<ScriptedKeyboard>) {
         let (keys, pressed) = mpsc::channel();
-        (keys, BufReader::new(Keyboard(pressed)))
+        (keys, BufReader::new(ScriptedKeyboard(pressed)))
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! A line on a live screen while the host waits for something outside of a run.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,22 +10,21 @@ use crate::view::text::format_elapsed;
 /// The time after which a wait is shown. A shorter one is not noticed.
 const SHOW_DELAY: Duration = Duration::from_millis(300);
 
-/// A status line with the elapsed time, which is removed when this is dropped.
-pub(crate) struct StatusLine<'s>(&'s Screen);
-
-impl<'s> StatusLine<'s> {
-    /// Shows what the host waits for. Does nothing if the screen is not live.
-    pub(crate) fn show(screen: &'s Screen, text: impl Into<String>) -> Self {
-        let (start, text) = (Instant::now(), text.into());
-        screen.show(Arc::new(move |_| match start.elapsed() {
-            elapsed if elapsed < SHOW_DELAY => Vec::new(),
-            elapsed => vec![format!("{text} … {}", format_elapsed(elapsed))],
-        }));
-        Self(screen)
-    }
+/// Shows what the host waits for, and for how long, until `work` ends. Shows nothing if the screen is not live.
+pub(crate) async fn show_while<T>(screen: &Screen, text: impl Into<String>, work: impl Future<Output = T>) -> T {
+    let (start, text) = (Instant::now(), text.into());
+    screen.show(Arc::new(move |_| match start.elapsed() {
+        elapsed if elapsed < SHOW_DELAY => Vec::new(),
+        elapsed => vec![format!("{text} … {}", format_elapsed(elapsed))],
+    }));
+    let _line = HideOnDrop(screen);
+    work.await
 }
 
-impl Drop for StatusLine<'_> {
+/// Removes the line, also if the work is given up.
+struct HideOnDrop<'s>(&'s Screen);
+
+impl Drop for HideOnDrop<'_> {
     fn drop(&mut self) {
         self.0.hide();
         self.0.flush();

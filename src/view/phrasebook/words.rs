@@ -17,9 +17,9 @@ use crate::view::text::{describe_task, printable, tokens_text, truncated};
 /// Formats progress: `40%, fetching`, `3 of 8`, `3`.
 pub(crate) fn progress_text(progress: &Progress) -> String {
     let message = progress.message.as_deref().map(truncated).filter(|message| !message.is_empty());
-    let amount = match progress.total {
-        Some(total) if total > 0.0 => format!("{:.0}%", (progress.progress / total * 100.0).clamp(0.0, 100.0)),
-        _ => format_number(progress.progress),
+    let amount = match progress.percent() {
+        Some(percent) => format!("{percent:.0}%"),
+        None => format_number(progress.progress),
     };
     message.map_or(amount.clone(), |message| format!("{amount}, {message}"))
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::workspace::Workspace;
+use crate::support::workspace::{CommandOutput, Workspace};
 
 const JOURNAL: [&str; 2] = ["--journal", "j.db"];
 
@@ -28,6 +28,13 @@ fn workspace() -> Workspace {
 /// Returns the folder with the files of the run that printed this result.
 fn run_folder(place: &Workspace, result: &Value) -> PathBuf {
     place.path("j.files").join(result["run"].as_str().expect("an ID"))
+}
+
+/// Reruns the latest run from the task `sized`, which is approved.
+fn retried_from_sized(place: &Workspace) -> CommandOutput {
+    place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
+    let retry = "retry last --from sized --allow-repeats --output json --no-input --answers yes.yaml";
+    place.kapell(&[&retry.split(' ').collect::<Vec<_>>()[..], &JOURNAL[..]].concat())
 }
 
 #[test]
@@ -113,20 +120,7 @@ fn later_processes_and_runs_have_the_contents() {
     let first = run_folder(&place, &resumed.result());
     assert_eq!(resumed.result()["tasks"]["shot"]["files"][0]["path"], json!(first.join("shot-1.png")));
 
-    place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
-    let retry = [
-        "retry",
-        "last",
-        "--from",
-        "sized",
-        "--allow-repeats",
-        "--output",
-        "json",
-        "--no-input",
-        "--answers",
-        "yes.yaml",
-    ];
-    let retried = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
+    let retried = retried_from_sized(&place);
     assert_eq!(retried.result()["tasks"]["sized"]["output"], json!("png"), "{retried:?}");
     let pruned = place.kapell(&[&["runs", "prune", "--keep", "1"], &JOURNAL[..]].concat());
     assert_eq!((pruned.code, first.exists()), (Some(0), false), "{pruned:?}");
@@ -177,22 +171,9 @@ fn large_texts_are_files_and_expressions_contain_them() {
     let shown = place.kapell(&[&["runs", "show", "last", "big", "--output", "json"], &JOURNAL[..]].concat());
     assert_eq!(length(&shown.result()["output"]), Some(BYTES));
 
-    place.write("yes.yaml", "answers: [{ task: sized, accept: true }]\n");
-    let retry = [
-        "retry",
-        "last",
-        "--from",
-        "sized",
-        "--allow-repeats",
-        "--output",
-        "json",
-        "--no-input",
-        "--answers",
-        "yes.yaml",
-    ];
-    let retried = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
+    let retried = retried_from_sized(&place);
     assert_eq!(length(&retried.result()["outputs"]["big"]), Some(BYTES), "{}", retried.stderr);
     fs::remove_file(run_folder(&place, &retried.result()).join("big-1.txt")).expect("is there");
-    let failed = place.kapell(&[&retry[..], &JOURNAL[..]].concat());
+    let failed = retried_from_sized(&place);
     assert_eq!((failed.code, failed.error_code()), (Some(1), "cli::missing_file"), "{}", failed.stderr);
 }

@@ -322,6 +322,7 @@ fn values_of_templates_are_completed_by_the_server() {
     );
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
 }
+
 #[test]
 fn ctrl_c_at_a_question_leaves_the_terminal_to_the_session() {
     let place = Workspace::new();

@@ -21,9 +21,8 @@ pub(super) fn wrap_words(line: &str, columns: usize) -> Vec<String> {
         for c in piece.chars() {
             if width + char_width(c) > columns {
                 let rest = match last_space.take() {
-                    _ if c == ' ' => String::new(),
-                    Some(at) => row.split_off(at),
-                    None => String::new(),
+                    Some(at) if c != ' ' => row.split_off(at),
+                    _ => String::new(),
                 };
                 let next = format!("{indent}{rest}");
                 width = measure_text_width(&next);

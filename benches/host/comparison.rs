@@ -196,7 +196,11 @@ impl<'s> BenchSetup<'s> {
         Ok((sample, digest))
     }
 
-    fn baseline_program(
+    /// Returns the program in which the baseline runs the graph, with its files in `place`.
+    ///
+    /// # Errors
+    /// Fails if the job cannot be written.
+    pub(crate) fn baseline_program(
         &self,
         place: &Path,
         agents: &AgentServers,

@@ -52,7 +52,7 @@ struct Options {
     /// Fail where a target is missed
     #[arg(long)]
     check: bool,
-    /// Count the instructions of a run of 1 000 tasks instead, with valgrind; fail above what is recorded
+    /// Count the instructions of a run of 1 000 tasks instead, with valgrind, relative to the baseline; fail above what is recorded
     #[arg(long, conflicts_with_all = ["rounds", "only", "era", "http", "unpinned", "quick", "markdown", "check"])]
     instructions: bool,
     /// Count them, and record them as the budget in `benches/instructions.toml`

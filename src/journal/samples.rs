@@ -100,6 +100,7 @@ pub(crate) fn sample_run() -> Vec<Record> {
         {"type": "question_deferred", "question": "q2", "reason": "no one answered"},
         {"type": "cancel_requested"},
         {"type": "task_ended", "task": "post", "outcome": "cancelled"},
+        {"type": "tool_approved", "agent": "travel", "tool": "book", "by": "person"},
         {"type": "run_ended", "status": "cancelled", "outputs": {"hotel": 7},
             "output_errors": {"pages": "`read` failed"}},
     ]))

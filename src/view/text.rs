@@ -97,13 +97,13 @@ pub fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// Describes the results and calls of an earlier run that a task keeps.
+/// Describes the results and calls of an earlier run that a task reuses.
 pub fn kept(results: usize, unsettled: usize) -> String {
     let calls = || format!("{} of unknown outcome", count_text(unsettled, "earlier call"));
     match (results, unsettled) {
-        (_, 0) => format!("keeps {}", count_text(results, "earlier result")),
+        (_, 0) => format!("reuses {}", count_text(results, "earlier result")),
         (0, _) => format!("has {}", calls()),
-        _ => format!("keeps {} and has {}", count_text(results, "earlier result"), calls()),
+        _ => format!("reuses {} and has {}", count_text(results, "earlier result"), calls()),
     }
 }
 

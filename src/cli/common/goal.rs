@@ -1,21 +1,25 @@
 //! The planning of a goal, shared by several commands: asks the agents and the model, and saves the plan.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::exit::show_diagnostics;
 use crate::cli::{CliError, Exit};
-use crate::config::{AgentCatalog, AgentsFile, NO_MODEL_HELP};
+use crate::config::{self, AgentCatalog, AgentsFile, NO_MODEL_HELP};
 use crate::llm::Models;
 use crate::model::GoalPlanning;
 use crate::planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
 use crate::runtime::{self, Discovery, Freshness};
-use crate::system::files::replace_in_own_directory;
+use crate::system::files::{replace_in_own_directory, write_private};
 use crate::ui::terminal::screen::Screen;
 use crate::ui::terminal::status_line::show_while;
 use crate::view::text::{count_text, printable};
 
 /// The default number of replans in a run of a goal.
 pub(crate) const DEFAULT_MAX_REPLANS: u32 = 1;
+
+/// The file name of the schema that a plan file names.
+pub(crate) const PLAN_SCHEMA: &str = "plan.schema.json";
 
 /// A goal to be planned.
 pub(crate) struct GoalRequest<'a> {
@@ -82,6 +86,10 @@ impl GoalRequest<'_> {
         replace_in_own_directory(&self.saved_path, text.as_bytes())
             .map_err(|error| CliError::failed("cli::unwritable", format!("cannot save the plan to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
+        // The plan is complete without its schema.
+        if let Err(error) = write_plan_schema(&self.saved_path, true) {
+            self.screen.println(format!("cannot write {PLAN_SCHEMA} beside it: {error}"));
+        }
         Ok(())
     }
 
@@ -150,6 +158,17 @@ impl GoalRequest<'_> {
         show_diagnostics(&rejected.mistakes);
         self.save(&rejected.text)
     }
+}
+
+/// Writes the schema that a plan file names, beside it. Returns its path.
+///
+/// # Errors
+/// Returns the error of the system, and [`io::ErrorKind::AlreadyExists`] if the file exists and `replaces` is false.
+pub(crate) fn write_plan_schema(plan: &Path, replaces: bool) -> io::Result<PathBuf> {
+    let path = plan.with_file_name(PLAN_SCHEMA);
+    let text = serde_json::to_string_pretty(&config::plan_schema())? + "\n";
+    write_private(&path, text.as_bytes(), replaces)?;
+    Ok(path)
 }
 
 /// Describes the number of model requests, and the tokens where the endpoint reported them.

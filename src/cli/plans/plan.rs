@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::schema::{PLAN_SCHEMA, SchemaFormat, schema_text};
 use crate::cli::common::args::{AgentsArg, RefreshArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::exit::{print, print_raw};
-use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest};
+use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest, write_plan_schema};
 use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
 use crate::runtime::new_run_id;
 use crate::system::files::{describe_kind, write_private};
-use crate::ui::terminal::screen::Screen;
 
 /// Formats of other commands, which would be strange names of plans.
 const FORMATS: [&str; 4] = ["json", "stream-json", "text", "yaml"];
@@ -79,25 +77,15 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
                 return Err(CliError::failed("cli::unwritable", format!("cannot write the plan to `{shown}`"), error));
             }
             screen.println(format!("plan written to {shown}"));
-            write_schema(path, &screen)?;
+            match write_plan_schema(path, false) {
+                Ok(path) => screen.println(format!("wrote {}, with which editors check the plan", path.display())),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // The plan is complete without it.
+                Err(error) => screen.println(format!("cannot write the schema of the plan: {error}")),
+            }
         }
     }
     Ok(Exit::Success)
-}
-
-/// Writes the schema that a plan file names, beside it, unless it is there.
-///
-/// # Errors
-/// Fails if the schema cannot be converted to JSON.
-fn write_schema(plan: &Path, screen: &Screen) -> Result<(), CliError> {
-    let path = plan.with_file_name(PLAN_SCHEMA);
-    match write_private(&path, schema_text(SchemaFormat::Plan)?.as_bytes(), false) {
-        Ok(()) => screen.println(format!("wrote {}, with which editors check the plan", path.display())),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        // The plan is complete without it.
-        Err(error) => screen.println(format!("cannot write {}: {error}", path.display())),
-    }
-    Ok(())
 }
 
 /// Prints a plan on stdout: unchanged to a file, and with unsafe characters escaped to a terminal.

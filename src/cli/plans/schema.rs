@@ -6,9 +6,6 @@ use crate::cli::common::exit::print;
 use crate::cli::{CliError, Exit};
 use crate::config;
 
-/// The file name of the schema that a plan file names.
-pub(crate) const PLAN_SCHEMA: &str = "plan.schema.json";
-
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
     /// The file format

@@ -184,6 +184,12 @@ fn end_rows(view: &RunView) -> Vec<EndRow> {
         TaskStatus::Skipped => 4,
         TaskStatus::Succeeded => 5,
     });
+    let is_asked_about = |id: &TaskId| view.open_questions().any(|asked| asked.question.asker.task() == Some(id));
+    let never_started = |id: &TaskId, task: &TaskResult| {
+        let is_unfinished = matches!(task.status, TaskStatus::Cancelled | TaskStatus::Waiting);
+        is_unfinished && task.attempts == 0 && task.items.is_none() && !is_asked_about(id)
+    };
+    let (unstarted, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|(id, task)| never_started(id, task));
     let mut rows = Vec::new();
     for (id, task) in tasks {
         rows.push(end_row(view, id, task));
@@ -192,6 +198,16 @@ fn end_rows(view: &RunView) -> Vec<EndRow> {
             let row = end_row(view, &id.item(index), item);
             rows.push(EndRow { title: format!("  {}", row.title), ..row });
         }
+    }
+    match unstarted.as_slice() {
+        [] => {}
+        [(id, task)] => rows.push(EndRow { status: "not started".to_owned(), ..end_row(view, id, task) }),
+        // One row for all of them: they only show how much of the plan remains.
+        [(id, task), rest @ ..] => rows.push(EndRow {
+            title: format!("{} and {} more", view.task_name(id.as_str()), rest.len()),
+            status: "not started".to_owned(),
+            ..end_row(view, id, task)
+        }),
     }
     rows
 }

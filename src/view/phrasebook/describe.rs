@@ -104,7 +104,7 @@ impl Description<'_> {
             Event::GoalPlanned(planning) => return self.is_full.then(|| self.run_line(planning_text(planning))),
             Event::TaskReused { task, .. } => {
                 let is_shown = self.is_full || task.is_planned();
-                let line = || ReportLine::new(LineKind::Succeeded, task.as_str(), "keeps its earlier result");
+                let line = || ReportLine::new(LineKind::Succeeded, task.as_str(), "reuses its earlier result");
                 return is_shown.then(line);
             }
             Event::ResultsKept { task, results, unsettled } => {

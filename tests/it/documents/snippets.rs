@@ -1,8 +1,10 @@
 //! Plans, agents files, and answers files in documents are valid.
 
+use std::path::Path;
+
 use kapell::config::{self, Environment};
 
-use super::markdown::{CodeBlock, documents};
+use super::markdown::{CodeBlock, Document, documents};
 
 /// An environment in which every variable is set.
 #[derive(Debug)]
@@ -76,4 +78,16 @@ fn whole_files_in_documents_are_valid() {
     }
     assert!(counts.iter().all(|count| *count > 0), "plans, agents files, and answers files: {counts:?}");
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn plan_of_the_readme_uses_its_agents() {
+    let blocks = Document::read(Path::new("README.md")).code_blocks();
+    let text = |kind: Snippet| {
+        let block = blocks.iter().find(|block| Snippet::of(block) == kind);
+        block.map(|block| block.text.clone()).unwrap_or_else(|| panic!("README.md has no {kind:?}"))
+    };
+    let agents = config::parse_agents("agents.toml", &text(Snippet::Agents), &EverythingIsSet).expect("valid agents");
+    let plan = config::load_plan("README.md", &text(Snippet::Plan), &agents, None);
+    assert!(plan.is_ok(), "{}", plan.err().map(|error| error.to_string()).unwrap_or_default());
 }

@@ -115,8 +115,9 @@ fn invalid_text_is_reported_as_damage() {
     // No text in UTF-8 contains this byte.
     bytes[at] = 0xff;
     fs::write(&path, bytes).expect("writes");
-    let errors = RUNS.map(|run| read_records(&path, run).err());
-    assert!(matches!(&errors, [Some(JournalError::RecordCorrupted { .. }), None, None]), "{errors:?}");
+    // The place of the runs in the file is SQLite's choice.
+    let errors: Vec<_> = RUNS.into_iter().filter_map(|run| read_records(&path, run).err()).collect();
+    assert!(matches!(&errors[..], [JournalError::RecordCorrupted { .. }]), "{errors:?}");
 }
 
 #[test]

@@ -88,6 +88,11 @@ impl Painter {
 
     fn write_step(&mut self, step: PaintStep, size: ScreenSize, strokes: &mut Vec<(OutputStream, String)>) {
         match step {
+            // Only a live screen has a width: the lines of a log file stay whole.
+            PaintStep::Line(line) if self.capabilities.live => {
+                self.end_open_line(strokes);
+                line.split('\n').for_each(|line| self.write_wrapped(line, size, strokes));
+            }
             PaintStep::Line(line) => {
                 self.end_open_line(strokes);
                 push_text(strokes, OutputStream::Messages, &safe_text(&line, self.capabilities));
@@ -132,7 +137,7 @@ impl Painter {
         if self.overflowed.0 == prompt { self.overflowed.1 } else { 0 }
     }
 
-    /// Writes a line of a prompt as it was shown in the frame.
+    /// Writes a line in rows that fit the screen.
     fn write_wrapped(&self, line: &str, size: ScreenSize, strokes: &mut Vec<(OutputStream, String)>) {
         let columns = size.columns.saturating_sub(1).max(1);
         for row in wrap_words(&safe_text(line, self.capabilities), columns) {
@@ -246,6 +251,15 @@ mod tests {
         assert_eq!(painter.paint([line("two")].into(), view(&["c"]), SIZE), "\x1b[2A\r\x1b[Jtwo\nc\n");
         assert_eq!(painter.paint(VecDeque::new(), Vec::new(), SIZE), "\x1b[1A\r\x1b[J");
         assert_eq!(painter.paint(VecDeque::new(), Vec::new(), SIZE), "");
+    }
+
+    #[test]
+    fn wraps_permanent_lines_between_words() {
+        let drawn = painter(true).paint([line("trip: booked for 360 EUR?\nnext")].into(), Vec::new(), SIZE);
+        assert_eq!(drawn, "trip: booked for\n360 EUR?\nnext\n");
+        let mut piped = TestPainter(Painter::new(ScreenCapabilities { live: false, color: false }));
+        let whole = piped.paint([line("trip: booked for 360 EUR?")].into(), Vec::new(), SIZE);
+        assert_eq!(whole, "trip: booked for 360 EUR?\n");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::config::{AgentsFile, Diagnostics, ProcessEnvironment, load_plan, parse_agents};
+use crate::config::{AgentsFile, Diagnostics, ProcessEnvironment, format_plan, load_plan, parse_agents};
 use crate::expression::{
-    ExpressionError, LoopItem, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition, references, render,
-    split_template,
+    ExpressionError, LoopItem, RunValues, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition,
+    references, render, split_template,
 };
 use crate::mcp;
 use crate::model::{Expression, Form, Plan, Template, ToolOutput};
@@ -40,6 +40,11 @@ pub fn plan(data: &[u8]) {
             let json = serde_json::to_string(&valid.plan).expect("a plan is JSON");
             let read: Plan = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
             assert_eq!(read, valid.plan);
+            // The formatter may refuse a plan, but never changes one.
+            if let Ok(formatted) = format_plan("plan.yaml", text) {
+                let read = load_plan("plan.yaml", &formatted, &AGENTS_FILE, None);
+                assert_eq!(read.map(|valid| valid.plan).unwrap_or_else(|errors| panic!("{errors}")), valid.plan);
+            }
         }
         Err(errors) => {
             assert!(!errors.list().is_empty(), "an invalid plan has diagnostics");
@@ -78,7 +83,7 @@ pub fn expression(data: &[u8]) {
     let value = json!({"n": 5, "text": "sea", "list": [1, "b", null], "deep": {"a b": [{"c": 1.5}]}});
     let tasks = EndedTask(ToolOutput::new([json!({"type": "text", "text": "{\"n\": 1}"})], Some(value.clone())));
     let item = LoopItem { name: "hit", value: &value, index: 1, length: 3 };
-    let scope = Scope { inputs: &value, item: Some(item), tasks: &tasks };
+    let scope = Scope { inputs: &value, item: Some(item), tasks: &tasks, run: RunValues::default() };
     let expression = Expression(text.to_owned());
     let _ = evaluate(&expression, &scope).map_err(|error| check(text, error));
     let _ = evaluate_document_condition(&expression, &value).map_err(|error| check(text, error));

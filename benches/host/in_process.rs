@@ -48,7 +48,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     let screen = Screen::stderr()?;
     let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC, ProgressOptions::default());
     let mut reporters = Reporters::new(&run, vec![&mut plain]);
-    let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None };
+    let new_run = NewRun { plan, inputs: Arc::new(json!({})), seed: 0, planning: None, source: None, id: None };
     let begun = Run::start(new_run, services.clock.now())?;
     runtime::run(&run, begun, services, host, &mut reporters).await?;
     let result = reporters.into_result();

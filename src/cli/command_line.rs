@@ -11,7 +11,7 @@ use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
 use super::help::with_help;
 use super::history::{logs, replay, result, runs};
-use super::plans::{graph, plan, schema, validate};
+use super::plans::{fmt, graph, plan, schema, validate};
 use super::repl::session;
 use super::runs::{answer, call, cancel, questions, read, resume, retry, run};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
@@ -47,6 +47,8 @@ enum CliCommand {
     Plan(plan::PlanArgs),
     /// Check a plan and its agents file, and report all errors
     Validate(validate::ValidateArgs),
+    /// Format plans: the indentation, the order of keys, and the lines between sections
+    Fmt(fmt::FmtArgs),
     /// Print the task graph of a plan
     Graph(graph::GraphArgs),
     /// List and test agents, and list their tools
@@ -138,6 +140,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Retry(args) => retry::retry(args).await,
         CliCommand::Plan(args) => plan::plan(args).await,
         CliCommand::Validate(args) => validate::validate(args).await,
+        CliCommand::Fmt(args) => fmt::fmt(&args),
         CliCommand::Graph(args) => graph::graph(args),
         CliCommand::Agents(command) => agents::agents(command).await,
         CliCommand::Doctor(args) => doctor::doctor(args).await,

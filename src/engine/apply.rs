@@ -21,6 +21,7 @@ impl Fold<'_> {
     /// Applies one event that was decided at `at`.
     pub(crate) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         self.state.next_seq += 1;
+        self.state.last_event_at = at;
         self.state.ledger.apply(event);
         match event {
             Event::RunStarted { .. } => return Err(UnknownName("run_started".into())),
@@ -57,7 +58,7 @@ impl Fold<'_> {
                 let parent = self.find_node(parent)?;
                 let first = self.state.tasks.len();
                 for node in self.state.graph.add_items(parent, items) {
-                    self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
+                    self.state.tasks.push(TaskEntry { ready_at: at, ..TaskEntry::new(TaskState::Ready, 0) });
                     self.queues.ready.push_back(node);
                 }
                 self.state.unfinished_nodes += items.len();
@@ -327,12 +328,16 @@ impl Fold<'_> {
         }
         entry.state = TaskState::Ended(outcome);
         self.state.unfinished_nodes -= 1;
+        let at = self.state.last_event_at;
         for dependent in self.state.graph.dependents(node) {
             let entry = &mut self.state.tasks[dependent.index()];
             entry.pending_dependencies -= 1;
             if entry.pending_dependencies == 0 {
                 // A prompt continues after its tool calls; a `foreach` task ends after its items.
                 let continues = entry.state == TaskState::Expanded && entry.conversation.is_some();
+                if entry.state == TaskState::Blocked {
+                    entry.ready_at = at;
+                }
                 if entry.state == TaskState::Blocked || continues {
                     entry.state = TaskState::Ready;
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::expression::{self, ExpressionError, UriTemplate, json_type_name};
+use crate::expression::{self, ExpressionError, Scope, UriTemplate, json_type_name};
 use crate::model::{
     Event, Failure, FailureKind, JsonObject, NodeIndex, NodeKind, Operation, Record, SentCall, Template, Work,
 };
@@ -44,9 +44,9 @@ pub struct CallTracker {
 impl CallTracker {
     /// Applies the next event, and returns the call that it starts.
     pub fn apply(&mut self, record: &Record) -> Option<SentCall> {
-        if let Event::RunStarted { plan, inputs, seed, source } = &record.event {
+        if let Event::RunStarted { plan, inputs, seed, source, id } = &record.event {
             let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.clone());
-            let new_run = NewRun { plan, inputs, seed: *seed, planning: None, source };
+            let new_run = NewRun { plan, inputs, seed: *seed, planning: None, source, id: id.clone() };
             self.run = Run::new(&new_run, record.at).ok();
             return None;
         }
@@ -66,10 +66,15 @@ impl State {
     /// # Errors
     /// Returns a failure if an expression cannot be evaluated, or if its value has the wrong type.
     pub(super) fn arguments(&self, node: NodeIndex) -> Result<JsonObject, Failure> {
-        if let Some(approved) = &self.tasks[node.index()].approved_arguments {
-            return Ok(JsonObject::clone(approved));
+        match &self.tasks[node.index()].approved_arguments {
+            Some(approved) => Ok(JsonObject::clone(approved)),
+            None => self.planned_arguments(node, &self.scope(node)),
         }
-        let render = |template: &Template| expression::render(template, &self.scope(node));
+    }
+
+    /// Returns the arguments of a call that no person changed.
+    fn planned_arguments(&self, node: NodeIndex, scope: &Scope<'_>) -> Result<JsonObject, Failure> {
+        let render = |template: &Template| expression::render(template, scope);
         let call = match (&self.graph[node].kind, &self.graph[node].task.work) {
             (NodeKind::ToolCall(call), _) => return Ok(call.arguments.clone()),
             (_, Work::Call(call)) => call,
@@ -79,6 +84,60 @@ impl State {
             Operation::ReadResource => resource_parameters(render(&call.arguments)),
             Operation::CallTool | Operation::GetPrompt => arguments_object(render(&call.arguments)),
         }
+    }
+}
+
+impl Run {
+    /// Returns the arguments of a call as they are sent, with the values of secret inputs.
+    ///
+    /// # Errors
+    /// Returns a failure if [`State::arguments`] does, or if this process does not know a secret that they contain.
+    pub(super) fn sent_arguments(&self, node: NodeIndex) -> Result<JsonObject, Failure> {
+        let masked = self.arguments(node)?;
+        let template = self.graph[node].task.arguments();
+        let is_used = |name: &&str| template.is_some_and(|template| expression::template_uses_input(template, name));
+        let secrets: Vec<&str> = self.plan.secret_inputs().filter(is_used).collect();
+        if secrets.is_empty() {
+            return Ok(masked);
+        }
+        if let Some(name) = self.missing_secrets().into_iter().find(|name| secrets.contains(name)) {
+            let message =
+                format!("the value of the secret input `{name}` is not known: journals do not contain secrets");
+            let help = format!("`kapell resume RUN --param {name}=…` provides it");
+            return Err(Failure::new(FailureKind::Expression, message).with_help(help));
+        }
+        let scope = self.scope(node);
+        let unchanged = self.planned_arguments(node, &scope)?;
+        let open = self.planned_arguments(node, &Scope { inputs: &self.known_inputs, ..scope })?;
+        let mut arguments = Value::Object(masked);
+        restore_secrets(&mut arguments, &Value::Object(unchanged), Value::Object(open));
+        Ok(match arguments {
+            Value::Object(arguments) => arguments,
+            _ => JsonObject::new(),
+        })
+    }
+}
+
+/// Replaces each part of `approved` that is as in `masked` by the same part of `open`.
+fn restore_secrets(approved: &mut Value, masked: &Value, open: Value) {
+    if approved == masked {
+        *approved = open;
+        return;
+    }
+    match (approved, masked, open) {
+        (Value::Object(approved), Value::Object(masked), Value::Object(mut open)) => {
+            for (key, value) in approved {
+                if let (Some(masked), Some(open)) = (masked.get(key), open.shift_remove(key)) {
+                    restore_secrets(value, masked, open);
+                }
+            }
+        }
+        (Value::Array(approved), Value::Array(masked), Value::Array(open)) => {
+            for ((value, masked), open) in approved.iter_mut().zip(masked).zip(open) {
+                restore_secrets(value, masked, open);
+            }
+        }
+        _ => {}
     }
 }
 

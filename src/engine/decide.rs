@@ -58,6 +58,20 @@ impl Run {
 }
 
 impl State {
+    /// Returns `failure` with the reason why `retry.when` prevented another attempt, if one was possible otherwise.
+    fn explain_refusal(&self, node: NodeIndex, failure: Failure, now: Timestamp) -> Failure {
+        let Some(route) = self.tasks[node.index()].last_route else { return failure };
+        let is_possible = match self.unconditional_decision(node, route, &failure) {
+            RetryDecision::Retry => true,
+            RetryDecision::Reroute => !matches!(self.choose_route(node, now), RouteChoice::NoRoute(_)),
+            RetryDecision::AskPerson | RetryDecision::Fail => false,
+        };
+        match self.retry_refusal(node, &failure).filter(|_| is_possible) {
+            Some(refusal) => refusal.explain(failure),
+            None => failure,
+        }
+    }
+
     /// Returns whether the final event of the run was recorded.
     pub fn has_ended(&self) -> bool {
         self.status != crate::model::RunStatus::Running
@@ -300,7 +314,10 @@ impl Transition<'_> {
         };
         let task = self.run.graph[node].id.clone();
         match self.run.retry_decision(node, route, &failure) {
-            RetryDecision::Fail => self.fail_with_last_failure(node),
+            RetryDecision::Fail => {
+                let failure = self.run.explain_refusal(node, failure, self.now);
+                self.fail_with_explanation(node, failure);
+            }
             RetryDecision::AskPerson => {
                 let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts };
                 self.ask_whether_to_repeat(attempt, &failure.message);

@@ -55,7 +55,8 @@ impl State {
     fn evaluate_outputs(&self) -> (Option<IndexMap<String, Value>>, IndexMap<String, String>) {
         let mut errors = IndexMap::new();
         let Some(templates) = &self.plan.outputs else { return (None, errors) };
-        let scope = Scope { inputs: &self.inputs, item: None, tasks: self };
+        let run = self.run_values(self.last_event_at);
+        let scope = Scope { inputs: &self.inputs, item: None, tasks: self, run };
         let values = templates
             .iter()
             .map(|(name, template)| {

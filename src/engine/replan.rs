@@ -323,13 +323,14 @@ impl Fold<'_> {
         }
         let added = self.state.graph.add_tasks(&patch.added).map_err(|error| UnknownName(error.to_string()))?;
         patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
+        let ready_at = self.state.last_event_at;
         for node in &added {
             let is_pending = |dependency: &NodeIndex| {
                 self.state.tasks.get(dependency.index()).is_none_or(|entry| !entry.has_ended())
             };
             let pending = self.state.graph.dependencies(*node).filter(is_pending).count();
             let state = if pending == 0 { TaskState::Ready } else { TaskState::Blocked };
-            self.state.tasks.push(TaskEntry::new(state, pending));
+            self.state.tasks.push(TaskEntry { ready_at, ..TaskEntry::new(state, pending) });
             self.queues.ready.push_back(*node);
         }
         self.state.unfinished_nodes += added.len();

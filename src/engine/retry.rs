@@ -18,10 +18,15 @@
 //! requests (`Retry-After`). If that is longer than the task's `deadline`, the same agent is not tried again. "At least
 //! once": a session or connection that is lost before the request is accepted says nothing about the task. Such a task
 //! is tried twice even if the plan asks for no retry. A retry uses any equal agent that has capacity when it starts.
+//!
+//! A condition (`retry.when`) only narrows the table: if it is false, neither a retry nor a reroute follows a failure.
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::state::run_state::State;
+use crate::expression::{self, ExpressionError};
 use crate::model::{Backoff, Effect, FNV_OFFSET, Failure, FailureKind, HumanDuration, NodeIndex, Retry, TaskId, fnv1a};
 
 /// Limits the delay that a server or an endpoint may request for a task without a `deadline`.
@@ -38,6 +43,28 @@ pub enum RetryDecision {
     AskPerson,
     /// Fail the task.
     Fail,
+}
+
+/// The reason why `retry.when` forbids another attempt.
+#[derive(Debug)]
+pub(super) enum RetryRefusal {
+    /// The condition is false.
+    ConditionFalse,
+    /// The condition cannot be evaluated.
+    ConditionFailed(ExpressionError),
+}
+
+impl RetryRefusal {
+    /// Adds the reason to the failure that was not retried.
+    pub(super) fn explain(self, failure: Failure) -> Failure {
+        match self {
+            Self::ConditionFalse => failure.with_additional_help("not retried: `retry.when` is false for this failure"),
+            Self::ConditionFailed(error) => {
+                let message = format!("{}; `retry.when`: {error}", failure.message);
+                Failure { message, ..failure }
+            }
+        }
+    }
 }
 
 /// The delivery of a request and its result, as far as the failure shows it.
@@ -200,6 +227,16 @@ impl State {
 
     /// Decides what follows from `failure` on `route`.
     pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
+        match self.unconditional_decision(node, route, failure) {
+            RetryDecision::Retry | RetryDecision::Reroute if self.retry_refusal(node, failure).is_some() => {
+                RetryDecision::Fail
+            }
+            decision => decision,
+        }
+    }
+
+    /// Decides what follows from `failure` on `route`, regardless of `retry.when`.
+    pub(super) fn unconditional_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
         let tries = self.tasks[node.index()].routes[route].tries;
         let task = &self.graph[node].task;
         match retry_decision(failure.kind, self.repetition_effect(node, route), &task.retry, tries) {
@@ -208,6 +245,29 @@ impl State {
                 RetryDecision::Reroute
             }
             decision => decision,
+        }
+    }
+
+    /// Returns the reason why `retry.when` forbids another attempt after `failure`, if it does. A call that an earlier
+    /// process left unfinished did not fail, so the condition says nothing about it.
+    pub(super) fn retry_refusal(&self, node: NodeIndex, failure: &Failure) -> Option<RetryRefusal> {
+        let condition = self.graph[node].task.retry.when.as_ref()?;
+        if failure.kind == FailureKind::Interrupted {
+            return None;
+        }
+        let entry = &self.tasks[node.index()];
+        let route = entry.last_route.and_then(|route| self.graph[node].task.routes().get(route));
+        let error = json!({
+            "kind": failure.kind,
+            "message": failure.message,
+            "agent": route.map(|route| &route.agent),
+            "tool": route.map(|route| &route.tool),
+            "attempt": entry.attempts,
+        });
+        match expression::evaluate_document_condition(condition, &json!({ "error": error })) {
+            Ok(true) => None,
+            Ok(false) => Some(RetryRefusal::ConditionFalse),
+            Err(error) => Some(RetryRefusal::ConditionFailed(error)),
         }
     }
 

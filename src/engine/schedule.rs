@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::budget::limits::{CostKind, TokenAvailability};
 use super::routing::router::RouteChoice;
 use super::scope::expression_failure;
@@ -14,41 +12,11 @@ use super::state::run::Run;
 use super::state::run_state::{ReplanStage, State};
 use super::state::task::{Conversation, TaskState};
 use super::transition::Transition;
-use crate::expression::{self, LOOP_NAME, Reference, json_type_name};
+use crate::expression::{self, LOOP_NAME, Reference};
 use crate::model::{
     Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, NodeIndex, NodeKind, Outcome, Route,
     SkipReason, Task, TaskId, Timestamp, ToolCall, Work, value_as_text,
 };
-
-/// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
-const MAX_ITEMS: usize = 100_000;
-/// Limits the items of one `foreach` task, in bytes of JSON. One event holds all items, and they stay in memory until
-/// the run ends.
-const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
-
-/// Returns whether values have at most `limit` bytes as JSON. Numbers count as eight bytes; escapes are ignored.
-fn is_within(values: &[Value], limit: usize) -> bool {
-    let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
-    while let Some(value) = open.pop() {
-        bytes += match value {
-            Value::Null | Value::Bool(_) => 5,
-            Value::Number(_) => 8,
-            Value::String(text) => text.len() + 3,
-            Value::Array(list) => {
-                open.extend(list);
-                3
-            }
-            Value::Object(map) => {
-                open.extend(map.values());
-                3 + map.keys().map(|key| key.len() + 3).sum::<usize>()
-            }
-        };
-        if bytes > limit {
-            return false;
-        }
-    }
-    true
-}
 
 impl Transition<'_> {
     /// Performs all work that is possible now.
@@ -154,36 +122,13 @@ impl Transition<'_> {
             }
         }
         if let (Some(foreach), false) = (&task.foreach, is_item) {
-            return match expression::render(&foreach.items, &self.run.scope(node)) {
-                Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
-                    let (count, given) = (items.len(), foreach.items.text());
-                    let message = format!("`foreach` supports at most {MAX_ITEMS} items, but `{given}` has {count}");
-                    let help = "split the list over several tasks, or pass the whole list to a tool";
-                    self.fail_task(node, Failure::new(FailureKind::Expression, message).with_help(help));
-                }
-                Ok(Value::Array(items)) if !is_within(&items, MAX_ITEM_BYTES) => {
-                    let (count, given) = (items.len(), foreach.items.text());
-                    let message = format!(
-                        "the items of `foreach` can have at most {MAX_ITEM_BYTES} bytes in total, but the {count} of \
-                         `{given}` have more"
-                    );
-                    let help = "list names or URIs of large data, and let the tool of each item read it";
-                    self.fail_task(node, Failure::new(FailureKind::Expression, message).with_help(help));
-                }
-                Ok(Value::Array(items)) => {
+            return match self.run.foreach_items(node, foreach) {
+                Ok(items) => {
                     let parent = self.run.graph[node].id.clone();
                     self.emit(Event::TasksAdded { parent, items: Arc::new(items) });
                     self.reuse_results(self.run.tasks[node.index()].items.clone().map(NodeIndex::new).collect());
                 }
-                Ok(other) => {
-                    let message = format!(
-                        "`foreach` expects a list, but `{}` is {}",
-                        foreach.items.text(),
-                        json_type_name(&other)
-                    );
-                    self.fail_task(node, Failure::new(FailureKind::Expression, message));
-                }
-                Err(error) => self.fail_task(node, expression_failure("foreach", &error)),
+                Err(failure) => self.fail_task(node, failure),
             };
         }
         if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_approved_in_advance(node)) {
@@ -321,11 +266,11 @@ fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
     })
 }
 
-impl State {
+impl Run {
     /// Builds the call of an attempt of `node` on `route`.
     pub(super) fn start_command(&self, node: NodeIndex, route: usize, attempt: AttemptId) -> Result<ToolCall, Failure> {
         let task = &self.graph[node].task;
-        let arguments = self.arguments(node)?;
+        let arguments = self.sent_arguments(node)?;
         let Route { agent, tool, .. } = &task.routes()[route];
         let timeout = task.timeout.unwrap_or_else(|| self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|deadline| deadline.0);
@@ -336,9 +281,7 @@ impl State {
         let (agent, tool, operation) = (agent.clone(), Arc::clone(tool), task.operation());
         Ok(ToolCall { attempt, agent, operation, tool, arguments, timeout, deadline, awaits })
     }
-}
 
-impl Run {
     /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.
     fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
         let mut prompts_to_start = Vec::new();

@@ -1,15 +1,20 @@
-//! The values that the expressions of a task can use, and the failures of expressions.
+//! The values that the expressions of a task can use, the items of its list, and the failures of expressions.
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::state::run_state::State;
 use super::state::task::{TaskEntry, TaskState};
-use crate::expression::{ExpressionError, ForeachItems, LoopItem, Scope, TaskLookup, TaskView};
-use crate::model::{Failure, FailureKind, NodeIndex, Outcome};
+use crate::expression::{
+    self, ExpressionError, ForeachItems, LoopItem, RunValues, Scope, TaskLookup, TaskView, json_type_name,
+};
+use crate::model::{Failure, FailureKind, Foreach, JsonObject, NodeIndex, Outcome, Timestamp};
 
 impl State {
     /// Returns the names that the expressions of `node` can use.
     pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
+        let run = self.run_values(self.tasks[node.index()].ready_at);
         let node = &self.graph[node];
         let item = node.item().zip(node.task.foreach.as_ref());
         Scope {
@@ -21,8 +26,127 @@ impl State {
                 length: item.values.len(),
             }),
             tasks: self,
+            run,
         }
     }
+
+    /// Returns the values that describe the run, for a decision at `time`.
+    pub(super) fn run_values(&self, time: Timestamp) -> RunValues<'_> {
+        RunValues {
+            id: self.id.as_ref().map_or("", |id| id.as_str()),
+            started_at: self.started_at,
+            time,
+            plan: &self.plan.name,
+            env: Some(&self.plan.env),
+        }
+    }
+
+    /// Returns the items of a `foreach` task.
+    ///
+    /// # Errors
+    /// Returns a failure if the list cannot be evaluated, is not a list, or exceeds a limit.
+    pub(super) fn foreach_items(&self, node: NodeIndex, foreach: &Foreach) -> Result<Vec<Value>, Failure> {
+        let failure = |message: String| Failure::new(FailureKind::Expression, message);
+        let given = || foreach.items.text();
+        let rendered = expression::render(&foreach.items, &self.scope(node));
+        let rendered = rendered.map_err(|error| expression_failure("foreach", &error))?;
+        let (count, bytes) = match (&rendered, foreach.is_matrix) {
+            (Value::Array(items), false) => (items.len(), values_bytes(items)),
+            (Value::Object(lists), true) => matrix_size(lists).map_err(failure)?,
+            (other, _) => {
+                let kind = json_type_name(other);
+                return Err(failure(format!("`foreach` expects a list, but `{}` is {kind}", given())));
+            }
+        };
+        if count > MAX_ITEMS {
+            let message = format!("`foreach` supports at most {MAX_ITEMS} items, but `{}` has {count}", given());
+            let help = "split the list over several tasks, or pass the whole list to a tool";
+            return Err(failure(message).with_help(help));
+        }
+        if bytes > MAX_ITEM_BYTES {
+            let message = format!(
+                "the items of `foreach` can have at most {MAX_ITEM_BYTES} bytes in total, but the {count} of `{}` have \
+                 more",
+                given()
+            );
+            let help = "list names or URIs of large data, and let the tool of each item read it";
+            return Err(failure(message).with_help(help));
+        }
+        Ok(match rendered {
+            Value::Array(items) => items,
+            Value::Object(lists) => matrix_items(&lists, count),
+            _ => Vec::new(),
+        })
+    }
+}
+
+/// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
+const MAX_ITEMS: usize = 100_000;
+/// Limits the items of one `foreach` task, in bytes of JSON. One event holds all items, and they stay in memory until
+/// the run ends.
+const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
+
+/// Returns the approximate number of bytes of values as JSON, or a larger number than [`MAX_ITEM_BYTES`]. Numbers count
+/// as eight bytes; escapes are ignored.
+fn values_bytes(values: &[Value]) -> usize {
+    let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
+    while let Some(value) = open.pop() {
+        bytes += match value {
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len() + 3,
+            Value::Array(list) => {
+                open.extend(list);
+                3
+            }
+            Value::Object(map) => {
+                open.extend(map.values());
+                3 + map.keys().map(|key| key.len() + 3).sum::<usize>()
+            }
+        };
+        if bytes > MAX_ITEM_BYTES {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Returns the number of items of a matrix, and their bytes, without creating them.
+///
+/// # Errors
+/// Returns a message if a value is not a list.
+fn matrix_size(lists: &JsonObject) -> Result<(usize, usize), String> {
+    let mut sizes = Vec::with_capacity(lists.len());
+    for (name, list) in lists {
+        let Value::Array(list) = list else {
+            let kind = json_type_name(list);
+            return Err(format!("`{name}` of the `matrix` of `foreach` expects a list, but is {kind}"));
+        };
+        sizes.push((name.len(), list.len(), values_bytes(list)));
+    }
+    let count = sizes.iter().fold(1_usize, |count, (_, length, _)| count.saturating_mul(*length));
+    let bytes = sizes.iter().filter(|_| count > 0).fold(count.saturating_mul(3), |total, (name, length, bytes)| {
+        let repeated = (count / length).saturating_mul(*bytes);
+        total.saturating_add(repeated).saturating_add(count.saturating_mul(name + 3))
+    });
+    Ok((count, bytes))
+}
+
+/// Returns the `count` combinations of the elements of lists, each as an object with their keys. The last key changes
+/// fastest.
+fn matrix_items(lists: &JsonObject, count: usize) -> Vec<Value> {
+    let lists: Vec<(&String, &[Value])> =
+        lists.iter().map(|(name, list)| (name, list.as_array().map_or(&[][..], Vec::as_slice))).collect();
+    let item = |index: usize| {
+        let mut remaining = index;
+        let mut fields: Vec<(String, Value)> = Vec::with_capacity(lists.len());
+        for (name, list) in lists.iter().rev() {
+            fields.push(((*name).clone(), list[remaining % list.len()].clone()));
+            remaining /= list.len();
+        }
+        Value::Object(fields.into_iter().rev().collect())
+    };
+    (0..count).map(item).collect()
 }
 
 impl TaskLookup for State {

@@ -97,6 +97,7 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
         name: "test".into(),
         description: None,
         inputs: IndexMap::new(),
+        env: IndexMap::new(),
         max_parallel: 8,
         budget: Budget::default(),
         replan: None,
@@ -124,7 +125,7 @@ fn text(text: &str) -> Arc<ToolOutput> {
 
 fn new_run(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> NewRun {
     let (plan, inputs) = (Arc::clone(plan), Arc::new(json!({})));
-    NewRun { plan, inputs, seed: 7, planning: planning.cloned(), source: None }
+    NewRun { plan, inputs, seed: 7, planning: planning.cloned(), source: None, id: None }
 }
 
 /// Resumes the run with these records in another process that has no checkpoints.
@@ -245,7 +246,12 @@ impl Driver {
 
 fn foreach_task(items: Value, max_parallel: Option<usize>) -> Task {
     Task {
-        foreach: Some(Box::new(Foreach { items: Template(items), binding: "item".into(), max_parallel })),
+        foreach: Some(Box::new(Foreach {
+            items: Template(items),
+            is_matrix: false,
+            binding: "item".into(),
+            max_parallel,
+        })),
         work: call(vec![route("a", 0)], json!({"value": "${{ item }}"})),
         ..task("each", &[])
     }

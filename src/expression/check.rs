@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::error::{ExpressionError, ExpressionErrorKind};
 use super::jinja;
 use super::scan::{self, ExpressionPath, PathSegment, ResourceCall, ScannedExpression};
+use super::scope::{RUN_OBJECTS, TIME_FUNCTION};
 use crate::model::Expression;
 
 /// A reference of an expression.
@@ -29,6 +30,15 @@ pub enum Reference<'e> {
         /// The offset of `uri` in the expression.
         offset: usize,
     },
+    /// A value that describes the run: a field of `run`, `plan`, or `env`, or `now()`.
+    Run {
+        /// The object, or `now()`.
+        object: &'e str,
+        /// The literal step after it.
+        field: Option<Cow<'e, str>>,
+        /// True if a missing value is not an error.
+        is_optional: bool,
+    },
     /// Any other name: bound by `foreach`, or unknown.
     Name(&'e str),
 }
@@ -40,6 +50,12 @@ impl<'e> CheckedExpression<'e> {
     /// Returns all references in order, each with its range in the expression.
     pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
         self.0.paths.iter().filter_map(|path| Some((path_reference(path)?, path.range.clone())))
+    }
+
+    /// Returns the root and the first literal step of each path, with the range of the path.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&'e str, Option<Cow<'e, str>>, Range<usize>)> {
+        let first = |path: &ExpressionPath<'e>| path.segments.first().map(PathSegment::text);
+        self.0.paths.iter().map(move |path| (path.root, first(path), path.range.clone()))
     }
 
     /// Returns whether it uses `inputs` as a whole, and therefore possibly all inputs.
@@ -89,7 +105,7 @@ pub(crate) fn uses_input(expression: &str, name: &str) -> bool {
     let is_use = |reference: Reference<'_>| match reference {
         Reference::Input(used) => used == name,
         Reference::Resource { uri, .. } => uses_input(uri, name),
-        Reference::Task { .. } | Reference::Name(_) => false,
+        Reference::Task { .. } | Reference::Run { .. } | Reference::Name(_) => false,
     };
     checked.uses_all_inputs() || checked.references().any(|(reference, _)| is_use(reference))
 }
@@ -114,6 +130,9 @@ fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
     Some(match path.root {
         "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
         "inputs" => Reference::Input(names.next()?),
+        object if object == TIME_FUNCTION || RUN_OBJECTS.contains(&object) => {
+            Reference::Run { object, field: names.next(), is_optional: path.is_optional }
+        }
         root => Reference::Name(root),
     })
 }

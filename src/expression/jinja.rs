@@ -3,6 +3,7 @@
 
 mod budget;
 mod builtins;
+mod dates;
 mod json;
 mod operators;
 mod prepared;

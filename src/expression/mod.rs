@@ -25,9 +25,10 @@ pub use evaluate::{evaluate, evaluate_condition, evaluate_document_condition};
 pub(crate) use names::{closest_match, did_you_mean, list_names};
 pub(crate) use resolve::{hyphenated_key_help, json_type_name};
 pub use scope::{
-    ForeachItems, ITEMS_FIELD, LOOP_NAME, LoopItem, RESERVED_NAMES, RESOURCE_NAME, Scope, TASK_FIELDS, TaskLookup,
-    TaskView,
+    ForeachItems, ITEMS_FIELD, LOOP_NAME, LoopItem, RESERVED_NAMES, RESOURCE_NAME, RUN_OBJECTS, RunValues, Scope,
+    TASK_FIELDS, TIME_FUNCTION, TaskLookup, TaskView,
 };
+pub(crate) use scope::{RUN_FIELDS, run_field_help};
 pub(crate) use template::template_uses_input;
 pub use template::{TemplatePart, render, split_template, template_references};
 pub use uri_template::{UriTemplate, UriVariable};

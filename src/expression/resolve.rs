@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::error::{ExpressionError, ExpressionErrorKind};
 use super::names::{did_you_mean, format_names, list_names};
 use super::scan::{ExpressionPath, PathSegment, PathStep};
-use super::scope::{EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView};
+use super::scope::{
+    EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, RUN_OBJECTS, TASK_FIELDS, TIME_FUNCTION, TaskView,
+};
 use crate::model::{ContentBlock, TaskId, ToolOutput};
 
 /// Resolves `path` in the expression `text`.
@@ -42,13 +44,17 @@ pub(super) fn resolve<'v>(
             };
             resolver.resolve_segments(ResolvedValue::Task(view), 1)
         }
+        TIME_FUNCTION => resolver.resolve_segments(ResolvedValue::Text(scope.run.time.to_rfc3339().into()), 0),
         root => match scope.item {
             Some(item) if item.name == root => resolver.resolve_segments(ResolvedValue::Borrowed(item.value), 0),
             Some(item) if root == LOOP_NAME => resolver.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
-            _ => {
-                let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
-                Err(error.with_help_if_known(hyphenated_key_help(text, path.range.start)))
-            }
+            _ => match scope.run.object(root) {
+                Some(object) => resolver.run_object(object),
+                None => {
+                    let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
+                    Err(error.with_help_if_known(hyphenated_key_help(text, path.range.start)))
+                }
+            },
         },
     }
 }
@@ -65,7 +71,7 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
 
 /// Returns the error for an unknown name.
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
-    let known = binding.into_iter().chain(["inputs", "tasks"]);
+    let known = binding.into_iter().chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
     let error = ExpressionError::new(ExpressionErrorKind::UnknownName, format!("unknown name `{name}`"), range);
     error.with_help(
         did_you_mean(name, known.clone())
@@ -162,6 +168,17 @@ impl PathResolver<'_, '_> {
                 Err(error.with_help("`| default(…)` sets a default value"))
             }
         }
+    }
+
+    /// Resolves a path that begins with `run`, `plan`, or `env`.
+    fn run_object<'v>(&self, object: Value) -> Result<ResolvedValue<'v>, ExpressionError> {
+        let variable = self.path.segments.first().filter(|_| self.path.root == "env").map(PathSegment::text);
+        if let Some(name) = variable.filter(|name| object.get(&**name).is_none()) {
+            let message = format!("the environment variable `{name}` is not set");
+            let error = ExpressionError::new(ExpressionErrorKind::UnknownKey, message, self.prefix_range(1));
+            return Err(error.with_help("set it before the run starts, or write `| default(…)`"));
+        }
+        self.resolve_segments(ResolvedValue::Owned(object), 0)
     }
 
     fn resolve_segments<'v>(

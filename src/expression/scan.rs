@@ -6,7 +6,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::error::{ExpressionError, ExpressionErrorKind};
-use super::scope::RESOURCE_NAME;
+use super::scope::{RESOURCE_NAME, TIME_FUNCTION};
 
 /// The maximum length of an expression, in bytes: far more than a person writes, far less than deep trees need.
 const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
@@ -38,7 +38,7 @@ impl<'e> ScannedExpression<'e> {
 
 /// A name and the literal keys and indices after it.
 pub(super) struct ExpressionPath<'e> {
-    /// The name, or the call of `resource()`.
+    /// The name, `now()`, or the call of `resource()`.
     pub(super) root: &'e str,
     /// The keys and indices.
     pub(super) segments: SmallVec<[PathSegment<'e>; 3]>,
@@ -243,6 +243,10 @@ impl<'e> Scanner<'e> {
                 let path = self.resource_path(range.start)?;
                 scanned.paths.push(path);
             }
+            (_, "now") if self.is_next("(") => {
+                let path = self.time_path(range.start)?;
+                scanned.paths.push(path);
+            }
             _ if self.is_next("(") => add_call(InvocationKind::Function),
             _ if self.is_next("=") && !self.is_next("==") => {}
             _ => {
@@ -268,6 +272,21 @@ impl<'e> Scanner<'e> {
         }
         let is_optional = self.is_missing_handled();
         Ok(ExpressionPath { root, segments, range: start..end, is_optional, resource: None })
+    }
+
+    /// Skips the empty arguments of `now`.
+    fn time_path(&mut self, start: usize) -> Result<ExpressionPath<'e>, ExpressionError> {
+        self.skip_whitespace();
+        self.accept(b'(');
+        self.skip_whitespace();
+        if !self.accept(b')') {
+            let message = "`now` expects no arguments";
+            let error = ExpressionError::new(ExpressionErrorKind::InvalidSyntax, message, start..self.offset);
+            return Err(error.with_help("`now() | date('%Y-%m-%d')` formats the time"));
+        }
+        let segments = self.segments(false)?;
+        let (range, is_optional) = (start..self.offset, self.is_missing_handled());
+        Ok(ExpressionPath { root: TIME_FUNCTION, segments, range, is_optional, resource: None })
     }
 
     /// Skips the arguments of `resource`, and the steps after them.

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use serde_json::Value;
+use indexmap::IndexMap;
+use serde_json::{Value, json};
 
-use crate::model::ToolOutput;
+use super::names::list_names;
+use crate::model::{Timestamp, ToolOutput};
 
 /// The fields of a task in expressions: `tasks.ID.FIELD`.
 pub const TASK_FIELDS: [&str; 11] =
@@ -14,10 +16,19 @@ pub const TASK_FIELDS: [&str; 11] =
 pub const ITEMS_FIELD: &str = "items";
 
 /// Reserved names, which `foreach` cannot bind.
-pub const RESERVED_NAMES: [&str; 17] = [
-    "inputs", "tasks", "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None",
-    "loop", "self",
+pub const RESERVED_NAMES: [&str; 20] = [
+    "inputs", "tasks", "run", "plan", "env", "and", "or", "not", "in", "is", "if", "else", "true", "false", "none",
+    "True", "False", "None", "loop", "self",
 ];
+
+/// The objects that describe the run, its plan, and its environment.
+pub const RUN_OBJECTS: [&str; 3] = ["run", "plan", "env"];
+
+/// The function that returns the time of a decision.
+pub const TIME_FUNCTION: &str = "now()";
+
+/// The fields of [`RUN_OBJECTS`]; those of `env` are the variables.
+pub(crate) const RUN_FIELDS: [(&str, &[&str]); 2] = [("run", &["id", "started_at"]), ("plan", &["name"])];
 
 /// The name of a whole document, in an expression about it.
 pub const RESOURCE_NAME: &str = "resource";
@@ -41,7 +52,7 @@ pub struct LoopItem<'a> {
 impl LoopItem<'_> {
     /// Returns the value of [`LOOP_NAME`], with the members of Jinja's loops.
     pub(super) fn loop_value(self) -> Value {
-        serde_json::json!({
+        json!({
             "index": self.index + 1,
             "index0": self.index,
             "length": self.length,
@@ -59,6 +70,40 @@ pub struct Scope<'a> {
     pub item: Option<LoopItem<'a>>,
     /// The ended tasks.
     pub tasks: &'a dyn TaskLookup,
+    /// The values that describe the run.
+    pub run: RunValues<'a>,
+}
+
+/// The values that describe a run. They never change, so an expression has the same value after a restart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunValues<'a> {
+    /// The ID of the run; empty in journals of earlier versions.
+    pub id: &'a str,
+    /// The time at which the run started.
+    pub started_at: Timestamp,
+    /// The time of the decision, the value of `now()`.
+    pub time: Timestamp,
+    /// The name of the plan.
+    pub plan: &'a str,
+    /// The environment variables that the plan uses and that were set.
+    pub env: Option<&'a IndexMap<String, String>>,
+}
+
+impl RunValues<'_> {
+    /// Returns the object with one of the names of [`RUN_OBJECTS`].
+    pub(super) fn object(&self, name: &str) -> Option<Value> {
+        match name {
+            "run" => Some(json!({"id": self.id, "started_at": self.started_at.to_rfc3339()})),
+            "plan" => Some(json!({"name": self.plan})),
+            "env" => Some(json!(self.env)),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the help for an unknown field of `run` or `plan`.
+pub(crate) fn run_field_help(name: &str, fields: &[&str]) -> String {
+    list_names(fields.iter().copied(), (&format!("`{name}` has"), ""))
 }
 
 /// The subject of an expression.

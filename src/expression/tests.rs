@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Expression, Template, ToolOutput};
+use crate::model::{Expression, Template, Timestamp, ToolOutput};
 
 struct EndedTasks {
     tasks: HashMap<&'static str, TaskView<'static>>,
@@ -58,11 +58,19 @@ fn with_scope<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
     let tasks = EndedTasks { tasks, items };
     let inputs =
         json!({"topic": "sea", "limit": 5, "low": -3, "ratio": 1.0, "empty": [], "deep": {"a b": {"c": null}}});
+    let env = indexmap::IndexMap::from([("REGION".to_owned(), "eu".to_owned())]);
     let hit = json!({"url": "u9", "tags": ["x", "y"]});
     body(&Scope {
         inputs: &inputs,
         item: Some(LoopItem { name: "hit", value: &hit, index: 1, length: 3 }),
         tasks: &tasks,
+        run: RunValues {
+            id: "01a",
+            started_at: Timestamp(1_700_000_000_000),
+            plan: "trip",
+            env: Some(&env),
+            time: Timestamp(1_700_000_001_500),
+        },
     })
 }
 
@@ -105,6 +113,13 @@ fn path_resolves_to_its_value() {
             ("tasks.each.output[1].n", json!(3)),
             ("tasks.each.items[1].error", json!("it broke")),
             ("tasks.each.items[2].output.n", json!(3)),
+            ("run.id", json!("01a")),
+            ("run.started_at", json!("2023-11-14T22:13:20.000Z")),
+            ("run", json!({"id": "01a", "started_at": "2023-11-14T22:13:20.000Z"})),
+            ("plan.name", json!("trip")),
+            ("env.REGION", json!("eu")),
+            ("now()", json!("2023-11-14T22:13:21.500Z")),
+            (" now( ) ", json!("2023-11-14T22:13:21.500Z")),
             (
                 "tasks.each.items[1]",
                 json!({"status": "failed", "output": null, "text": null, "error": "it broke", "agent": "travel"}),
@@ -145,6 +160,15 @@ fn evaluates_compound_expressions() {
             ("'sea' in inputs.topic", json!(true)),
             ("hit.tags[inputs.limit - 4]", json!("y")),
             ("1e3", json!(1000.0)),
+            ("now() | date", json!("2023-11-14")),
+            ("now() | date('%H:%M')", json!("22:13")),
+            ("'2024-02-28' | add_time('1d12h') | date('%d.%m.%Y %H')", json!("29.02.2024 12")),
+            ("'2024-03-01T00:30:00+02:00' | add_time('-1h')", json!("2024-02-29T21:30:00.000Z")),
+            ("'2024-03-01T00:00:01' | timestamp", json!(1_709_251_201)),
+            ("1709251201 | date('%A')", json!("Friday")),
+            ("env.NOTHING | default('none')", json!("none")),
+            ("env.NOTHING is defined", json!(false)),
+            ("run.id ~ '/' ~ plan.name", json!("01a/trip")),
             ("'ä' ~ inputs.topic", json!("äsea")),
         ] {
             assert_eq!(evaluate(&expression(text), scope), Ok(value), "{text}");
@@ -181,6 +205,8 @@ fn missing_names_have_kinds_and_ranges() {
             ("inputs.limit-1", UnknownInput, "inputs.limit-1"),
             ("hti.url", UnknownName, "hti"),
             ("1 + sea", UnknownName, "sea"),
+            ("run.name", UnknownKey, "run.name"),
+            ("env.HOME", UnknownKey, "env.HOME"),
         ] {
             let start = text.find(part).expect("the part is in the text");
             let error = evaluate(&expression(text), scope).expect_err(text);
@@ -205,6 +231,8 @@ fn check_finds_syntax_errors() {
         ("rang(3)", UnknownFunction, "rang"),
         ("inputs.topic | format(3)", UnknownFunction, "format"),
         ("debug()", UnknownFunction, "debug"),
+        ("nov()", UnknownFunction, "nov"),
+        ("now(1)", InvalidSyntax, "now("),
     ] {
         let error = references(&expression(text)).expect_err(text);
         let start = text.find(part).expect("the part is in the text");

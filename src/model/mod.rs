@@ -51,14 +51,15 @@ pub use offers::{
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SavedText, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
+pub use plans::inputs::{InputConstraints, InputSpec, InputType, MASKED_SECRET};
 pub use plans::plan::{
-    Await, Call, Expression, Foreach, InputSpec, InputType, JsonObject, Operation, Plan, Prompt, PromptSource,
-    PromptTool, Route, ServerPrompt, Task, Template, Work, value_as_text,
+    Await, Call, Foreach, Operation, Plan, Prompt, PromptSource, PromptTool, Route, ServerPrompt, Task, Work,
 };
 pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };
+pub use plans::template::{Expression, JsonObject, Template, value_as_text};
 pub use question::{
     AmbiguityResolution, Answer, Asker, Elicitation, Form, InputSchema, ItemPlace, Origin, ProposedCall, Question,
     QuestionDeadline, SamplingOrigin,

@@ -19,6 +19,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// Formats the time by RFC 3339 with milliseconds, in UTC. A time beyond the calendar is its last moment.
+    pub fn to_rfc3339(self) -> String {
+        let moment = i64::try_from(self.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+        format!("{:.3}", moment.unwrap_or(jiff::Timestamp::MAX))
+    }
+
     /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -107,6 +107,7 @@ impl<'r> Host<'r> {
             seed: jitter_seed(&self.run),
             planning: None,
             source: None,
+            id: None,
         };
         self.run(new_run).await
     }
@@ -121,6 +122,11 @@ impl<'r> Host<'r> {
 
     async fn drive(mut self, mut request: RunRequest) -> Result<RunResult, HostError> {
         let run = request.resumable().map_or(self.run, |resumable| resumable.id.clone());
+        request.set_id(&run);
+        let secrets = request.secrets();
+        if !secrets.is_empty() {
+            self.agents.secrets.add(secrets);
+        }
         let content = self.content.map(|root| {
             let store = ContentStore::new(&root, &run, self.content_copies);
             Arc::new(store.with_secrets(self.agents.secrets.clone()))

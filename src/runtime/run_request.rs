@@ -10,7 +10,7 @@ use super::content::ContentStore;
 use super::{HostError, dispatcher};
 use crate::engine::{NewRun, Rerun, Resumption, Run};
 use crate::journal::{Durability, Lease, Store};
-use crate::model::{AgentId, Checkpoints, Plan, Record, RunId, Timestamp};
+use crate::model::{AgentId, Checkpoints, JsonObject, Plan, Record, RunId, Timestamp};
 
 /// A run to execute.
 pub enum RunRequest {
@@ -28,6 +28,27 @@ impl RunRequest {
         match self {
             Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
             Self::Resume(resumable) => resumable.resumption.run.plan(),
+        }
+    }
+
+    /// Returns the values of secret inputs.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        match self {
+            Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => {
+                let values = new_run.plan.secret_inputs().filter_map(|name| new_run.inputs.get(name)?.as_str());
+                values.map(str::to_owned).collect()
+            }
+            Self::Resume(resumable) => resumable.resumption.run.known_secrets(),
+        }
+    }
+
+    /// Sets the ID of a new run that has none.
+    pub(super) fn set_id(&mut self, run: &RunId) {
+        match self {
+            Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => {
+                new_run.id.get_or_insert_with(|| run.clone());
+            }
+            Self::Resume(_) => {}
         }
     }
 
@@ -112,6 +133,11 @@ impl ResumableRun {
     /// Returns the state of the run.
     pub fn run(&self) -> &Run {
         &self.resumption.run
+    }
+
+    /// Sets the values of secret inputs, which the journal does not have; [`Run::missing_secrets`] lists them.
+    pub fn set_secrets(&mut self, secrets: JsonObject) {
+        self.resumption.run.set_secrets(secrets);
     }
 
     /// Returns the time of its last event.

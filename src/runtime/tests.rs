@@ -303,7 +303,8 @@ async fn run_scenario(tasks: &[(&str, &str, &[&str])], scenario: Scenario) -> Sc
             host.send(input).await;
         });
     }
-    let new_run = NewRun { plan: plan(tasks), inputs: Arc::new(json!({})), seed: 1, planning: None, source: None };
+    let new_run =
+        NewRun { plan: plan(tasks), inputs: Arc::new(json!({})), seed: 1, planning: None, source: None, id: None };
     let mut reporter =
         RecordingReporter { question_reported: scenario.question_reported, ..RecordingReporter::default() };
     let begun = Run::start(new_run, services.clock.now()).expect("a valid plan");

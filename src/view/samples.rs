@@ -71,6 +71,7 @@ pub(crate) fn plan_of(name: &str, tasks: Vec<Arc<Task>>, agents: &[&str]) -> Arc
         name: name.to_owned(),
         description: None,
         inputs: IndexMap::new(),
+        env: IndexMap::new(),
         replan: None,
         budget: Budget::default(),
         max_parallel: 8,
@@ -100,7 +101,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
 }
 
 fn run_started(ids: &[&str]) -> Event {
-    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1, source: None }
+    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1, source: None, id: None }
 }
 
 fn attempt(task: &str, number: u32) -> AttemptId {
@@ -314,12 +315,13 @@ pub(crate) fn simulated_run(tasks: &[SimulatedTask], parallel: usize) -> Vec<Rec
     let mut planned: Vec<Task> = ids.iter().map(|id| call_task(id, "research", "search")).collect();
     for (task, simulated) in planned.iter_mut().zip(tasks) {
         let items = Template(json!([]));
-        task.foreach =
-            simulated.items.map(|_| Foreach { items, binding: "item".to_owned(), max_parallel: None }.into());
+        task.foreach = simulated
+            .items
+            .map(|_| Foreach { items, is_matrix: false, binding: "item".to_owned(), max_parallel: None }.into());
     }
     let plan = plan_of("simulated", planned.into_iter().map(Arc::new).collect(), &["research"]);
     let mut tape = EventTape { now: 1_000, records: Vec::new() };
-    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None });
+    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None, id: None });
     let stages = tasks.iter().zip(&ids).fold(Vec::<Vec<(String, u64)>>::new(), |mut stages, (task, id)| {
         match (task.items, stages.last_mut()) {
             (Some(items), _) => stages.push((0..items).map(|item| (format!("{id}[{item}]"), task.millis)).collect()),
@@ -366,7 +368,7 @@ pub(crate) fn calls_with_progress() -> Vec<Record> {
     tasks[0].title = Some("Find the twenty most cited articles about the history of Lisbon".to_owned());
     tasks.push(call_task("post", "archive", "store_document"));
     let plan = plan_of("brief", tasks.into_iter().map(Arc::new).collect(), &["research"]);
-    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None })
+    tape.push_after(0, Event::RunStarted { plan, inputs: Arc::new(json!({})), seed: 1, source: None, id: None })
         .push_after(100, started("find", 1, ("research", "search")))
         .push_after(100, started("book", 2, ("travel", "book_trip")))
         .push_after(100, progressed("find", 40.0, "reading the second page of the results in the catalog"));

@@ -1,5 +1,6 @@
-//! The commands about plan files: writing, checking, and drawing them.
+//! The commands about plan files: writing, formatting, checking, and drawing them.
 
+pub(crate) mod fmt;
 pub(crate) mod graph;
 pub(crate) mod plan;
 pub(crate) mod schema;

@@ -1,5 +1,8 @@
 //! `kapell validate`: reports all diagnostics of a plan and its agents file. No tool is called.
 
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -11,6 +14,7 @@ use crate::cli::common::run_context::open_screen;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
+use crate::runtime::shutdown;
 use crate::runtime::{self, Discovery};
 use crate::ui::terminal::status_line::show_while;
 use crate::view::text::printable;
@@ -21,6 +25,9 @@ pub(crate) struct ValidateArgs {
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
+    /// Check again whenever the plan or the agents file changes, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
     /// Do not connect to agents to check tools and arguments
     #[arg(long)]
     offline: bool,
@@ -31,7 +38,15 @@ pub(crate) struct ValidateArgs {
 }
 
 pub(crate) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
-    match find_warnings(&args).await {
+    match args.watch {
+        true => watch(&args).await,
+        false => report(&args, find_warnings(&args).await),
+    }
+}
+
+/// Prints the diagnostics of a plan.
+fn report(args: &ValidateArgs, checked: Result<(Diagnostics, Vec<AgentWarnings>), CliError>) -> Result<Exit, CliError> {
+    match checked {
         Ok((warnings, agents)) => {
             match args.output {
                 OutputFormat::Json => {
@@ -61,6 +76,57 @@ pub(crate) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// How often the files are compared with their last state.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Checks the plan again whenever one of its files has changed, until a signal ends the command.
+async fn watch(args: &ValidateArgs) -> Result<Exit, CliError> {
+    if args.plan == "-" {
+        return Err(CliError::usage(
+            "cli::watched_stdin",
+            "standard input cannot be watched",
+            "pass a plan file, or leave out `--watch`",
+        ));
+    }
+    let ended = shutdown::interrupted();
+    tokio::pin!(ended);
+    let mut last = None;
+    loop {
+        let state = Some(file_states(args));
+        if last != state {
+            let is_first = last.is_none();
+            last = state;
+            let checked = tokio::select! {
+                checked = find_warnings(args) => checked,
+                _ = &mut ended => return Ok(Exit::Success),
+            };
+            if !is_first && args.output == OutputFormat::Text {
+                message!("");
+            }
+            // An invalid plan is changed until it is valid.
+            if let Err(error) = report(args, checked) {
+                let _ = error.report_to(args.output);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+            _ = &mut ended => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// Returns the time of the last change and the size of each file that the diagnostics depend on, if it exists.
+fn file_states(args: &ValidateArgs) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
+    let agents = args.agents.files(files::plan_path(&args.plan));
+    let files = agents.project.into_iter().chain(agents.user).chain(agents.searched);
+    let files = std::iter::once(PathBuf::from(&args.plan)).chain(files);
+    let state = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files.map(|path| (path.clone(), state(&path))).collect()
 }
 
 /// The warnings about an agent's own description.

@@ -61,7 +61,8 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
     let (agents_path, user_agents) = files::agents_source(&agents_files);
     let source = RunSource { plan: None, plan_hash, agents: agents_path, user_agents, params: None };
     let seed = jitter_seed(&context.run);
-    let new_run = NewRun { plan: Arc::new(plan), inputs, seed, planning: None, source: Some(Arc::new(source)) };
+    let new_run =
+        NewRun { plan: Arc::new(plan), inputs, seed, planning: None, source: Some(Arc::new(source)), id: None };
     execute(context, agents, AgentCatalog::new(), new_run.into()).await
 }
 

@@ -43,6 +43,6 @@ pub(crate) async fn read(args: ReadArgs) -> Result<Exit, CliError> {
     let plan = Arc::new(config::load_plan(&name, &plan.to_string(), &agents, None)?.plan);
     let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
     let inputs = Arc::new(json!({"uri": args.uri}));
-    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source: None };
+    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source: None, id: None };
     execute(context, agents, AgentCatalog::new(), new_run.into()).await
 }

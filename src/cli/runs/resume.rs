@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use clap::Args;
+use serde_json::Value;
 
+use super::input_prompt::provide_secrets;
 use crate::cli::common::args::{JournalArg, JsonArg};
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile};
+use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
 use crate::engine::Run;
-use crate::model::{Event, ParamsFile, Record, RunId, RunSource};
+use crate::model::{Event, ParamsFile, Plan, Record, RunId, RunSource};
 use crate::runtime::ResumableRun;
 
 #[derive(Debug, Args)]
@@ -22,6 +24,9 @@ pub(crate) struct ResumeArgs {
     /// The latest run
     #[arg(long, conflicts_with = "run")]
     last: bool,
+    /// A secret input of the plan, which the journal does not contain, as NAME=VALUE; may be repeated
+    #[arg(short, long = "param", value_name = "NAME=VALUE")]
+    params: Vec<String>,
     #[command(flatten)]
     options: RunOptions,
     #[command(flatten)]
@@ -44,7 +49,7 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let name = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = files::open_journal(&args.options.journal)?.find_run(name)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
-    resume_run(&run, &args.options.with_json(args.json), changes).await
+    resume_run(&run, &args.options.with_json(args.json), changes, &args.params).await
 }
 
 /// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.
@@ -67,18 +72,23 @@ pub(crate) fn latest_unfinished(journal: &JournalArg, plan: &Path) -> Result<Opt
     Ok(None)
 }
 
-/// Resumes `run`, drives it to its end, and prints its result.
+/// Resumes `run`, drives it to its end, and prints its result. `params` has its secret inputs.
 ///
 /// # Errors
 /// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
-pub(crate) async fn resume_run(run: &RunId, options: &RunOptions, accepted: ChangePolicy) -> Result<Exit, CliError> {
+pub(crate) async fn resume_run(
+    run: &RunId,
+    options: &RunOptions,
+    accepted: ChangePolicy,
+    params: &[String],
+) -> Result<Exit, CliError> {
     options.check_speaker()?;
     if accepted == ChangePolicy::Accept {
         speaks_for_a_person()?;
     }
     let store = files::journal_store(&options.journal)?;
     let contents = files::content_root(&files::journal_location(&options.journal)?);
-    let resumable = ResumableRun::load(&*store, run, Some(&contents), accepted == ChangePolicy::Accept)?;
+    let mut resumable = ResumableRun::load(&*store, run, Some(&contents), accepted == ChangePolicy::Accept)?;
     let agents = files::load_agents_for_run(&options.agents, resumable.run())?;
     let changes = file_changes(resumable.run(), &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
@@ -97,6 +107,9 @@ pub(crate) async fn resume_run(run: &RunId, options: &RunOptions, accepted: Chan
     }
     if let Some(change) = params_change(resumable.run()) {
         context.screen.println(format!("changed since the run began: {change}"));
+    }
+    if let Some(exit) = provide_secrets(&context, &mut resumable, params).await? {
+        return Ok(exit);
     }
     execute(context, agents, AgentCatalog::default(), resumable.into()).await
 }
@@ -133,20 +146,23 @@ pub(crate) fn params_change(run: &Run) -> Option<String> {
     let ParamsFile { path, hash, overridden } = run.source()?.params.as_ref()?;
     let text = config::read_text(Path::new(path)).ok().filter(|text| config::fingerprint_of(text) != *hash)?;
     let before = run.inputs().as_object()?;
+    // The journal does not contain secrets, so they cannot be compared.
+    let mut plan = Plan::clone(run.plan());
+    let secrets: Vec<String> = plan.secret_inputs().map(str::to_owned).collect();
+    plan.inputs.retain(|name, _| !secrets.contains(name));
+    let kept = overridden.iter().filter_map(|name| Some((name.clone(), before.get(name)?.clone()))).collect();
     let now = config::read_data(path, &text).ok().and_then(|mut given| {
-        let values = given.as_object_mut()?;
-        for name in overridden {
-            values.remove(name);
-            values.extend(before.get(name).filter(|value| !value.is_null()).map(|value| (name.clone(), value.clone())));
-        }
-        config::resolve_inputs(run.plan(), &[], Some(&given)).ok()
+        given.as_object_mut()?.retain(|name, _| !overridden.contains(name) && !secrets.contains(name));
+        let sources = InputSources { given: Some(&given), earlier: Some(&kept), ..InputSources::default() };
+        config::resolve_inputs_from(&plan, &sources).ok()
     });
     let Some(now) = now else {
         return Some(format!(
             "`{path}` no longer provides valid inputs of the plan; the run keeps its original inputs"
         ));
     };
-    let changed: Vec<_> = before.iter().filter(|(name, value)| now.get(name) != Some(value)).collect();
+    let is_changed = |(name, value): &(&String, &Value)| !secrets.contains(name) && now.get(name) != Some(value);
+    let changed: Vec<_> = before.iter().filter(is_changed).collect();
     let names = changed.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     (!changed.is_empty())
         .then(|| format!("`{path}` now has different values for {names}; the run keeps its original inputs"))

@@ -15,7 +15,7 @@ use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile};
+use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
 use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, Run};
 use crate::model::{Answer, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::jitter_seed;
@@ -78,7 +78,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         }
     };
     let context = RunContext::new(unused_run_id(&args.options.journal)?, &args.options, Interaction::Terminal)?;
-    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source };
+    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source, id: None };
     let repeats = if args.allow_repeats { RepeatPolicy::Allow } else { RepeatPolicy::Refuse };
     let from = args.from.as_deref().map(TaskId::from);
     let rerun = Rerun { earlier_id, earlier, from, repeats, new_run };
@@ -204,7 +204,7 @@ type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
 /// Returns the start of a retry with the original plan.
 fn original_start(args: &RetryArgs, agents: &AgentsFile, earlier: &Run) -> Result<RetryStart, CliError> {
     let plan = original_plan(earlier, agents);
-    let inputs = match args.params.is_empty() {
+    let inputs = match args.params.is_empty() && plan.secret_inputs().next().is_none() {
         true => Arc::clone(earlier.inputs()),
         false => retry_inputs(&plan, args, earlier)?,
     };
@@ -232,7 +232,8 @@ fn corrected_start(path: &Path, args: &RetryArgs, agents: &AgentsFile, earlier: 
 fn retry_inputs(plan: &Plan, args: &RetryArgs, earlier: &Run) -> Result<Arc<Value>, CliError> {
     let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
     given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
-    Ok(Arc::new(config::resolve_inputs(plan, &args.params, Some(&Value::Object(given)))?))
+    let sources = InputSources { parameters: &args.params, earlier: Some(&given), ..InputSources::default() };
+    Ok(Arc::new(config::resolve_inputs_from(plan, &sources)?))
 }
 
 /// Returns the parameters file of the earlier run, with the inputs that the command line overrides now.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::input_prompt::ask_for_inputs;
 use super::resume::{self, ChangePolicy};
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::command_target::CommandTarget;
@@ -109,7 +110,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         && let Some(plan) = &args.plan
         && let Some(run) = resume::latest_unfinished(&args.options.journal, Path::new(plan))?
     {
-        return resume::resume_run(&run, &args.options, ChangePolicy::Reject).await;
+        return resume::resume_run(&run, &args.options, ChangePolicy::Reject, &[]).await;
     }
     let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
@@ -164,10 +165,16 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if !loaded.validated.warnings.is_empty() {
         show_diagnostics(&loaded.validated.warnings);
     }
-    let (given, params) = match &args.params_file {
+    let (mut given, params) = match &args.params_file {
         Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
         None => (None, None),
     };
+    if !args.dry_run {
+        given = match ask_for_inputs(&context, &loaded.validated.plan, &args.params, given).await? {
+            Ok(given) => given,
+            Err(exit) => return Ok(exit),
+        };
+    }
     let mut inputs = config::resolve_inputs(&loaded.validated.plan, &args.params, given.as_ref())?;
     if args.dry_run {
         match target {
@@ -198,7 +205,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     // A run can take long, and a plan's text can be large.
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
-    let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source) };
+    let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source), id: None };
     execute(context, agents, catalog, new_run.into()).await
 }
 

@@ -15,6 +15,8 @@ pub struct AgentsFile {
     pub models: Vec<LlmSpec>,
     /// The settings of the planner.
     pub planner: PlannerSettings,
+    /// The environment variables that plans can use, with their values if they are set.
+    pub plan_env: IndexMap<String, Option<String>>,
     /// The values of keys, tokens, headers, and other secrets from variables. They are masked in what agents send.
     pub secrets: Secrets,
 }
@@ -35,6 +37,9 @@ impl AgentsFile {
         self.models.sort_by_key(|model| model.name != LlmSpec::DEFAULT_NAME);
         if self.planner == PlannerSettings::default() {
             self.planner = other.planner;
+        }
+        for (name, value) in other.plan_env {
+            self.plan_env.entry(name).or_insert(value);
         }
         self.secrets.add_all(&other.secrets);
         self

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -15,14 +16,14 @@ use super::agents_file::AgentsFile;
 use super::dotenv::DotenvEnvironment;
 use super::environment::{Environment, Expander, PortPlaceholder};
 use super::locations::AgentsFiles;
-use super::secret_collector::SecretCollector;
+use super::secret_collector::{SecretCollector, is_secret_name};
 use super::section_reader::SectionReader;
 use super::{llm_section, redaction};
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::{SourceFile, SourceSpan};
 use crate::config::fingerprint;
-use crate::config::schema::keys::{AGENT, AGENTS_FILE, PLANNER};
+use crate::config::schema::keys::{AGENT, AGENTS_FILE, PLANNER, PLANS, PlansKeys};
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
 use crate::config::yaml::read::read_text;
@@ -125,7 +126,33 @@ fn read_agents_file(
         file.planner = llm_section::read_planner(planner, model);
         llm_section::check_planner(planner, &file, sink);
     }
+    if let Some(plans) = fields.node(&AGENTS_FILE.plans).map(CheckedTable::new) {
+        file.plan_env = read_plan_env(plans, environment, sink);
+    }
     file
+}
+
+/// Reads the environment variables that plans can use.
+fn read_plan_env(
+    plans: CheckedTable<'_, PlansKeys>,
+    environment: &SecretCollector<'_>,
+    sink: &mut DiagnosticSink,
+) -> IndexMap<String, Option<String>> {
+    let mut values = IndexMap::new();
+    for (name, node) in plans.text_list(&PLANS.env) {
+        if !redaction::is_variable_name(name) {
+            let message = format!("`{name}` is not a valid variable name");
+            sink.error("variable", node.span, message)
+                .help("expected letters, digits, and `_`; patterns are not allowed");
+        } else if is_secret_name(name) {
+            let message = format!("`{name}` has the name of a secret, and the values of `env` are in the journal");
+            let help = format!("in the plan, declare an input of the type `secret` with `from_env: {name}`");
+            sink.error("secret_env", node.span, message).help(help);
+        } else {
+            values.insert(name.to_owned(), environment.variable(name));
+        }
+    }
+    values
 }
 
 /// Reports the syntax errors of an agents file, each with its message and its position.

@@ -3,7 +3,7 @@
 
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
-use crate::config::schema::keys::{AGENT, LLM, PLANNER};
+use crate::config::schema::keys::{AGENT, LLM, PLANNER, PLANS};
 use crate::config::schema::table::{TableSchema, ValueType};
 use crate::config::yaml::document::{DocumentNode, NodeValue};
 
@@ -22,6 +22,7 @@ pub(crate) fn redact(root: &DocumentNode<'_>, sink: &mut DiagnosticSink) {
             ("models", Some(models)) => models.values().for_each(|model| redact_table(&model.node, &LLM.table, sink)),
             ("llm", Some(_)) => redact_table(&entry.node, &LLM.table, sink),
             ("planner", Some(_)) => redact_table(&entry.node, &PLANNER.table, sink),
+            ("plans", Some(_)) => redact_table(&entry.node, &PLANS.table, sink),
             _ => redact_all(&entry.node, sink),
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{AGENTS_FILE, ANSWERS, PLAN};
-use super::table::{KeySchema, NAME_PATTERN, TableSchema, ValueType};
+use super::table::{EXTENSION_PREFIX, KeySchema, NAME_PATTERN, TableSchema, ValueType};
 use crate::model::{DURATION_FORMAT, DURATION_PATTERN};
 
 /// Returns the JSON Schema of a plan file.
@@ -50,6 +50,9 @@ fn table_schema(table: &'static TableSchema, definitions: &mut Map<String, Value
         "properties": properties,
         "additionalProperties": false,
     });
+    if table.allows_extensions() {
+        schema["patternProperties"] = json!({ format!("^{EXTENSION_PREFIX}"): {} });
+    }
     let (aliased, required): (Vec<&KeySchema>, Vec<_>) = table.required.iter().partition(|key| !key.aliases.is_empty());
     if !required.is_empty() {
         schema["required"] = required.iter().map(|key| key.name).collect();
@@ -78,6 +81,8 @@ fn value_schema(value_type: &ValueType, definitions: &mut Map<String, Value>) ->
         ValueType::Boolean => json!({"type": "boolean"}),
         ValueType::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
         ValueType::Number(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
+        ValueType::AnyNumber => json!({"type": "number"}),
+        ValueType::Array => json!({"type": "array", "minItems": 1}),
         ValueType::Duration | ValueType::PositiveDuration => {
             json!({"type": "string", "pattern": DURATION_PATTERN, "examples": [DURATION_FORMAT]})
         }

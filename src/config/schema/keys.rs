@@ -6,10 +6,11 @@ mod common;
 mod plan;
 
 pub(crate) use agents::{
-    AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, OAUTH, OAuthKeys, PLANNER, PRICES, PlannerKeys, SAMPLING, SCORES,
+    AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, OAUTH, OAuthKeys, PLANNER, PLANS, PRICES, PlannerKeys, PlansKeys,
+    SAMPLING, SCORES,
 };
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
-    AWAIT, BACKOFF, BUDGET, FALLBACK, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ,
-    RESULT, RETRY, ReadKeys, SYNTHESIS, TASK, TaskKeys, USE_PROMPT, UsePromptKeys,
+    AWAIT, BACKOFF, BUDGET, FALLBACK, FOREACH, ForeachKeys, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys,
+    PlanPatchKeys, QUESTIONS, READ, RESULT, RETRY, ReadKeys, SYNTHESIS, TASK, TaskKeys, USE_PROMPT, UsePromptKeys,
 };

@@ -77,6 +77,10 @@ pub(crate) enum ValueType {
     Integer(u64, u64),
     /// A number in an inclusive range.
     Number(f64, f64),
+    /// Any number.
+    AnyNumber,
+    /// A list of any values that is not empty.
+    Array,
     /// A duration, which may be zero.
     Duration,
     /// A duration longer than zero.
@@ -105,6 +109,9 @@ pub(crate) enum ValueType {
     Unsupported(&'static str),
 }
 
+/// The prefix of keys of plans and tasks that kapell ignores, for what YAML anchors share and for other programs.
+pub(crate) const EXTENSION_PREFIX: &str = "x-";
+
 /// The rule for names of tasks, agents, inputs, and bindings.
 pub(crate) const NAME_RULE: &str = "letters, digits, `_` and `-`, starting with a letter or `_`, at most 256";
 /// The regular expression of [`NAME_RULE`].
@@ -118,6 +125,11 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 impl TableSchema {
+    /// Returns whether keys that start with [`EXTENSION_PREFIX`] are ignored.
+    pub(crate) fn allows_extensions(&self) -> bool {
+        matches!(self.name, "PLAN" | "TASK")
+    }
+
     /// Returns the key with this name or alias.
     pub(crate) fn key(&self, name: &str) -> Option<&'static KeySchema> {
         self.keys.iter().copied().find(|key| key.names().any(|known| known == name))
@@ -150,6 +162,8 @@ impl ValueType {
             Self::Integer(min, max) => format!("an integer from {min} to {max}"),
             Self::Number(min, f64::MAX) => format!("a number of at least {min}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),
+            Self::AnyNumber => "a number".to_owned(),
+            Self::Array => "a list".to_owned(),
             Self::Duration | Self::PositiveDuration => format!("a duration: {}", crate::model::DURATION_FORMAT),
             Self::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
@@ -182,8 +196,8 @@ impl ValueType {
             Self::ItemList | Self::TextOrList => matches!(value, NodeValue::Text(_) | NodeValue::List(_)),
             Self::Boolean => matches!(value, NodeValue::Bool(_)),
             Self::Integer(..) => matches!(value, NodeValue::Number(number) if !number.is_f64()),
-            Self::Number(..) => matches!(value, NodeValue::Number(_)),
-            Self::TextList | Self::TableList(_) => matches!(value, NodeValue::List(_)),
+            Self::Number(..) | Self::AnyNumber => matches!(value, NodeValue::Number(_)),
+            Self::TextList | Self::Array | Self::TableList(_) => matches!(value, NodeValue::List(_)),
             Self::TextMap | Self::Object | Self::Table(_) | Self::TableMap(_) => matches!(value, NodeValue::Map(_)),
             Self::Any | Self::Unsupported(_) => true,
             Self::OneOf(_, variants) => variants.iter().any(|variant| variant.accepts(value)),
@@ -228,7 +242,9 @@ pub(crate) fn check_value(
                     ValueType::Text | ValueType::AnyText | ValueType::Url | ValueType::VariableName,
                     NodeValue::Number(_) | NodeValue::Bool(_),
                 ) => Some("put it in quotes".to_owned()),
-                (ValueType::Integer(..) | ValueType::Number(..), NodeValue::Text(text)) if has_leading_zero(text) => {
+                (ValueType::Integer(..) | ValueType::Number(..) | ValueType::AnyNumber, NodeValue::Text(text))
+                    if has_leading_zero(text) =>
+                {
                     Some("a number with a leading zero is text; remove the zero".to_owned())
                 }
                 _ => None,
@@ -276,6 +292,7 @@ fn check_scalar(node: &DocumentNode<'_>, expected: &ValueType, name: &dyn fmt::D
         (ValueType::Text | ValueType::Url | ValueType::VariableName, NodeValue::Text(text)) if text.is_empty() => {
             ("empty", "is empty".to_owned())
         }
+        (ValueType::Array, NodeValue::List(nodes)) if nodes.is_empty() => ("empty", "is empty".to_owned()),
         (ValueType::Integer(min, max), NodeValue::Number(number))
             if !number.as_u64().is_some_and(|number| (*min..=*max).contains(&number)) =>
         {
@@ -316,6 +333,9 @@ fn check_name(name: &str, at: SourceSpan, sink: &mut DiagnosticSink) {
 fn check_table(at: SourceSpan, map: &Map<'_>, table: &'static TableSchema, sink: &mut DiagnosticSink) {
     for (name, entry) in map {
         let Some(key) = table.key(name) else {
+            if table.allows_extensions() && name.starts_with(EXTENSION_PREFIX) {
+                continue;
+            }
             let correct = correct_key(table.name, name).map(str::to_owned);
             let help = correct.or_else(|| sink.did_you_mean(name, table.known_names())).unwrap_or_else(|| {
                 let names: Vec<_> = table.known_names().map(|name| format!("`{name}`")).collect();

@@ -156,6 +156,8 @@ fn reads_every_key_of_an_agents_file() {
         prices = { input = 2, output = 10.5 }
         scores = { cost = 1, intelligence = 0.25 }
 
+        [plans]
+        env = ["REGION"]
         [planner]
         model = "llm"
 
@@ -322,6 +324,7 @@ fn reads_every_key_of_an_agents_file() {
             secrets: Secrets::new(["hunter2".to_owned()]),
             models: vec![llm],
             planner: PlannerSettings { model: Some("llm".to_owned()), ..PlannerSettings::default() },
+            plan_env: [("REGION".to_owned(), None)].into(),
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");

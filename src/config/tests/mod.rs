@@ -2,6 +2,7 @@
 
 mod agents;
 mod changes;
+mod formatting;
 mod hostile;
 mod import;
 mod inputs;
@@ -10,6 +11,7 @@ mod plan_patch;
 mod plans;
 mod resources;
 mod schemas;
+mod values;
 
 use std::collections::HashMap;
 

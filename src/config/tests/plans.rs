@@ -431,7 +431,7 @@ fn shows_hyphenated_keys_as_written() {
         [
             "`-` is a minus sign here; a key with a hyphen is written `['hello-there']`",
             "`-` is a minus sign here; a key with a hyphen is written `['file-name']`",
-            "available: `inputs`, `tasks`; a literal `${{` is written `$${{`",
+            "available: `inputs`, `tasks`, `run`, `plan`, `env`; a literal `${{` is written `$${{`",
         ],
         "{errors}"
     );

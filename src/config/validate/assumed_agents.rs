@@ -31,6 +31,7 @@ struct AssumedNames {
     agents: BTreeSet<String>,
     capabilities: BTreeSet<String>,
     models: BTreeSet<String>,
+    variables: BTreeSet<String>,
 }
 
 impl AssumedNames {
@@ -57,6 +58,10 @@ impl AssumedNames {
                 let calls = text.split("resource(").skip(1).map(str::trim_start);
                 let quoted = calls.filter_map(|call| call.strip_prefix(['"', '\'']));
                 self.agents.extend(quoted.filter_map(|name| name.split(['"', '\'']).next()).map(str::to_owned));
+                let names = ["env.", "env['", "env[\""].into_iter().flat_map(|prefix| text.split(prefix).skip(1));
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let names = names.map(|rest| rest.split(|c| !is_part(c)).next().unwrap_or_default());
+                self.variables.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
@@ -82,5 +87,8 @@ fn assumed_agents(plan: &Value) -> AgentsFile {
         let table = if name == LlmSpec::DEFAULT_NAME { name.clone() } else { format!("models.{name}") };
         let _ = writeln!(text, "[{table}]\nbase_url = \"http://127.0.0.1/v1\"\nmodel = \"{name}\"");
     }
-    parse_agents("agents.toml", &text, &ProcessEnvironment).unwrap_or_default()
+    let mut agents = parse_agents("agents.toml", &text, &ProcessEnvironment).unwrap_or_default();
+    // Their values are irrelevant: the plan does not run.
+    agents.plan_env = names.variables.into_iter().map(|name| (name, Some(String::new()))).collect();
+    agents
 }

@@ -61,7 +61,8 @@ fn read_plan(
     if fields.has(&PLAN.tasks) && task_tables.is_empty() && !sink.has_errors() {
         sink.error("no_tasks", fields.span(), "the plan has no tasks");
     }
-    let names = SymbolTable::new(&inputs, task_tables, sink);
+    let mut names = SymbolTable::new(&inputs, task_tables, sink);
+    names.env.clone_from(router.plan_env());
     let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);
     let mut used = UsedNames::default();
     let mut tasks = Vec::with_capacity(names.tasks.len());
@@ -95,6 +96,7 @@ fn read_plan(
         edges.push(resource.edges.clone());
     }
     graph::check_cycles(&tasks, &edges, sink);
+    inputs::check_secret_uses(root, names.inputs, sink);
     let replan = replan::read_replan_policy(fields, first_replan, &router, sink);
     if let Some(answer) = prompts::synthesis_task(fields, &tasks, &router, sink) {
         tasks.push(Arc::new(answer));
@@ -103,6 +105,7 @@ fn read_plan(
     let plan = Plan {
         name: fields.text(&PLAN.name).map_or_else(|| default_plan_name(file), str::to_owned),
         description: fields.text(&PLAN.description).map(str::to_owned),
+        env: used.used_env(),
         inputs,
         max_parallel: fields.integer(&PLAN.max_parallel).unwrap_or(DEFAULT_MAX_PARALLEL),
         budget: policy::read_budget(fields.node(&PLAN.budget)),

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use super::graph::DependencyEdge;
 use super::references::{ExistingTask, SymbolTable, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
-use super::{graph, tasks};
+use super::{graph, inputs, tasks};
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
@@ -69,6 +69,9 @@ pub fn load_plan_patch<'a>(
         is_usable: snapshot.progress.has_result() || kept.contains(&snapshot.task.id),
     };
     let mut names = SymbolTable::new(&context.request.plan.inputs, task_tables, &mut sink);
+    // The run has the values from its start.
+    let env = context.request.plan.env.iter();
+    names.env = env.map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
     names.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
     let mut router = RouteResolver::new(context.agents, Some(context.catalog));
     let mut used = UsedNames::default();
@@ -102,6 +105,7 @@ pub fn load_plan_patch<'a>(
             }
         }
     }
+    inputs::check_secret_uses(&root, &context.request.plan.inputs, &mut sink);
     graph::check_cycles(&without_outside_dependencies(&added), &edges, &mut sink);
     if sink.has_errors() {
         return Err(sink.finish());
@@ -171,7 +175,7 @@ fn check_outputs(
             let id = match reference {
                 Reference::Task { id, .. } => TaskId::from(id.as_ref()),
                 Reference::Resource { agent, uri, .. } => TaskId::resource_read(agent, uri),
-                Reference::Input(_) | Reference::Name(_) => continue,
+                Reference::Input(_) | Reference::Run { .. } | Reference::Name(_) => continue,
             };
             let could_run = snapshots.get(id.as_str()).filter(|other| other.progress == TaskProgress::Pending);
             if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::references;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{BACKOFF, BUDGET, QUESTIONS, RETRY, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NodeValue};
-use crate::model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry};
+use crate::model::{Backoff, Budget, Expression, HumanDuration, QuestionPolicy, Retry};
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(
@@ -27,6 +28,12 @@ pub(super) fn read_retry(
         }
         if let Some(node) = fields.node(&RETRY.backoff) {
             retry.backoff = read_backoff(node, sink);
+        }
+        if let Some(node) = fields.node(&RETRY.when) {
+            retry.when = Some(match node.value {
+                NodeValue::Bool(value) => Expression(value.to_string()),
+                _ => Expression(references::check_error_expression(node, sink).to_owned()),
+            });
         }
     }
     let pointless =

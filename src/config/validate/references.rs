@@ -10,7 +10,9 @@ use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{PLAN, PlanKeys, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
-use crate::expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart};
+use crate::expression::{
+    self, ExpressionError, ITEMS_FIELD, LOOP_NAME, RUN_OBJECTS, Reference, TASK_FIELDS, TIME_FUNCTION, TemplatePart,
+};
 use crate::model::{InputSpec, TaskId};
 
 /// A task that expressions can refer to.
@@ -27,6 +29,8 @@ pub(super) struct SymbolTable<'n> {
     pub(super) tasks: IndexMap<&'n str, TaskDeclaration<'n>, NameHasher>,
     /// The existing tasks of the run, for a plan patch. Their indices start at the number of `tasks`.
     pub(super) existing: IndexMap<&'n str, ExistingTask<'n>, NameHasher>,
+    /// The environment variables that the plan can use, with their values if they are set.
+    pub(super) env: IndexMap<String, Option<String>>,
 }
 
 /// An existing task of a run that new tasks can refer to.
@@ -64,7 +68,14 @@ impl<'n> SymbolTable<'n> {
                 }
             }
         }
-        Self { inputs, tasks, existing: IndexMap::default() }
+        Self { inputs, tasks, existing: IndexMap::default(), env: IndexMap::new() }
+    }
+}
+
+impl<'n> SymbolTable<'n> {
+    /// Returns a table for expressions that do not refer to a run.
+    fn without_tasks(inputs: &'n IndexMap<String, InputSpec>) -> Self {
+        Self { inputs, tasks: IndexMap::default(), existing: IndexMap::default(), env: IndexMap::new() }
     }
 }
 
@@ -103,6 +114,8 @@ impl SymbolTable<'_> {
 #[derive(Default)]
 pub(super) struct UsedNames<'n> {
     inputs: HashSet<String>,
+    /// The environment variables that expressions use, with their values if they are set.
+    env: IndexMap<String, Option<String>>,
     /// True if an expression refers to all inputs at once.
     all_inputs: bool,
     /// The resources, by the IDs of the tasks that read them. Their indices start after those of all other tasks.
@@ -126,6 +139,11 @@ impl UsedNames<'_> {
     pub(super) fn resource_id(&self, index: usize, names: &SymbolTable<'_>) -> Option<&TaskId> {
         let (id, _) = self.resources.get_index(index.checked_sub(names.len())?)?;
         Some(id)
+    }
+
+    /// Returns the environment variables that expressions use and that are set.
+    pub(super) fn used_env(&mut self) -> IndexMap<String, String> {
+        std::mem::take(&mut self.env).into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     pub(super) fn warn_of_unused_inputs(&self, plan: CheckedTable<'_, PlanKeys>, sink: &mut DiagnosticSink) {
@@ -176,8 +194,20 @@ pub(super) fn check_expression<'n>(
 /// The keys of the document are unknown, so any name is valid.
 pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedNames::default());
-    let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
+    let names = SymbolTable::without_tasks(&inputs);
     let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, sink, &mut used);
+    checker.strip_delimiters(node, node.as_text().unwrap_or_default())
+}
+
+/// The object that `retry.when` refers to, and its fields.
+const ERROR_NAME: &str = "error";
+const ERROR_FIELDS: [&str; 5] = ["kind", "message", "agent", "tool", "attempt"];
+
+/// Checks a text that is one expression about a failure, with or without `${{ }}`. Returns the bare expression.
+pub(super) fn check_error_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
+    let (inputs, mut used) = (IndexMap::new(), UsedNames::default());
+    let names = SymbolTable::without_tasks(&inputs);
+    let mut checker = ReferenceChecker::new(&names, ReferenceContext::Error, sink, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
 
@@ -190,6 +220,8 @@ enum ReferenceContext<'c> {
     Uri { binding: Option<&'c str> },
     /// A document with unknown keys.
     Document,
+    /// The failure of an attempt.
+    Error,
 }
 
 struct ReferenceChecker<'c, 'n> {
@@ -266,6 +298,12 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
     fn check_expression_at(&mut self, node: &'n DocumentNode<'n>, expression: &str, offset: usize) {
         match expression::check(expression) {
             Err(error) => self.report(node, error, offset),
+            Ok(checked) if matches!(self.context, ReferenceContext::Error) => {
+                for (root, field, range) in checked.paths() {
+                    let range = range.start + offset..range.end + offset;
+                    self.check_error_path((root, field.as_deref()), NodeLocation { node, range: Some(range) });
+                }
+            }
             Ok(checked) => {
                 self.used.all_inputs |= checked.uses_all_inputs();
                 for (mut reference, range) in checked.references() {
@@ -312,7 +350,10 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 return;
             }
             (ReferenceContext::Uri { .. }, _) => None,
+            // These names are keys of the document.
             (ReferenceContext::Document, Reference::Name(_)) => return,
+            (ReferenceContext::Document, Reference::Run { object, .. }) if *object != TIME_FUNCTION => return,
+            (ReferenceContext::Error, _) => return,
             (ReferenceContext::Document, _) => {
                 let at = location.span(self.sink);
                 let error = self.sink.error("unknown_name", at, "this expression refers to a resource, not to the run");
@@ -337,10 +378,13 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             }
             Reference::Task { id, path } => self.check_task_reference(&id, &path, location),
             Reference::Resource { agent, uri, offset } => self.check_resource((agent, uri, offset), location),
+            Reference::Run { object, field, is_optional } => {
+                self.check_run_reference((object, field.as_deref()), is_optional, location);
+            }
             Reference::Name(name) => {
                 if binding != Some(name) && (binding.is_none() || name != LOOP_NAME) {
                     let at = location.span(self.sink);
-                    let known = binding.into_iter().chain(["inputs", "tasks"]);
+                    let known = binding.into_iter().chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
                     let text = location.node.as_text().zip(location.range.as_ref());
                     let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
                     let help = hyphen_help
@@ -348,6 +392,62 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                     let message = format!("unknown name `{name}`");
                     self.sink.error("unknown_name", at, message).help_if_known(help);
                 }
+            }
+        }
+    }
+
+    /// Checks a path of an expression about a failure.
+    fn check_error_path(&mut self, (root, field): (&str, Option<&str>), location: NodeLocation<'n>) {
+        let at = location.span(self.sink);
+        if root != ERROR_NAME {
+            let message = format!("`retry.when` refers to `error` only, not to `{root}`");
+            let help = format!("`error` has {}", ERROR_FIELDS.map(|field| format!("`{field}`")).join(", "));
+            self.sink.error("unknown_name", at, message).help(help);
+        } else if let Some(field) = field.filter(|field| !ERROR_FIELDS.contains(field)) {
+            let help = self.sink.suggest(field, ERROR_FIELDS.into_iter(), ("it has", ""));
+            self.sink.error("unknown_field", at, format!("`error` has no `{field}`")).help(help);
+        }
+    }
+
+    /// Checks a reference to `run`, `plan`, `env`, or `now()`.
+    fn check_run_reference(
+        &mut self,
+        (object, field): (&str, Option<&str>),
+        is_optional: bool,
+        location: NodeLocation<'n>,
+    ) {
+        let at = location.span(self.sink);
+        if let Some((_, fields)) = expression::RUN_FIELDS.iter().find(|(name, _)| *name == object) {
+            if let Some(field) = field.filter(|field| !fields.contains(field)) {
+                let similar = self.sink.did_you_mean(field, fields.iter().copied());
+                let help = similar.unwrap_or_else(|| expression::run_field_help(object, fields));
+                self.sink.error("unknown_field", at, format!("`{object}` has no `{field}`")).help(help);
+            }
+            return;
+        }
+        if object == TIME_FUNCTION {
+            return;
+        }
+        let Some(name) = field else {
+            let message = "`env` must be followed by the name of an environment variable";
+            self.sink.error("unknown_env", at, message).help("write `env.NAME`");
+            return;
+        };
+        match self.names.env.get_key_value(name) {
+            None => {
+                let known = self.names.env.keys().map(String::as_str);
+                let similar = self.sink.did_you_mean(name, known);
+                let help = format!("add it to `env` under `[plans]` in the agents file: `env = [\"{name}\"]`");
+                let help = similar.map(|similar| format!("{similar} Or {help}")).unwrap_or(help);
+                let message = format!("the agents file does not allow plans to use the environment variable `{name}`");
+                self.sink.error("unknown_env", at, message).help(help);
+            }
+            Some((name, value)) => {
+                if value.is_none() && !is_optional && !self.used.env.contains_key(name) {
+                    let message = format!("the environment variable `{name}` is not set");
+                    self.sink.warning("unset_env", at, message).help("set it before the run, or write `| default(…)`");
+                }
+                self.used.env.insert(name.clone(), value.clone());
             }
         }
     }
@@ -368,7 +468,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             None => {
                 let binding = match self.context {
                     ReferenceContext::Run { binding } => binding,
-                    ReferenceContext::Uri { .. } | ReferenceContext::Document => None,
+                    ReferenceContext::Uri { .. } | ReferenceContext::Document | ReferenceContext::Error => None,
                 };
                 let context = ReferenceContext::Uri { binding };
                 let mut checker = ReferenceChecker::new(self.names, context, self.sink, self.used);

@@ -70,6 +70,11 @@ impl<'a> RouteResolver<'a> {
         }
     }
 
+    /// Returns the environment variables that plans can use.
+    pub(super) fn plan_env(&self) -> &'a IndexMap<String, Option<String>> {
+        &self.agents.plan_env
+    }
+
     /// Returns the policy of each agent that a route uses, in the order of the agents file.
     pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
         let named = self.used_agents.iter().filter_map(|&index| self.agents.agents.get_index(index));

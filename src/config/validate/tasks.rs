@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
+use serde_json::Value;
+
 use super::graph::DependencyEdge;
 use super::references::{self, SymbolTable, TaskDeclaration, UsedNames};
 use super::routes::RouteResolver;
 use super::{policy, prompts, resources};
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{AWAIT, TASK, TaskKeys};
-use crate::config::schema::table::CheckedTable;
+use crate::config::schema::keys::{AWAIT, FOREACH, ForeachKeys, TASK, TaskKeys};
+use crate::config::schema::table::{CheckedTable, NAME_RULE, is_name};
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::RESERVED_NAMES;
 use crate::model::{Await, Call, Expression, Foreach, JsonObject, Operation, Task, TaskId, Template, Work};
@@ -131,7 +133,10 @@ impl<'r, 'n> TaskReader<'r, 'n> {
             }
             return None;
         };
+        let matrix = matches!(node.value, NodeValue::Map(_)).then(|| CheckedTable::new(node));
+        let matrix = matrix.and_then(|fields: CheckedTable<'n, ForeachKeys>| fields.node(&FOREACH.matrix));
         let items = match &node.value {
+            NodeValue::Map(_) => self.read_matrix(matrix?, edges, sink, used),
             NodeValue::Text(_) => {
                 let (bare, references) = references::check_expression(node, self.names, None, sink, used);
                 edges.extend(references);
@@ -153,9 +158,52 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         }
         Some(Foreach {
             items: Template(items),
+            is_matrix: matrix.is_some(),
             binding: binding.to_owned(),
             max_parallel: fields.integer(&TASK.max_parallel),
         })
+    }
+
+    /// Returns the lists of a matrix as one template.
+    fn read_matrix(
+        &self,
+        matrix: &'n DocumentNode<'n>,
+        edges: &mut Vec<DependencyEdge<'n>>,
+        sink: &mut DiagnosticSink,
+        used: &mut UsedNames<'n>,
+    ) -> Value {
+        let lists: Vec<_> = matrix.as_map().into_iter().flatten().collect();
+        if lists.is_empty() {
+            sink.error("empty", matrix.span, "`matrix` is empty").help("it has one list or more, by name");
+        }
+        let mut templates = JsonObject::new();
+        for (name, entry) in lists {
+            if !is_name(name) {
+                sink.error("bad_name", entry.key_span, format!("invalid name `{name}`: expected {NAME_RULE}"));
+            } else if name.contains('-') {
+                let message = format!("`{name}` contains a hyphen, which is a minus sign in expressions");
+                sink.error("bad_name", entry.key_span, message).help("use `_`");
+            }
+            let template = match &entry.node.value {
+                NodeValue::Text(_) => {
+                    let (bare, references) = references::check_expression(&entry.node, self.names, None, sink, used);
+                    edges.extend(references);
+                    format!("${{{{ {bare} }}}}").into()
+                }
+                NodeValue::List(_) => {
+                    edges.extend(references::check_references(&entry.node, self.names, None, sink, used));
+                    entry.node.to_json()
+                }
+                _ => {
+                    let kind = entry.node.kind();
+                    let message = format!("`{name}` must be a list, or an expression that returns one, not {kind}");
+                    sink.error("wrong_type", entry.node.span, message);
+                    continue;
+                }
+            };
+            templates.insert(name.to_string(), template);
+        }
+        templates.into()
     }
 }
 

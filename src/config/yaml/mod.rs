@@ -3,3 +3,4 @@
 pub(crate) mod document;
 pub(crate) mod parser;
 pub(crate) mod read;
+pub(crate) mod syntax_tree;

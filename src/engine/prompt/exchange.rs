@@ -263,6 +263,9 @@ impl Transition<'_> {
         else {
             return self.fail_task(node, failure);
         };
+        if let Some(refusal) = self.run.retry_refusal(node, &failure) {
+            return self.fail_task(node, refusal.explain(failure));
+        }
         let delay = self.run.next_delay(node, failures, requested);
         let ready_at = self.now.after(delay);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {

@@ -15,7 +15,8 @@ use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::Ledger;
 use crate::json_schema::{CompiledSchema, SchemaCheckError};
 use crate::model::{
-    Event, GoalPlanning, GraphError, NodeIndex, Plan, Record, RunSource, RunStatus, TaskGraph, Timestamp,
+    Event, GoalPlanning, GraphError, JsonObject, MASKED_SECRET, NodeIndex, Plan, Record, RunId, RunSource, RunStatus,
+    TaskGraph, Timestamp,
 };
 
 /// The parameters of a new run.
@@ -31,13 +32,16 @@ pub struct NewRun {
     pub planning: Option<GoalPlanning>,
     /// The files that the plan comes from, if there are any.
     pub source: Option<Arc<RunSource>>,
+    /// The ID of the run, the value of `run.id` in expressions. A host sets it if it is absent.
+    pub id: Option<RunId>,
 }
 
 impl NewRun {
     /// Returns the first event of the run.
     pub(crate) fn into_event(self) -> Event {
-        let Self { plan, inputs, seed, source, .. } = self;
-        Event::RunStarted { plan, inputs, seed, source }
+        let Self { plan, inputs, seed, source, id, .. } = self;
+        let inputs = plan.masked_inputs(&inputs);
+        Event::RunStarted { plan, inputs, seed, source, id }
     }
 }
 
@@ -52,6 +56,8 @@ pub struct Run {
     /// The nodes to examine next. Some entries are stale, so equality ignores the queues. After a fold they hold every
     /// node that an event made ready: a superset of the nodes that are still ready.
     pub(crate) queues: Queues,
+    /// The inputs with the secrets that this process knows. The state has masks instead.
+    pub(crate) known_inputs: Arc<Value>,
     /// The compiled answer schemas by planned task. The items of a task share one schema.
     pub(crate) schemas: HashMap<NodeIndex, Arc<CompiledAnswerSchema>>,
 }
@@ -113,12 +119,13 @@ impl Run {
         mut before: impl FnMut(&Self, &Event),
     ) -> Result<Self, FoldError> {
         let mut records = records.into_iter();
-        let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed, source } }) = records.next()
+        let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed, source, id } }) = records.next()
         else {
             return Err(FoldError::NoStart);
         };
         let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.clone());
-        let mut run = Self::new(&NewRun { plan, inputs, seed: *seed, planning: None, source }, *at)?;
+        let new_run = NewRun { plan, inputs, seed: *seed, planning: None, source, id: id.clone() };
+        let mut run = Self::new(&new_run, *at)?;
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
@@ -132,13 +139,16 @@ impl Run {
 
     /// Creates the run in its state after `RunStarted`.
     pub(crate) fn new(new_run: &NewRun, at: Timestamp) -> Result<Self, GraphError> {
-        let NewRun { plan, inputs, seed, source, .. } = new_run;
+        let NewRun { plan, inputs, seed, source, id, .. } = new_run;
         let graph = TaskGraph::new(&plan.tasks)?;
         let mut state = State {
             plan: Arc::clone(plan),
-            inputs: Arc::clone(inputs),
+            inputs: plan.masked_inputs(inputs),
             seed: *seed,
             source: source.clone(),
+            id: id.clone(),
+            started_at: at,
+            last_event_at: at,
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: Questions::default(),
@@ -165,9 +175,32 @@ impl Run {
                 queues.ready.push_back(index);
             }
             let task = if dependencies == 0 { TaskState::Ready } else { TaskState::Blocked };
-            state.tasks.push(TaskEntry::new(task, dependencies));
+            state.tasks.push(TaskEntry { ready_at: at, ..TaskEntry::new(task, dependencies) });
         }
-        Ok(Self { state, queues, schemas: HashMap::new() })
+        Ok(Self { state, queues, known_inputs: Arc::clone(inputs), schemas: HashMap::new() })
+    }
+
+    /// Returns the secret inputs whose values the run needs and this process does not know.
+    pub fn missing_secrets(&self) -> Vec<&str> {
+        let is_masked = |name: &&str| self.known_inputs.get(name).is_some_and(|value| value == MASKED_SECRET);
+        self.plan.secret_inputs().filter(is_masked).collect()
+    }
+
+    /// Returns the values of the secret inputs that this process knows.
+    pub fn known_secrets(&self) -> Vec<String> {
+        let known = self.plan.secret_inputs().filter_map(|name| self.known_inputs.get(name)?.as_str());
+        known.filter(|value| *value != MASKED_SECRET).map(str::to_owned).collect()
+    }
+
+    /// Sets the values of secret inputs, which the journal does not have.
+    pub fn set_secrets(&mut self, secrets: JsonObject) {
+        let mut inputs = Value::clone(&self.known_inputs);
+        for (name, value) in secrets {
+            if self.plan.secret_inputs().any(|known| known == name) {
+                inputs[name.as_str()] = value;
+            }
+        }
+        self.known_inputs = Arc::new(inputs);
     }
 
     /// Returns the state for reading together with the mutable queues.

@@ -10,8 +10,8 @@ use super::questions::Questions;
 use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::{BudgetAccounts, Ledger};
 use crate::model::{
-    AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, PlanPatch, QuestionId, RequestId, RunSource,
-    RunStatus, SamplingOrigin, TaskGraph, TaskId, Timestamp,
+    AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, PlanPatch, QuestionId, RequestId, RunId,
+    RunSource, RunStatus, SamplingOrigin, TaskGraph, TaskId, Timestamp,
 };
 
 /// The state that all decisions depend on.
@@ -22,6 +22,10 @@ pub struct State {
     pub(crate) seed: u64,
     /// The files that the run was started from.
     pub(crate) source: Option<Arc<RunSource>>,
+    /// The ID of the run; absent in journals of earlier versions.
+    pub(crate) id: Option<RunId>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) last_event_at: Timestamp,
     pub(crate) graph: TaskGraph,
     /// The tasks and their items, by node index.
     pub(crate) tasks: Vec<TaskEntry>,

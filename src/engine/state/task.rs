@@ -16,6 +16,8 @@ pub(crate) struct TaskEntry {
     pub(crate) state: TaskState,
     /// The number of dependencies that have not ended: `needs`, or the items of a `foreach` task.
     pub(crate) pending_dependencies: usize,
+    /// The time at which the node became ready, the value of `now()` in its expressions. All attempts have the same.
+    pub(crate) ready_at: Timestamp,
     /// The number of attempts on all routes.
     pub(crate) attempts: u32,
     /// The routes by index; empty before the first attempt.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::budget::{
     MAX_TEXT, MAX_VALUES, Steps, invalid_operation, limit_exceeded, parts, size, text_steps, too_many_values,
 };
+use super::dates::{add_time, date, timestamp};
 use super::json::to_json;
 use crate::expression::scan::InvocationKind;
 
@@ -51,7 +52,9 @@ static FILTERS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
             "length": filters::length,
             "round": filters::round;
         Size
+            "add_time": add_time,
             "capitalize": filters::capitalize,
+            "date": date,
             "first": filters::first,
             "fromjson": from_json,
             "int": filters::int,
@@ -62,6 +65,7 @@ static FILTERS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
             "replace": replace,
             "reverse": filters::reverse,
             "string": filters::string,
+            "timestamp": timestamp,
             "title": filters::title,
             "tojson": |value: Computed| -> Result<String, Error> { Ok(to_json(&value)?.to_string()) },
             "trim": trim,

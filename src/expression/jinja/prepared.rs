@@ -34,6 +34,7 @@ fn check_call(call: &Invocation<'_>) -> Result<(), ExpressionError> {
         InvocationKind::Function => "function",
     };
     let message = format!("unknown {kind} `{}`", call.name);
+    let known = known.chain((call.kind == InvocationKind::Function).then_some("now"));
     let help = did_you_mean(call.name, known.clone())
         .unwrap_or_else(|| format!("known {kind}s: {}", known.collect::<Vec<_>>().join(", ")));
     Err(ExpressionError::new(ExpressionErrorKind::UnknownFunction, message, call.range.clone()).with_help(help))

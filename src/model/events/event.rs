@@ -44,6 +44,9 @@ pub enum Event {
         /// The source files, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<Arc<RunSource>>,
+        /// The ID of the run, for expressions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RunId>,
     },
     /// The run repeats a part of an earlier run.
     RunRerun {

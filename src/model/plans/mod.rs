@@ -1,5 +1,7 @@
 //! A plan, its policies, and its graph of tasks.
 
 pub(crate) mod graph;
+pub(crate) mod inputs;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod template;

@@ -7,35 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentPolicy, Budget, Effect, HumanDuration, OnFailure, QuestionPolicy, ReplanPolicy, Retry, TaskId,
-    is_default,
+    AgentId, AgentPolicy, Budget, Effect, Expression, HumanDuration, InputSpec, InputType, MASKED_SECRET, OnFailure,
+    QuestionPolicy, ReplanPolicy, Retry, TaskId, Template, is_default,
 };
-
-/// A JSON object with keys in their original order.
-pub type JsonObject = serde_json::Map<String, Value>;
-
-/// A JSON value whose strings may contain `${{ expression }}`, stored as written. A string that consists of one
-/// expression evaluates to the JSON type of that expression.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Template(pub Value);
-
-impl Template {
-    /// Returns the template as it is written.
-    pub fn text(&self) -> String {
-        value_as_text(&self.0)
-    }
-}
-
-/// Returns a string unchanged, and any other value as JSON.
-pub fn value_as_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// An expression without its `${{ }}`, stored as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Expression(pub String);
 
 /// A valid plan: all names resolve and the graph has no cycle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +22,9 @@ pub struct Plan {
     pub description: Option<String>,
     /// Inputs by name.
     pub inputs: IndexMap<String, InputSpec>,
+    /// The environment variables that expressions use, with their values when the plan was validated.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub env: IndexMap<String, String>,
     /// The maximum number of concurrent attempts in the whole run.
     pub max_parallel: usize,
     /// The budget of the run.
@@ -72,44 +49,29 @@ impl Plan {
         tasks.filter(|task: &&Task| !task.is_synthesis() && !task.id.is_resource_read())
     }
 
+    /// Returns the names of the secret inputs.
+    pub fn secret_inputs(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().filter(|(_, spec)| spec.kind == InputType::Secret).map(|(name, _)| name.as_str())
+    }
+
+    /// Returns the inputs with a mask for each secret that has a value. Journals have only these.
+    pub fn masked_inputs(&self, inputs: &Arc<Value>) -> Arc<Value> {
+        let is_open = |name: &&str| inputs.get(name).is_some_and(|value| !value.is_null() && value != MASKED_SECRET);
+        let secrets: Vec<&str> = self.secret_inputs().filter(is_open).collect();
+        if secrets.is_empty() {
+            return Arc::clone(inputs);
+        }
+        let mut masked = Value::clone(inputs);
+        for name in secrets {
+            masked[name] = MASKED_SECRET.into();
+        }
+        Arc::new(masked)
+    }
+
     /// Returns the task that synthesizes one answer from all other results, if any.
     pub fn synthesis(&self) -> Option<&Task> {
         self.tasks.iter().map(AsRef::as_ref).find(|task| task.is_synthesis())
     }
-}
-
-/// The type and default of an input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct InputSpec {
-    /// The JSON type of the value.
-    pub kind: InputType,
-    /// True if a run requires a value. Never true together with a default.
-    pub required: bool,
-    /// The default value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<Value>,
-    /// The purpose of the input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-}
-
-/// The JSON type of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum InputType {
-    /// Text.
-    String,
-    /// An integer or a number with a fraction.
-    Number,
-    /// A whole number.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-    /// A list.
-    Array,
-    /// A map.
-    Object,
 }
 
 /// A node of the graph: a call or a prompt, executed once or for each item of a list. Large, rarely used fields
@@ -360,8 +322,11 @@ pub struct PromptTool {
 /// The list of a `foreach` task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Foreach {
-    /// The template of the list.
+    /// The template of the list; for a matrix, of an object of lists.
     pub items: Template,
+    /// True if the items are the combinations of the elements of several lists.
+    #[serde(default, rename = "matrix", skip_serializing_if = "is_default")]
+    pub is_matrix: bool,
     /// The name of the current item in the task's expressions.
     #[serde(rename = "as")]
     pub binding: String,

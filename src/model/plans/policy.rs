@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::HumanDuration;
+use crate::model::{Expression, HumanDuration};
 
 /// The settings of an agent that a run needs for routing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,17 +95,20 @@ pub enum OnFailure {
 }
 
 /// The retry policy of a task on one route.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
     /// The maximum number of attempts on one route, including the first; at least 1.
     pub max_attempts: u32,
     /// The delay between attempts.
     pub backoff: Backoff,
+    /// A condition about the failure, without which the task is neither retried nor rerouted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_attempts: 1, backoff: Backoff::default() }
+        Self { max_attempts: 1, backoff: Backoff::default(), when: None }
     }
 }
 

@@ -10,7 +10,7 @@ use super::keyboard::Keyboard;
 use super::line_editor::{LineEdit, LineEditor, LineHistory};
 use super::screen::{InputLine, OpenPrompt};
 use super::text_editor::TextEditor;
-use crate::model::JsonObject;
+use crate::model::{JsonObject, MASKED_SECRET};
 use crate::ui::forms::form::{FormField, FormSchema};
 use crate::ui::forms::url_prompt::{Browser, PageUrl};
 use crate::view::text::{printable, truncated};
@@ -39,6 +39,15 @@ pub(super) enum DialogueExit {
     NoScreen,
     /// The URL cannot be opened.
     InvalidUrl,
+}
+
+/// Whether typed text is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    /// It is shown.
+    Shown,
+    /// It is secret.
+    Hidden,
 }
 
 /// What a person typed for a field.
@@ -80,27 +89,43 @@ impl<'a> Dialogue<'a> {
 
     /// Reads the next line that does not end the question. Where keys edit it, it begins with `text`.
     pub(super) async fn read_line_from(&mut self, label: &str, text: &str) -> Result<String, DialogueExit> {
+        let line = self.read_answer(label, text, Echo::Shown).await?;
+        self.history.add(&line);
+        Ok(line)
+    }
+
+    /// Reads the next line that does not end the question, and neither shows nor remembers it.
+    async fn read_secret(&mut self, label: &str) -> Result<String, DialogueExit> {
+        self.read_answer(label, "", Echo::Hidden).await
+    }
+
+    async fn read_answer(&mut self, label: &str, text: &str, echo: Echo) -> Result<String, DialogueExit> {
         let label = format!("  {label}> ");
         let line = match self.keyboard {
-            Keyboard::Keys(_) => self.edit_line(label, text).await?,
-            Keyboard::Lines(_) => self.request_line(label).await?,
+            Keyboard::Keys(_) => self.edit_line(label, text, echo).await?,
+            Keyboard::Lines(lines) => {
+                let _hidden = (echo == Echo::Hidden).then(|| lines.hide_echo());
+                self.request_line(label).await?
+            }
         };
         match line.trim() {
             DECLINE_COMMAND => Err(DialogueExit::Declined),
             CANCEL_COMMAND => Err(DialogueExit::Canceled),
-            line => {
-                self.history.add(line);
-                Ok(line.to_owned())
-            }
+            line => Ok(line.to_owned()),
         }
     }
 
     /// Edits a line on a screen that shows each key.
-    async fn edit_line(&mut self, label: String, text: &str) -> Result<String, DialogueExit> {
+    async fn edit_line(&mut self, label: String, text: &str, echo: Echo) -> Result<String, DialogueExit> {
         let Keyboard::Keys(keys) = self.keyboard else { return Err(DialogueExit::NoInput) };
-        let mut editor = LineEditor::new(text, &self.history);
+        let nothing = LineHistory::default();
+        let history = if echo == Echo::Shown { &*self.history } else { &nothing };
+        let mut editor = LineEditor::new(text, history);
         let result = loop {
-            let (text, cursor) = (editor.text().to_owned(), editor.cursor());
+            let (text, cursor) = match echo {
+                Echo::Shown => (editor.text().to_owned(), editor.cursor()),
+                Echo::Hidden => (String::new(), 0),
+            };
             self.prompt.show_input(InputLine { label: label.clone(), text, cursor });
             let key = tokio::select! {
                 biased;
@@ -302,7 +327,11 @@ impl<'a> Dialogue<'a> {
         let width = form.fields.len().to_string().len();
         for (index, (field, value)) in form.fields.iter().zip(given).enumerate() {
             let title = truncated(field.title.as_deref().unwrap_or(&field.name));
-            let value = value.as_ref().map_or_else(|| "–".to_owned(), |value| truncated(&field.format_value(value)));
+            let value = match value {
+                None => "–".to_owned(),
+                Some(_) if field.secret => MASKED_SECRET.to_owned(),
+                Some(value) => truncated(&field.format_value(value)),
+            };
             self.prompt.write_lines([format!("  {:>width$}) {title}: {}", index + 1, value.bold())]);
         }
     }
@@ -317,13 +346,14 @@ impl<'a> Dialogue<'a> {
         self.describe_field(field, place);
         let default = before.or(field.default.as_ref());
         let hint = match default {
+            Some(_) if field.secret => format!(" [{MASKED_SECRET}]"),
             Some(default) => format!(" [{}]", truncated(&field.format_value(default))),
             None if field.required && !field.nullable => String::new(),
             None => " [skip]".to_owned(),
         };
         let label = format!("{}{hint}", truncated(&field.name));
         loop {
-            let line = self.read_line(&label).await?;
+            let line = if field.secret { self.read_secret(&label).await? } else { self.read_line(&label).await? };
             if line == BACK_COMMAND {
                 return Ok(FieldInput::Back);
             }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
-use nix::sys::termios::{FlushArg, tcflush};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -88,6 +88,18 @@ impl LineReader {
         }
     }
 
+    /// Stops the terminal from showing what is typed, until the result is dropped.
+    pub(crate) fn hide_echo(&self) -> HiddenEcho<'_> {
+        let terminal = self.terminal.as_ref();
+        let before = terminal.and_then(|terminal| tcgetattr(terminal).ok());
+        if let (Some(terminal), Some(before)) = (terminal, &before) {
+            let mut hidden = before.clone();
+            hidden.local_flags.remove(LocalFlags::ECHO);
+            let _ = tcsetattr(terminal, SetArg::TCSANOW, &hidden);
+        }
+        HiddenEcho { terminal, before }
+    }
+
     /// Returns whether the lines come from a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal.is_some()
@@ -111,6 +123,22 @@ impl LineReader {
         }
         self.shared.changed.notify_one();
         answer.await.ok().flatten()
+    }
+}
+
+/// A terminal that does not show what is typed.
+pub(crate) struct HiddenEcho<'t> {
+    terminal: Option<&'t File>,
+    /// The settings to restore.
+    before: Option<Termios>,
+}
+
+impl Drop for HiddenEcho<'_> {
+    fn drop(&mut self) {
+        if let (Some(terminal), Some(before)) = (self.terminal, &self.before) {
+            // If the terminal is gone, there is nothing to restore.
+            let _ = tcsetattr(terminal, SetArg::TCSANOW, before);
+        }
     }
 }
 

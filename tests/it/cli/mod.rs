@@ -30,6 +30,7 @@ mod misbehaving_agents;
 mod models;
 mod output_options;
 mod plan_data;
+mod plan_values;
 mod planner_answers;
 mod planning;
 mod private_files;

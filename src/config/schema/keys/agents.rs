@@ -20,6 +20,15 @@ table! {
     llm: Table(&LLM.table), "The default language model; its name is `llm`.";
     models: TableMap(&LLM.table), "Additional language models, by name.";
     planner: Table(&PLANNER.table), "Settings for planning and replanning.";
+    plans: Table(&PLANS.table), "Settings for the plans that use these agents.";
+}
+
+table! {
+    /// The settings for plans.
+    PLANS: PlansKeys = "`plans`", required [], "Settings for the plans that use these agents.";
+    env: TextList,
+        "The environment variables that plans can use as `env.NAME`. Their values are in the journal, so they must not be \
+         secret.";
 }
 
 table! {

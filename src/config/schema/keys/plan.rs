@@ -3,8 +3,8 @@
 use super::common::{CONCURRENCY, EFFECTS, table};
 use crate::config::schema::table::TableSchema;
 use crate::config::schema::table::ValueType::{
-    self, Any, Boolean, Choice, Condition, Duration, Integer, ItemList, Name, Number, Object, OneOf, PositiveDuration,
-    Table, TableList, TableMap, Text, TextList, TextOrList, Unsupported,
+    self, Any, AnyNumber, Array, Boolean, Choice, Condition, Duration, Integer, ItemList, Name, Number, Object, OneOf,
+    PositiveDuration, Table, TableList, TableMap, Text, TextList, TextOrList, Unsupported, VariableName,
 };
 
 const ON_FAILURE: ValueType = Choice(&[
@@ -55,6 +55,9 @@ table! {
     max_tokens: Integer(1, 1_000_000), "Maximum number of tokens of the answer. Default: 4096.";
 }
 
+/// The range of a length or a number of elements.
+const LENGTH: ValueType = Integer(0, 1_000_000_000);
+
 table! {
     /// An input of a plan.
     INPUT: InputKeys = "an input", required [kind], "An input of a run.";
@@ -65,10 +68,21 @@ table! {
         ("boolean", "`true` or `false`."),
         ("array", "A list."),
         ("object", "A map."),
+        ("file", "The text of a file. The value is its path, relative to the current directory."),
+        ("secret", "Text that is never stored. Only `with` and `read` of a call can contain it."),
     ]),
-        "The JSON type of the value.";
+        "The type of the value.";
     required: Boolean, "Whether a value is required. `null` means no value.";
     default: Any, "The default value.";
+    choices "enum": Array, "The allowed values.";
+    pattern: Text, "A regular expression that must match a part of the text.";
+    minimum: AnyNumber, "The minimum of a number.";
+    maximum: AnyNumber, "The maximum of a number.";
+    min_length: LENGTH, "The minimum length of a text, in characters.";
+    max_length: LENGTH, "The maximum length of a text, in characters.";
+    min_items: LENGTH, "The minimum number of elements of a list.";
+    max_items: LENGTH, "The maximum number of elements of a list.";
+    from_env: VariableName, "The environment variable with the value of a secret that is not given otherwise.";
     description: Text, "A description of the input.";
 }
 
@@ -103,10 +117,11 @@ table! {
     read: Table(&READ.table), "Instead of a tool call: a resource to read. Its contents are the task's output.";
     needs | "depends_on": TextOrList, "Tasks that must end first, in addition to those in expressions.";
     condition "if": Condition, "Skips the task if this expression is false. `${{ }}` is optional.";
-    foreach: ItemList, "A list; the task runs once for each of its items.";
+    foreach: OneOf("a list, an expression that returns one, or a map with `matrix`", &[ItemList, Table(&FOREACH.table)]),
+        "A list, or a `matrix` of lists; the task runs once for each of its items.";
     binding "as": Name, "The name of the current item in expressions. Default: `item`.";
     max_parallel: CONCURRENCY, "Maximum number of concurrent items of `foreach`.";
-    retry: OneOf("a number of attempts, or a map with `max_attempts` and `backoff`", &[ATTEMPTS, Table(&RETRY.table)]),
+    retry: OneOf("a number of attempts, or a map with `max_attempts`, `backoff`, and `when`", &[ATTEMPTS, Table(&RETRY.table)]),
         "How a failed call is retried on the same agent. A number is short for `max_attempts`.";
     effect: EFFECTS,
         "The effect of a repeated call. It determines whether a call without a response can be retried or rerouted.";
@@ -132,6 +147,14 @@ table! {
     tasks: Unsupported("move these tasks to the plan's `tasks`"), "";
     budget: Table(&TASK_BUDGET), "The budget of the task, including all items and model requests.";
     result: Unsupported("set the plan's `outputs`"), "";
+}
+
+table! {
+    /// The items of a task that are combinations of lists.
+    FOREACH: ForeachKeys = "`foreach`", required [matrix], "The combinations of the elements of several lists.";
+    matrix: Object,
+        "Lists, or expressions that return them, by name. Each item is a map with one element of each list; the last list \
+         changes fastest.";
 }
 
 table! {
@@ -201,6 +224,9 @@ table! {
     max_attempts: ATTEMPTS, "Maximum number of attempts, including the first.";
     backoff: OneOf("`exponential`, `fixed`, or a map", &[BACKOFF_KINDS, Table(&BACKOFF.table)]),
         "The delays between attempts.";
+    when: Condition,
+        "Retry or reroute only if this expression is true. It refers to `error`, with `kind`, `message`, `agent`, `tool`, \
+         and `attempt`. `${{ }}` is optional.";
 }
 
 const BACKOFF_KINDS: ValueType = Choice(&[

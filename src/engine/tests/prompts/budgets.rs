@@ -53,7 +53,7 @@ fn sufficient_budget_never_ends_the_run() {
 fn task_budget_delays_only_its_own_prompts() {
     let items = Template(json!([1, 2, 3, 4]));
     let each = Task {
-        foreach: Some(Box::new(Foreach { items, binding: "item".into(), max_parallel: None })),
+        foreach: Some(Box::new(Foreach { items, is_matrix: false, binding: "item".into(), max_parallel: None })),
         budget: Budget { tokens: Some(210), ..Budget::default() },
         ..text_prompt(prompt("each", &[], None))
     };

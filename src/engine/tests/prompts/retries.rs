@@ -6,7 +6,7 @@ use crate::engine::tests::*;
 
 fn retrying(max_attempts: u32) -> Task {
     let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
-    Task { retry: Retry { max_attempts, backoff }, ..text_prompt(prompt("p", &["a"], None)) }
+    Task { retry: Retry { max_attempts, backoff, when: None }, ..text_prompt(prompt("p", &["a"], None)) }
 }
 
 /// Returns a transient failure with the delay in seconds that the endpoint requests.
@@ -127,7 +127,7 @@ fn the_items_of_a_task_share_one_compiled_schema() {
     let schema = json!({"type": "object", "required": ["n"]});
     let items = Template(json!([1, 2]));
     let each = Task {
-        foreach: Some(Box::new(Foreach { items, binding: "item".into(), max_parallel: None })),
+        foreach: Some(Box::new(Foreach { items, is_matrix: false, binding: "item".into(), max_parallel: None })),
         ..text_prompt(prompt("each", &[], Some(schema.clone())))
     };
     let mut driver = Driver::connected(&plan(vec![each, text_prompt(prompt("p", &[], Some(schema)))]));

@@ -94,7 +94,7 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
         built.approve = sketch.approve.then(|| Box::new(Template(json!("ok?"))));
         built.foreach = sketch.items.map(|(count, max_parallel)| {
             let items = Template(json!((0..count).collect::<Vec<_>>()));
-            Box::new(Foreach { items, binding: "item".into(), max_parallel })
+            Box::new(Foreach { items, is_matrix: false, binding: "item".into(), max_parallel })
         });
         built
     });

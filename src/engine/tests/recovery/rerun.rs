@@ -44,6 +44,7 @@ fn rerun_reuses_results_before_the_task() {
     let each = Task {
         foreach: Some(Box::new(Foreach {
             items: Template(json!(["x", "y"])),
+            is_matrix: false,
             binding: "item".into(),
             max_parallel: None,
         })),
@@ -182,7 +183,7 @@ fn only_parts_that_determine_a_result_count_as_changed() {
         assert_eq!(decision(now.clone()), RerunDecision::Reused, "{now:?}");
     }
     let other_tool = Route { tool: "other".into(), ..route("a", 0) };
-    let list = Foreach { items: Template(json!([1])), binding: "item".into(), max_parallel: None };
+    let list = Foreach { items: Template(json!([1])), is_matrix: false, binding: "item".into(), max_parallel: None };
     let changed = [
         (with_arguments(json!({"v": 1}), before()), ChangedPart::Call),
         (read_only(with_routes(vec![route("b", 0)], task("t", &[]))), ChangedPart::Call),

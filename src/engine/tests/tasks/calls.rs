@@ -94,7 +94,7 @@ fn ambiguous_failure_suggests_effect_key() {
 #[test]
 fn retries_then_reroutes_then_fails() {
     let mut only = with_routes(vec![route("a", 0), route("b", 1)], task("t", &[]));
-    only.retry = Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } };
+    only.retry = Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() }, when: None };
     let mut driver = Driver::connected(&plan(vec![only]));
     assert_eq!(driver.drain_call_names(), ["t#1@a"]);
     driver.fail("t", 1, FailureKind::ToolError);

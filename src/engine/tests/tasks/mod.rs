@@ -8,3 +8,4 @@ mod questions;
 mod reads;
 mod routes;
 mod routing;
+mod values;

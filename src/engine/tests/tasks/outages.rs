@@ -4,7 +4,7 @@ use crate::engine::tests::*;
 
 fn with_retry(max_attempts: u32, task: Task) -> Task {
     let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
-    Task { retry: Retry { max_attempts, backoff }, ..task }
+    Task { retry: Retry { max_attempts, backoff, when: None }, ..task }
 }
 
 fn make_unavailable(driver: &mut Driver, agent: &str) {

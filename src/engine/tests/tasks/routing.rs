@@ -68,7 +68,7 @@ fn retry(max_attempts: u32) -> Retry {
         max: HumanDuration(Duration::from_millis(500)),
         ..Backoff::default()
     };
-    Retry { max_attempts, backoff }
+    Retry { max_attempts, backoff, when: None }
 }
 
 /// Drives a plan to its end in virtual time.
@@ -145,7 +145,7 @@ fn healthy_agents_share_work_of_failing_agent() {
 #[test]
 fn failed_task_moves_to_equal_with_capacity() {
     let any = |id: &str| Task {
-        retry: Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } },
+        retry: Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() }, when: None },
         ..with_routes(vec![route("a", 0), route("b", 0), route("c", 0)], task(id, &[]))
     };
     let mut plan = (*plan(["s", "t", "u"].map(any).to_vec())).clone();

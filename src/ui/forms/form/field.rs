@@ -27,6 +27,8 @@ pub struct FormField {
     pub kind: Kind,
     /// Set if the field accepts null, which means no value.
     pub nullable: bool,
+    /// Set if typed text is not shown (`writeOnly`).
+    pub secret: bool,
     limits: ValueLimits,
     /// Validates an object with any subset of the fields.
     pub(super) validator: Option<Arc<CompiledSchema>>,
@@ -59,6 +61,7 @@ impl FormField {
             default: schema.get("default").filter(|default| !default.is_null()).cloned(),
             kind: Kind::read(schema, reader),
             nullable: schema.nullable,
+            secret: schema.get("writeOnly") == Some(&Value::Bool(true)),
             limits: ValueLimits {
                 minimum: number(["minimum", "minLength", "minItems"]),
                 maximum: number(["maximum", "maxLength", "maxItems"]),
@@ -85,7 +88,8 @@ impl FormField {
                 return Ok(text);
             }
         }
-        let mismatch = || format!("`{line}` does not fit: expected {}", self.correction(line));
+        let shown = if self.secret { "the value".to_owned() } else { format!("`{line}`") };
+        let mismatch = || format!("{shown} does not fit: expected {}", self.correction(line));
         let value = self.kind.parse(line).ok_or_else(mismatch)?;
         self.validate(&value)?;
         Ok(value)
@@ -96,7 +100,8 @@ impl FormField {
         let alone = Value::Object(Map::from_iter([(self.name.clone(), value.clone())]));
         match validator.violations(&alone, &SchemaLimits::INLINE) {
             Ok(violations) if !violations.is_empty() => {
-                Err(format!("{value} does not fit: expected {}", self.correction(value.as_str().unwrap_or_default())))
+                let shown = if self.secret { "the value".to_owned() } else { value.to_string() };
+                Err(format!("{shown} does not fit: expected {}", self.correction(value.as_str().unwrap_or_default())))
             }
             // A value that takes too much work to validate is left to the agent.
             Ok(_) | Err(_) => Ok(()),

@@ -16,6 +16,8 @@ route of the task is tried: an equal agent of a capability, or a `fallback`. Wit
 A delay between two tries grows by `retry.backoff`, and is at least what the server requests with `Retry-After`. If that
 is longer than the `deadline` of the task (one hour without one), the route is not tried again.
 
+`retry.when` only narrows the table: if it is false, the task fails instead of being retried or rerouted.
+
 ";
 
 const TAIL: &str = "

@@ -1,0 +1,5 @@
+//! Formats plan files.
+
+pub(crate) mod format;
+mod key_order;
+mod writer;

@@ -34,7 +34,7 @@ impl State {
         self.tasks.iter().any(|entry| entry.output().is_some())
     }
 
-    fn tasks_outcome(&self) -> (RunStatus, Option<EndCause>) {
+    pub(super) fn tasks_outcome(&self) -> (RunStatus, Option<EndCause>) {
         // A replanned failure does not fail a run that has any result.
         let is_excused = |node| self.replans.superseded.contains(&node) && self.has_partial_success();
         let failures = self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| {
@@ -45,7 +45,8 @@ impl State {
         let (fatal, tolerated): (Vec<_>, Vec<_>) =
             failures.partition(|(_, policy)| matches!(policy, OnFailure::Fail | OnFailure::Replan));
         if fatal.is_empty() {
-            return (if tolerated.is_empty() { RunStatus::Succeeded } else { RunStatus::Partial }, None);
+            let is_complete = tolerated.is_empty() && self.missing_part().is_none();
+            return (if is_complete { RunStatus::Succeeded } else { RunStatus::Partial }, None);
         }
         let denied = fatal.iter().all(|(kind, _)| *kind == FailureKind::Denied);
         (RunStatus::Failed, denied.then_some(EndCause::Denied))

@@ -15,18 +15,21 @@ use super::synthesis::answer::SourceResult;
 use super::transition::Transition;
 use crate::expression;
 use crate::model::{
-    AgentId, Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind,
-    OnFailure, Outcome, PlanPatch, ReplanRequest, SkipReason, TaskId, TaskProgress, TaskSnapshot,
+    AgentId, Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, GoalCheck, NodeIndex,
+    NodeKind, OnFailure, Outcome, PlanPatch, ReplanRequest, RunStatus, SkipReason, TaskId, TaskProgress, TaskSnapshot,
 };
 
 impl Transition<'_> {
     /// Requests a patch from the planner if tasks have failed that ask for a replan.
     pub(super) fn replan_if_needed(&mut self) {
-        if self.run.replans.stage != ReplanStage::Idle || self.run.replans.failed.is_empty() {
+        if self.run.replans.stage != ReplanStage::Idle {
             return;
         }
-        let failed = self.run.tasks_to_replan();
-        if failed.is_empty() {
+        let failed = match self.run.replans.failed.is_empty() {
+            true => Vec::new(),
+            false => self.run.tasks_to_replan(),
+        };
+        if failed.is_empty() && !self.run.should_check_goal() {
             return;
         }
         let number = self.run.replans.started_count + 1;
@@ -47,7 +50,10 @@ impl Transition<'_> {
         }
         let result = result.and_then(|patch| self.run.check_patch(&patch).map(|()| patch));
         let must_ask = self.run.plan.replan.is_some_and(|policy| policy.consent == Consent::Ask);
+        let is_check = matches!(&self.run.replans.stage, ReplanStage::Planning(failed) if failed.is_empty());
         match result {
+            // A check that changes nothing needs no approval.
+            Ok(patch) if is_check && patch.added.is_empty() => self.accept_patch(number, patch),
             Ok(patch) if must_ask => {
                 self.emit(Event::ReplanProposed { number, patch: Arc::clone(&patch) });
                 self.ask_patch_approval(number, &patch);
@@ -119,6 +125,28 @@ fn approval_question(patch: &PlanPatch) -> String {
 }
 
 impl State {
+    /// Returns whether the planner has to be asked whether the goal is reached: all tasks but the synthesis have ended,
+    /// and none failed for good.
+    fn should_check_goal(&self) -> bool {
+        self.plan.check_goal
+            && self.unfinished_nodes == 1
+            && self.replans.checked_nodes < self.tasks.len()
+            && self.replans.failed.is_empty()
+            && self.graph.nodes().any(|(node, planned)| planned.task.is_synthesis() && self.is_pending(node))
+            && self.tasks.iter().any(|entry| entry.output().is_some())
+            && self.tasks_outcome().0 != RunStatus::Failed
+    }
+
+    /// Returns whether the replan in progress is a check of the goal, and what it may do.
+    fn goal_check(&self) -> Option<GoalCheck> {
+        let ReplanStage::Planning(failed) = &self.replans.stage else { return None };
+        let max_replans = self.plan.replan.map_or(0, |policy| policy.max_replans);
+        failed.is_empty().then_some(match self.replans.started_count <= max_replans {
+            true => GoalCheck::MayPlan,
+            false => GoalCheck::ReportOnly,
+        })
+    }
+
     /// Returns the failed tasks that a replan has to be started for.
     fn tasks_to_replan(&self) -> Vec<TaskId> {
         let nodes = self.replans.failed.iter().filter(|node| self.can_trigger_replan(**node));
@@ -180,6 +208,11 @@ impl State {
         (route.map(|route| route.agent.as_str()), route.map(|route| &*route.tool), &failure.message)
     }
 
+    /// Returns the part of the goal that the run does not reach, if a plan or a patch names one.
+    pub(super) fn missing_part(&self) -> Option<&str> {
+        self.replans.missing.as_deref().or(self.plan.missing.as_deref())
+    }
+
     /// Returns whether `node` must wait for the end of a replan.
     pub(super) fn is_held_for_replan(&self, node: NodeIndex) -> bool {
         self.replans.stage != ReplanStage::Idle && self.is_pending(node)
@@ -214,6 +247,7 @@ impl State {
         });
         ReplanRequest {
             number: self.replans.started_count,
+            check: self.goal_check(),
             plan: Arc::clone(&self.plan),
             tasks,
             used_task_ids,
@@ -286,6 +320,9 @@ impl Fold<'_> {
         }
         // One replan handles all failures so far.
         self.state.replans.failed.clear();
+        if failed.is_empty() {
+            self.state.replans.checked_nodes = self.state.tasks.len();
+        }
         self.state.replans.started_count = number;
         self.state.replans.stage = ReplanStage::Planning(failed.to_vec());
         Ok(())
@@ -310,6 +347,9 @@ impl Fold<'_> {
         failures.retain(|node| self.can_trigger_replan(*node));
         self.state.replans.failed = failures;
         let Ok(patch) = result else { return Ok(()) };
+        if patch.missing.is_some() {
+            self.state.replans.missing.clone_from(&patch.missing);
+        }
         for task in &failed {
             let node = self.find_node(task)?;
             self.state.replans.superseded.insert(node);

@@ -96,6 +96,8 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
     Arc::new(Plan {
         name: "test".into(),
         description: None,
+        missing: None,
+        check_goal: false,
         inputs: IndexMap::new(),
         env: IndexMap::new(),
         max_parallel: 8,

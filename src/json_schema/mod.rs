@@ -14,6 +14,7 @@ mod pattern;
 mod references;
 #[cfg(test)]
 mod tests;
+pub mod tool_signature;
 
 pub(crate) use jsonschema::ValidationError;
 pub(crate) use jsonschema::error::ValidationErrorKind;

@@ -81,7 +81,7 @@ fn structured_request() -> ChatRequest {
     ChatRequest {
         messages: vec![ChatMessage::text(ChatRole::User, "State as JSON that you are ready, and name a color.").into()],
         max_tokens: MAX_REPLY_TOKENS,
-        output: Some(ReplySchema { name: "answer".to_owned(), schema }),
+        output: Some(ReplySchema { name: "answer".to_owned(), schema, is_described: false }),
         ..ChatRequest::default()
     }
 }

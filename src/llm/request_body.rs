@@ -213,7 +213,7 @@ fn messages_json(spec: &LlmSpec, request: &ChatRequest, names: &mut ToolNames) -
     let dialect = &spec.dialect;
     let mut system: Vec<String> = request.system.iter().cloned().collect();
     let is_unseen = dialect.schema_in_prompt || dialect.structured_output != StructuredOutput::JsonSchema;
-    if let Some(output) = request.output.as_ref().filter(|_| is_unseen) {
+    if let Some(output) = request.output.as_ref().filter(|output| is_unseen && !output.is_described) {
         system.push(output.instruction());
     }
     let mut all = Vec::with_capacity(request.messages.len() + 1);

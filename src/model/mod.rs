@@ -64,7 +64,7 @@ pub use question::{
     AmbiguityResolution, Answer, Asker, Elicitation, Form, InputSchema, ItemPlace, Origin, ProposedCall, Question,
     QuestionDeadline, SamplingOrigin,
 };
-pub use replan::{PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
+pub use replan::{GoalCheck, PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
 pub use saved_file::SavedFile;
 pub use secrets::Secrets;
 pub use text::number::has_leading_zero;

@@ -27,6 +27,9 @@ pub struct ToolOutput {
     /// The violation of the tool's output schema, if the agents file accepts such results.
     #[serde(default)]
     pub warning: Option<Box<str>>,
+    /// The disagreements between a synthesized answer and the results, if there are any.
+    #[serde(default)]
+    pub unverified: Option<Box<[String]>>,
 }
 
 impl Serialize for ToolOutput {
@@ -42,6 +45,9 @@ impl Serialize for ToolOutput {
         }
         if let Some(warning) = &self.warning {
             output.serialize_entry("warning", warning)?;
+        }
+        if let Some(unverified) = &self.unverified {
+            output.serialize_entry("unverified", unverified)?;
         }
         output.end()
     }

@@ -19,6 +19,9 @@ pub struct PlanPatch {
     /// New tasks, with IDs that the run has not used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<Arc<Task>>,
+    /// The part of the goal that the run will not reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// The agents file's settings for each agent that a new task names.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub agents: IndexMap<AgentId, AgentPolicy>,
@@ -29,6 +32,8 @@ pub struct PlanPatch {
 pub struct ReplanRequest {
     /// The number of the replan within the run, from 1.
     pub number: u32,
+    /// Set if no task failed, and the planner is asked whether the goal is reached.
+    pub check: Option<GoalCheck>,
     /// The original plan.
     pub plan: Arc<Plan>,
     /// The tasks of the plan and those added since, without removed tasks and without a synthesis.
@@ -37,6 +42,15 @@ pub struct ReplanRequest {
     pub used_task_ids: Vec<TaskId>,
     /// The self-descriptions of the agents that the run has connected to, or the reasons why they are unavailable.
     pub agents: IndexMap<AgentId, Result<Arc<AgentInfo>, String>>,
+}
+
+/// Whether a check of the goal may add tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoalCheck {
+    /// What is missing is planned.
+    MayPlan,
+    /// What is missing is only reported, because the limit of replans is reached.
+    ReportOnly,
 }
 
 /// A task and its progress.

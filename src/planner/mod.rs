@@ -1,9 +1,9 @@
 //! Turns a goal into a plan, and the pending tasks of a run into a patch. Owns the prompts, the reply schema, and the
 //! repairs of replies.
 
-mod bindings;
+mod answer;
 mod goal;
-mod plan_draft;
+mod goal_check;
 mod plan_patch;
 mod planning;
 mod prompt;
@@ -11,9 +11,13 @@ mod repair_loop;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod selection;
 mod token_limit;
-mod tool_selection;
 
 pub use goal::plan;
-pub use plan_patch::replan;
-pub use planning::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan};
+pub use goal_check::find_missing_part;
+pub use plan_patch::{ReplanCause, replan};
+pub use planning::{
+    ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanningContext, PlanningOutcome, PlanningProgress,
+    PlanningResult, RejectedPlan, Remark,
+};

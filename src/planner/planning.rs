@@ -5,12 +5,42 @@ use crate::llm::Llm;
 use crate::model::{ChatError, PlannerExchange};
 
 /// A goal to plan for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Goal<'a> {
     /// The goal in the user's words.
     pub text: &'a str,
-    /// The maximum number of replans in a run of the plan, each after a task has failed.
+    /// The maximum number of replans in a run of the plan.
     pub max_replans: u32,
+    /// What the user added to the goal since, in order.
+    pub remarks: &'a [Remark],
+}
+
+/// What a user added to a goal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// The answer to a question of the model.
+    Answer {
+        /// The question.
+        question: String,
+        /// The answer.
+        answer: String,
+    },
+    /// A wish about a plan that the user has seen.
+    Wish {
+        /// The reply with the plan.
+        reply: String,
+        /// The wish.
+        wish: String,
+    },
+}
+
+/// A question of the model about a goal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClarifyingQuestion {
+    /// The question.
+    pub text: String,
+    /// The answers to choose from; none if any answer is possible.
+    pub choices: Vec<String>,
 }
 
 /// The model, the agents, and the file name that a plan is generated with.
@@ -24,17 +54,31 @@ pub struct PlanningContext<'a> {
     pub catalog: &'a AgentCatalog,
     /// The name of the plan file in diagnostics.
     pub file: &'a str,
+    /// The local date, time, and time zone, as text for the model.
+    pub local_time: &'a str,
 }
 
 /// The outcome of planning.
 #[derive(Debug)]
 pub struct PlanningResult {
-    /// A valid plan, or the reason why there is none.
-    pub result: Result<GeneratedPlan, PlanError>,
+    /// A valid plan or another reply, or the reason why there is none.
+    pub result: Result<PlanningOutcome, PlanError>,
     /// The number of requests to the model.
     pub requests: u32,
     /// The completed exchanges, in order.
     pub exchanges: Vec<PlannerExchange>,
+}
+
+/// What a model replied to a goal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PlanningOutcome {
+    /// A plan.
+    Plan(GeneratedPlan),
+    /// The answer: the goal needs no tool.
+    Answer(String),
+    /// A question that the user has to answer first.
+    Question(ClarifyingQuestion),
 }
 
 /// A plan for a goal. It is valid by the same rules as a plan that a person wrote.
@@ -44,6 +88,8 @@ pub struct GeneratedPlan {
     pub text: String,
     /// The parsed plan and its warnings.
     pub validated: ValidatedPlan,
+    /// The reply of the model that the plan is made from.
+    pub reply: String,
 }
 
 /// A plan that is not valid.
@@ -62,12 +108,36 @@ pub enum PlanError {
     #[error("no agent offers a tool that a plan could call")]
     #[diagnostic(code(planner::no_tools), help("`kapell agents test` shows the response of each agent"))]
     NoTools,
-    /// The model planned no tasks. It gave a reason, or the answer itself.
-    #[error("the model planned no tasks: {analysis}")]
+    /// The goal needs no tool, and the model answered it.
+    #[error("the goal needs no plan: {answer}")]
     #[diagnostic(code(planner::no_tasks))]
     NoTasks {
-        /// The model's explanation.
-        analysis: String,
+        /// The answer.
+        answer: String,
+    },
+    /// The model asked a question that was not answered.
+    #[error("the planner asks: {question}")]
+    #[diagnostic(code(planner::question), help("answer it at a terminal, or state the answer in the goal"))]
+    Unanswered {
+        /// The question, with its choices.
+        question: String,
+    },
+    /// The agents cannot do anything of the goal.
+    #[error("no agent can do this: {missing}")]
+    #[diagnostic(
+        code(planner::impossible),
+        help("`kapell agents tools` lists what the agents offer; `kapell agents add` adds one that can do more")
+    )]
+    Impossible {
+        /// What is missing, in the model's words.
+        missing: String,
+    },
+    /// The model refused to plan the goal, or its endpoint filtered the reply.
+    #[error("{reason}")]
+    #[diagnostic(code(planner::refused), help("rephrase the goal, or choose another model"))]
+    Refused {
+        /// The reason.
+        reason: String,
     },
     /// The request to the model failed.
     #[error("the model returned no plan")]
@@ -88,6 +158,11 @@ pub enum PlanError {
 /// A step of planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanningProgress {
+    /// The model is asked for the steps to the goal, which tools are selected for.
+    ChoosingTools {
+        /// The number of tools of all agents.
+        tools: usize,
+    },
     /// The model is asked for a plan.
     Started {
         /// The number of tools in the request.

@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use super::plan_draft::{self, PlanDraft};
+use super::answer::plan_draft::{self, PlanDraft};
+use super::answer::reply_form::{self, Conclusion};
 use super::planning::{Goal, PlanError, PlanningContext, PlanningProgress, RejectedPlan};
+use super::prompt::rules;
 use super::token_limit::TokenLimit;
-use super::tool_selection::ToolOffer;
-use super::{bindings, prompt};
 use crate::config::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS};
 use crate::model::text::truncate_chars;
 use crate::model::{
@@ -20,9 +20,6 @@ const MAX_REPAIRS: u32 = 2;
 
 /// The code of the warning about a plan that uses an unreachable agent.
 const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
-
-/// The maximum length of a model's reason for planning no tasks.
-const MAX_ANALYSIS_CHARS: usize = 4_000;
 
 /// The maximum length of a reply without a plan when it is repeated to the model.
 const MAX_ECHO_CHARS: usize = 2_000;
@@ -48,14 +45,30 @@ type LoadResult<T> = Result<(T, Diagnostics), Diagnostics>;
 pub(super) struct AnswerValidator<'a, T> {
     pub(super) goal: Goal<'a>,
     pub(super) context: &'a PlanningContext<'a>,
-    /// The tools that the model can plan with.
-    pub(super) offers: &'a [ToolOffer<'a>],
-    /// True if a reply without tasks is valid.
-    pub(super) allows_no_tasks: bool,
+    /// What a reply without tasks is.
+    pub(super) empty_reply: EmptyReply,
     /// Writes the reply as a file.
     pub(super) draft: &'a (dyn Fn(&JsonObject) -> PlanDraft + Sync),
     /// Validates the text of the file.
     pub(super) load: &'a (dyn Fn(&str) -> LoadResult<T> + Sync),
+}
+
+/// What a reply without tasks is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EmptyReply {
+    /// An answer, a question, or the reason why nothing can be done.
+    Conclusion,
+    /// A valid reply like others.
+    Plan,
+}
+
+/// A usable reply.
+#[derive(Debug)]
+pub(super) enum PlannerReply<T> {
+    /// A valid plan or patch, and the text of the reply.
+    Valid(T, String),
+    /// Something else than a plan.
+    Conclusion(Conclusion),
 }
 
 /// The first request to a model.
@@ -70,8 +83,8 @@ pub(super) struct PlanningPrompt {
 enum AnswerRejection {
     /// The model can be asked for a repair.
     Repairable(RepairRequest),
-    /// The model planned no tasks, for this reason.
-    NoTasks(String),
+    /// The model or its endpoint refused, for this reason.
+    Refused(String),
 }
 
 /// The contents of a repair request.
@@ -88,7 +101,7 @@ pub(super) async fn plan_with_repairs<T>(
     prompt: PlanningPrompt,
     validator: &AnswerValidator<'_, T>,
     observer: PlanningObserver<'_>,
-) -> Result<T, PlanError> {
+) -> Result<PlannerReply<T>, PlanError> {
     let PlanningObserver { on_progress, log } = observer;
     let PlanningContext { llm, agents, .. } = *validator.context;
     let mut limit = TokenLimit::from_agents(agents);
@@ -103,6 +116,7 @@ pub(super) async fn plan_with_repairs<T>(
     };
     let mut rejected = None;
     let mut repairs = 0;
+    let mut last_answer = String::new();
     loop {
         log.requests += 1;
         request.max_tokens = limit.current();
@@ -118,19 +132,22 @@ pub(super) async fn plan_with_repairs<T>(
         }
         let repair = match evaluate(validator, &reply, &mut limit) {
             Ok(accepted) => return Ok(accepted),
-            Err(AnswerRejection::NoTasks(analysis)) => return Err(PlanError::NoTasks { analysis }),
+            Err(AnswerRejection::Refused(reason)) => return Err(PlanError::Refused { reason }),
             Err(AnswerRejection::Repairable(repair)) => repair,
         };
         repairs += 1;
-        if repairs > MAX_REPAIRS {
+        // A model that repeats its reply word for word would do so again.
+        let is_repeated = reply.reply_status() == ReplyStatus::Complete && repair.answer == last_answer;
+        if repairs > MAX_REPAIRS || is_repeated {
             return Err(PlanError::Invalid(Box::new(repair.rejected)));
         }
         let mistakes = repair.rejected.mistakes.errors() + repair.rejected.mistakes.warnings();
         on_progress(PlanningProgress::Repairing { mistakes, repair: repairs, max: MAX_REPAIRS });
+        last_answer.clone_from(&repair.answer);
         // Only the last reply is sent: earlier diagnostics are obsolete.
         request.messages.truncate(1);
         request.messages.push(ChatMessage::text(ChatRole::Assistant, repair.answer).into());
-        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair_prompt(&repair.problems)).into());
+        request.messages.push(ChatMessage::text(ChatRole::User, rules::repair_prompt(&repair.problems)).into());
         rejected = Some(Box::new(repair.rejected));
     }
 }
@@ -139,12 +156,15 @@ fn evaluate<T>(
     validator: &AnswerValidator<'_, T>,
     reply: &ChatReply,
     limit: &mut TokenLimit,
-) -> Result<T, AnswerRejection> {
+) -> Result<PlannerReply<T>, AnswerRejection> {
     let answer = reply.text();
+    if let Some(reason) = refusal(reply) {
+        return Err(AnswerRejection::Refused(reason));
+    }
     if let Some(mistakes) = truncation_problem(validator.context, reply, &answer, limit) {
         return Err(reject_unreadable(validator, &answer, mistakes));
     }
-    let Some(object) = plan_draft::find_plan(&answer) else {
+    let Some(object) = reply_form::find_reply(&answer) else {
         let message = match (reply.parts.iter().find_map(describe_tool_call), tool_call_markup(&answer)) {
             (Some(call), _) => format!(
                 "the answer is {call}, but tools cannot be called during planning: answer with a plan as text whose \
@@ -159,27 +179,30 @@ fn evaluate<T>(
         let mistakes = Diagnostics::for_file(validator.context.file, "plan::no_plan", message);
         return Err(reject_unreadable(validator, &answer, mistakes));
     };
-    let tasks = object.get("tasks");
-    let is_empty = tasks.is_none_or(|tasks| tasks.is_null() || tasks.as_array().is_some_and(Vec::is_empty));
-    let analysis = object.get("analysis").and_then(Value::as_str).map(str::trim).unwrap_or_default();
-    if is_empty && !validator.allows_no_tasks && !analysis.is_empty() {
-        return Err(AnswerRejection::NoTasks(truncate_chars(analysis, MAX_ANALYSIS_CHARS).into_owned()));
+    if validator.empty_reply == EmptyReply::Conclusion
+        && !reply_form::has_tasks(&object)
+        && let Some(conclusion) = reply_form::conclusion(&object)
+    {
+        return Ok(PlannerReply::Conclusion(conclusion));
     }
+    let tasks = object.get("tasks");
     let too_many = too_many_tasks(validator.context.agents.planner.max_tasks, tasks);
     let draft = (validator.draft)(&object);
-    let invalid_bindings = bindings::invalid_bindings(&object, validator.offers);
-    let is_complete = draft.unknown_keys.is_empty() && invalid_bindings.is_empty() && too_many.is_none();
+    let is_complete = draft.unknown_keys.is_empty() && draft.invalid_references.is_empty() && too_many.is_none();
     // A person may plan for an agent that is currently unreachable, but a model has not seen its tools.
     let is_reachable =
         |warnings: &Diagnostics| warnings.list().iter().all(|diagnostic| diagnostic.code != UNREACHABLE_AGENT);
     let mistakes = match (validator.load)(&draft.text) {
-        Ok((accepted, warnings)) if is_complete && is_reachable(&warnings) => return Ok(accepted),
+        Ok((accepted, warnings)) if is_complete && is_reachable(&warnings) => {
+            return Ok(PlannerReply::Valid(accepted, Value::Object(object).to_string()));
+        }
         Ok((_, warnings)) => warnings,
         Err(mistakes) => mistakes,
     };
-    let mistakes = invalid_bindings
-        .into_iter()
-        .fold(mistakes, |mistakes, message| mistakes.with_error("plan::unknown_output", message));
+    let mistakes = draft
+        .invalid_references
+        .iter()
+        .fold(mistakes, |mistakes, message| mistakes.with_error("plan::unknown_output", message.clone()));
     let mistakes = too_many.into_iter().fold(mistakes, |mistakes, (message, help)| {
         mistakes.with_error("plan::too_many_tasks", message).with_help(help)
     });
@@ -245,14 +268,22 @@ fn truncation_problem(
             );
             return Some(Diagnostics::for_file(context.file, "plan::cut_off", message).with_help(help));
         }
-        ReplyStatus::Filtered => "the content filter of the endpoint stopped the answer".to_owned(),
-        ReplyStatus::Refused => "the model refused to plan this goal".to_owned(),
+        ReplyStatus::Filtered | ReplyStatus::Refused => return None,
         ReplyStatus::Unknown(word) => {
             format!("the answer ended for an unknown reason (`{word}`) and may be incomplete")
         }
     };
     let mistakes = Diagnostics::for_file(context.file, "plan::withheld", message);
     Some(mistakes.with_help("rephrase the goal, or choose another model"))
+}
+
+/// Returns the reason of a refusal. A repair would be refused too.
+fn refusal(reply: &ChatReply) -> Option<String> {
+    match reply.reply_status() {
+        ReplyStatus::Filtered => Some("the content filter of the endpoint stopped the answer".to_owned()),
+        ReplyStatus::Refused => Some("the model refused to plan this goal".to_owned()),
+        _ => None,
+    }
 }
 
 fn reject_unreadable<T>(validator: &AnswerValidator<'_, T>, answer: &str, mistakes: Diagnostics) -> AnswerRejection {

@@ -4,8 +4,9 @@ use super::{Discovery, Freshness, Replanner};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::llm::Llm;
 use crate::mcp::Options;
-use crate::model::{ChatError, Failure, FailureKind, PlanPatch, ReplanRequest};
-use crate::planner::{self, PlanError, PlanningContext};
+use crate::model::{ChatError, Failure, FailureKind, GoalCheck, PlanPatch, ReplanRequest};
+use crate::planner::{self, PlanError, PlanningContext, ReplanCause};
+use crate::system::clock;
 
 /// A replanner that lets the language model change pending tasks.
 pub(super) struct LlmReplanner {
@@ -22,8 +23,24 @@ impl Replanner for LlmReplanner {
     async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure> {
         let catalog = self.catalog(request).await;
         let file = format!("replan {}", request.number);
-        let context = PlanningContext { llm, agents: &self.agents, catalog: &catalog, file: &file };
-        planner::replan(request, &context).await.map_err(to_failure)
+        let local_time = clock::local_time_text();
+        let context =
+            PlanningContext { llm, agents: &self.agents, catalog: &catalog, file: &file, local_time: &local_time };
+        let Some(check) = request.check else {
+            return planner::replan(request, ReplanCause::Failure, &context).await.map_err(to_failure);
+        };
+        let missing = planner::find_missing_part(request, &context).await;
+        let missing = missing.map_err(|error| Failure::new(FailureKind::ModelFailed, error.to_string()))?;
+        let Some(missing) = missing else { return Ok(PlanPatch::default()) };
+        let patch = match check {
+            GoalCheck::MayPlan => planner::replan(request, ReplanCause::MissingPart(&missing), &context).await.ok(),
+            GoalCheck::ReportOnly => None,
+        };
+        // A patch without tasks does not reach what is missing.
+        Ok(match patch.filter(|patch| !patch.added.is_empty()) {
+            Some(patch) => patch,
+            None => PlanPatch { missing: Some(missing), ..PlanPatch::default() },
+        })
     }
 }
 
@@ -61,6 +78,10 @@ fn to_failure(error: PlanError) -> Failure {
                 | ChatError::Unsupported { message },
             ..
         } => Failure::new(FailureKind::ModelFailed, message),
-        PlanError::NoTools | PlanError::NoTasks { .. } => Failure::new(FailureKind::ModelFailed, error.to_string()),
+        PlanError::NoTools
+        | PlanError::NoTasks { .. }
+        | PlanError::Unanswered { .. }
+        | PlanError::Impossible { .. }
+        | PlanError::Refused { .. } => Failure::new(FailureKind::ModelFailed, error.to_string()),
     }
 }

@@ -12,6 +12,16 @@ pub fn since_epoch() -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Returns the local date, time, and time zone, such as `Monday, 2026-11-30, 20:28 in Europe/Lisbon (UTC+00:00)`.
+pub fn local_time_text() -> String {
+    local_text(&jiff::Zoned::now())
+}
+
+fn local_text(now: &jiff::Zoned) -> String {
+    let zone = now.time_zone().iana_name().map(|name| format!(" in {name}")).unwrap_or_default();
+    now.strftime(&format!("%A, %Y-%m-%d, %H:%M{} (UTC%:z)", zone.replace('%', "%%"))).to_string()
+}
+
 /// Returns a unique ID: a UUID of version 7, with the time and random bits.
 pub fn new_id() -> Uuid {
     id_at(since_epoch())
@@ -55,6 +65,12 @@ mod tests {
             assert_eq!(retry_after("Fri, 20 Nov 1970 10:00:30 GMT", sent), Some(Duration::ZERO));
             assert_eq!(retry_after("7", sent), Some(Duration::from_secs(7)));
         }
+    }
+
+    #[test]
+    fn local_time_names_the_day_and_the_zone() {
+        let moment: jiff::Zoned = "2026-11-30T20:28:00+09:00[Asia/Tokyo]".parse().expect("a time");
+        assert_eq!(local_text(&moment), "Monday, 2026-11-30, 20:28 in Asia/Tokyo (UTC+09:00)");
     }
 
     #[test]

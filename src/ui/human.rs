@@ -47,6 +47,17 @@ pub struct PlanReview<'a> {
     pub file: Option<&'a Path>,
     /// Whether the plan can run.
     pub validity: PlanValidity,
+    /// Whether the person can ask for another plan.
+    pub wishes: PlanWishes,
+}
+
+/// Whether a person can ask for another plan in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanWishes {
+    /// A planner takes them into account.
+    Possible,
+    /// A person wrote the plan.
+    Impossible,
 }
 
 /// Whether a plan can run.
@@ -67,6 +78,8 @@ pub enum ReviewDecision {
     Rejected,
     /// The person may have changed the file, which has to be read again.
     Edited,
+    /// The person wants another plan, in these words.
+    Wished(String),
     /// No person was asked.
     Deferred {
         /// The reason.

@@ -9,4 +9,5 @@ pub mod reporters;
 pub mod styles;
 pub mod terminal;
 pub(crate) mod text_table;
-pub mod tool_signature;
+
+pub use crate::json_schema::tool_signature;

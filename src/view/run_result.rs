@@ -29,6 +29,15 @@ pub struct RunResult {
     /// The other tasks without a result, in a run that ends in a synthesis.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_done: Vec<UnfinishedTask>,
+    /// The part of the goal that the run did not reach, if its plan or a replan names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Whether the synthesized answer agrees with the results; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// The disagreements between the synthesized answer and the results.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// The total spending of the run.
     pub spent: SpendingTotals,
     /// The task that synthesizes one answer from all others, if any.

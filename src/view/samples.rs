@@ -70,6 +70,8 @@ pub(crate) fn plan_of(name: &str, tasks: Vec<Arc<Task>>, agents: &[&str]) -> Arc
     Arc::new(Plan {
         name: name.to_owned(),
         description: None,
+        missing: None,
+        check_goal: false,
         inputs: IndexMap::new(),
         env: IndexMap::new(),
         replan: None,

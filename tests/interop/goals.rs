@@ -45,29 +45,23 @@ fn run(place: &Workspace, goal: &str) -> String {
 
 /// Returns the plan file that the run saved.
 fn saved_plan(place: &Workspace) -> Result<String, Failed> {
-    let saved = std::fs::read_dir(place.path("journal.plans"))?.next().ok_or("no plan was saved")??;
-    Ok(std::fs::read_to_string(saved.path())?)
+    let mut entries = std::fs::read_dir(place.path("journal.plans"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_plan = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "yaml");
+    Ok(std::fs::read_to_string(entries.find(is_plan).ok_or("no plan was saved")?)?)
 }
 
 /// Returns a plan of sequential tasks: a sum, the weather, and an echo of both.
 fn chain_plan() -> Value {
     json!({
-        "analysis": "The sum and the weather have a tool each; an echo says both.",
         "tasks": [
+            {"title": "The sum", "tool": "everything.get-sum", "args": {"a": 2, "b": 40}},
             {
-                "id": "t1", "title": "The sum", "depends_on": [],
-                "call": {"tool": "everything.get-sum", "args": {"a": 2, "b": 40}}, "bindings": [],
+                "title": "The weather", "tool": "everything.get-structured-content", "args": {"location": "Chicago"},
+                "after": [1],
             },
             {
-                "id": "t2", "title": "The weather", "depends_on": ["t1"],
-                "call": {"tool": "everything.get-structured-content", "args": {"location": "Chicago"}}, "bindings": [],
-            },
-            {
-                "id": "t3", "title": "Both", "depends_on": ["t1", "t2"],
-                "call": {"tool": "everything.echo", "args": {
-                    "message": "${{ tasks.t1.text }} Chicago has ${{ tasks.t2.output.conditions }}.",
-                }},
-                "bindings": [],
+                "title": "Both", "tool": "everything.echo",
+                "args": {"message": "{$1} Chicago has {$2.conditions}."},
             },
         ],
     })
@@ -97,7 +91,7 @@ pub(crate) fn repaired_plan() -> Result<(), Failed> {
 pub(crate) fn invalid_plan() -> Result<(), Failed> {
     let chain = chain_plan().to_string();
     let elsewhere = chain.replace("Chicago\"", "Atlantis\"").replace("\"a\":2,", "");
-    let backwards = elsewhere.replace("[\"t1\"]", "[\"t3\"]");
+    let backwards = elsewhere.replace("[1]", "[3]");
     let place = place(
         ServerTransport::Stdio,
         &ScriptedEndpoint::with_replies(["Let me think about it.", &*elsewhere, &*backwards]),
@@ -113,39 +107,30 @@ const READ_GOAL: &str = "Add 2 and 40, and read resource 0 of the server";
 /// Returns a plan of a sum, and an echo of a resource that the server does not have.
 fn plan_with_missing_resource() -> Value {
     json!({
-        "analysis": "The sum first, then the resource, and an echo of where it is.",
         "tasks": [
-            {
-                "id": "t1", "title": "The sum", "depends_on": [],
-                "call": {"tool": "everything.get-sum", "args": {"a": 2, "b": 40}}, "bindings": [],
-            },
-            resource_task("t2", 0),
-            echo_task("t3", "t2"),
+            {"title": "The sum", "tool": "everything.get-sum", "args": {"a": 2, "b": 40}},
+            resource_task(0),
+            echo_task(2),
         ],
     })
 }
 
-fn resource_task(id: &str, resource: u64) -> Value {
+fn resource_task(resource: u64) -> Value {
     let arguments = json!({"resourceType": "Text", "resourceId": resource});
     json!({
-        "id": id, "title": format!("Resource {resource}"), "depends_on": ["t1"],
-        "call": {"tool": "everything.get-resource-reference", "args": arguments}, "bindings": [],
+        "title": format!("Resource {resource}"), "tool": "everything.get-resource-reference", "args": arguments,
+        "after": ["$1"],
     })
 }
 
-fn echo_task(id: &str, of: &str) -> Value {
-    json!({
-        "id": id, "title": "Where it is", "depends_on": [],
-        "call": {"tool": "everything.echo", "args": {"message": null}},
-        "bindings": [{"arg": "message", "task": of, "output": ""}],
-    })
+fn echo_task(of: usize) -> Value {
+    json!({"title": "Where it is", "tool": "everything.echo", "args": {"message": format!("${of}")}})
 }
 
 pub(crate) fn replanned_goal(transport: ServerTransport) -> Result<(), Failed> {
     let patch = json!({
-        "analysis": "The server counts its resources from 1.",
         "keep": [],
-        "tasks": [resource_task("t4", 1), echo_task("t5", "t4")],
+        "tasks": [resource_task(1), echo_task(4)],
     });
     let answer = "2 and 40 make 42 [t1]. Resource 0 does not exist, so t2 failed; the first one is at \
                   \"demo://resource/dynamic/text/1\" [t4, t5].";
@@ -163,12 +148,11 @@ pub(crate) fn replanned_goal(transport: ServerTransport) -> Result<(), Failed> {
 fn fan_out_plan() -> Value {
     let task = |number: usize| {
         json!({
-            "id": format!("t{number}"), "title": format!("Word {number}"), "depends_on": [],
-            "call": {"tool": "everything.trigger-sampling-request", "args": {"prompt": format!("t{number}"), "maxTokens": 20}},
-            "bindings": [],
+            "title": format!("Word {number}"), "tool": "everything.trigger-sampling-request",
+            "args": {"prompt": format!("t{number}"), "maxTokens": 20},
         })
     };
-    json!({"analysis": "One request for each word.", "tasks": (1..=8).map(task).collect::<Vec<_>>()})
+    json!({"tasks": (1..=8).map(task).collect::<Vec<_>>()})
 }
 
 /// Returns a model that writes the fan-out plan and then summarizes. It replies `word of t3` to the request for `t3`,
@@ -184,7 +168,7 @@ fn fan_out_endpoint(concurrency: usize) -> ScriptedEndpoint {
                 barrier.wait();
                 ScriptedReply { text: format!("word of t{number}"), tokens: 1_000 + number }
             }
-            None if texts[0].starts_with("You turn a goal into a plan") => {
+            None if texts[0].starts_with("You plan how to reach a goal") => {
                 ScriptedReply { text: fan_out_plan().to_string(), tokens: 12 }
             }
             None => ScriptedReply { text: "Eight words came [t1, t2, t3, t4, t5, t6, t7, t8].".to_owned(), tokens: 12 },

@@ -141,7 +141,7 @@ pub(crate) fn structured_reply() -> Result<(), Failed> {
         "required": ["city"], "additionalProperties": false,
     });
     let request = ChatRequest {
-        output: Some(ReplySchema { name: "city".to_owned(), schema }),
+        output: Some(ReplySchema { name: "city".to_owned(), schema, is_described: false }),
         max_tokens: 2_000,
         ..user_request("Which city?")
     };
@@ -180,7 +180,7 @@ pub(crate) fn rejected_request() -> Result<(), Failed> {
         ..user_request("")
     };
     let with_schema = ChatRequest {
-        output: Some(ReplySchema { name: "odd".to_owned(), schema: json!({"type": "nonsense"}) }),
+        output: Some(ReplySchema { name: "odd".to_owned(), schema: json!({"type": "nonsense"}), is_described: false }),
         ..user_request("Hello")
     };
     let address = engine.url().trim_start_matches("http://").parse()?;

@@ -50,7 +50,7 @@ fn print_unless_displayed(
 ) -> Result<PrintedResult, CliError> {
     if output == RunOutputFormat::Text
         && result.has_structured_synthesis()
-        && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
+        && let Some(notice) = unfinished::unfinished_notice(&result.not_done, result.missing.as_deref())
     {
         // On stderr: if the answer is JSON, stdout must stay JSON.
         message!("{notice}");

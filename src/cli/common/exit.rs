@@ -266,6 +266,7 @@ impl CliError {
                 | JournalError::RunEnded { .. }
                 | JournalError::AlreadyAnswered { .. },
             ) => Exit::Usage,
+            Self::Plan(error) if matches!(**error, PlanError::Unanswered { .. }) => Exit::Paused,
             Self::Journal(_) | Self::Plan(_) | Self::Endpoint(_) | Self::Login(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
         }

@@ -99,13 +99,7 @@ impl RunOptions {
         let person: Box<dyn Human> = match interaction {
             _ if self.no_input => Box::new(NoInput),
             Interaction::Remote => Box::new(RemoteAnswers),
-            // An agent can open a terminal, so that alone does not prove a person.
-            Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
-            Interaction::Terminal => match TerminalPrompter::open(screen.clone(), run.clone()) {
-                Ok(Some(prompter)) => Box::new(prompter),
-                Ok(None) => Box::new(NoInput),
-                Err(error) => return Err(CliError::failed("cli::terminal", "cannot read the terminal", error)),
-            },
+            Interaction::Terminal => person_at_terminal(screen, run)?,
         };
         match self.answer_rules()? {
             Some(rules) => Ok(Arc::new(RulesThenHuman::new(rules, person, screen.clone()))),
@@ -128,6 +122,22 @@ impl RunOptions {
         let answers = AnswerRules::new(rules)
             .map_err(|invalid| Diagnostics::for_file(&name, "answers::invalid_rule", invalid.to_string()))?;
         Ok(Some(answers))
+    }
+}
+
+/// Returns the person at the terminal, or a human that answers nothing if there is none.
+///
+/// # Errors
+/// Fails if the terminal cannot be read.
+pub(crate) fn person_at_terminal(screen: &Screen, run: &RunId) -> Result<Box<dyn Human>, CliError> {
+    // An agent can open a terminal, so that alone does not prove a person.
+    if speaks_for_a_person().is_err() {
+        return Ok(Box::new(NoInput));
+    }
+    match TerminalPrompter::open(screen.clone(), run.clone()) {
+        Ok(Some(prompter)) => Ok(Box::new(prompter)),
+        Ok(None) => Ok(Box::new(NoInput)),
+        Err(error) => Err(CliError::failed("cli::terminal", "cannot read the terminal", error)),
     }
 }
 

@@ -9,9 +9,11 @@ use clap::Args;
 use crate::cli::common::args::{AgentsArg, RefreshArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::exit::{print, print_raw};
-use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalRequest, write_plan_schema};
+use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalOutcome, GoalRequest, GoalSession, write_plan_schema};
+use crate::cli::common::run_options::person_at_terminal;
 use crate::cli::common::{files, run_context};
 use crate::cli::{CliError, Exit};
+use crate::planner::PlanError;
 use crate::runtime::new_run_id;
 use crate::system::files::{describe_kind, write_private};
 
@@ -56,18 +58,24 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
-    let saved = files::saved_plan_path(&files::default_journal_location()?, &new_run_id());
+    let run = new_run_id();
+    let saved = files::saved_plan_path(&files::default_journal_location()?, &run);
+    let human = person_at_terminal(&screen, &run)?;
     let goal = GoalRequest {
         text,
         max_replans: DEFAULT_MAX_REPLANS,
         agents: &agents,
         freshness: args.refresh.freshness(),
         screen: &screen,
+        human: &*human,
         saved_path: saved,
     };
-    let planned = goal.plan().await;
+    let planned = goal.plan(&mut GoalSession::default()).await;
     screen.flush();
-    let text = planned?.generated.text;
+    let text = match planned? {
+        GoalOutcome::Plan(plan) => plan.generated.text,
+        GoalOutcome::Answer(answer) => return Err(Box::new(PlanError::NoTasks { answer }).into()),
+    };
     match output {
         None => show_plan(&text)?,
         Some(path) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::input_prompt::ask_for_inputs;
 use super::resume::{self, ChangePolicy};
@@ -11,21 +12,21 @@ use crate::cli::common::args::JsonArg;
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::detach;
 use crate::cli::common::execute::{execute, start_guard};
-use crate::cli::common::exit::{print, show_diagnostics};
+use crate::cli::common::exit::{print, print_json, show_diagnostics};
 use crate::cli::common::files;
-use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest};
+use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalOutcome, GoalPlan, GoalRequest, GoalSession};
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
-use crate::cli::common::run_options::{Interaction, RunOptions};
+use crate::cli::common::run_options::{Interaction, RunOptions, RunOutputFormat};
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
 use crate::mcp::process::guard;
-use crate::model::{Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task};
+use crate::model::{Effect, GoalPlanning, Plan, Route, RunId, RunSource, RunStatus, Task};
 use crate::runtime::shutdown::SessionSignals;
 use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
-use crate::ui::human::{PlanReview, PlanValidity, ReviewDecision};
+use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
 use crate::view::task_tree;
 use crate::view::text::{count_text, printable_lines};
 
@@ -157,9 +158,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     };
     let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
     let context = RunContext::new(run, &args.options, interaction)?;
-    let mut loaded = match target {
-        CommandTarget::Goal(goal) => interruptible(&context.screen, plan_goal(goal, &args, &agents, &context)).await?,
-        CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
+    let goal = match target {
+        CommandTarget::Goal(text) => Some(goal_request(text, &args, &agents, &context)?),
+        CommandTarget::Plan(_) => None,
+    };
+    let mut session = GoalSession::default();
+    let mut loaded = match (&goal, target) {
+        (Some(goal), _) => match interruptible(&context.screen, plan_goal(goal, &mut session)).await? {
+            PlannedGoal::Plan(loaded) => *loaded,
+            PlannedGoal::Answer(answer) => return print_answer(&answer, context.output),
+        },
+        (None, CommandTarget::Plan(plan) | CommandTarget::Goal(plan)) => load_written_plan(plan, &args, &agents)?,
     };
     context.screen.flush();
     if !loaded.validated.warnings.is_empty() {
@@ -185,14 +194,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let review = Review::of(&args, &target);
     if review != Review::None {
-        let reviewed = review_plan(&context, review, &agents, &mut loaded);
+        let goal = goal.as_ref().map(|goal| (goal, &mut session));
+        let reviewed = review_plan((&context, &agents), review, goal, &mut loaded);
         if let Some(exit) = interruptible(&context.screen, reviewed).await? {
             return Ok(exit);
         }
         loaded.validated = loaded.validated.with_approved_replans();
         inputs = config::resolve_inputs(&loaded.validated.plan, &args.params, given.as_ref())?;
     }
-    let LoadedPlan { validated, text, file, planning, catalog, .. } = loaded;
+    let LoadedPlan { validated, text, file, planned, catalog, .. } = loaded;
+    let planning = planned.map(|(_, planning)| planning);
+    drop(goal);
     let plan = Arc::new(validated.plan);
     let (agents_path, user_agents) = files::agents_source(&agents_files);
     let source = Arc::new(RunSource {
@@ -215,8 +227,8 @@ struct LoadedPlan {
     text: String,
     /// The name of the plan file, for messages.
     file: String,
-    /// The goal and the exchanges that planned it, if there is a goal.
-    planning: Option<GoalPlanning>,
+    /// The reply of the planner, and the goal with the exchanges that planned it, if there is a goal.
+    planned: Option<(String, GoalPlanning)>,
     /// The tools that the agents offered.
     catalog: AgentCatalog,
     /// The number of replans that the command line sets for a plan file.
@@ -240,19 +252,28 @@ fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<
         validated,
         text,
         file: name.to_owned(),
-        planning: None,
+        planned: None,
         catalog: AgentCatalog::new(),
         replans: args.replan,
     })
 }
 
-/// Plans the goal, and saves the plan in any case.
-async fn plan_goal(
-    text: &str,
+/// What came of planning a goal.
+enum PlannedGoal {
+    Plan(Box<LoadedPlan>),
+    Answer(String),
+}
+
+/// Returns the goal to plan.
+///
+/// # Errors
+/// Fails if inputs are given: only a plan has them.
+fn goal_request<'a>(
+    text: &'a str,
     args: &RunArgs,
-    agents: &AgentsFile,
-    context: &RunContext,
-) -> Result<LoadedPlan, CliError> {
+    agents: &'a AgentsFile,
+    context: &'a RunContext,
+) -> Result<GoalRequest<'a>, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
         return Err(CliError::usage(
             "cli::goal_inputs",
@@ -260,48 +281,66 @@ async fn plan_goal(
             "state the values in the goal, or run a plan file",
         ));
     }
-    let saved = files::saved_plan_path(&context.journal, &context.run);
-    let file = saved.display().to_string();
-    let replans = args.replan.unwrap_or(DEFAULT_MAX_REPLANS);
-    let goal = GoalRequest {
+    Ok(GoalRequest {
         text,
-        max_replans: replans,
+        max_replans: args.replan.unwrap_or(DEFAULT_MAX_REPLANS),
         agents,
         freshness: Freshness::Current,
         screen: &context.screen,
-        saved_path: saved,
+        human: &*context.human,
+        saved_path: files::saved_plan_path(&context.journal, &context.run),
+    })
+}
+
+/// Plans the goal, and saves the plan in any case.
+async fn plan_goal(goal: &GoalRequest<'_>, session: &mut GoalSession) -> Result<PlannedGoal, CliError> {
+    let GoalPlan { generated, planning, catalog } = match goal.plan(session).await? {
+        GoalOutcome::Plan(plan) => *plan,
+        GoalOutcome::Answer(answer) => return Ok(PlannedGoal::Answer(answer)),
     };
-    let GoalPlan { generated, planning, catalog } = goal.plan().await?;
     goal.save(&generated.text)?;
-    Ok(LoadedPlan {
+    Ok(PlannedGoal::Plan(Box::new(LoadedPlan {
         validated: generated.validated,
         text: generated.text,
-        file,
-        planning: Some(planning),
+        file: goal.saved_path.display().to_string(),
+        planned: Some((generated.reply, planning)),
         catalog,
         replans: None,
-    })
+    })))
+}
+
+/// Prints the answer to a goal that needs no plan.
+fn print_answer(answer: &str, output: RunOutputFormat) -> Result<Exit, CliError> {
+    match output {
+        RunOutputFormat::Text => print(&format!("{}\n", answer.trim_end()))?,
+        RunOutputFormat::Json | RunOutputFormat::StreamJson => {
+            let result = json!({"status": RunStatus::Succeeded, "answer": answer});
+            print_json(&result)?;
+        }
+    }
+    Ok(Exit::Success)
 }
 
 /// Shows the plan and asks for approval, again after each change of the plan. Returns the exit code if it is not approved.
 async fn review_plan(
-    context: &RunContext,
+    (context, agents): (&RunContext, &AgentsFile),
     review: Review,
-    agents: &AgentsFile,
+    mut goal: Option<(&GoalRequest<'_>, &mut GoalSession)>,
     loaded: &mut LoadedPlan,
 ) -> Result<Option<Exit>, CliError> {
     // A plan from standard input has no file that can be changed.
     let path = PathBuf::from(&loaded.file);
-    let file = path.is_file().then_some(path.as_path());
     let mut mistakes = None::<String>;
     loop {
+        let file = path.is_file().then_some(path.as_path());
         let text = match (&mistakes, review) {
             (Some(mistakes), _) => mistakes.clone(),
             (None, Review::File) => loaded.text.clone(),
             (None, _) => plan_outline(&loaded.validated.plan, &loaded.catalog),
         };
         let validity = if mistakes.is_none() { PlanValidity::Valid } else { PlanValidity::Invalid };
-        match context.human.review_plan(&PlanReview { text: &text, file, validity }).await {
+        let wishes = if goal.is_some() { PlanWishes::Possible } else { PlanWishes::Impossible };
+        match context.human.review_plan(&PlanReview { text: &text, file, validity, wishes }).await {
             ReviewDecision::Approved => return Ok(None),
             ReviewDecision::Rejected => {
                 context
@@ -332,6 +371,20 @@ async fn review_plan(
                     }
                     Err(diagnostics) => mistakes = Some(diagnostics.to_string()),
                 }
+            }
+            ReviewDecision::Wished(wish) => {
+                let Some((goal, session)) = &mut goal else { continue };
+                if let Some((reply, _)) = &loaded.planned {
+                    session.add_wish(reply, wish);
+                }
+                match plan_goal(goal, &mut **session).await? {
+                    PlannedGoal::Plan(planned) => *loaded = *planned,
+                    PlannedGoal::Answer(answer) => {
+                        print_answer(&answer, context.output)?;
+                        return Ok(Some(Exit::Success));
+                    }
+                }
+                mistakes = None;
             }
         }
     }

@@ -111,6 +111,7 @@ fn read_dialect(fields: CheckedTable<'_, LlmKeys>, preset: Dialect, sink: &mut D
         stop: flag(&LLM.stop, preset.stop),
         structured_output,
         schema_in_prompt: flag(&LLM.schema_in_prompt, preset.schema_in_prompt),
+        schema_bounds: flag(&LLM.schema_bounds, preset.schema_bounds),
         tool_choice: fields.choice(&LLM.tool_choice).unwrap_or(preset.tool_choice),
         system_role: fields.choice(&LLM.system_role).unwrap_or(preset.system_role),
         stream_usage: flag(&LLM.stream_usage, preset.stream_usage),

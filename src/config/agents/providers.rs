@@ -11,10 +11,10 @@ pub(crate) struct ProviderPreset {
     pub(crate) dialect: Dialect,
 }
 
-/// The dialect of a self-hosted server. Support for tools and images depends on the model.
-const LOCAL_DIALECT: Dialect = Dialect::TEXT_ONLY;
+/// The dialect of a self-hosted server. Support for tools and images depends on the model. Its grammars support bounds.
+const LOCAL_DIALECT: Dialect = Dialect { schema_bounds: true, ..Dialect::TEXT_ONLY };
 
-const HOSTED_DIALECT: Dialect = Dialect { tools: true, ..LOCAL_DIALECT };
+const HOSTED_DIALECT: Dialect = Dialect { tools: true, ..Dialect::TEXT_ONLY };
 
 /// The dialect that all OpenAI models support, including reasoning models. The endpoint shows them the schema of their
 /// reply.

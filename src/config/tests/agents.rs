@@ -298,6 +298,7 @@ fn reads_every_key_of_an_agents_file() {
             stop: false,
             structured_output: StructuredOutput::JsonObject,
             schema_in_prompt: true,
+            schema_bounds: false,
             tool_choice: ForcedToolChoice::Any,
             system_role: SystemRole::Developer,
             stream_usage: false,

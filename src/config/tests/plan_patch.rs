@@ -31,7 +31,14 @@ fn request() -> ReplanRequest {
     ];
     let tasks = plan.tasks.iter().cloned().zip(progress).map(|(task, progress)| TaskSnapshot { task, progress });
     let used_task_ids = vec!["answer".into()];
-    ReplanRequest { number: 1, tasks: tasks.collect(), plan: Arc::new(plan), used_task_ids, agents: IndexMap::new() }
+    ReplanRequest {
+        number: 1,
+        check: None,
+        tasks: tasks.collect(),
+        plan: Arc::new(plan),
+        used_task_ids,
+        agents: IndexMap::new(),
+    }
 }
 
 fn load_patch(text: &str) -> Result<PlanPatch, Diagnostics> {

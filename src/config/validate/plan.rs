@@ -102,10 +102,18 @@ fn read_plan(
         tasks.push(Arc::new(answer));
     }
     used.warn_of_unused_inputs(fields, sink);
+    let check_goal = fields.boolean(&PLAN.check_goal).unwrap_or(false);
+    let has_synthesis = tasks.iter().any(|task| task.is_synthesis());
+    if let Some(at) = fields.key_span(&PLAN.check_goal).filter(|_| check_goal && !has_synthesis) {
+        let message = "`check_goal` has no effect without `result: synthesize`";
+        sink.warning("useless_key", at, message).help("set `result: synthesize`, or remove `check_goal`");
+    }
     let plan = Plan {
         name: fields.text(&PLAN.name).map_or_else(|| default_plan_name(file), str::to_owned),
         description: fields.text(&PLAN.description).map(str::to_owned),
         env: used.used_env(),
+        missing: fields.text(&PLAN.missing).map(str::to_owned),
+        check_goal,
         inputs,
         max_parallel: fields.integer(&PLAN.max_parallel).unwrap_or(DEFAULT_MAX_PARALLEL),
         budget: policy::read_budget(fields.node(&PLAN.budget)),

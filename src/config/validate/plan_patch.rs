@@ -117,7 +117,8 @@ pub fn load_plan_patch<'a>(
         .filter(|snapshot| snapshot.progress.is_pending())
         .map(|snapshot| &snapshot.task.id);
     let (kept, removed) = pending.cloned().partition(|id| kept.contains(id));
-    let patch = PlanPatch { kept, removed, added, agents: router.policies() };
+    let missing = fields.text(&PLAN_PATCH.missing).map(str::to_owned);
+    let patch = PlanPatch { kept, removed, added, missing, agents: router.policies() };
     Ok((patch, sink.finish()))
 }
 

@@ -40,7 +40,13 @@ impl Transition<'_> {
             PromptSource::Prompt(template) => {
                 let question = match expression::render(template, &scope) {
                     Ok(request) if self.run.is_synthesis(node) => {
-                        answer::synthesis_prompt(&value_as_text(&request), &self.run.synthesis_sources(node))
+                        let mut request = value_as_text(&request);
+                        if let Some(missing) = self.run.missing_part() {
+                            request.push_str(&format!(
+                                "\n\nThis part was not done, and the answer must say so: {missing}"
+                            ));
+                        }
+                        answer::synthesis_prompt(&request, &self.run.synthesis_sources(node))
                     }
                     Ok(question) => value_as_text(&question),
                     Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
@@ -180,21 +186,30 @@ impl Transition<'_> {
         if let Some(reason) = unchecked {
             content.push(ContentBlock::Text(format!("\n\n(Not validated against `output_schema`: {reason}.)")));
         }
+        let mut unverified = None;
         if self.run.is_synthesis(node) {
-            let problems = answer::check_answer(&text, &self.run.synthesis_sources(node));
+            let sources = self.run.synthesis_sources(node);
+            let mut problems = answer::check_answer(&text, &sources);
+            if let Some(citation) = answer::only_citation(&problems, &sources).filter(|_| structured.is_none()) {
+                content = vec![ContentBlock::Text(format!("{} {citation}", text.trim_end()))];
+                problems.clear();
+            }
             if !problems.is_empty() {
-                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let listed = problems.join("; ");
                 if self.can_repair(node) {
-                    let message = ChatMessage::text(ChatRole::User, answer::repair_request(&problems));
+                    let message = ChatMessage::text(ChatRole::User, answer::repair_request(&listed));
                     return self.request_model(node, PromptRequestKind::Repair, message);
                 }
-                content.push(ContentBlock::Text(format!("\n\n(Not verified: {problems}.)")));
+                content.push(ContentBlock::Text(format!("\n\n(Not verified: {listed}.)")));
+                unverified = Some(problems.into_boxed_slice());
             }
-            if let Some(notice) = unfinished::unfinished_notice(&self.run.unfinished_tasks(node)) {
+            let unfinished = self.run.unfinished_tasks(node);
+            if let Some(notice) = unfinished::unfinished_notice(&unfinished, self.run.missing_part()) {
                 content.push(ContentBlock::Text(format!("\n{notice}")));
             }
         }
-        let output = Arc::new(ToolOutput { content, structured, ..ToolOutput::default() });
+        let output = Arc::new(ToolOutput { content, structured, unverified, ..ToolOutput::default() });
         self.end_task(node, Outcome::Succeeded(output));
     }
 

@@ -63,7 +63,7 @@ impl Run {
             max_tokens: prompt.max_tokens,
             tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
             tools,
-            output: output.map(|schema| ReplySchema { name: "answer".into(), schema }),
+            output: output.map(|schema| ReplySchema { name: "answer".into(), schema, is_described: false }),
             timeout: self.graph[node].task.timeout,
             // Retries of the client would multiply with the retries of the task.
             single_try: self.graph[node].task.retry.max_attempts > 1,

@@ -72,6 +72,10 @@ pub(crate) struct ReplanState {
     pub(crate) superseded: BTreeSet<NodeIndex>,
     /// Tasks removed by a patch.
     pub(crate) removed: BTreeSet<NodeIndex>,
+    /// The part of the goal that the latest patch does not reach.
+    pub(crate) missing: Option<String>,
+    /// The number of nodes when the goal was last checked. It is checked again once more were added and have ended.
+    pub(crate) checked_nodes: usize,
 }
 
 /// The stage of the last replan.

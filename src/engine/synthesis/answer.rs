@@ -153,6 +153,15 @@ pub fn check_answer(answer: &str, sources: &[SynthesisSource<'_>]) -> Vec<Synthe
     problems
 }
 
+/// Returns the citation that the host can add to an answer: that of the only source, if it lacks nothing else. Small
+/// models forget it, and nothing else can be meant.
+pub fn only_citation(problems: &[SynthesisProblem], sources: &[SynthesisSource<'_>]) -> Option<String> {
+    match (problems, sources) {
+        ([SynthesisProblem::NoCitation], [source]) => Some(format!("[{}]", source.id)),
+        _ => None,
+    }
+}
+
 const REPAIR_PREFIX: &str = "That answer does not agree with the results: ";
 const REPAIR_SUFFIX: &str = ". Write the complete answer again.";
 

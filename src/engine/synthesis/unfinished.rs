@@ -68,9 +68,12 @@ impl fmt::Display for UnfinishedTask {
     }
 }
 
-/// Returns a notice that names these tasks, to print below an answer; `None` if there are none.
-pub fn unfinished_notice(not_done: &[UnfinishedTask]) -> Option<String> {
-    let mut named: Vec<String> = not_done.iter().take(MAX_NAMED_TASKS).map(ToString::to_string).collect();
+/// Returns a notice that names these tasks and the part of the goal that no task reaches, to print below an answer.
+/// Returns `None` if nothing is missing.
+pub fn unfinished_notice(not_done: &[UnfinishedTask], missing: Option<&str>) -> Option<String> {
+    let missing = missing.map(truncate_to_line);
+    let named = not_done.iter().take(MAX_NAMED_TASKS).map(ToString::to_string);
+    let mut named: Vec<String> = missing.into_iter().chain(named).collect();
     if let Some(more) = not_done.len().checked_sub(MAX_NAMED_TASKS + 1) {
         named.push(format!("and {} more tasks", more + 1));
     }
@@ -95,8 +98,12 @@ mod tests {
         let skipped = UnfinishedTask::skipped(&"maybe".into(), &SkipReason::NeedFailed { task: "hotel".into() });
         let skipped = skipped.expect("stated");
         let expected = format!("Not done: hotel failed: no Not done: nothing; {skipped}; late was cancelled");
-        assert_eq!(unfinished_notice(&[failed, skipped, UnfinishedTask::cancelled(&"late".into())]), Some(expected));
-        assert_eq!(unfinished_notice(&[]), None);
+        assert_eq!(
+            unfinished_notice(&[failed, skipped, UnfinishedTask::cancelled(&"late".into())], None),
+            Some(expected)
+        );
+        assert_eq!(unfinished_notice(&[], None), None);
+        assert_eq!(unfinished_notice(&[], Some("no\nmail")), Some("Not done: no mail".to_owned()));
         assert_eq!(UnfinishedTask::skipped(&"old".into(), &SkipReason::Replanned), None);
     }
 
@@ -105,7 +112,7 @@ mod tests {
         let failure = Failure::new(FailureKind::ToolError, "é".repeat(10_000));
         let many: Vec<UnfinishedTask> =
             (0..500).map(|n| UnfinishedTask::failed(&format!("t{n}").into(), &failure)).collect();
-        let notice = unfinished_notice(&many).expect("a notice");
+        let notice = unfinished_notice(&many, None).expect("a notice");
         assert!(notice.ends_with("; and 480 more tasks") && notice.chars().count() < 5_000, "{notice}");
     }
 }

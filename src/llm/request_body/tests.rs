@@ -106,7 +106,7 @@ fn writes_a_complete_conversation() {
 
 #[test]
 fn every_dialect_option_changes_the_request() {
-    let output = ReplySchema { name: "answer".to_owned(), schema: json!({"type": "object"}) };
+    let output = ReplySchema { name: "answer".to_owned(), schema: json!({"type": "object"}), is_described: false };
     let request = ChatRequest {
         system: Some("Be brief.".to_owned()),
         temperature: Some(0.5),
@@ -192,7 +192,7 @@ fn extra_body_cannot_override_written_keys() {
         stop: vec!["END".to_owned()],
         tools: vec![tool("find")],
         tool_choice: ToolChoice::Required,
-        output: Some(ReplySchema { name: "answer".to_owned(), schema: json!({}) }),
+        output: Some(ReplySchema { name: "answer".to_owned(), schema: json!({}), is_described: false }),
         reasoning_effort: Some("low".to_owned()),
         ..question()
     };
@@ -240,7 +240,7 @@ fn strict_only_for_strict_schemas() {
         "$defs": {"c": {"type": "object", "additionalProperties": false, "required": [], "properties": {}}},
     });
     let format_of = |schema: &Value| {
-        let output = Some(ReplySchema { name: "plan".to_owned(), schema: schema.clone() });
+        let output = Some(ReplySchema { name: "plan".to_owned(), schema: schema.clone(), is_described: false });
         let body = request_json(full_dialect(), &ChatRequest { output, ..question() }).expect("a body");
         body["response_format"]["json_schema"].clone()
     };

@@ -215,7 +215,7 @@ pub enum Event {
     ReplanStarted {
         /// The number of the replan within the run, from 1.
         number: u32,
-        /// The failed tasks that triggered the replan.
+        /// The failed tasks that triggered the replan; none if the planner is asked whether the goal is reached.
         failed: Vec<TaskId>,
     },
     /// The planner returned a patch, and a person is asked to approve it.

@@ -199,6 +199,9 @@ pub struct ReplySchema {
     pub name: String,
     /// The JSON Schema.
     pub schema: Value,
+    /// True if the prompt describes the format already, so that it need not contain the schema.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_described: bool,
 }
 
 impl ReplySchema {

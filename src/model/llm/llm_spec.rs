@@ -106,6 +106,8 @@ pub struct Dialect {
     /// True if the prompt also contains the schema of the reply. If the endpoint only constrains decoding, the model
     /// does not see the schema otherwise.
     pub schema_in_prompt: bool,
+    /// True if the schema of a reply may have `maxItems`, `maxLength`, and `pattern`, which some endpoints reject.
+    pub schema_bounds: bool,
     /// The method of forcing a tool call.
     pub tool_choice: ForcedToolChoice,
     /// The role of the system prompt.
@@ -131,6 +133,7 @@ impl Dialect {
         stop: true,
         structured_output: StructuredOutput::JsonSchema,
         schema_in_prompt: true,
+        schema_bounds: false,
         tool_choice: ForcedToolChoice::Required,
         system_role: SystemRole::System,
         stream_usage: true,

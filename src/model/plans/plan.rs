@@ -20,6 +20,12 @@ pub struct Plan {
     /// The author's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The part of the goal that the tasks do not reach. A run with it is partial at best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// True if a language model checks at the end whether the goal is reached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_goal: bool,
     /// Inputs by name.
     pub inputs: IndexMap<String, InputSpec>,
     /// The environment variables that expressions use, with their values when the plan was validated.

@@ -9,6 +9,7 @@ use super::*;
 use crate::config::Diagnostics;
 use crate::llm::{Llm, OnDelta};
 use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, JsonObject, PlannerExchange, ToolInfo, Usage};
+use crate::planner::planning::Remark;
 
 /// A model that returns scripted replies in order and records the requests.
 struct ScriptedPlanLlm {
@@ -48,9 +49,15 @@ struct PlanningTranscript {
 async fn run_planning(answers: Vec<Result<ChatReply, ChatError>>, tools: Vec<ToolInfo>) -> PlanningTranscript {
     let llm = ScriptedPlanLlm { answers: Mutex::new(answers), requests: Mutex::default() };
     let (agents, catalog) = (agents(&["box", "gone"]), catalog(tools));
-    let context = PlanningContext { llm: &llm, agents: &agents, catalog: &catalog, file: "plan.yaml" };
+    let context = PlanningContext {
+        llm: &llm,
+        agents: &agents,
+        catalog: &catalog,
+        file: "plan.yaml",
+        local_time: "Monday, 2026-11-30",
+    };
     let mut progress = Vec::new();
-    let planning = plan(&Goal { text: "Find it", max_replans: 0 }, &context, &mut |step| progress.push(step)).await;
+    let planning = plan(&Goal { text: "Find it", ..Goal::default() }, &context, &mut |step| progress.push(step)).await;
     PlanningTranscript { planning, progress, requests: llm.requests.into_inner().expect("no panic") }
 }
 
@@ -60,8 +67,15 @@ fn find_tool() -> ToolInfo {
 }
 
 fn plan_calling(tool: &str, query: &str) -> Value {
-    let call = json!({"tool": tool, "args": {"q": query}});
-    json!({"analysis": "", "tasks": [{"id": "t1", "title": "It", "depends_on": [], "call": call, "bindings": []}]})
+    json!({"tasks": [{"title": "It", "tool": tool, "args": {"q": query}}]})
+}
+
+/// Returns the plan of a successful result.
+fn planned(result: Result<PlanningOutcome, PlanError>) -> GeneratedPlan {
+    match result {
+        Ok(PlanningOutcome::Plan(plan)) => plan,
+        other => panic!("expected a plan: {other:?}"),
+    }
 }
 
 /// Returns the diagnostics of the rejected plan, from a transcript that ends in an error.
@@ -81,7 +95,8 @@ async fn rejection_codes(answer: Result<ChatReply, ChatError>, tools: Vec<ToolIn
 #[tokio::test]
 async fn valid_plan_needs_one_request() {
     let transcript = run_planning(vec![reply_with(plan_calling("box.find", "it"))], vec![find_tool()]).await;
-    let planned = transcript.planning.result.expect("a plan");
+    let planned = planned(transcript.planning.result);
+    assert_eq!(planned.reply, plan_calling("box.find", "it").to_string());
     assert_eq!(planned.validated.plan.tasks[0].routes()[0].tool.as_ref(), "find");
     assert_eq!(transcript.planning.requests, 1);
     let answered = PlannerExchange {
@@ -143,19 +158,17 @@ async fn unavailable_agents_are_not_planned() {
 }
 
 #[tokio::test]
-async fn invalid_binding_is_repaired() {
+async fn impossible_reference_is_repaired() {
     let output = json!({"type": "object", "properties": {"title": {"type": "string"}}});
     let tools = vec![ToolInfo { output_schema: output.as_object().cloned(), ..find_tool() }];
     let bound = |pointer: &str| {
         let mut answer = plan_calling("box.find", "it");
-        let call = json!({"tool": "box.find", "args": {"q": null}});
-        let binding = json!({"arg": "q", "task": "t1", "output": pointer});
-        let second = json!({"id": "t2", "title": "Again", "depends_on": ["t1"], "call": call, "bindings": [binding]});
+        let second = json!({"title": "Again", "tool": "box.find", "args": {"q": pointer}});
         answer["tasks"].as_array_mut().expect("a list").push(second);
         reply_with(answer)
     };
-    assert_eq!(rejection_codes(bound("/name"), tools.clone()).await, ["plan::unknown_output"]);
-    assert!(run_planning(vec![bound("/name"), bound("/title")], tools).await.planning.result.is_ok());
+    assert_eq!(rejection_codes(bound("$1.name"), tools.clone()).await, ["plan::unknown_output"]);
+    assert!(run_planning(vec![bound("$1.name"), bound("$1.title")], tools).await.planning.result.is_ok());
 }
 
 #[tokio::test]
@@ -167,10 +180,13 @@ async fn model_cannot_set_keys_reserved_for_people() {
 
 #[tokio::test]
 async fn stops_after_two_repairs() {
-    let bad = || reply_with(plan_calling("box.fnd", "it"));
-    let transcript = run_planning(vec![bad(), bad(), bad(), bad()], vec![find_tool()]).await;
+    let bad = |query: &str| reply_with(plan_calling("box.fnd", query));
+    let transcript = run_planning(vec![bad("aa"), bad("bb"), bad("cc"), bad("dd")], vec![find_tool()]).await;
     let Err(PlanError::Invalid(rejected)) = transcript.planning.result else { panic!("no error") };
     assert_eq!((transcript.planning.requests, transcript.requests.len(), rejected.mistakes.errors()), (3, 3, 1));
+    // A repeated reply is not repaired again.
+    let transcript = run_planning(vec![bad("aa"), bad("aa"), bad("cc")], vec![find_tool()]).await;
+    assert_eq!(transcript.planning.requests, 2);
 }
 
 /// Returns a reply whose tokens were all used for reasoning.
@@ -196,7 +212,7 @@ fn limits(transcript: &PlanningTranscript) -> Vec<u32> {
 
 #[tokio::test]
 async fn truncated_answer_raises_the_limit() {
-    let truncated = || reply_stopped_by(r#"{"analysis": "#, "maxTokens");
+    let truncated = || reply_stopped_by(r#"{"tasks": "#, "maxTokens");
     assert_eq!(rejection_codes(truncated(), vec![find_tool()]).await, ["plan::cut_off"]);
     let transcript = run_planning(vec![truncated(), reply_with(""), Err(endpoint_failure())], vec![find_tool()]).await;
     assert_eq!(transcript.requests[2].messages[1].text_content(), "(nothing)");
@@ -214,7 +230,7 @@ async fn exhausted_reasoning_names_the_limit_key() {
 #[tokio::test]
 async fn plan_in_a_truncated_answer_is_rejected() {
     // The inner object is complete, but the plan around it is not.
-    let inner = r#"{"analysis": "x", "tasks": [{"id": "t1", "call": {"args": {"tasks": [], "analysis": "y"}}"#;
+    let inner = r#"{"tasks": [{"title": "x", "args": {"tasks": [], "answer": "y"}"#;
     let plan = plan_calling("box.find", "it").to_string();
     let transcript = run_planning(
         vec![reply_stopped_by(inner, "maxTokens"), reply_stopped_by(&plan, "maxTokens"), reply_with(plan)],
@@ -239,8 +255,12 @@ async fn rejected_higher_limit_is_reset() {
 #[tokio::test]
 async fn withheld_answer_is_reported() {
     let plan = plan_calling("box.find", "it").to_string();
-    for reason in ["content_filter", "refusal", "odd"] {
-        assert_eq!(rejection_codes(reply_stopped_by(&plan, reason), vec![find_tool()]).await, ["plan::withheld"]);
+    assert_eq!(rejection_codes(reply_stopped_by(&plan, "odd"), vec![find_tool()]).await, ["plan::withheld"]);
+    // A refusal would be repeated.
+    for reason in ["content_filter", "refusal"] {
+        let transcript = run_planning(vec![reply_stopped_by(&plan, reason)], vec![find_tool()]).await;
+        assert!(matches!(transcript.planning.result, Err(PlanError::Refused { .. })), "{reason}");
+        assert_eq!(transcript.planning.requests, 1);
     }
 }
 
@@ -254,8 +274,6 @@ async fn problems_of_unusable_answers() {
         tool_call_reply(),
         reply_stopped_by(&plan, "maxTokens"),
         exhausted_reply(),
-        reply_stopped_by(&plan, "content_filter"),
-        reply_stopped_by(&plan, "refusal"),
         reply_stopped_by(&plan, "odd"),
     ] {
         let transcript = run_planning(vec![answer, Err(endpoint_failure())], vec![find_tool()]).await;
@@ -272,18 +290,51 @@ async fn tool_call_is_not_a_plan() {
 }
 
 #[tokio::test]
-async fn plan_without_tasks_returns_the_analysis() {
-    for tasks in [json!([]), json!(null)] {
-        let answer = json!({"analysis": " The answer is 4; no tool is needed. ", "tasks": tasks});
+async fn conclusions_need_one_request() {
+    let conclude = async |answer: Value| {
         let transcript = run_planning(vec![reply_with(answer)], vec![find_tool()]).await;
-        let Err(PlanError::NoTasks { analysis }) = transcript.planning.result else { panic!("no error") };
-        assert_eq!(analysis, "The answer is 4; no tool is needed.");
         assert_eq!((transcript.planning.requests, transcript.planning.exchanges.len()), (1, 1));
+        transcript.planning.result
+    };
+    let answered = conclude(json!({"tasks": [], "answer": " The answer is 4. "})).await;
+    assert!(matches!(answered, Ok(PlanningOutcome::Answer(answer)) if answer == "The answer is 4."));
+    let asked = conclude(json!({"tasks": [], "question": {"text": "Which one?", "choices": ["a", "b"]}})).await;
+    let Ok(PlanningOutcome::Question(question)) = asked else { panic!("no question") };
+    assert_eq!((question.text.as_str(), question.choices.len()), ("Which one?", 2));
+    for tasks in [json!([]), json!(null)] {
+        let impossible = conclude(json!({"tasks": tasks, "missing": "No tool sends e-mail."})).await;
+        assert!(matches!(impossible, Err(PlanError::Impossible { missing }) if missing == "No tool sends e-mail."));
     }
-    let empty = json!({"analysis": "", "tasks": []});
+    let empty = json!({"tasks": [], "missing": null});
     let transcript =
         run_planning(vec![reply_with(empty), reply_with(plan_calling("box.find", "it"))], vec![find_tool()]).await;
     assert!(transcript.planning.result.is_ok());
+}
+
+#[tokio::test]
+async fn missing_part_is_a_key_of_the_plan() {
+    let mut answer = plan_calling("box.find", "it");
+    answer["missing"] = json!("It is not sent.");
+    let transcript = run_planning(vec![reply_with(answer)], vec![find_tool()]).await;
+    let plan = planned(transcript.planning.result);
+    assert_eq!(plan.validated.plan.missing.as_deref(), Some("It is not sent."));
+    assert!(plan.text.contains("missing: It is not sent."), "{}", plan.text);
+}
+
+#[tokio::test]
+async fn remarks_come_after_the_goal() {
+    let llm = ScriptedPlanLlm { answers: Mutex::new(vec![Err(endpoint_failure())]), requests: Mutex::default() };
+    let (agents, catalog) = (agents(&["box", "gone"]), catalog(vec![find_tool()]));
+    let context = PlanningContext { llm: &llm, agents: &agents, catalog: &catalog, file: "plan.yaml", local_time: "" };
+    let remarks = [
+        Remark::Answer { question: "Which one?".to_owned(), answer: "The red one".to_owned() },
+        Remark::Wish { reply: plan_calling("box.find", "it").to_string(), wish: "Look twice".to_owned() },
+    ];
+    let goal = Goal { text: "Find it", max_replans: 0, remarks: &remarks };
+    plan(&goal, &context, &mut |_| {}).await.result.expect_err("no endpoint");
+    let requests = llm.requests.into_inner().expect("no panic");
+    let prompt = requests[0].messages[0].text_content();
+    insta::assert_snapshot!("remarks", &prompt[prompt.find("Goal:").expect("a goal")..]);
 }
 
 #[tokio::test]
@@ -291,26 +342,21 @@ async fn too_many_tasks_are_repaired() {
     let many = |number: usize| {
         let mut answer = plan_calling("box.find", "it");
         let task = answer["tasks"][0].clone();
-        answer["tasks"] = (1..=number)
-            .map(|number| {
-                let mut task = task.clone();
-                task["id"] = format!("step_{number}").into();
-                task
-            })
-            .collect();
+        answer["tasks"] = vec![task; number].into();
         reply_with(answer)
     };
     assert_eq!(rejection_codes(many(17), vec![find_tool()]).await, ["plan::too_many_tasks"]);
     let transcript = run_planning(vec![many(17), many(16)], vec![find_tool()]).await;
     // The synthesis is one more task.
-    assert_eq!(transcript.planning.result.expect("a plan").validated.plan.tasks.len(), 17);
+    assert_eq!(planned(transcript.planning.result).validated.plan.tasks.len(), 17);
 }
 
 #[tokio::test]
-async fn literal_openings_are_explained() {
-    let answers = vec![reply_with(plan_calling("box.find", "${{ github.sha }}")), Err(endpoint_failure())];
-    let transcript = run_planning(answers, vec![find_tool()]).await;
-    insta::assert_snapshot!("literal_opening", diagnostics(&transcript));
+async fn literal_openings_stay_literal() {
+    let transcript =
+        run_planning(vec![reply_with(plan_calling("box.find", "${{ github.sha }}"))], vec![find_tool()]).await;
+    let plan = planned(transcript.planning.result);
+    assert!(plan.text.contains("$${{ github.sha }}"), "{}", plan.text);
 }
 
 #[tokio::test]

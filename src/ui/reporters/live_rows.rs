@@ -245,7 +245,8 @@ fn waiting_lines(view: &RunView, now: Timestamp) -> Vec<String> {
         lines.push(format!("{} connecting to {}", spinner_frame(now).cyan(), names.join(", ")));
     }
     if let Some(number) = view.replanning() {
-        lines.push(format!("{} replan {number}: asks the planner", spinner_frame(now).cyan()));
+        let what = if view.is_goal_check() { "checks whether the goal is reached" } else { "asks the planner" };
+        lines.push(format!("{} replan {number}: {what}", spinner_frame(now).cyan()));
     }
     let retrying = view.retrying().iter().take(MAX_RETRY_ROWS).map(|(task, retry)| {
         let wait = format_elapsed(retry.at.since(now));

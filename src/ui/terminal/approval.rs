@@ -6,7 +6,7 @@ use super::dialogue::{CANCEL_COMMAND, Dialogue, DialogueExit};
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaLimits, bounded_message};
 use crate::model::{JsonObject, ProposedCall, Question};
 use crate::ui::forms::form_prompt::{call_lines, details};
-use crate::ui::human::{PlanReview, PlanValidity, ReviewDecision};
+use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
 
 /// The maximum length of the description of a violation, in bytes.
 const MAX_VIOLATION_BYTES: usize = 400;
@@ -147,10 +147,14 @@ impl Dialogue<'_> {
             (PlanValidity::Valid, None) => "[Y]es / [n]o",
             (PlanValidity::Invalid, _) => "[e]dit / [n]o",
         };
+        let keys = match review.wishes {
+            PlanWishes::Possible => format!("{keys} / what to change"),
+            PlanWishes::Impossible => keys.to_owned(),
+        };
         let is_valid = review.validity == PlanValidity::Valid;
         loop {
-            let line = self.read_line(&format!("run this plan? {keys}")).await?.to_lowercase();
-            match (line.as_str(), review.file) {
+            let line = self.read_line(&format!("run this plan? {keys}")).await?;
+            match (line.to_lowercase().as_str(), review.file) {
                 ("" | "y" | "yes", _) if is_valid => return Ok(ReviewDecision::Approved),
                 ("n" | "no", _) => return Ok(ReviewDecision::Rejected),
                 ("e" | "edit", Some(file)) => match self.edit_file(file).await {
@@ -161,6 +165,10 @@ impl Dialogue<'_> {
                         file.display()
                     )),
                 },
+                // A sentence is a wish; a word may be a slip.
+                _ if review.wishes == PlanWishes::Possible && line.trim().contains(' ') => {
+                    return Ok(ReviewDecision::Wished(line.trim().to_owned()));
+                }
                 _ => self.print(&format!("`{line}` does not fit: expected one of {keys}")),
             }
         }

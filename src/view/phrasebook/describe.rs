@@ -159,6 +159,9 @@ impl Description<'_> {
                 ReportLine::new(LineKind::Retrying, task.as_str(), format!("{call}{}; {next}", truncated(reason)))
             }
             Event::TaskEnded { task, outcome } => return self.task_ended(task, outcome),
+            Event::ReplanStarted { number, failed } if failed.is_empty() => {
+                info(&replan_subject(*number), "checking whether the goal is reached".to_owned())
+            }
             Event::ReplanStarted { number, failed } => {
                 let failed: Vec<_> = failed.iter().map(|id| format!("`{}`", truncated(id.as_str()))).collect();
                 info(&replan_subject(*number), format!("replanning after the failure of {}", failed.join(", ")))

@@ -140,8 +140,13 @@ pub(super) fn patch_lines(view: &RunView, number: u32, patch: &PlanPatch) -> Vec
     let kept = patch.kept.iter().map(|id| format!("  {}", known(id)));
     let added = patch.added.iter().map(|task: &Arc<Task>| format!("+ {}", describe_task(task)));
     let mut texts: Vec<String> = removed.chain(kept).chain(added).collect();
+    texts.extend(patch.missing.as_ref().map(|missing| format!("not done: {}", truncated(missing))));
     if patch.kept.is_empty() && patch.added.is_empty() {
-        texts.push("no tasks remain".to_owned());
+        match (view.is_goal_check(), &patch.missing) {
+            (true, None) => texts.push("the goal is reached".to_owned()),
+            (true, Some(_)) => {}
+            (false, _) => texts.push("no tasks remain".to_owned()),
+        }
     }
     let subject = replan_subject(number);
     texts.into_iter().map(|text| ReportLine::new(LineKind::Info, &subject, text)).collect()

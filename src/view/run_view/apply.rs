@@ -103,6 +103,9 @@ impl RunView {
                 self.replanning = None;
                 if let Ok(patch) = result {
                     self.results.replanned(*number, &patch.added);
+                    if patch.missing.is_some() {
+                        self.results.result.missing.clone_from(&patch.missing);
+                    }
                     self.progress.add_tasks(patch.added.iter().map(AsRef::as_ref));
                     self.added_tasks.extend(patch.added.iter().cloned());
                 }
@@ -148,6 +151,7 @@ impl RunView {
             }
             Event::RunEnded { status, cause, outputs, output_errors } => {
                 let not_done = self.results.unfinished_tasks();
+                self.results.run_ended();
                 let result = &mut self.results.result;
                 result.status = *status;
                 result.cause.clone_from(cause);

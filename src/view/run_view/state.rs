@@ -181,7 +181,12 @@ impl RunView {
         self.plan.iter().flat_map(|plan| &plan.tasks).chain(&self.added_tasks)
     }
 
-    /// Returns the number of the replan that the planner is working on, if any.
+    /// Returns whether the latest replan is a check of the goal: no failure triggered it.
+    pub fn is_goal_check(&self) -> bool {
+        self.results.replan_causes.is_empty()
+    }
+
+    /// Returns the number of the replan in progress, if there is one.
     pub fn replanning(&self) -> Option<u32> {
         self.replanning
     }

@@ -21,6 +21,7 @@ impl TaskResults {
         self.result.tasks = unstarted_results(&plan.tasks).collect();
         self.mark_needed(&plan.tasks);
         self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
+        self.result.missing.clone_from(&plan.missing);
     }
 
     pub(super) fn run_resumed(&mut self) {
@@ -28,7 +29,18 @@ impl TaskResults {
         self.result.cause = None;
         self.result.outputs.clear();
         self.result.not_done.clear();
+        self.result.verified = None;
+        self.result.problems.clear();
         self.result.output_errors.clear();
+    }
+
+    /// Sets whether the synthesized answer agrees with the results.
+    pub(super) fn run_ended(&mut self) {
+        let result = &mut self.result;
+        let answer = result.synthesis.as_ref().and_then(|id| result.tasks.get(id)?.output.as_ref());
+        let Some(answer) = answer else { return };
+        result.verified = Some(answer.unverified.is_none());
+        result.problems = answer.unverified.as_deref().unwrap_or_default().to_vec();
     }
 
     /// Counts an attempt of a task, and of the `foreach` task that it is an item of.

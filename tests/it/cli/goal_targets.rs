@@ -8,9 +8,9 @@ use crate::support::scripted_endpoint::ScriptedEndpoint;
 use crate::support::workspace::{CommandOutput, Workspace};
 
 fn plan_answer() -> String {
-    let call = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
-    let task = json!({"id": "t1", "title": "Read", "depends_on": [], "call": call, "bindings": []});
-    json!({"analysis": "", "tasks": [task]}).to_string()
+    let arguments = json!({"topic": "Lisbon", "depth": 1, "delay_ms": 1});
+    let task = json!({"title": "Read", "tool": "research.research", "args": arguments});
+    json!({"tasks": [task]}).to_string()
 }
 
 /// Returns a workspace with the demo agents and a model that plans one task.
@@ -81,7 +81,7 @@ fn explicit_goal_can_have_any_text() {
         let ended = place.kapell(&["plan", "--goal", text]);
         assert_eq!(ended.code, Some(0), "{text}: {ended:?}");
         let prompt = endpoint.next_request()["messages"][1]["content"].as_str().expect("text").to_owned();
-        assert!(prompt.contains(&format!("\n\n{text}\n\n")), "{prompt}");
+        assert!(prompt.ends_with(&format!("\nGoal: {text}\nAnswer:")), "{prompt}");
         assert_eq!(place.kapell(&["run", "--goal", text, "--dry-run"]).code, Some(0));
         place.write("goal.yaml", ended.stdout);
         assert_eq!(place.kapell(&["validate", "goal.yaml"]).code, Some(0));

@@ -134,9 +134,9 @@ fn last_run(place: &Workspace) -> String {
 
 /// Adds a model that plans one task.
 fn add_model(place: &Workspace) -> ScriptedEndpoint {
-    let call = json!({"tool": "demo-research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
-    let task = json!({"id": "t1", "title": "Read", "depends_on": [], "call": call, "bindings": []});
-    let endpoint = ScriptedEndpoint::with_replies([&*json!({"analysis": "", "tasks": [task]}).to_string()]);
+    let arguments = json!({"topic": "Lisbon", "depth": 1, "delay_ms": 1});
+    let task = json!({"title": "Read", "tool": "demo-research.research", "args": arguments});
+    let endpoint = ScriptedEndpoint::with_replies([&*json!({"tasks": [task]}).to_string()]);
     place.write("agents.toml", format!("{}\n{}", endpoint.config_section(), read(place, "agents.toml")));
     endpoint
 }

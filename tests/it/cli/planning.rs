@@ -1,5 +1,7 @@
 //! Goals that a scripted model plans over the demo agents: shown, saved and run.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::cli::terminal_answers::{run_in_terminal, shell_at_terminal};
@@ -21,20 +23,18 @@ fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, Scri
 /// Returns a plan that researches Lisbon and stores a document about the first finding.
 fn valid_plan() -> Value {
     json!({
-        "analysis": "Reading comes from the research agent; the archive keeps a note on the first find.",
         "tasks": [
             {
-                "id": "t1", "title": "What to read", "depends_on": [],
-                "call": {"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}},
-                "bindings": [],
+                "title": "What to read", "tool": "research.research",
+                "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}, "after": null, "each": null, "if": null,
             },
             {
-                "id": "t2", "title": "A note", "depends_on": ["t1"],
-                "call": {"tool": "archive.store_document", "args": {
-                    "title": null, "text": "Read this first:\n\n${{ tasks.t1.output.findings[0].note }}", "format": null,
+                "title": "A note", "tool": "archive.store_document",
+                "args": {
+                    "title": "$1.findings[0].title", "text": "Read this first:\n\n{$1.findings[0].note}", "format": null,
                     "delay_ms": null,
-                }},
-                "bindings": [{"arg": "title", "task": "t1", "output": "/findings/0/title"}],
+                },
+                "after": null, "each": null, "if": null,
             },
         ],
     })
@@ -50,6 +50,13 @@ fn plan_with_unknown_tool() -> String {
 fn normalized_output(place: &Workspace, ended: &CommandOutput) -> String {
     let err = ended.stderr.lines().filter(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
     place.normalized_output(&CommandOutput { code: ended.code, stdout: ended.stdout.clone(), stderr: err })
+}
+
+/// Returns the path of a plan that was saved in a folder.
+fn saved_plan(place: &Workspace, folder: &str) -> PathBuf {
+    let entries = std::fs::read_dir(place.path(folder)).expect("saved").map(|entry| entry.expect("an entry").path());
+    let is_plan = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml");
+    entries.into_iter().find(is_plan).expect("a plan")
 }
 
 #[test]
@@ -85,10 +92,10 @@ fn spending_of_a_goal_includes_planning() {
             "unreported_replies": 0,
         })
     };
-    assert_eq!(ended.result()["spent"], calls(4, 2), "{ended:?}");
+    assert_eq!(ended.result()["spent"], calls(5, 2), "{ended:?}");
     let json = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
     let tasks = json!({"t1": calls(1, 1), "t2": calls(0, 1), "answer": calls(1, 0)});
-    assert_eq!(json["spending"], json!({"planning": calls(2, 0), "tasks": tasks, "agents": {}}));
+    assert_eq!(json["spending"], json!({"planning": calls(3, 0), "tasks": tasks, "agents": {}}));
     let exchange = json["planning"]["exchanges"][1].clone();
     let usage = json!({"input_tokens": 12, "output_tokens": 3});
     assert_eq!((&exchange["model"], &exchange["usage"]), (&json!("tiny-7b"), &usage));
@@ -117,12 +124,10 @@ fn unknown_tool_is_repaired() {
 
 #[test]
 fn invalid_plan_is_saved_with_diagnostics() {
-    let nonsense = json!({"analysis": "Hm.", "tasks": [
-        {"id": "t1", "title": "x", "depends_on": ["t9"], "call": {"tool": "missing.nothing", "args": {}}, "bindings": []},
-        {"id": "t1", "title": "y", "depends_on": [], "call": {"tool": "travel.book_trip", "args_json": "{city"},
-         "bindings": [], "extra": true},
-        {"id": "t3", "title": "z", "depends_on": [], "call": {"tool": "research.research", "args": {"depth": 9}},
-         "bindings": []},
+    let nonsense = json!({"tasks": [
+        {"title": "x", "after": [9], "tool": "missing.nothing", "args": {}},
+        {"title": "y", "tool": "travel.book_trip", "args": "{city", "extra": true},
+        {"title": "z", "tool": "research.research", "args": {"depth": 9, "topic": "$1.summary and {$7}"}},
     ]});
     let (place, endpoint) = workspace(["I cannot do that.", &*plan_with_unknown_tool(), &*nonsense.to_string()]);
     let ended = place.kapell(&["run", GOAL, "--yes", "--no-input", "--journal", "journal.db"]);
@@ -130,8 +135,8 @@ fn invalid_plan_is_saved_with_diagnostics() {
     endpoint.next_request();
     let messages = endpoint.next_request()["messages"].clone();
     assert_eq!(messages[2]["content"], "I cannot do that.");
-    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
-    let again = place.kapell(&["validate", saved.path().to_str().expect("UTF-8")]);
+    let saved = saved_plan(&place, "journal.plans");
+    let again = place.kapell(&["validate", saved.to_str().expect("UTF-8")]);
     assert_eq!(again.code, Some(2), "{again:?}");
     assert!(!place.path("journal.db").exists(), "nothing ran");
 }
@@ -142,9 +147,8 @@ fn unreadable_answer_is_saved() {
     let ended = place.kapell(&["plan", GOAL, "-o", "plan.yaml"]);
     insta::assert_snapshot!(normalized_output(&place, &ended));
     assert!(!place.path("plan.yaml").exists());
-    let plans = place.path("state/kapell/journal.plans");
-    let saved = std::fs::read_dir(plans).expect("saved").next().expect("one").expect("an entry");
-    insta::assert_snapshot!("no_plan", std::fs::read_to_string(saved.path()).expect("reads"));
+    let saved = saved_plan(&place, "state/kapell/journal.plans");
+    insta::assert_snapshot!("no_plan", std::fs::read_to_string(saved).expect("reads"));
 }
 
 #[test]
@@ -191,13 +195,13 @@ fn approved_plan_runs_only_after_yes() {
     let unapproved = place.kapell(&arguments);
     insta::assert_snapshot!(normalized_output(&place, &unapproved));
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let run = |answer: &str| run_in_terminal(&place, &[("[n]o> ", answer)], None, &arguments);
+    let run = |answer: &str| run_in_terminal(&place, &[("what to change> ", answer)], None, &arguments);
     let no = run("n\n");
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
     let yes = run("y\n");
     assert_eq!((yes.code, yes.task("t2").0.as_str()), (Some(0), "succeeded"), "{yes:?}");
-    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
-    let written = place.kapell(&["run", saved.path().to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);
+    let saved = saved_plan(&place, "journal.plans");
+    let written = place.kapell(&["run", saved.to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);
     assert_eq!((written.code, written.stdout.as_str()), (Some(4), ""), "{written:?}");
 }
 
@@ -208,17 +212,17 @@ fn terminal_shows_the_plan_of_a_goal_before_it_runs() {
         let arguments = [&["run", GOAL, "--journal", "journal.db", "--output", "json"], further].concat();
         run_in_terminal(&place, steps, None, &arguments)
     };
-    let no = run(&[("[n]o> ", "n\n")], &[]);
+    let no = run(&[("what to change> ", "n\n")], &[]);
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
     for task in ["t1: research.research", "t2: archive.store_document"] {
         assert!(no.stderr.contains(task), "`{task}` is missing in:\n{}", no.stderr);
     }
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let enter = run(&[("[n]o> ", "\n")], &[]);
+    let enter = run(&[("what to change> ", "\n")], &[]);
     assert_eq!((enter.code, enter.task("t2").0.as_str()), (Some(0), "succeeded"), "{enter:?}");
     for further in [&["--yes"][..], &["--yes", "--no-input"]] {
         let unattended = run(&[], further);
-        assert_eq!((unattended.code, unattended.stderr.contains("[n]o")), (Some(0), false), "{unattended:?}");
+        assert_eq!((unattended.code, unattended.stderr.contains("what to change")), (Some(0), false), "{unattended:?}");
     }
 }
 
@@ -228,9 +232,9 @@ fn plan_of_a_goal_does_not_run_without_a_person_or_yes() {
     let planned = place.kapell(&["run", GOAL, "--journal", "journal.db"]);
     assert_eq!((planned.code, planned.stdout.as_str()), (Some(4), ""), "{planned:?}");
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
+    let saved = saved_plan(&place, "journal.plans");
     assert!(
-        planned.stderr.contains(&format!("`kapell run {}` runs it", saved.path().display()))
+        planned.stderr.contains(&format!("`kapell run {}` runs it", saved.display()))
             || planned.stderr.contains("kapell run journal.plans/"),
         "{planned:?}"
     );
@@ -248,14 +252,18 @@ fn plan_of_a_goal_can_be_changed_before_it_runs() {
         else sed -i 's/agent: nowhere/agent: research/; s/^name: .*/name: changed/' \"$1\"; fi\n",
     );
     let script = format!("VISUAL='sh edit.sh' exec \"$KAPELL\" run {GOAL:?} --journal journal.db --output json");
-    let steps =
-        [("[e]dit / [n]o> ", "e\n"), ("nowhere", ""), ("[e]dit / [n]o> ", "e\n"), ("[Y]es / [e]dit / [n]o> ", "\n")];
+    let steps = [
+        ("what to change> ", "e\n"),
+        ("nowhere", ""),
+        ("what to change> ", "e\n"),
+        ("[Y]es / [e]dit / [n]o / what to change> ", "\n"),
+    ];
     let ended = shell_at_terminal(&place, "dumb", &steps, &script);
     assert_eq!((ended.code, ended.task("t2").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
     let runs = place.kapell(&["runs", "list", "--journal", "journal.db"]);
     assert!(runs.stdout.contains("changed"), "{runs:?}");
     let none = format!("unset VISUAL EDITOR; exec \"$KAPELL\" run {GOAL:?} --journal journal.db");
-    let ended = shell_at_terminal(&place, "dumb", &[("[n]o> ", "e\n"), ("[n]o> ", "n\n")], &none);
+    let ended = shell_at_terminal(&place, "dumb", &[("what to change> ", "e\n"), ("what to change> ", "n\n")], &none);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert!(ended.stderr.contains("set `VISUAL` or `EDITOR`"), "{}", ended.stderr);
 }

@@ -149,7 +149,8 @@ fn exhausted_budget_has_its_own_exit_code() {
 #[test]
 fn synthesis_is_the_answer_of_the_run() {
     let plan = "name: x\nresult: synthesize\ntasks:\n\
-        \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";
+        \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n\
+        \x20 - { id: b, agent: odd-good, tool: echo, with: { text: it is new } }\n";
     let endpoint = ScriptedEndpoint::with_replies(["It is green, surely.", "It is green [a]."]);
     let (place, ended) = run_plan(&endpoint, plan);
     assert_eq!(
@@ -175,7 +176,7 @@ fn prompt_without_a_model_is_invalid() {
 #[test]
 fn model_and_planner_settings_are_sent() {
     let endpoint =
-        ScriptedEndpoint::with_replies(["{\"analysis\": \"There is nothing to do.\", \"tasks\": []}", "{\"n\": 2}"]);
+        ScriptedEndpoint::with_replies(["{\"tasks\": [], \"missing\": \"There is nothing to do.\"}", "{\"n\": 2}"]);
     let place = Workspace::new();
     place.write_agents(&["good"]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
@@ -239,7 +240,7 @@ fn run_warns_once_about_truncated_prompts() {
     assert!(!run_plan(&complete, &plan).1.stderr.contains("warning"));
 
     let goal = format!("Count these: {long}");
-    let endpoint = ScriptedEndpoint::with_replies(["{\"analysis\": \"There is nothing to do.\", \"tasks\": []}"]);
+    let endpoint = ScriptedEndpoint::with_replies(["{\"tasks\": [], \"missing\": \"There is nothing to do.\"}"]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     let (_, rest) = agents.split_once("tools = true\n").expect("the section of the model");
     place.write("agents.toml", format!("{}{rest}", endpoint.config_section()));

@@ -150,9 +150,9 @@ fn answer_except(broken: Option<Stage>, head: &str, body: &Value) -> (&'static s
         return echo_request_as_error(head, body);
     }
     let plan = |tool: &str| {
-        let call = json!({"tool": tool, "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
-        let task = json!({"id": "t1", "title": "Reading", "depends_on": [], "call": call, "bindings": []});
-        text_response(&json!({"analysis": "", "tasks": [task]}).to_string())
+        let arguments = json!({"topic": "Lisbon", "depth": 1, "delay_ms": 1});
+        let task = json!({"title": "Reading", "tool": tool, "args": arguments});
+        text_response(&json!({"tasks": [task]}).to_string())
     };
     match stage {
         Stage::Planning => plan("research.serch"),

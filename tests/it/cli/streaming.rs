@@ -11,7 +11,8 @@ use crate::support::scripted_endpoint::{ScriptedEndpoint, reply_sequence};
 use crate::support::workspace::{CommandOutput, Workspace};
 
 const PLAN: &str = "name: x\nresult: synthesize\ntasks:\n\
-    \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";
+    \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n\
+    \x20 - { id: b, agent: odd-good, tool: echo, with: { text: it is new } }\n";
 
 /// Starts an endpoint that sends the second half of each reply only when the sender is used or dropped.
 fn pausing_endpoint<'r>(replies: impl IntoIterator<Item = &'r str>) -> (ScriptedEndpoint, Sender<()>) {
@@ -147,7 +148,7 @@ fn terminal_streams_the_answer_and_reports_withdrawal() {
         let last = read_to_end(child, output);
         let (answer, messages) = last.split_once("\n\n").expect("messages");
         assert_eq!(answer, "een [a].", "{term}");
-        assert!(messages.contains("1 succeeded") && !messages.contains("green"), "{term}: {messages}");
+        assert!(messages.contains("2 succeeded") && !messages.contains("green"), "{term}: {messages}");
     }
 }
 

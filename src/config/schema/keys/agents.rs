@@ -199,6 +199,10 @@ table! {
     schema_in_prompt: Boolean,
         "Whether the prompt contains the schema of a reply in addition to the request. Default: `true`; `false` for \
          providers that show the schema to the model themselves.";
+    schema_bounds: Boolean,
+        "Whether the schema of a reply may have `maxItems`, `maxLength`, and `pattern`, which keep a weak model from \
+         repeating itself. Default: `true` for `ollama`, `llama.cpp`, and `vllm`; otherwise `false`, since some endpoints \
+         reject them.";
     tool_choice: Choice(&[
         ("required", "Supported by most endpoints."),
         ("any", "Mistral's equivalent of `required`."),

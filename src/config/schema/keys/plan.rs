@@ -22,6 +22,10 @@ table! {
     PLAN: PlanKeys = "a plan", required [tasks], "A task graph that kapell runs on MCP agents.";
     name: Text, "The name of the plan. Default: the name of the file.";
     description: Text, "A description of the plan.";
+    missing: Text, "The part of the goal that the tasks do not reach. A run ends as `partial` at best, and names it.";
+    check_goal: Boolean,
+        "Whether a language model checks, after all other tasks, that the goal in `description` is reached. What is missing \
+         is planned within the limit of `replan`. Only for `result: synthesize`. Default: `false`.";
     inputs: TableMap(&INPUT.table), "The inputs of a run, available as `inputs.NAME` in expressions.";
     defaults: Table(&DEFAULTS), "Defaults for all tasks.";
     max_parallel: CONCURRENCY, "Maximum number of concurrent calls of the run. Default: 8.";
@@ -209,6 +213,7 @@ table! {
     PLAN_PATCH: PlanPatchKeys = "a plan patch", required [keep, tasks], "Changes to the pending tasks of a run.";
     keep: TextList, "The pending tasks to keep.";
     tasks: TableList(&TASK.table), "The new tasks.";
+    missing: Text, "The part of the goal that the run will not reach.";
 }
 
 table! {

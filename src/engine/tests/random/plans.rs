@@ -130,5 +130,5 @@ pub(crate) fn random_patch(request: &ReplanRequest, choose: &mut impl FnMut(usiz
         added.push(Arc::new(new));
     }
     let agents = added.iter().flat_map(|task| task.routes()).map(|route| (route.agent.clone(), agent_policy()));
-    PlanPatch { kept, removed, agents: agents.collect(), added }
+    PlanPatch { kept, removed, agents: agents.collect(), added, missing: None }
 }

@@ -1,7 +1,7 @@
 //! Tests of replans: held tasks, planner requests, patches, and run outcomes.
 
 use crate::engine::tests::*;
-use crate::model::{Consent, PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress};
+use crate::model::{Consent, GoalCheck, PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress};
 
 fn replannable_plan(max_replans: u32, tasks: Vec<Task>) -> Plan {
     let on_failure = |task: Task| match task.work {
@@ -21,7 +21,7 @@ fn plan_patch(removed: &[&str], added: Vec<Task>) -> Result<Arc<PlanPatch>, Fail
     let removed = removed.iter().map(|&id| id.into()).collect();
     let added = added.into_iter().map(|task| Arc::new(Task { on_failure: OnFailure::Replan, ..task })).collect();
     let agents = [("a", agent_policy()), ("fresh", agent_policy())].map(|(id, policy)| (id.into(), policy));
-    Ok(Arc::new(PlanPatch { kept: Vec::new(), removed, added, agents: agents.into() }))
+    Ok(Arc::new(PlanPatch { kept: Vec::new(), removed, added, missing: None, agents: agents.into() }))
 }
 
 impl Driver {
@@ -103,6 +103,56 @@ fn synthesis_waits_for_added_tasks() {
             "<result task=\"d\" status=\"succeeded\">",
         ]
     );
+}
+
+/// Starts a run of one task and a synthesis whose goal is checked at the end.
+fn start_checked(max_replans: u32) -> Driver {
+    let tasks = vec![task("a", &[]), synthesis(None, &["a"])];
+    Driver::connected(&Arc::new(Plan { check_goal: true, ..replannable_plan(max_replans, tasks) }))
+}
+
+#[test]
+fn goal_is_checked_before_the_synthesis() {
+    let mut driver = start_checked(1);
+    driver.end("a", 1, Ok(text("x")));
+    let requests = driver.drain_replans();
+    assert_eq!((requests.len(), requests[0].check), (1, Some(GoalCheck::MayPlan)));
+    assert_eq!(driver.drain_model_requests(), []);
+    // What is missing is planned, and the goal is checked again.
+    driver.answer_replan(1, plan_patch(&[], vec![task("d", &["a"])]));
+    assert_eq!(driver.drain_model_requests(), []);
+    driver.end("d", 1, Ok(text("y")));
+    let requests = driver.drain_replans();
+    assert_eq!((requests.len(), requests[0].check), (1, Some(GoalCheck::ReportOnly)));
+    let missing = PlanPatch { missing: Some("It is not sent.".to_owned()), ..PlanPatch::default() };
+    driver.answer_replan(2, Ok(Arc::new(missing)));
+    assert_eq!(driver.drain_replans(), []);
+    let question = driver.drain_model_requests().remove(0).1.messages[0].text_content();
+    assert!(question.contains("It is not sent."), "{question}");
+    driver.reply("answer", 1, reply_text("It is blue [a], [d]."));
+    assert_eq!(driver.ended(), Some((RunStatus::Partial, None)));
+}
+
+#[test]
+fn reached_goal_or_failed_check_leads_to_the_synthesis() {
+    for (result, status) in [
+        (Ok(Arc::new(PlanPatch::default())), RunStatus::Succeeded),
+        (Err(Failure::new(FailureKind::ModelFailed, "away")), RunStatus::Succeeded),
+    ] {
+        let mut driver = start_checked(1);
+        driver.end("a", 1, Ok(text("x")));
+        assert_eq!(driver.drain_replans().len(), 1);
+        driver.answer_replan(1, result);
+        assert_eq!(driver.drain_replans(), []);
+        driver.reply("answer", 1, reply_text("It is blue [a]."));
+        assert_eq!(driver.ended(), Some((status, None)));
+    }
+    // A failure is replanned; a goal that no task served is not checked.
+    let mut driver = start_checked(1);
+    driver.fail("a", 1, FailureKind::ToolError);
+    assert_eq!(driver.drain_replans()[0].check, None);
+    driver.answer_replan(1, Err(Failure::new(FailureKind::ModelFailed, "away")));
+    assert_eq!((driver.drain_replans(), driver.ended().map(|(status, _)| status)), (vec![], Some(RunStatus::Failed)));
 }
 
 #[test]

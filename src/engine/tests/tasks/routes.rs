@@ -74,7 +74,13 @@ fn failures_of_different_tools_are_distinct_causes() {
     driver.fail("t", 2, FailureKind::InvalidArguments);
     let first = Route { tool: "first".into(), ..route("a", 0) };
     let added = Task { on_failure: OnFailure::Replan, ..with_routes(vec![first], task("u", &[])) };
-    let patch = PlanPatch { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
+    let patch = PlanPatch {
+        kept: Vec::new(),
+        removed: Vec::new(),
+        agents: IndexMap::new(),
+        added: vec![added.into()],
+        missing: None,
+    };
     driver.send_input(Input::Replanned { number: 1, result: Ok(Arc::new(patch)) });
     driver.fail("u", 1, FailureKind::InvalidArguments);
     let replans = driver.records.iter().filter(|record| matches!(record.event, Event::ReplanStarted { .. })).count();

@@ -1,0 +1,9 @@
+//! Reads a model's reply and writes it as a plan file.
+
+pub(super) mod file_text;
+pub(super) mod plan_draft;
+mod reference_scope;
+pub(super) mod reply_form;
+mod result_shape;
+mod task_reference;
+mod task_writer;

@@ -1,0 +1,255 @@
+//! Builds the JSON Schema of the model's reply, in the subset that endpoints with strict structured output accept.
+//! Replies are not validated against it, but against the tools' own schemas.
+
+use serde_json::{Value, json};
+
+use super::super::answer::reply_form::THINK;
+use super::super::selection::tool_selection::ToolOffer;
+use super::schema_size::{STRICT_LIMITS, SchemaSize};
+use super::strict_arguments::{closed_object, nullable, strict_arguments};
+use crate::config::AgentsFile;
+
+/// The levels above a tool's arguments: the plan, its list of tasks, and a task.
+const LEVELS_ABOVE: usize = 3;
+/// The maximum number of IDs in an enum: the limits of strict schemas must leave room for tools.
+const MAX_ENUM_IDS: usize = 100;
+/// The maximum lengths of parts of a reply, where the endpoint enforces them. Without them, weak models repeat one part
+/// until the token limit.
+const MAX_TITLE_CHARS: usize = 120;
+const MAX_REFERENCE_CHARS: usize = 200;
+const MAX_TEXT_CHARS: usize = 4_000;
+const MAX_DEPENDENCIES: usize = 16;
+const MAX_CHOICES: usize = 6;
+
+/// What the schema of a reply can contain.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::planner) struct FormLimits {
+    /// The maximum number of tasks.
+    pub(in crate::planner) max_tasks: usize,
+    /// Whether the endpoint accepts `maxItems`, `maxLength`, and `pattern`. Some reject a schema with them.
+    pub(in crate::planner) has_bounds: bool,
+}
+
+impl FormLimits {
+    /// Returns the limits of the planning model.
+    pub(in crate::planner) fn of(agents: &AgentsFile) -> Self {
+        let has_bounds = agents.planner_model().is_some_and(|spec| spec.dialect.schema_bounds);
+        Self { max_tasks: agents.planner.max_tasks, has_bounds }
+    }
+
+    fn text(self, max_chars: usize) -> Value {
+        match self.has_bounds {
+            true => json!({"type": "string", "maxLength": max_chars}),
+            false => json!({"type": "string"}),
+        }
+    }
+
+    fn list(self, items: Value, max_items: usize) -> Value {
+        match self.has_bounds {
+            true => json!({"type": "array", "items": items, "maxItems": max_items}),
+            false => json!({"type": "array", "items": items}),
+        }
+    }
+
+    /// Returns the schema of a reference to a result.
+    fn reference(self) -> Value {
+        match self.has_bounds {
+            true => json!({"type": "string", "pattern": r"^\$[a-z0-9][^ ]*$"}),
+            false => json!({"type": "string"}),
+        }
+    }
+}
+
+/// Returns the schema of a plan with these tools: `{tasks, missing, answer, question}`, whose tasks are
+/// `{title, tool, args, after, each, if}`.
+///
+/// A task has one variant for each tool, whose arguments are strict. Tools whose arguments cannot be made strict share a
+/// variant with the arguments as JSON text.
+///
+/// The validator checks that a plan has tasks, because some endpoints (Azure) do not accept `minItems`.
+pub(in crate::planner) fn plan_schema(offers: &[ToolOffer<'_>], limits: FormLimits) -> Value {
+    let text = nullable(limits.text(MAX_TEXT_CHARS));
+    let choices = limits.list(limits.text(MAX_TITLE_CHARS), MAX_CHOICES);
+    let question = object_schema([("text", limits.text(MAX_TEXT_CHARS)), ("choices", choices)]);
+    let after = limits.list(json!({"type": "integer"}), MAX_DEPENDENCIES);
+    object_schema([
+        ("tasks", tasks_schema(offers, &after, limits)),
+        ("missing", text.clone()),
+        ("answer", text),
+        ("question", nullable(question)),
+    ])
+}
+
+/// Returns the schema of a plan patch: `{keep, tasks, missing}`. `pending` are the tasks that can be kept, and
+/// `existing` the references to tasks that new ones can depend on.
+pub(in crate::planner) fn patch_schema(
+    offers: &[ToolOffer<'_>],
+    pending: &[String],
+    existing: &[String],
+    limits: FormLimits,
+) -> Value {
+    let kept = limits.list(id_enum(pending), pending.len());
+    let after = limits.list(id_enum(existing), MAX_DEPENDENCIES);
+    object_schema([
+        ("keep", kept),
+        ("tasks", tasks_schema(offers, &after, limits)),
+        ("missing", nullable(limits.text(MAX_TEXT_CHARS))),
+    ])
+}
+
+/// Returns the schema of one of these IDs. Falls back to any string for too many IDs, or for an empty enum.
+fn id_enum(ids: &[String]) -> Value {
+    match ids.len() {
+        1..=MAX_ENUM_IDS => json!({"type": "string", "enum": ids}),
+        _ => json!({"type": "string"}),
+    }
+}
+
+/// Returns the schema of a list of tasks. `after` is the schema of the tasks that must end first.
+fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> Value {
+    let task = |tools: Value, arguments: Value| {
+        object_schema([
+            ("title", limits.text(MAX_TITLE_CHARS)),
+            ("tool", json!({"type": "string", "enum": tools})),
+            ("args", arguments),
+            ("after", nullable(after.clone())),
+            ("each", nullable(limits.reference())),
+            ("if", nullable(limits.text(MAX_REFERENCE_CHARS))),
+        ])
+    };
+    let names: Vec<String> = offers.iter().map(ToolOffer::name).collect();
+    let thinking = object_schema([
+        ("prompt", json!({"type": "string"})),
+        ("tools", nullable(limits.list(id_enum(&names), MAX_DEPENDENCIES))),
+        ("list", nullable(json!({"type": "boolean"}))),
+    ]);
+    let mut variants = vec![task(json!([THINK]), thinking)];
+    let mut loose: Vec<Value> = Vec::new();
+    let overhead = SchemaSize::measure_size(&task(json!([]), json!({})));
+    // The size of the rest of the schema, including the names of loose tools.
+    let mut remaining = STRICT_LIMITS.minus(SchemaSize {
+        levels: LEVELS_ABOVE,
+        properties: 20,
+        values: 2 * MAX_ENUM_IDS + 2 * offers.len() + 2,
+        characters: 4_000 + 2 * names.iter().map(String::len).sum::<usize>(),
+    });
+    let reference = limits.reference();
+    for (offer, name) in offers.iter().zip(&names) {
+        let strict = strict_arguments(&offer.tool.input_schema, &reference).map(|arguments| {
+            let size = SchemaSize::measure_size(&arguments);
+            let size = SchemaSize {
+                levels: size.levels,
+                properties: size.properties + overhead.properties,
+                values: size.values + overhead.values,
+                characters: size.characters + overhead.characters,
+            };
+            (size, task(json!([name]), arguments))
+        });
+        match strict {
+            Some((size, variant)) if size.fits_in(remaining) => {
+                remaining = remaining.minus(SchemaSize { levels: 0, ..size });
+                variants.push(variant);
+            }
+            _ => loose.push(name.as_str().into()),
+        }
+    }
+    if !loose.is_empty() {
+        variants.push(task(loose.into(), json!({"type": "string"})));
+    }
+    limits.list(json!({ "anyOf": variants }), limits.max_tasks)
+}
+
+/// Returns the schema of an object with exactly these properties.
+fn object_schema<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    closed_object(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::samples::tool;
+    use super::*;
+    use crate::model::{JsonObject, ToolInfo};
+
+    fn schema_of(tools: &[ToolInfo]) -> Value {
+        schema_within(tools, FormLimits { max_tasks: 16, has_bounds: false })
+    }
+
+    fn schema_within(tools: &[ToolInfo], limits: FormLimits) -> Value {
+        let agent = "box".into();
+        plan_schema(&tools.iter().map(|tool| ToolOffer { agent: &agent, tool }).collect::<Vec<_>>(), limits)
+    }
+
+    #[test]
+    fn each_task_calls_one_tool() {
+        let closed = tool("closed", json!({"properties": {"q": {"type": "integer"}}}));
+        let open = tool("open", json!({"additionalProperties": true}));
+        for has_bounds in [false, true] {
+            let schema = schema_within(&[open.clone(), closed.clone()], FormLimits { max_tasks: 2, has_bounds });
+            let variants = &schema["properties"]["tasks"]["items"]["anyOf"];
+            let tools: Vec<_> = (0..3).map(|index| &variants[index]["properties"]["tool"]["enum"]).collect();
+            assert_eq!(tools, [&json!(["think"]), &json!(["box.closed"]), &json!(["box.open"])]);
+            assert_eq!(variants[2]["properties"]["args"], json!({"type": "string"}));
+            let validator = jsonschema::validator_for(&schema).expect("a schema");
+            let task = |tool: &str, arguments: Value| json!({"title": "x", "tool": tool, "args": arguments, "after": [1], "each": "$1.a", "if": null});
+            let plan = |task: Value| json!({"tasks": [task], "missing": null, "answer": null, "question": null});
+            let is_valid = |tool: &str, arguments: Value| validator.is_valid(&plan(task(tool, arguments)));
+            assert!(is_valid("box.closed", json!({"q": 5})) && is_valid("box.closed", json!({"q": "$1.n"})));
+            assert!(is_valid("box.closed", json!({"q": null})) && is_valid("box.open", json!("{}")));
+            assert!(is_valid("think", json!({"prompt": "x", "tools": ["box.open"], "list": null})));
+            assert!(!is_valid("box.closed", json!({})) && !is_valid("box.other", json!({"q": 5})));
+            let many =
+                json!([task("box.open", json!("{}")), task("box.open", json!("{}")), task("box.open", json!("{}"))]);
+            let many = json!({"tasks": many, "missing": null, "answer": null, "question": null});
+            assert_eq!(validator.is_valid(&many), !has_bounds);
+            assert_eq!(is_valid("box.closed", json!({"q": "five"})), !has_bounds);
+        }
+    }
+
+    #[test]
+    fn patch_keeps_and_refers_to_existing_tasks() {
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let schema = patch_schema(&[], &ids(&["t2"]), &[], FormLimits { max_tasks: 16, has_bounds: true });
+        let kept = json!({"type": "array", "items": {"type": "string", "enum": ["t2"]}, "maxItems": 1});
+        assert_eq!(schema["properties"]["keep"], kept);
+        let task = &schema["properties"]["tasks"]["items"]["anyOf"][0]["properties"];
+        assert_eq!(
+            task["after"]["anyOf"][0]["items"],
+            json!({"type": "string"}),
+            "an empty enum is not a valid schema"
+        );
+    }
+
+    #[test]
+    fn schema_stays_within_strict_limits() {
+        let values: Vec<Value> = (0..300).map(|value| format!("value-{value}").into()).collect();
+        let mut deep = json!({"type": "string"});
+        for _ in 0..7 {
+            deep = json!({"type": "object", "properties": {"a": deep}});
+        }
+        let wide: JsonObject = (0..900).map(|index| (format!("argument-{index}"), json!({"type": "string"}))).collect();
+        let tools = [
+            tool("a", json!({"properties": {"v": {"enum": values}}})),
+            tool("b", json!({"properties": {"v": {"enum": values}}})),
+            tool("c", json!({"properties": {"v": {"enum": values}}})),
+            tool("d", json!({"properties": {"v": deep}})),
+            tool("e", json!({"properties": wide})),
+            tool("f", json!({"properties": wide})),
+            tool("g", json!({"properties": {}})),
+        ];
+        let schema = schema_of(&tools);
+        let variants = schema["properties"]["tasks"]["items"]["anyOf"].as_array().expect("a list");
+        let names: Vec<&Value> = variants.iter().map(|variant| &variant["properties"]["tool"]["enum"]).collect();
+        assert_eq!(
+            names,
+            [
+                &json!(["think"]),
+                &json!(["box.a"]),
+                &json!(["box.b"]),
+                &json!(["box.e"]),
+                &json!(["box.g"]),
+                &json!(["box.c", "box.d", "box.f"])
+            ]
+        );
+        assert!(SchemaSize::measure_size(&schema).fits_in(STRICT_LIMITS), "{:?}", SchemaSize::measure_size(&schema));
+    }
+}

@@ -1,0 +1,5 @@
+//! Builds the JSON Schema of a reply.
+
+pub(super) mod answer_schema;
+mod schema_size;
+mod strict_arguments;

@@ -1,0 +1,6 @@
+//! Selects which of many tools a model is shown.
+
+mod ranking;
+pub(super) mod sub_goals;
+mod terms;
+pub(super) mod tool_selection;

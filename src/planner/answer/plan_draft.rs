@@ -316,7 +316,7 @@ mod tests {
             task(json!({}), json!({})),
             task(json!({"a": "$1.name", "b": "$9", "c": "{$9.x}", "d": "$2", "e": "$7.x is a price"}), json!({})),
             task(json!({"a": "$item.x"}), json!({"each": "$1.title"})),
-            task(json!({}), json!({"each": 5, "if": "$1.name == 1"})),
+            task(json!({}), json!({"each": 5, "if": "$1.name == env.HOME"})),
             think,
             task(json!({"a": "$5.x"}), json!({})),
         ]);

@@ -319,6 +319,10 @@ impl<'w, 's> TaskWriter<'w, 's> {
         let Some(text) = condition.as_str() else { return condition.clone() };
         let text = text.trim();
         let text = text.strip_prefix("${{").and_then(|text| text.strip_suffix("}}")).unwrap_or(text).trim();
+        // A model must not read what only a person passes on.
+        if mentions_environment(text) {
+            self.problems.push("`if` refers to results, and not to the environment (`env`)".to_owned());
+        }
         let mut written = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -345,6 +349,12 @@ impl<'w, 's> TaskWriter<'w, 's> {
         }
         (written + rest).into()
     }
+}
+
+/// Returns whether an expression contains `env` as a word.
+fn mentions_environment(expression: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    expression.split(|c| !is_word(c)).any(|word| word == "env")
 }
 
 /// Returns the shape of the elements of the list that a task runs for, or `None` if it runs once.

@@ -53,5 +53,13 @@ fn sort_entries(entries: &mut [SyntaxEntry], first_keys: &[&'static KeySchema], 
         }
         table.keys.iter().position(|key| is_named(key)).map_or((3, 0), |index| (2, index))
     };
+    if entries.is_sorted_by_key(rank) {
+        return;
+    }
+    // A blank line says something about the entry before it, which may be another one then.
+    for entry in entries.iter_mut() {
+        let blanks = entry.before.iter().take_while(|line| **line == TriviaLine::Blank).count();
+        entry.before.drain(..blanks);
+    }
     entries.sort_by_key(rank);
 }

@@ -13,6 +13,7 @@ pub(crate) struct RandomTask {
     items: Option<(usize, Option<usize>)>,
     approve: bool,
     condition: Option<u8>,
+    retry_when: Option<u8>,
     work: RandomWork,
 }
 
@@ -53,11 +54,12 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         on_failure,
         prop::option::weighted(0.3, (0_usize..5, prop::option::of(1_usize..3))),
         prop::bool::weighted(0.15),
-        prop::option::weighted(0.2, 0_u8..3),
+        (prop::option::weighted(0.2, 0_u8..3), prop::option::weighted(0.2, 0_u8..3)),
         work,
     )
-        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition, work)| {
-            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, work }
+        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, conditions, work)| {
+            let (condition, retry_when) = conditions;
+            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, retry_when, work }
         })
 }
 
@@ -85,16 +87,20 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
             RandomWork::Prompt => text_prompt(prompt("p", &tools, None)).work,
             RandomWork::UsePrompt => server_prompt("p", tools[0], &tools).work,
             RandomWork::Read => read(routes, json!({"uri": "note://1"})),
-            RandomWork::Tool => call(routes, json!({})),
+            RandomWork::Tool => call(routes, json!({"at": "${{ now() }}"})),
         };
         built.retry.max_attempts = sketch.max_attempts;
+        let when = ["error.kind == 'tool_error'", "error.attempt < 2", "error.message + 1"];
+        built.retry.when = sketch.retry_when.map(|kind| Expression(when[usize::from(kind)].to_owned()));
         built.effect = sketch.effect;
         built.on_failure = sketch.on_failure;
         built.condition = condition.map(Expression);
         built.approve = sketch.approve.then(|| Box::new(Template(json!("ok?"))));
         built.foreach = sketch.items.map(|(count, max_parallel)| {
-            let items = Template(json!((0..count).collect::<Vec<_>>()));
-            Box::new(Foreach { items, is_matrix: false, binding: "item".into(), max_parallel })
+            let list = (0..count).collect::<Vec<_>>();
+            let is_matrix = sketch.max_attempts == 2;
+            let items = Template(if is_matrix { json!({"a": list, "b": [1]}) } else { json!(list) });
+            Box::new(Foreach { items, is_matrix, binding: "item".into(), max_parallel })
         });
         built
     });

@@ -100,6 +100,20 @@ fn resumed_run_asks_for_its_secret_again() {
 }
 
 #[test]
+fn person_types_the_secret_of_a_resumed_run_unseen() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]).write("plan.yaml", SECRET_PLAN);
+    let token = format!("token={SECRET}");
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input", "--param", &token]).code, Some(4));
+    assert_eq!(place.kapell(&["answer", "last", "q1", "--accept"]).code, Some(0));
+    let typed = format!("{SECRET}\r");
+    let ended = run_at_terminal(&place, &["resume"], &[step("token>", &typed)]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("Bearer ***") && !ended.stdout.contains(SECRET), "{ended:?}");
+    assert!(!journal_contains(&place, SECRET));
+}
+
+#[test]
 fn person_is_asked_for_missing_inputs() {
     let place = Workspace::new();
     place.write_agents(&["good"]).write(

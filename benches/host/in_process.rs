@@ -44,6 +44,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
         clock: runtime::RunClock::start(),
         trace: TraceContext::of_run(&run),
         content: None,
+        cache: None,
     };
     let screen = Screen::stderr()?;
     let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC, ProgressOptions::default());

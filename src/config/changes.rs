@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::{AgentId, AgentPolicy, Plan};
+use crate::model::{AgentId, AgentPolicy, HOST_AGENT, Plan};
 
 /// Describes each difference between two versions of a plan. Ignores the agents: a plan that calls other agents has
 /// other tasks.
@@ -22,6 +22,9 @@ pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
 
 /// Describes how the section of agent `id` has changed, if it has.
 pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolicy>) -> Option<String> {
+    if id.as_str() == HOST_AGENT {
+        return None;
+    }
     let Some(now) = now else { return Some(format!("agent `{id}` is no longer in the agents file")) };
     if before == now {
         return None;

@@ -18,6 +18,7 @@ mod yaml;
 pub use agents::agents_file::{AgentsFile, PlannerSettings};
 pub use agents::environment::{Environment, ProcessEnvironment};
 pub use agents::file::{load_agents, load_agents_files, parse_agents};
+pub use agents::host_section::{HostPermissionError, HostSettings, HttpSettings, ShellSettings};
 pub use agents::locations::{AgentsFiles, user_file};
 pub use answers_file::read_answer_rules;
 pub use changes::{agent_changes, plan_changes};

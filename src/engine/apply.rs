@@ -168,6 +168,10 @@ impl Fold<'_> {
                 self.state.tasks[node.index()].state = TaskState::Delayed { until: *ready_at };
                 self.queues.timers.insert((*ready_at, node));
             }
+            Event::AnswerAccepted { task, output } => {
+                let node = self.find_node(task)?;
+                self.state.tasks[node.index()].state = TaskState::Saving(Arc::clone(output));
+            }
             Event::TaskEnded { task, outcome } => {
                 let node = self.find_node(task)?;
                 self.record_replan_failure(node, outcome);
@@ -275,6 +279,8 @@ impl Fold<'_> {
                 foreach: None,
                 approve: None,
                 work,
+                cache: None,
+                save: None,
                 on_failure: OnFailure::Continue,
                 ..(*prompt).clone()
             };

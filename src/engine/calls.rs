@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::expression::{self, ExpressionError, Scope, UriTemplate, json_type_name};
 use crate::model::{
-    Event, Failure, FailureKind, JsonObject, NodeIndex, NodeKind, Operation, Record, SentCall, Template, Work,
+    CacheRequest, Event, Failure, FailureKind, JsonObject, NodeIndex, NodeKind, Operation, Record, SentCall, Template,
+    Work, relative_file_name, value_as_text,
 };
 
 use super::scope::expression_failure;
@@ -83,6 +84,8 @@ impl State {
         match call.operation {
             Operation::ReadResource => resource_parameters(render(&call.arguments)),
             Operation::CallTool | Operation::GetPrompt => arguments_object(render(&call.arguments)),
+            Operation::RunCommand => shell_parameters(&call.arguments, &self.scope(node)),
+            Operation::SendRequest => request_parameters(render(&call.arguments)),
         }
     }
 }
@@ -151,6 +154,90 @@ fn arguments_object(rendered: Result<Value, ExpressionError>) -> Result<JsonObje
             Err(Failure::new(FailureKind::Expression, message))
         }
         Err(error) => Err(expression_failure("with", &error)),
+    }
+}
+
+/// Returns the parameters of a shell command. The values in the command become quoted words.
+fn shell_parameters(template: &Template, scope: &Scope<'_>) -> Result<JsonObject, Failure> {
+    let Value::Object(template) = &template.0 else { return Ok(JsonObject::new()) };
+    let parameter = |(key, value): (&String, &Value)| {
+        let rendered = match (key.as_str(), value) {
+            ("command", Value::String(command)) => expression::render_shell_command(command, scope).map(Value::String),
+            (_, value) => expression::render(&Template(value.clone()), scope),
+        };
+        Ok((key.clone(), rendered.map_err(|error| expression_failure("shell", &error))?))
+    };
+    let mut parameters: JsonObject = template.iter().map(parameter).collect::<Result<_, Failure>>()?;
+    // A variable is text, and null means that it is not set.
+    if let Some(Value::Object(env)) = parameters.get_mut("env") {
+        env.retain(|_, value| !value.is_null());
+        env.values_mut().for_each(|value| *value = value_as_text(value).into());
+    }
+    match parameters.get("cwd") {
+        None | Some(Value::String(_)) => Ok(parameters),
+        Some(other) => Err(expects("`cwd` of `shell` expects a path", other)),
+    }
+}
+
+/// Returns the parameters of an HTTP request.
+fn request_parameters(rendered: Result<Value, ExpressionError>) -> Result<JsonObject, Failure> {
+    let parameters = match rendered.map_err(|error| expression_failure("http", &error))? {
+        Value::Object(parameters) => parameters,
+        other => return Err(expects("`http` expects a map", &other)),
+    };
+    match parameters.get("url") {
+        Some(Value::String(_)) => {}
+        other => return Err(expects("`url` of `http` expects text", other.unwrap_or(&Value::Null))),
+    }
+    for key in ["headers", "query"] {
+        match parameters.get(key) {
+            None | Some(Value::Object(_)) => {}
+            Some(other) => return Err(expects(&format!("`{key}` of `http` expects a map"), other)),
+        }
+    }
+    Ok(parameters)
+}
+
+fn expects(expected: &str, found: &Value) -> Failure {
+    Failure::new(FailureKind::Expression, format!("{expected}, but is {}", json_type_name(found)))
+}
+
+impl State {
+    /// Returns the request to use the cache for a call, if its task uses it.
+    ///
+    /// # Errors
+    /// Returns a failure if the key cannot be evaluated.
+    pub(super) fn cache_request(
+        &self,
+        node: NodeIndex,
+        arguments: &JsonObject,
+    ) -> Result<Option<CacheRequest>, Failure> {
+        // A call of a model uses no cache, since the plan does not know it.
+        let is_planned = !matches!(self.graph[node].kind, NodeKind::ToolCall(_));
+        let Some(policy) = self.graph[node].task.cache.as_deref().filter(|_| is_planned) else { return Ok(None) };
+        let key = match &policy.key {
+            Some(key) => {
+                expression::render(key, &self.scope(node)).map_err(|error| expression_failure("cache", &error))?
+            }
+            None => Value::Object(arguments.clone()),
+        };
+        Ok(Some(CacheRequest { key, ttl: policy.ttl.0 }))
+    }
+
+    /// Returns the name of the file that gets the output of a task, if it saves one.
+    ///
+    /// # Errors
+    /// Returns a failure if the name cannot be evaluated, or could be outside of the files of the run.
+    pub(super) fn save_name(&self, node: NodeIndex) -> Result<Option<String>, Failure> {
+        let is_planned = !matches!(self.graph[node].kind, NodeKind::ToolCall(_));
+        let Some(template) = self.graph[node].task.save.as_deref().filter(|_| is_planned) else { return Ok(None) };
+        let rendered = expression::render(template, &self.scope(node));
+        let name = value_as_text(&rendered.map_err(|error| expression_failure("save", &error))?);
+        relative_file_name(&name).map(Some).map_err(|problem| {
+            let message = format!("`save`: the file name `{name}` {problem}");
+            let help = "expected a name such as `report.md` or `pages/1.html`";
+            Failure::new(FailureKind::Expression, message).with_help(help)
+        })
     }
 }
 

@@ -239,6 +239,7 @@ impl Transition<'_> {
                     false => {}
                 }
             }
+            Input::AnswerSaved { task, result } => self.on_answer_saved(&task, result),
             Input::Replanned { number, result } => self.on_replanned(number, result),
             Input::QuestionAnswered { question, answer, by } => self.on_question_answered(question, answer, by),
             Input::RestApproved { question, by } => self.approve_rest(question, by),

@@ -359,7 +359,7 @@ impl Fold<'_> {
             self.state.replans.removed.insert(node);
         }
         for (agent, policy) in &patch.agents {
-            self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(policy));
+            self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(agent, policy));
         }
         let added = self.state.graph.add_tasks(&patch.added).map_err(|error| UnknownName(error.to_string()))?;
         patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));

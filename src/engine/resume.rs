@@ -74,6 +74,7 @@ impl Run {
         for attempt in transition.run.in_flight().collect::<Vec<_>>() {
             transition.repeat_model_request(attempt);
         }
+        transition.resume_saving();
         transition.resume_replan();
         if transition.run.stop_reason.is_some() {
             transition.end_model_requests();
@@ -98,8 +99,8 @@ impl Fold<'_> {
         for conversation in self.state.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
             conversation.deadline = conversation.deadline.map(|deadline| deadline.after(downtime.0));
         }
-        for agent in self.state.agents.values_mut() {
-            agent.connection = ConnectionStatus::NotRequested;
+        for (id, agent) in &mut self.state.agents {
+            agent.connection = ConnectionStatus::initial(id);
             agent.health = AgentHealth::default();
         }
         self.state.questions.reopen_after_resume();

@@ -279,7 +279,9 @@ impl Run {
             Work::Prompt(_) | Work::Synthesis(_) => None,
         };
         let (agent, tool, operation) = (agent.clone(), Arc::clone(tool), task.operation());
-        Ok(ToolCall { attempt, agent, operation, tool, arguments, timeout, deadline, awaits })
+        let cache = self.cache_request(node, &arguments)?;
+        let save = self.save_name(node)?;
+        Ok(ToolCall { attempt, agent, operation, tool, arguments, timeout, deadline, awaits, cache, save })
     }
 
     /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.

@@ -86,6 +86,8 @@ fn task(id: &str, needs: &[&str]) -> Task {
         deadline: None,
         on_failure: OnFailure::Fail,
         budget: Budget::default(),
+        cache: None,
+        save: None,
     }
 }
 

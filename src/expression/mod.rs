@@ -13,6 +13,7 @@ mod names;
 mod resolve;
 mod scan;
 mod scope;
+mod shell;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use scope::{
     TASK_FIELDS, TIME_FUNCTION, TaskLookup, TaskView,
 };
 pub(crate) use scope::{RUN_FIELDS, run_field_help};
+pub use shell::{check_shell_command, render_shell_command};
 pub(crate) use template::template_uses_input;
 pub use template::{TemplatePart, render, split_template, template_references};
 pub use uri_template::{UriTemplate, UriVariable};

@@ -324,7 +324,7 @@ impl PathResolver<'_, '_> {
                 items.iter().filter(|item| item.status == "succeeded").filter_map(|item| item.output).collect(),
             ),
             (ITEMS_FIELD, Some(items)) => ResolvedValue::Items(items.clone()),
-            ("text" | "content" | "resources", Some(_)) => {
+            ("text" | "content" | "resources" | "saved", Some(_)) => {
                 let error = self.unknown_key(index, &format!("is a `foreach` task and has no `{name}` itself"));
                 return Err(
                     error.with_help(format!("use `items[0].{name}` for one item, or `outputs` for all outputs"))
@@ -334,6 +334,7 @@ impl PathResolver<'_, '_> {
             ("text", None) => ResolvedValue::Text(output()?.text()),
             ("content", None) => ResolvedValue::Blocks(output()?.content.iter().collect()),
             ("resources", None) => ResolvedValue::Blocks(output()?.resources().collect()),
+            ("saved", None) => text(output()?.saved.as_ref().map(|saved| saved.path.as_str())),
             ("outputs" | ITEMS_FIELD, None) => {
                 let error = self.unknown_key(index, &format!("is not a `foreach` task and has no `{name}`"));
                 return Err(error.with_help("use `output`"));

@@ -9,8 +9,20 @@ use super::names::list_names;
 use crate::model::{Timestamp, ToolOutput};
 
 /// The fields of a task in expressions: `tasks.ID.FIELD`.
-pub const TASK_FIELDS: [&str; 11] =
-    ["output", "text", "content", "resources", "status", "agent", "error", "succeeded", "failed", "skipped", "outputs"];
+pub const TASK_FIELDS: [&str; 12] = [
+    "output",
+    "text",
+    "content",
+    "resources",
+    "saved",
+    "status",
+    "agent",
+    "error",
+    "succeeded",
+    "failed",
+    "skipped",
+    "outputs",
+];
 
 /// The additional field of a `foreach` task, besides [`TASK_FIELDS`].
 pub const ITEMS_FIELD: &str = "items";

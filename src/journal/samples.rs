@@ -101,6 +101,8 @@ pub(crate) fn sample_run() -> Vec<Record> {
         {"type": "cancel_requested"},
         {"type": "task_ended", "task": "post", "outcome": "cancelled"},
         {"type": "tool_approved", "agent": "travel", "tool": "book", "by": "person"},
+        {"type": "answer_accepted", "task": "file", "output": {"content": [{"type": "text", "text": "x"}], "cached": true,
+            "saved": {"name": "x.txt", "path": "/runs/x.txt", "bytes": 1}}},
         {"type": "run_ended", "status": "cancelled", "outputs": {"hotel": 7},
             "output_errors": {"pages": "`read` failed"}},
     ]))

@@ -149,6 +149,8 @@ mod tests {
             timeout: Duration::ZERO,
             deadline: None,
             awaits: None,
+            cache: None,
+            save: None,
         }
     }
 

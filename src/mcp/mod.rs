@@ -23,8 +23,11 @@ mod transport;
 
 pub use agents::{Agents, CallContext, CallFuture};
 pub use auth::pasted_redirect::{RedirectError, complete_login};
+pub(crate) use call::guard::{CallGuard, CallStop};
 pub use host::{ClientHost, NoopHost, ReportingHost};
 pub use login::{LoginStart, PageLogin, begin_login, log_out, login_info};
+pub(crate) use network::{build_client, client_builder, is_loopback};
 pub use options::{LoginPolicy, Options, SamplingSupport, UnreachablePolicy};
 pub use pool::Pool;
 pub use session::validation::schema_warnings;
+pub(crate) use transport::http_response::{HttpError, is_json, media_type};

@@ -19,7 +19,7 @@ const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 ///
 /// # Errors
 /// Returns the reason: a file or the proxy is invalid.
-pub(super) fn client_builder(url: &Url, settings: &NetworkSettings) -> Result<reqwest::ClientBuilder, String> {
+pub(crate) fn client_builder(url: &Url, settings: &NetworkSettings) -> Result<reqwest::ClientBuilder, String> {
     let NetworkSettings { ca_file, client_cert_file, proxy } = settings;
     let is_local = is_loopback(url);
     let mut builder = reqwest::Client::builder();
@@ -44,7 +44,7 @@ pub(super) fn client_builder(url: &Url, settings: &NetworkSettings) -> Result<re
 ///
 /// # Errors
 /// Returns the reason: a certificate is invalid, or the system provides no TLS roots.
-pub(super) fn build_client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+pub(crate) fn build_client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
     builder.build().map_err(|error| format!("cannot create an HTTP client: {}", root_cause(&error)))
 }
 
@@ -73,7 +73,7 @@ pub(super) fn same_origin_redirects() -> Policy {
 }
 
 /// Returns whether the host of `url` is `localhost` or a loopback address.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -27,7 +27,7 @@ pub use agent::{
     describe_unset,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
-pub use events::command::{Command, SentCall, ToolCall};
+pub use events::command::{CacheRequest, Command, SentCall, ToolCall};
 pub use events::event::{Event, KeptResult, PromptCall, Record, UnsettledCall};
 pub use events::input::Input;
 pub use events::run_info::{EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus};
@@ -51,9 +51,11 @@ pub use offers::{
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SavedText, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
+pub use plans::host_pattern::HostPattern;
 pub use plans::inputs::{InputConstraints, InputSpec, InputType, MASKED_SECRET};
 pub use plans::plan::{
-    Await, Call, Foreach, Operation, Plan, Prompt, PromptSource, PromptTool, Route, ServerPrompt, Task, Work,
+    Await, CachePolicy, Call, Foreach, HOST_AGENT, Operation, Plan, Prompt, PromptSource, PromptTool, Route,
+    ServerPrompt, Task, Work,
 };
 pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
@@ -65,7 +67,7 @@ pub use question::{
     QuestionDeadline, SamplingOrigin,
 };
 pub use replan::{GoalCheck, PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
-pub use saved_file::SavedFile;
+pub use saved_file::{SavedFile, SavedOutput, relative_file_name};
 pub use secrets::Secrets;
 pub use text::number::has_leading_zero;
 pub use text::redact::redact_url;

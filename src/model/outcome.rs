@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{HumanDuration, SavedFile, TaskId};
+use super::{HumanDuration, SavedFile, SavedOutput, TaskId};
 
 /// The member of a serialized block that refers to the file with its text.
 const TEXT_FILE: &str = "text_file";
@@ -30,6 +30,12 @@ pub struct ToolOutput {
     /// The disagreements between a synthesized answer and the results, if there are any.
     #[serde(default)]
     pub unverified: Option<Box<[String]>>,
+    /// True if it is the result of an earlier call, from the cache.
+    #[serde(default)]
+    pub cached: bool,
+    /// The file of the run that has the output, if the task saves it.
+    #[serde(default)]
+    pub saved: Option<Box<SavedOutput>>,
 }
 
 impl Serialize for ToolOutput {
@@ -48,6 +54,12 @@ impl Serialize for ToolOutput {
         }
         if let Some(unverified) = &self.unverified {
             output.serialize_entry("unverified", unverified)?;
+        }
+        if self.cached {
+            output.serialize_entry("cached", &self.cached)?;
+        }
+        if let Some(saved) = &self.saved {
+            output.serialize_entry("saved", saved)?;
         }
         output.end()
     }

@@ -1,6 +1,7 @@
-//! References to the files that hold contents of results: images, audio, other binary contents, and large texts.
+//! References to the files that hold contents of results: images, audio, other binary contents, and large texts; and the
+//! files in which tasks save their outputs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The beginning of every reference.
 const PREFIX: &str = "kapell-file:";
@@ -61,6 +62,49 @@ impl TryFrom<String> for SavedFile {
     }
 }
 
+/// A file of a run in which a task saved its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedOutput {
+    /// The name that the task gives, relative to the saved files of the run.
+    pub name: String,
+    /// The absolute path.
+    pub path: String,
+    /// The size in bytes.
+    pub bytes: u64,
+}
+
+/// The maximum length of the name of a saved file, and of each part between slashes, in bytes.
+const MAX_NAME_BYTES: usize = 1_000;
+const MAX_PART_BYTES: usize = 255;
+
+/// Returns the name of a file within a directory, without `.` among its parts.
+///
+/// # Errors
+/// Returns what is wrong with a name that could be outside of the directory, or that is not portable.
+pub fn relative_file_name(name: &str) -> Result<String, &'static str> {
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.starts_with('/') {
+        return Err("starts with `/`");
+    }
+    if name.chars().any(|c| c.is_control() || c == '\\') {
+        return Err("contains a control character or a backslash");
+    }
+    let mut parts: Vec<&str> = name.split('/').collect();
+    if parts.contains(&"..") {
+        return Err("contains `..`");
+    }
+    if parts.last().is_some_and(|last| matches!(*last, "" | ".")) {
+        return Err("names a directory");
+    }
+    parts.retain(|part| !matches!(*part, "" | "."));
+    if name.len() > MAX_NAME_BYTES || parts.iter().any(|part| part.len() > MAX_PART_BYTES) {
+        return Err("is too long");
+    }
+    Ok(parts.join("/"))
+}
+
 /// Returns whether `name` names a file within a directory, and not the directory or its parent.
 fn is_file_name(name: &str) -> bool {
     !name.starts_with('.')
@@ -71,6 +115,26 @@ fn is_file_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_saved_files_stay_within_their_directory() {
+        for (name, expected) in [
+            ("report.md", Ok("report.md")),
+            ("./a//b/.c", Ok("a/b/.c")),
+            ("..a/b..", Ok("..a/b..")),
+            ("", Err("is empty")),
+            ("/etc/passwd", Err("starts with `/`")),
+            ("a/../../b", Err("contains `..`")),
+            ("..", Err("contains `..`")),
+            ("a/", Err("names a directory")),
+            (".", Err("names a directory")),
+            ("a\\b", Err("contains a control character or a backslash")),
+            ("a\0b", Err("contains a control character or a backslash")),
+            (&"x".repeat(256), Err("is too long")),
+        ] {
+            assert_eq!(relative_file_name(name), expected.map(str::to_owned), "{name:?}");
+        }
+    }
 
     fn file() -> SavedFile {
         SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32) }

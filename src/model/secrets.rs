@@ -122,6 +122,7 @@ impl Secrets {
             | Input::SamplingFinished { .. }
             | Input::ModelReplied { .. }
             | Input::Replanned { .. }
+            | Input::AnswerSaved { .. }
             | Input::QuestionAnswered { .. }
             | Input::RestApproved { .. }
             | Input::QuestionDeferred { .. }

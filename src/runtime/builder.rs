@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::content::ContentStore;
+use super::content::{CallCache, ContentStore};
+use super::host_agent::{HostTools, RunAgents};
 use super::llm_replanner::LlmReplanner;
 use super::orphans::reap_orphans;
 use super::shutdown::{RunStateAtExit, listen_for_signals};
@@ -61,6 +62,7 @@ pub struct Host<'r> {
     handle: Option<RunHandle>,
     content: Option<PathBuf>,
     content_copies: Option<PathBuf>,
+    cache: Option<PathBuf>,
 }
 
 /// The parts of a [`Host`]. Only the agents have no default.
@@ -79,6 +81,7 @@ pub struct HostBuilder<'r> {
     before_exit: Option<BeforeExit>,
     content: Option<PathBuf>,
     content_copies: Option<PathBuf>,
+    cache: Option<PathBuf>,
 }
 
 impl<'r> Host<'r> {
@@ -160,9 +163,14 @@ impl<'r> Host<'r> {
         let pool = Pool::new(used, self.options, Arc::clone(&host) as Arc<_>)
             .with_sessions(sessions)
             .with_sampling_usage(sampled);
+        let directory = request.directory();
+        let fingerprints = plan.agents.iter().map(|(id, policy)| (id.clone(), policy.fingerprint.clone())).collect();
+        let secrets = self.agents.secrets.clone();
+        let cache = self.cache.map(|cache| Arc::new(CallCache::new(cache, fingerprints, &directory, secrets)));
+        let tools = HostTools::new(self.agents.host, directory, Arc::clone(&host) as Arc<_>);
         let services = Services {
             journal,
-            agents: Arc::new(pool),
+            agents: Arc::new(RunAgents::new(Arc::new(pool), tools)),
             llm: self.llm,
             replanner,
             human: self.human,
@@ -170,6 +178,7 @@ impl<'r> Host<'r> {
             clock,
             trace,
             content: content.clone(),
+            cache,
         };
         let mut background = Background::default();
         let mut signals = None;
@@ -325,6 +334,14 @@ impl<'r> HostBuilder<'r> {
         self
     }
 
+    /// Sets the directory in which results of calls are kept for later calls, for tasks with `cache`. Without it, every
+    /// call is made.
+    #[must_use]
+    pub fn cache_directory(mut self, directory: PathBuf) -> Self {
+        self.cache = Some(directory);
+        self
+    }
+
     /// Lets the host own the process: it handles SIGINT, SIGTERM, and SIGHUP, and waits for orphaned processes of
     /// agents. The first signal interrupts the run; the second one exits the process after `before_exit`. In a session
     /// ([`SessionSignals`](super::shutdown::SessionSignals)), the second one stops only the run.
@@ -360,6 +377,7 @@ impl<'r> HostBuilder<'r> {
             handle: self.handle,
             content: self.content,
             content_copies: self.content_copies,
+            cache: self.cache,
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::ui::human::Human;
 use crate::ui::reporters::Reporters;
 
 use super::clock::RunClock;
-use super::content::ContentStore;
+use super::content::{CallCache, ContentStore};
 use super::{HostReceiver, Replanner, RuntimeHost};
 
 /// The services of a run.
@@ -45,6 +45,8 @@ pub struct Services {
     pub trace: TraceContext,
     /// The files of the run. Without it, binary contents stay in the events.
     pub content: Option<Arc<ContentStore>>,
+    /// The results of earlier calls. Without it, every call is made.
+    pub cache: Option<Arc<CallCache>>,
 }
 
 /// An error that ends the process before the run has ended. The journal keeps the committed events.

@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::llm::{Llm, OnDelta};
 use crate::mcp::{Agents, CallContext, ClientHost as _};
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, JsonObject,
-    LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
+    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HumanDuration,
+    Input, JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
 };
 use crate::ui::human::HumanResponse;
 
-use super::content::{self, ContentStore};
+use super::content::{self, CachedResult, CallCache, ContentStore};
 use super::dispatcher::Dispatcher;
 use super::{RuntimeHost, replanner};
 
@@ -89,6 +89,21 @@ impl Dispatcher {
                 });
             }
             Command::AnswerSampling { request, result } => host.answer_sampling(&request, result),
+            Command::SaveAnswer { task, output, name } => {
+                let store = self.services.content.clone();
+                let failure = Failure::new(FailureKind::InvalidResult, panic_message("saved the answer"));
+                let on_panic = Input::AnswerSaved { task: task.clone(), result: Err(failure) };
+                self.spawn_effect(on_panic, async move {
+                    let result = match store {
+                        Some(store) => match store.reserve_name(&name, &task) {
+                            Ok(()) => content::save_output(&store, &name, output).await,
+                            Err(failure) => Err(failure),
+                        },
+                        None => Err(no_directory()),
+                    };
+                    Some(Input::AnswerSaved { task, result })
+                });
+            }
             Command::EndRun => unreachable!("the loop ends before"),
         }
     }
@@ -101,7 +116,7 @@ impl Dispatcher {
         let meta = call_meta(&self.id, &call.attempt, &self.services.trace);
         let context = CallContext { meta, cancel, checkpoint };
         let attempt = call.attempt.clone();
-        let work = call_with_contents(agents, call, context, self.contents());
+        let work = call_with_contents(agents, call, context, (self.contents(), self.services.cache.clone()));
         // A panic in one call must not end the other tasks.
         let ended = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result
@@ -170,25 +185,69 @@ impl Dispatcher {
     }
 }
 
-/// Makes a call. Its arguments get the contents of the files that they refer to, and the contents of its result are in
-/// files when this returns.
+/// Makes a call, or returns the cached result of an earlier one. The arguments get the contents of the files that they
+/// refer to, and the contents of the result are in files when this returns.
 async fn call_with_contents(
     agents: Arc<dyn Agents>,
     mut call: ToolCall,
     context: CallContext,
-    contents: Option<(Arc<ContentStore>, Arc<RuntimeHost>)>,
+    (contents, cache): (Option<(Arc<ContentStore>, Arc<RuntimeHost>)>, Option<Arc<CallCache>>),
 ) -> Result<Arc<ToolOutput>, Failure> {
-    let Some((store, host)) = contents else { return agents.call(call, context).await };
-    content::restore_arguments(&store, &mut call).await?;
+    let Some((store, host)) = contents else {
+        return if call.save.is_some() { Err(no_directory()) } else { agents.call(call, context).await };
+    };
+    let (task, save) = (call.attempt.task.clone(), call.save.clone());
+    if let Some(name) = &save {
+        store.reserve_name(name, &task)?;
+    }
     let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
-    let task = call.attempt.task.clone();
-    let output = agents.call(call, context).await?;
+    // The result of a resumed call is not that of an earlier one.
+    let cache = cache.zip(call.cache.take()).filter(|_| context.checkpoint.is_none());
+    let entry = cache.map(|(cache, request)| (cache.entry_name(&call, &request), request.ttl, cache));
+    let output = match find_cached(entry.as_ref()).await {
+        Some(CachedResult { output, age }) => {
+            let age = HumanDuration(std::time::Duration::from_secs(age.as_secs()));
+            let text = format!("the result comes from the cache; it is {age} old");
+            host.on_log(origin.clone(), LogMessage::from_host("info", text));
+            output
+        }
+        None => {
+            content::restore_arguments(&store, &mut call).await?;
+            let output = agents.call(call, context).await?;
+            if let Some((name, ttl, cache)) = entry {
+                let stored = Arc::clone(&output);
+                let storing = tokio::task::spawn_blocking(move || cache.store(&name, ttl, stored));
+                if let Err(error) = storing.await.unwrap_or_else(|error| Err(error.into())) {
+                    let text = format!("the result is not in the cache for later calls: {error}");
+                    host.on_log(origin.clone(), LogMessage::from_host("warning", text));
+                }
+            }
+            output
+        }
+    };
+    let output = match save {
+        Some(name) => content::save_output(&store, &name, output).await?,
+        None => output,
+    };
     let (output, error) = content::save_contents(&store, &task, output).await;
     if let Some(error) = error {
         let text = format!("some contents of the result stay in the journal: they cannot be saved as files: {error}");
         host.on_log(origin, LogMessage::from_host("warning", text));
     }
     Ok(output)
+}
+
+/// Returns the cached result of a call, if the call uses the cache and there is one.
+async fn find_cached(entry: Option<&(String, std::time::Duration, Arc<CallCache>)>) -> Option<CachedResult> {
+    let (name, ttl, cache) = entry?;
+    let (name, ttl, cache) = (name.clone(), *ttl, Arc::clone(cache));
+    tokio::task::spawn_blocking(move || cache.find(&name, ttl)).await.ok().flatten()
+}
+
+/// Returns the failure of a task that saves its output in a run without files.
+fn no_directory() -> Failure {
+    let message = "`save` requires a directory for the files of the run, and the host has none";
+    Failure::new(FailureKind::InvalidArguments, message).with_help("set `HostBuilder::content_directory`")
 }
 
 /// Returns the `_meta` of a call: its idempotency key `RUN/TASK/ATTEMPT`, and its trace context.

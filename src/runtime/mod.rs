@@ -9,6 +9,7 @@ mod dispatcher;
 mod effects;
 mod health;
 mod host;
+mod host_agent;
 mod host_error;
 mod llm_replanner;
 mod orphans;
@@ -19,7 +20,7 @@ pub mod shutdown;
 
 pub use builder::{Host, HostBuilder, agent_stderr, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
-pub use content::ContentStore;
+pub use content::{CachedResult, CallCache, ContentStore};
 use control::{forward_requests, read_inputs};
 pub use discovery::{AgentProbe, Discovery, Freshness, OffersCache, complete};
 pub use dispatcher::{RuntimeError, Services, cancel, run};

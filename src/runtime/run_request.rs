@@ -1,7 +1,7 @@
 //! The ways in which a run begins in this process.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -29,6 +29,16 @@ impl RunRequest {
             Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => &new_run.plan,
             Self::Resume(resumable) => resumable.resumption.run.plan(),
         }
+    }
+
+    /// Returns the directory of the plan file, where commands run; the current directory for a plan without a file.
+    pub fn directory(&self) -> PathBuf {
+        let source = match self {
+            Self::New(new_run) | Self::Rerun(Rerun { new_run, .. }) => new_run.source.as_deref(),
+            Self::Resume(resumable) => resumable.resumption.run.source(),
+        };
+        let plan = source.and_then(|source| Path::new(source.plan.as_ref()?).parent());
+        plan.map(Path::to_owned).or_else(|| std::env::current_dir().ok()).unwrap_or_default()
     }
 
     /// Returns the values of secret inputs.

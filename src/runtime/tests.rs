@@ -295,6 +295,7 @@ async fn run_scenario(tasks: &[(&str, &str, &[&str])], scenario: Scenario) -> Sc
         clock: RunClock::start(),
         trace: TraceContext::of_run(&RunId::from("r")),
         content: None,
+        cache: None,
     };
     if let Some(input) = scenario.late_input {
         let host = Arc::clone(&host);

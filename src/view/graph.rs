@@ -141,6 +141,13 @@ fn label_lines(task: &Task) -> Vec<String> {
         let uri = read.get("uri").or_else(|| read.get("template")).unwrap_or(read);
         lines.push(expression_text(uri));
     }
+    if let (Operation::RunCommand | Operation::SendRequest, Some(Template(parameters))) =
+        (task.operation(), task.arguments())
+    {
+        lines.extend(parameters.get("command").map(expression_text));
+        let method = parameters.get("method").and_then(|method| method.as_str()).unwrap_or("GET");
+        lines.extend(parameters.get("url").map(|url| format!("{method} {}", expression_text(url))));
+    }
     if let Some(prompt) = task.prompt() {
         lines.push(format!("prompt: {}", truncate_chars(&prompt.source.text(), MAX_LABEL_CHARS)));
     }

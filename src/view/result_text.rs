@@ -153,7 +153,7 @@ pub fn content_lines(task: &TaskResult) -> Vec<String> {
             None
         }
         (Some(saved), None) => Some(match files.next() {
-            Some(ResultFile { path, mime_type, bytes }) => {
+            Some(ResultFile { path, mime_type, bytes, .. }) => {
                 let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
                 format!("{} ({media}{})", path.display(), bytes_text(*bytes))
             }

@@ -121,6 +121,9 @@ pub struct ResultFile {
     pub mime_type: Option<String>,
     /// The size in bytes.
     pub bytes: u64,
+    /// The name under which the plan saves it, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_as: Option<String>,
 }
 
 impl TaskResult {
@@ -128,12 +131,18 @@ impl TaskResult {
         let blocks = self.output.iter().flat_map(|output| &output.content);
         let files = blocks.filter_map(|block| {
             let SavedFile { name, bytes, .. } = block.saved_file()?;
-            Some(ResultFile { path: locate(&name), mime_type: block.mime_type().map(str::to_owned), bytes })
+            let mime_type = block.mime_type().map(str::to_owned);
+            Some(ResultFile { path: locate(&name), mime_type, bytes, saved_as: None })
         });
         let structured = self.output.iter().filter_map(|output| output.structured_file.as_deref()).map(|file| {
-            ResultFile { path: locate(&file.name), mime_type: Some("application/json".to_owned()), bytes: file.bytes }
+            let mime_type = Some("application/json".to_owned());
+            ResultFile { path: locate(&file.name), mime_type, bytes: file.bytes, saved_as: None }
         });
-        self.files = files.chain(structured).collect();
+        let saved = self.output.iter().filter_map(|output| output.saved.as_deref()).map(|saved| {
+            let path = locate(&format!("saved/{}", saved.name));
+            ResultFile { path, mime_type: None, bytes: saved.bytes, saved_as: Some(saved.name.clone()) }
+        });
+        self.files = files.chain(structured).chain(saved).collect();
         self.items.iter_mut().flatten().for_each(|item| item.locate_files(locate));
     }
 }

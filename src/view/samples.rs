@@ -51,6 +51,8 @@ pub(crate) fn call_task(id: &str, agent: &str, tool: &str) -> Task {
         deadline: None,
         on_failure: OnFailure::Fail,
         budget: Budget::default(),
+        cache: None,
+        save: None,
     }
 }
 

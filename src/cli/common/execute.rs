@@ -136,7 +136,7 @@ pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(
 
 /// Prints the paths of the files of a task and its items that were saved for the user.
 pub(crate) fn report_saved(task: &TaskResult) {
-    for ResultFile { path, mime_type, bytes } in &task.files {
+    for ResultFile { path, mime_type, bytes, .. } in &task.files {
         let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
         message!("saved {} ({media}{})", path.display(), bytes_text(*bytes));
     }
@@ -208,6 +208,7 @@ pub(crate) async fn execute(
         .journal(Arc::clone(&store))
         .durability(durability)
         .content_directory(files::content_root(&journal))
+        .cache_directory(files::cache_root(&journal))
         .human(Arc::clone(&human))
         .own_process({
             let (screen, run) = (screen.clone(), run.clone());

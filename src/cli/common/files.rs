@@ -32,6 +32,8 @@ pub(crate) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
 /// Returns all diagnostics of a file.
 pub(crate) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
     match (&arg.agents, run.source()) {
+        // The run began without one.
+        (None, Some(source)) if source.agents.is_empty() => Ok(AgentsFile::default()),
         (None, Some(source)) => {
             let mut files = AgentsFiles::named(PathBuf::from(&source.agents));
             files.user = source.user_agents.as_ref().map(PathBuf::from);
@@ -189,6 +191,11 @@ pub(crate) fn saved_plan_path(journal: &JournalLocation, run: &RunId) -> PathBuf
 /// folder in it.
 pub(crate) fn content_root(journal: &JournalLocation) -> PathBuf {
     absolute(&journal.companion_directory("files")).into()
+}
+
+/// Returns the absolute path of the directory for results that later calls reuse, beside the journal.
+pub(crate) fn cache_root(journal: &JournalLocation) -> PathBuf {
+    absolute(&journal.companion_directory("cache")).into()
 }
 
 /// Returns the events of a run that is only shown, with the large contents of their results. A missing file is a warning.

@@ -8,10 +8,11 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::args::{AgentsArg, JournalArg, JsonArg};
+use super::files;
 use crate::cli::CliError;
-use crate::config::{self, Diagnostics};
+use crate::config::{self, AgentsFile, AgentsFiles, Diagnostics, HostPermissionError};
 use crate::journal::Durability;
-use crate::model::RunId;
+use crate::model::{HostPattern, Plan, RunId};
 use crate::system::process::RequestSender;
 use crate::ui::answers::policy::{NoInput, RemoteAnswers, RulesThenHuman};
 use crate::ui::answers::rules::AnswerRules;
@@ -40,6 +41,40 @@ pub(crate) struct RunOptions {
     /// The durability of the journal on power loss; a killed process loses nothing in either mode
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Durability,
+}
+
+/// What the command line allows plans to have the host do, in addition to the agents file.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PermissionArgs {
+    /// Allow the plan to run shell commands, as `enabled = true` in `[shell]` of the agents file does
+    #[arg(long)]
+    allow_shell: bool,
+    /// Allow HTTP requests of the plan to this host, in addition to the `hosts` in `[http]` of the agents file; may be
+    /// repeated
+    #[arg(long, value_name = "HOST", value_parser = parse_host)]
+    allow_http: Vec<HostPattern>,
+}
+
+impl PermissionArgs {
+    /// Reads the agents files of a run. Without one, a plan can still do what the command line allows.
+    ///
+    /// # Errors
+    /// Returns all diagnostics of a file, or an error if there is none.
+    pub(crate) fn read_agents(&self, files: &AgentsFiles) -> Result<AgentsFile, CliError> {
+        let is_allowed = self.allow_shell || !self.allow_http.is_empty();
+        let mut agents = match files.first() {
+            None if is_allowed => AgentsFile::default(),
+            _ => files::read_agents(files)?,
+        };
+        self.extend_permissions(&mut agents);
+        Ok(agents)
+    }
+
+    /// Adds what the command line allows to what the agents file allows plans to have the host do.
+    pub(crate) fn extend_permissions(&self, agents: &mut AgentsFile) {
+        agents.host.shell.enabled |= self.allow_shell;
+        agents.host.http.hosts.extend(self.allow_http.iter().cloned());
+    }
 }
 
 impl ValueEnum for Durability {
@@ -139,6 +174,21 @@ pub(crate) fn person_at_terminal(screen: &Screen, run: &RunId) -> Result<Box<dyn
         Ok(None) => Ok(Box::new(NoInput)),
         Err(error) => Err(CliError::failed("cli::terminal", "cannot read the terminal", error)),
     }
+}
+
+fn parse_host(text: &str) -> Result<HostPattern, String> {
+    HostPattern::parse(text).map_err(|problem| format!("`{text}` {problem}"))
+}
+
+/// Checks that the agents file and the command line allow what the tasks of an earlier run have the host do.
+///
+/// # Errors
+/// Fails for the first task that is not allowed.
+pub(crate) fn check_permissions(agents: &AgentsFile, plan: &Plan) -> Result<(), CliError> {
+    agents.host.check_plan(plan).map_err(|(task, HostPermissionError { code, message, help })| {
+        let code = if code == "shell_disabled" { "cli::shell_disabled" } else { "cli::http_host" };
+        CliError::usage(code, format!("task `{task}`: {message}"), help)
+    })
 }
 
 /// Checks that this process does not belong to an agent.

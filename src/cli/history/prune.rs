@@ -1,4 +1,4 @@
-//! `kapell runs prune`: removes old runs. A run that a process drives is kept.
+//! `kapell runs prune`: removes old runs, and expired results of the cache. A run that a process drives is kept.
 
 use std::{fs, io};
 
@@ -10,6 +10,7 @@ use crate::cli::common::files;
 use crate::cli::{CliError, Exit};
 use crate::journal::{self, JournalError, JournalLocation, RunSummary};
 use crate::model::{HumanDuration, RunId, Timestamp};
+use crate::runtime::CallCache;
 use crate::ui::history::{self, ListedRun};
 use crate::view::text::count_text;
 
@@ -64,6 +65,15 @@ pub(crate) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         OutputFormat::Json => print_json(&history::runs_json(&runs))?,
         OutputFormat::Text if runs.is_empty() => {}
         OutputFormat::Text => print(&history::runs_text(&runs, &context, output_width()))?,
+    }
+    if !args.dry_run {
+        let cache = files::cache_root(&journal);
+        let removed = CallCache::prune(&cache).map_err(|error| {
+            CliError::failed("cli::unwritable", format!("cannot delete results in `{}`", cache.display()), error)
+        })?;
+        if removed > 0 {
+            message!("{} deleted from the cache", count_text(removed, "expired result"));
+        }
     }
     let action = if args.dry_run { "would be deleted" } else { "deleted" };
     message!("{} {action}", count_text(runs.len(), "run"));

@@ -10,7 +10,9 @@ use crate::cli::common::args::{JournalArg, JsonArg};
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
-use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use crate::cli::common::run_options::{
+    Interaction, PermissionArgs, RunOptions, check_permissions, speaks_for_a_person,
+};
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
 use crate::engine::Run;
@@ -29,6 +31,8 @@ pub(crate) struct ResumeArgs {
     params: Vec<String>,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    permissions: PermissionArgs,
     #[command(flatten)]
     json: JsonArg,
     /// Resume even if the plan, the agents file, or an agent's tools have changed since the run began
@@ -49,7 +53,7 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let name = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = files::open_journal(&args.options.journal)?.find_run(name)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
-    resume_run(&run, &args.options.with_json(args.json), changes, &args.params).await
+    resume_run(&run, (&args.options.with_json(args.json), &args.permissions), changes, &args.params).await
 }
 
 /// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.
@@ -78,7 +82,7 @@ pub(crate) fn latest_unfinished(journal: &JournalArg, plan: &Path) -> Result<Opt
 /// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
 pub(crate) async fn resume_run(
     run: &RunId,
-    options: &RunOptions,
+    (options, permissions): (&RunOptions, &PermissionArgs),
     accepted: ChangePolicy,
     params: &[String],
 ) -> Result<Exit, CliError> {
@@ -89,7 +93,9 @@ pub(crate) async fn resume_run(
     let store = files::journal_store(&options.journal)?;
     let contents = files::content_root(&files::journal_location(&options.journal)?);
     let mut resumable = ResumableRun::load(&*store, run, Some(&contents), accepted == ChangePolicy::Accept)?;
-    let agents = files::load_agents_for_run(&options.agents, resumable.run())?;
+    let mut agents = files::load_agents_for_run(&options.agents, resumable.run())?;
+    permissions.extend_permissions(&mut agents);
+    check_permissions(&agents, resumable.run().plan())?;
     let changes = file_changes(resumable.run(), &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(

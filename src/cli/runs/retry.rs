@@ -12,13 +12,15 @@ use crate::cli::common::args::JsonArg;
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
-use crate::cli::common::run_options::{Interaction, RunOptions, speaks_for_a_person};
+use crate::cli::common::run_options::{
+    Interaction, PermissionArgs, RunOptions, check_permissions, speaks_for_a_person,
+};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
 use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, Run};
 use crate::model::{Answer, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
-use crate::runtime::jitter_seed;
+use crate::runtime::{ContentStore, jitter_seed};
 use crate::ui::history::rerun_text;
 use crate::ui::human::HumanResponse;
 
@@ -53,6 +55,8 @@ pub(crate) struct RetryArgs {
     #[command(flatten)]
     options: RunOptions,
     #[command(flatten)]
+    permissions: PermissionArgs,
+    #[command(flatten)]
     json: JsonArg,
 }
 
@@ -62,8 +66,10 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.accept_changes || args.allow_repeats {
         speaks_for_a_person()?;
     }
-    let (earlier_id, earlier) = read_earlier(&args)?;
-    let agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
+    let run = unused_run_id(&args.options.journal)?;
+    let (earlier_id, earlier) = read_earlier(&args, &run)?;
+    let mut agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
+    args.permissions.extend_permissions(&mut agents);
     let is_changed = args.plan.is_some() || !args.params.is_empty();
     if args.from.is_none() && !is_changed && earlier.status() == RunStatus::Succeeded {
         return Err(nothing_to_retry(&earlier_id));
@@ -77,7 +83,8 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             original_start(&args, &agents, &earlier)?
         }
     };
-    let context = RunContext::new(unused_run_id(&args.options.journal)?, &args.options, Interaction::Terminal)?;
+    check_permissions(&agents, &plan)?;
+    let context = RunContext::new(run, &args.options, Interaction::Terminal)?;
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source, id: None };
     let repeats = if args.allow_repeats { RepeatPolicy::Allow } else { RepeatPolicy::Refuse };
     let from = args.from.as_deref().map(TaskId::from);
@@ -104,17 +111,19 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     execute(context, agents, AgentCatalog::default(), rerun.into()).await
 }
 
-/// Returns the earlier run with the large contents of its results.
+/// Returns the earlier run with the large contents of its results. Saved outputs become files of the new run.
 ///
 /// # Errors
 /// Fails if it has not ended, or cannot be read.
-fn read_earlier(args: &RetryArgs) -> Result<(RunId, Run), CliError> {
+fn read_earlier(args: &RetryArgs, new_run: &RunId) -> Result<(RunId, Run), CliError> {
     let reader = files::open_journal(&args.options.journal)?;
     let run = reader.find_run(&args.run)?;
     let mut records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
     let contents = files::contents_of(&args.options.journal, &run)?;
     let restored = records.iter_mut().try_for_each(|record| contents.restore_results(record));
     restored.map_err(|source| HostError::Contents { run: run.clone(), source })?;
+    let root = files::content_root(&files::journal_location(&args.options.journal)?);
+    records.iter_mut().for_each(|record| ContentStore::move_saved_outputs(&root, record, new_run));
     let earlier = Run::fold(&records)
         .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{}`", run.short()), error))?;
     if !earlier.status().is_unfinished() {

@@ -16,7 +16,7 @@ use crate::cli::common::exit::{print, print_json, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalOutcome, GoalPlan, GoalRequest, GoalSession};
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
-use crate::cli::common::run_options::{Interaction, RunOptions, RunOutputFormat};
+use crate::cli::common::run_options::{Interaction, PermissionArgs, RunOptions, RunOutputFormat};
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
@@ -46,6 +46,8 @@ pub(crate) struct RunArgs {
     params_file: Option<PathBuf>,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    permissions: PermissionArgs,
     #[command(flatten)]
     json: JsonArg,
     /// Show something first, and continue only after approval; without a person to ask, stop
@@ -111,7 +113,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         && let Some(plan) = &args.plan
         && let Some(run) = resume::latest_unfinished(&args.options.journal, Path::new(plan))?
     {
-        return resume::resume_run(&run, &args.options, ChangePolicy::Reject, &[]).await;
+        return resume::resume_run(&run, (&args.options, &args.permissions), ChangePolicy::Reject, &[]).await;
     }
     let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
@@ -147,8 +149,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         CommandTarget::Plan(plan) => files::plan_path(plan),
         CommandTarget::Goal(_) => None,
     });
-    let agents = files::read_agents(&agents_files)?;
-    if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
+    let agents = args.permissions.read_agents(&agents_files)?;
+    if agents.host.shell.enabled || agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before a plan is in memory, since the guard would keep that memory.
         start_guard()?;
     }
@@ -238,6 +240,9 @@ struct LoadedPlan {
 fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<LoadedPlan, CliError> {
     let (name, text) = files::read_plan_text(plan)?;
     let mut validated = config::load_plan(name, &text, agents, None)?;
+    if !args.dry_run {
+        validated = validated.require_permissions()?;
+    }
     if let Some(replans) = args.replan {
         if replans > 0 && agents.models.is_empty() {
             return Err(CliError::usage(
@@ -360,7 +365,8 @@ async fn review_plan(
             ReviewDecision::Edited => {
                 let text = config::read_text(&path)?;
                 let catalog = (!loaded.catalog.is_empty()).then_some(&loaded.catalog);
-                match config::load_plan(&loaded.file, &text, agents, catalog) {
+                let edited = config::load_plan(&loaded.file, &text, agents, catalog);
+                match edited.and_then(ValidatedPlan::require_permissions) {
                     Ok(validated) => {
                         loaded.validated = match loaded.replans {
                             Some(replans) => validated.with_max_replans(replans),

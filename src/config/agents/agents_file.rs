@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use super::host_section::{HostSettings, HttpSettings, ShellSettings};
 use crate::model::{AgentId, AgentSpec, LlmSpec, Secrets};
 
 /// The contents of an agents file.
@@ -17,6 +18,8 @@ pub struct AgentsFile {
     pub planner: PlannerSettings,
     /// The environment variables that plans can use, with their values if they are set.
     pub plan_env: IndexMap<String, Option<String>>,
+    /// What plans may have the host itself do.
+    pub host: HostSettings,
     /// The values of keys, tokens, headers, and other secrets from variables. They are masked in what agents send.
     pub secrets: Secrets,
 }
@@ -40,6 +43,12 @@ impl AgentsFile {
         }
         for (name, value) in other.plan_env {
             self.plan_env.entry(name).or_insert(value);
+        }
+        if self.host.shell == ShellSettings::default() {
+            self.host.shell = other.host.shell;
+        }
+        if self.host.http == HttpSettings::default() {
+            self.host.http = other.host.http;
         }
         self.secrets.add_all(&other.secrets);
         self

@@ -18,7 +18,7 @@ use super::environment::{Environment, Expander, PortPlaceholder};
 use super::locations::AgentsFiles;
 use super::secret_collector::{SecretCollector, is_secret_name};
 use super::section_reader::SectionReader;
-use super::{llm_section, redaction};
+use super::{host_section, llm_section, redaction};
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::{SourceFile, SourceSpan};
@@ -27,7 +27,7 @@ use crate::config::schema::keys::{AGENT, AGENTS_FILE, PLANNER, PLANS, PlansKeys}
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::document::{DocumentNode, Map, MapEntry, NodeValue};
 use crate::config::yaml::read::read_text;
-use crate::model::{AgentId, LlmSpec};
+use crate::model::{AgentId, HOST_AGENT, LlmSpec};
 
 /// Reads the agents files of a command. Agents and models of the project replace those of the user with the same names.
 ///
@@ -94,6 +94,11 @@ fn read_agents_file(
     let fields = CheckedTable::new(&root);
     for (name, entry) in fields.entries(&AGENTS_FILE.agents) {
         let id = AgentId::from(name);
+        if name == HOST_AGENT {
+            let message =
+                format!("the name `{name}` is reserved for kapell itself, which runs `shell` and `http` tasks");
+            sink.error("reserved_name", entry.key_span, message).help("choose another name for the agent");
+        }
         let unset = unset_of(&format!("agents.{name}"));
         let fields = CheckedTable::new(&entry.node);
         let agent = SectionReader { fields, environment, base, span: entry.key_span, unset: &unset };
@@ -118,6 +123,13 @@ fn read_agents_file(
         let (fields, unset) = (CheckedTable::new(&entry.node), unset_of(&format!("models.{name}")));
         let model = SectionReader { fields, environment, base, span: entry.key_span, unset: &unset };
         file.models.extend(model.read_model(name, sink));
+    }
+    if let Some(shell) = fields.node(&AGENTS_FILE.shell) {
+        file.host.shell = host_section::read_shell(CheckedTable::new(shell));
+    }
+    if let Some(http) = fields.node(&AGENTS_FILE.http) {
+        let (fields, unset) = (CheckedTable::new(http), RefCell::default());
+        file.host.http = SectionReader { fields, environment, base, span: http.span, unset: &unset }.read_http(sink);
     }
     if let Some(planner) = fields.node(&AGENTS_FILE.planner).map(CheckedTable::new) {
         let default = fields.has(&AGENTS_FILE.llm).then_some(LlmSpec::DEFAULT_NAME);

@@ -5,6 +5,7 @@ pub(crate) mod agents_file;
 mod dotenv;
 pub(crate) mod environment;
 pub(crate) mod file;
+pub(crate) mod host_section;
 pub(crate) mod llm_section;
 pub(crate) mod locations;
 mod oauth_section;

@@ -80,6 +80,9 @@ fn value_schema(value_type: &ValueType, definitions: &mut Map<String, Value>) ->
         ValueType::ItemList => json!({"type": ["string", "array"]}),
         ValueType::Boolean => json!({"type": "boolean"}),
         ValueType::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
+        ValueType::IntegerList(min, max) => {
+            json!({"type": "array", "items": {"type": "integer", "minimum": min, "maximum": max}})
+        }
         ValueType::Number(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
         ValueType::AnyNumber => json!({"type": "number"}),
         ValueType::Array => json!({"type": "array", "minItems": 1}),

@@ -6,11 +6,12 @@ mod common;
 mod plan;
 
 pub(crate) use agents::{
-    AGENT, AGENTS_FILE, AgentKeys, LLM, LlmKeys, OAUTH, OAuthKeys, PLANNER, PLANS, PRICES, PlannerKeys, PlansKeys,
-    SAMPLING, SCORES,
+    AGENT, AGENTS_FILE, AgentKeys, HTTP_SETTINGS, HttpSettingsKeys, LLM, LlmKeys, OAUTH, OAuthKeys, PLANNER, PLANS,
+    PRICES, PlannerKeys, PlansKeys, SAMPLING, SCORES, SHELL_SETTINGS, ShellSettingsKeys,
 };
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
-    AWAIT, BACKOFF, BUDGET, FALLBACK, FOREACH, ForeachKeys, INPUT, InputKeys, PLAN, PLAN_PATCH, PlanKeys,
-    PlanPatchKeys, QUESTIONS, READ, RESULT, RETRY, ReadKeys, SYNTHESIS, TASK, TaskKeys, USE_PROMPT, UsePromptKeys,
+    AWAIT, BACKOFF, BUDGET, CACHE, FALLBACK, FOREACH, ForeachKeys, HTTP, HttpKeys, INPUT, InputKeys, PLAN, PLAN_PATCH,
+    PlanKeys, PlanPatchKeys, QUESTIONS, READ, RESULT, RETRY, ReadKeys, SHELL, SYNTHESIS, ShellKeys, TASK, TaskKeys,
+    USE_PROMPT, UsePromptKeys,
 };

@@ -75,6 +75,8 @@ pub(crate) enum ValueType {
     Boolean,
     /// An integer in an inclusive range.
     Integer(u64, u64),
+    /// A list of integers in an inclusive range.
+    IntegerList(u64, u64),
     /// A number in an inclusive range.
     Number(f64, f64),
     /// Any number.
@@ -160,6 +162,7 @@ impl ValueType {
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Integer(min, u64::MAX) => format!("an integer of at least {min}"),
             Self::Integer(min, max) => format!("an integer from {min} to {max}"),
+            Self::IntegerList(min, max) => format!("a list of integers from {min} to {max}"),
             Self::Number(min, f64::MAX) => format!("a number of at least {min}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::AnyNumber => "a number".to_owned(),
@@ -197,7 +200,9 @@ impl ValueType {
             Self::Boolean => matches!(value, NodeValue::Bool(_)),
             Self::Integer(..) => matches!(value, NodeValue::Number(number) if !number.is_f64()),
             Self::Number(..) | Self::AnyNumber => matches!(value, NodeValue::Number(_)),
-            Self::TextList | Self::Array | Self::TableList(_) => matches!(value, NodeValue::List(_)),
+            Self::TextList | Self::Array | Self::IntegerList(..) | Self::TableList(_) => {
+                matches!(value, NodeValue::List(_))
+            }
             Self::TextMap | Self::Object | Self::Table(_) | Self::TableMap(_) => matches!(value, NodeValue::Map(_)),
             Self::Any | Self::Unsupported(_) => true,
             Self::OneOf(_, variants) => variants.iter().any(|variant| variant.accepts(value)),
@@ -211,6 +216,7 @@ impl ValueType {
             Self::Any
                 | Self::Object
                 | Self::TextList
+                | Self::IntegerList(..)
                 | Self::TextOrList
                 | Self::TextMap
                 | Self::Table(_)
@@ -257,6 +263,12 @@ pub(crate) fn check_value(
         (ValueType::TableList(table), NodeValue::List(nodes)) => {
             for element in nodes {
                 check_value(element, &ValueType::Table(table), &format_args!("an element of {name}"), sink);
+            }
+        }
+        (ValueType::IntegerList(min, max), NodeValue::List(nodes)) => {
+            let expected = ValueType::Integer(*min, *max);
+            for element in nodes {
+                check_value(element, &expected, &format_args!("an element of {name}"), sink);
             }
         }
         (ValueType::TableMap(table), NodeValue::Map(map)) => {
@@ -444,6 +456,20 @@ impl<'n, K> CheckedTable<'n, K> {
             NodeValue::Number(number) => T::try_from(number.as_u64()?).ok(),
             _ => None,
         }
+    }
+
+    /// Returns an integer, or the integers of a list.
+    pub(crate) fn integer_list<T: TryFrom<u64>>(self, key: &Key<K>) -> Vec<T> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let nodes = match &node.value {
+            NodeValue::List(nodes) => nodes.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let integer = |node: &DocumentNode<'_>| match &node.value {
+            NodeValue::Number(number) => T::try_from(number.as_u64()?).ok(),
+            _ => None,
+        };
+        nodes.iter().filter_map(integer).collect()
     }
 
     pub(crate) fn number(self, key: &Key<K>) -> Option<f64> {

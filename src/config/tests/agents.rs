@@ -326,6 +326,7 @@ fn reads_every_key_of_an_agents_file() {
             models: vec![llm],
             planner: PlannerSettings { model: Some("llm".to_owned()), ..PlannerSettings::default() },
             plan_env: [("REGION".to_owned(), None)].into(),
+            host: HostSettings::default(),
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");

@@ -10,6 +10,7 @@ use super::validated_plan::ValidatedPlan;
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::agents::environment::ProcessEnvironment;
 use crate::config::agents::file::parse_agents;
+use crate::config::agents::host_section::HostSettings;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::schema::table::is_name;
 use crate::config::yaml::parser::read_data;
@@ -90,5 +91,6 @@ fn assumed_agents(plan: &Value) -> AgentsFile {
     let mut agents = parse_agents("agents.toml", &text, &ProcessEnvironment).unwrap_or_default();
     // Their values are irrelevant: the plan does not run.
     agents.plan_env = names.variables.into_iter().map(|name| (name, Some(String::new()))).collect();
+    agents.host = HostSettings::allow_all();
     agents
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod assumed_agents;
 mod graph;
+mod host;
 mod inputs;
 mod plan;
 mod plan_patch;

@@ -61,6 +61,7 @@ fn read_plan(
     if fields.has(&PLAN.tasks) && task_tables.is_empty() && !sink.has_errors() {
         sink.error("no_tasks", fields.span(), "the plan has no tasks");
     }
+    policy::check_saved_files(&task_tables, sink);
     let mut names = SymbolTable::new(&inputs, task_tables, sink);
     names.env.clone_from(router.plan_env());
     let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);

@@ -63,6 +63,13 @@ pub fn load_plan_patch<'a>(
             error.help("give a new or changed task a new ID, and list an unchanged one in `keep`");
         }
     }
+    for (key, at) in task_tables.iter().flat_map(|fields| {
+        [&TASK.shell, &TASK.http].into_iter().filter_map(|key| Some((key.name, fields.key_span(key)?)))
+    }) {
+        // A model must not decide what the host does.
+        let error = sink.error("host_task", at, format!("a new task cannot have `{key}`"));
+        error.help("use the tools of agents");
+    }
     let existing = |snapshot: &'a TaskSnapshot| ExistingTask {
         id: &snapshot.task.id,
         is_foreach: snapshot.task.foreach.is_some(),

@@ -1,13 +1,19 @@
-//! Reads the retry policies of tasks, the timeouts of questions, and budgets.
+//! Reads the retry policies of tasks, the timeouts of questions, the use of the cache, saved files, and budgets.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::references;
+use super::routes::RouteResolver;
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{BACKOFF, BUDGET, QUESTIONS, RETRY, TASK, TaskKeys};
+use crate::config::schema::keys::{BACKOFF, BUDGET, CACHE, QUESTIONS, RETRY, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NodeValue};
-use crate::model::{Backoff, Budget, Expression, HumanDuration, QuestionPolicy, Retry};
+use crate::expression::{self, LOOP_NAME, Reference};
+use crate::model::{
+    Backoff, Budget, CachePolicy, Effect, Expression, Foreach, HumanDuration, QuestionPolicy, Retry, Template, Work,
+    relative_file_name,
+};
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(
@@ -77,6 +83,76 @@ fn read_backoff(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Backoff {
         factor: fields.number(&BACKOFF.factor).unwrap_or(exponential.factor),
         max: max.unwrap_or(HumanDuration(Duration::max(exponential.max.0, initial.0))),
         jitter: fields.number(&BACKOFF.jitter).unwrap_or(exponential.jitter),
+    }
+}
+
+/// Returns how long results of a call are reused. Reports a call that is not known to change nothing.
+pub(super) fn read_cache(
+    task: CheckedTable<'_, TaskKeys>,
+    (work, effect): (&Work, Option<Effect>),
+    router: &RouteResolver<'_>,
+    sink: &mut DiagnosticSink,
+) -> Option<CachePolicy> {
+    let node = task.node(&TASK.cache)?;
+    let at = task.key_span(&TASK.cache).unwrap_or(node.span);
+    let Work::Call(call) = work else {
+        sink.error("useless_key", at, "`cache` has no effect on a prompt: only results of calls are reused");
+        return None;
+    };
+    let effect = call.operation.guaranteed_effect().or(effect).or_else(|| router.configured_effect(&call.routes));
+    if effect != Some(Effect::ReadOnly) {
+        let message = match effect {
+            Some(_) => "`cache` requires a call whose `effect` is `read_only`",
+            None => {
+                "`cache` requires a call whose `effect` is `read_only`, and neither the plan nor the agents file sets it"
+            }
+        };
+        sink.error("cache_effect", at, message).help("set `effect: read_only` if the call changes nothing");
+    }
+    let fields = CheckedTable::new(node);
+    let ttl = match node.as_text() {
+        Some(text) => HumanDuration::parse(text).ok(),
+        None => fields.duration(&CACHE.ttl),
+    };
+    Some(CachePolicy { key: fields.node(&CACHE.key).map(|node| Template(node.to_json())), ttl: ttl? })
+}
+
+/// Returns the name of the file that gets the output of a task. Reports an invalid name, and one that is the same for
+/// all items.
+pub(super) fn read_save(
+    task: CheckedTable<'_, TaskKeys>,
+    foreach: Option<&Foreach>,
+    sink: &mut DiagnosticSink,
+) -> Option<Template> {
+    let node = task.node(&TASK.save)?;
+    let template = Template(node.to_json());
+    let text = node.as_text()?;
+    if let (false, Err(problem)) = (text.contains("${{"), relative_file_name(text)) {
+        let error = sink.error("bad_file_name", node.span, format!("the file name `{text}` {problem}"));
+        error.help("expected a name such as `report.md` or `pages/1.html`");
+    }
+    let names_item = |foreach: &Foreach| {
+        let is_item = |reference: &Reference<'_>| matches!(reference, Reference::Name(name) if *name == foreach.binding || *name == LOOP_NAME);
+        // Invalid expressions are reported as such.
+        expression::template_references(&template).map_or(true, |references| references.iter().any(is_item))
+    };
+    if foreach.is_some_and(|foreach| !names_item(foreach)) {
+        let error = sink.error("duplicate_file", node.span, "all items would be saved in the same file");
+        error.help("use the item in the name, such as `pages/${{ loop.index }}.html`");
+    }
+    Some(template)
+}
+
+/// Reports tasks that save their outputs in the same file.
+pub(super) fn check_saved_files(tasks: &[CheckedTable<'_, TaskKeys>], sink: &mut DiagnosticSink) {
+    let mut lines = HashMap::new();
+    for node in tasks.iter().filter_map(|task| task.node(&TASK.save)) {
+        let Some(name) = node.as_text().filter(|name| !name.contains("${{")) else { continue };
+        let line = sink.source.line(node.span);
+        if let Some(first) = relative_file_name(name).ok().and_then(|name| lines.insert(name, line)) {
+            let error = sink.error("duplicate_file", node.span, format!("another task is saved as `{name}`"));
+            error.help(format!("the first is in line {first}; choose another name"));
+        }
     }
 }
 

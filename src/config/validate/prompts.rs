@@ -123,6 +123,8 @@ pub(super) fn synthesis_task(
         deadline: None,
         on_failure: OnFailure::Continue,
         budget: Budget::default(),
+        cache: None,
+        save: None,
     })
 }
 

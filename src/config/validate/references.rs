@@ -500,7 +500,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
         } else if !is_foreach && matches!(field, "outputs" | ITEMS_FIELD) {
             let message = format!("`{id}` is not a `foreach` task and has no `{field}`");
             (message, "its output is `output`".to_owned())
-        } else if is_foreach && matches!(field, "text" | "content" | "resources") {
+        } else if is_foreach && matches!(field, "text" | "content" | "resources" | "saved") {
             let message = format!("`{id}` is a `foreach` task and has no `{field}`");
             let help =
                 format!("`tasks.{id}.items[0].{field}` is that of an item; `tasks.{id}.outputs` has all outputs");

@@ -80,6 +80,8 @@ impl UsedResource<'_> {
             deadline: defaults.and_then(|fields| fields.duration(&TASK.deadline)),
             on_failure: defaults.and_then(|fields| fields.choice(&TASK.on_failure)).unwrap_or_default(),
             budget: Budget::default(),
+            cache: None,
+            save: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use super::arguments::{self, ArgumentChecker};
 use crate::config::agents::agents_file::AgentsFile;
+use crate::config::agents::host_section::HostSettings;
 use crate::config::agents::llm_section;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceSpan;
@@ -15,7 +16,8 @@ use crate::config::schema::keys::{FALLBACK, READ, ReadKeys, TASK, TaskKeys, USE_
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Operation, PromptTool, Route, ServerPrompt, Template,
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, Effect, HOST_AGENT, JsonObject, Operation, PromptTool, Route,
+    ServerPrompt, Template,
 };
 
 /// The description of each agent that was contacted, or the reason why it did not answer.
@@ -31,6 +33,8 @@ pub(super) struct RouteResolver<'a> {
     /// The interned names of tools.
     tool_names: HashSet<Arc<str>, NameHasher>,
     unreachable: HashSet<AgentId>,
+    /// True if the host itself does a task.
+    uses_host: bool,
 }
 
 /// A route as the file specifies it.
@@ -67,6 +71,7 @@ impl<'a> RouteResolver<'a> {
             used_agents: BTreeSet::new(),
             tool_names: HashSet::default(),
             unreachable: HashSet::new(),
+            uses_host: false,
         }
     }
 
@@ -78,7 +83,26 @@ impl<'a> RouteResolver<'a> {
     /// Returns the policy of each agent that a route uses, in the order of the agents file.
     pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
         let named = self.used_agents.iter().filter_map(|&index| self.agents.agents.get_index(index));
-        named.map(|(id, agent)| (id.clone(), agent.policy.clone())).collect()
+        let named = named.map(|(id, agent)| (id.clone(), agent.policy.clone()));
+        named.chain(self.uses_host.then(|| (HOST_AGENT.into(), AgentPolicy::of_host()))).collect()
+    }
+
+    /// Returns what plans may have the host itself do.
+    pub(super) fn host_settings(&self) -> &'a HostSettings {
+        &self.agents.host
+    }
+
+    /// Returns the route of a task that the host does itself.
+    pub(super) fn host_route(&mut self, operation: Operation) -> Route {
+        self.uses_host = true;
+        Route { agent: HOST_AGENT.into(), tool: self.intern_tool_name(operation.method()), rank: 0 }
+    }
+
+    /// Returns the effect that the agents file states for all routes of a call, if it does.
+    pub(super) fn configured_effect(&self, routes: &[Route]) -> Option<Effect> {
+        let effect = |route: &Route| self.agents.agents.get(&route.agent)?.policy.effect;
+        let first = effect(routes.first()?);
+        routes.iter().all(|route| effect(route) == first).then_some(first)?
     }
 
     /// Returns the shared name of a tool.
@@ -187,7 +211,8 @@ impl<'a> RouteResolver<'a> {
             (None, None) => {
                 let keys = [&TASK.agent, &TASK.capability, &TASK.read, &TASK.prompt, &TASK.use_prompt];
                 if !keys.into_iter().any(|key| task.has(key)) {
-                    let message = "the task must have `agent`, `capability`, `read`, `prompt`, or `use_prompt`";
+                    let message =
+                        "the task must have `agent`, `capability`, `shell`, `http`, `read`, `prompt`, or `use_prompt`";
                     sink.error("no_route", key, message).help("set the agent that runs it");
                 }
                 Vec::new()

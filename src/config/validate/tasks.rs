@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::graph::DependencyEdge;
 use super::references::{self, SymbolTable, TaskDeclaration, UsedNames};
 use super::routes::RouteResolver;
-use super::{policy, prompts, resources};
+use super::{host, policy, prompts, resources};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AWAIT, FOREACH, ForeachKeys, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, NAME_RULE, is_name};
@@ -45,13 +45,30 @@ impl<'r, 'n> TaskReader<'r, 'n> {
                 Expression(bare.to_owned())
             }
         });
-        for key in [&TASK.with, &TASK.read, &TASK.prompt, &TASK.use_prompt, &TASK.system, &TASK.approve] {
+        let templates = [
+            &TASK.with,
+            &TASK.read,
+            &TASK.shell,
+            &TASK.http,
+            &TASK.prompt,
+            &TASK.use_prompt,
+            &TASK.system,
+            &TASK.approve,
+            &TASK.cache,
+            &TASK.save,
+        ];
+        for key in templates {
             if let Some(node) = fields.node(key) {
                 edges.extend(references::check_references(node, self.names, binding, sink, used));
             }
         }
         edges.dedup_by_key(|edge| edge.needs);
         let shared = |key| fields.node(key).map_or(self.defaults, |_| Some(fields));
+        let work = self.read_work(router, sink);
+        let effect = shared(&TASK.effect).and_then(|fields| fields.choice(&TASK.effect));
+        let effect = effect.or_else(|| host::default_effect(&work));
+        let cache = policy::read_cache(fields, (&work, effect), router, sink).map(Box::new);
+        let save = policy::read_save(fields, foreach.as_ref(), sink).map(Box::new);
         let task = Task {
             id: self.task.id.clone(),
             title: fields.text(&TASK.title).map(str::to_owned),
@@ -60,13 +77,15 @@ impl<'r, 'n> TaskReader<'r, 'n> {
             foreach: foreach.map(Box::new),
             approve: fields.node(&TASK.approve).map(|node| Box::new(Template(node.to_json()))),
             questions: shared(&TASK.questions).and_then(policy::read_question_policy),
-            work: self.read_work(router, sink),
+            work,
             retry: policy::read_retry(Some(fields), self.defaults, sink),
-            effect: shared(&TASK.effect).and_then(|fields| fields.choice(&TASK.effect)),
+            effect,
             timeout: shared(&TASK.timeout).and_then(|fields| fields.duration(&TASK.timeout)),
             deadline: shared(&TASK.deadline).and_then(|fields| fields.duration(&TASK.deadline)),
             on_failure: shared(&TASK.on_failure).and_then(|fields| fields.choice(&TASK.on_failure)).unwrap_or_default(),
             budget: policy::read_budget(fields.node(&TASK.budget)),
+            cache,
+            save,
         };
         (task, edges)
     }
@@ -75,9 +94,15 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         self.task.fields
     }
 
-    /// Returns the resource to read, the prompt, or the tool call of the task.
+    /// Returns the command, the request, the resource to read, the prompt, or the tool call of the task.
     fn read_work(&self, router: &mut RouteResolver<'_>, sink: &mut DiagnosticSink) -> Work {
         let fields = self.fields();
+        if let Some(call) =
+            host::read_command(fields, router, sink).or_else(|| host::read_request(fields, router, sink))
+        {
+            return Work::Call(call);
+        }
+        fields.report_useless(&[&TASK.expect], "without `shell` or `http`", sink);
         if let Some(call) = resources::read_resource_call(fields, router, sink) {
             return Work::Call(call);
         }

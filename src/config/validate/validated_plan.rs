@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::diagnostics::diagnostic::Diagnostics;
+use crate::config::diagnostics::diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity};
 use crate::model::{Consent, OnFailure, Plan, ReplanPolicy};
 
 /// A valid plan and its warnings.
@@ -16,7 +16,24 @@ pub struct ValidatedPlan {
     pub(super) replannable: Vec<usize>,
 }
 
+/// The codes of warnings that are errors of a run.
+const PERMISSION_CODES: [&str; 2] = ["plan::shell_disabled", "plan::http_host"];
+
 impl ValidatedPlan {
+    /// Returns the plan if the agents file allows what its tasks have the host itself do.
+    ///
+    /// # Errors
+    /// Returns what is not allowed.
+    pub fn require_permissions(self) -> Result<Self, Diagnostics> {
+        let is_permission = |warning: &&Diagnostic| PERMISSION_CODES.contains(&warning.code.as_str());
+        let refused = self.warnings.list.iter().filter(is_permission).cloned();
+        let list: Vec<_> = refused.map(|warning| Diagnostic { severity: Severity::Error, ..warning }).collect();
+        if list.is_empty() {
+            return Ok(self);
+        }
+        Err(Diagnostics { source: self.warnings.source, list, overflow: OverflowCounts::default() })
+    }
+
     /// Returns the plan with at most `max_replans` replans, regardless of its own limit. If it is not zero, failures of
     /// tasks without `on_failure` trigger a replan.
     #[must_use]

@@ -210,7 +210,7 @@ impl Transition<'_> {
             }
         }
         let output = Arc::new(ToolOutput { content, structured, unverified, ..ToolOutput::default() });
-        self.end_task(node, Outcome::Succeeded(output));
+        self.end_with_answer(node, output);
     }
 
     /// Returns whether the model can be asked for one correction. There are no further exchanges while the run stops.

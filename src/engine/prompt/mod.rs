@@ -3,4 +3,5 @@
 mod exchange;
 mod reply;
 mod request;
+mod saving;
 mod server_prompt;

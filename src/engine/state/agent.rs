@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::health::AgentHealth;
-use crate::model::{AgentInfo, AgentPolicy, Failure, Timestamp};
+use crate::model::{AgentId, AgentInfo, AgentPolicy, Failure, HOST_AGENT, Timestamp};
 
 /// The state of an agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,12 +30,22 @@ pub(crate) enum ConnectionStatus {
     Unavailable(Failure),
 }
 
+impl ConnectionStatus {
+    /// Returns the status of an agent at the beginning of a process. The host itself needs no connection.
+    pub(crate) fn initial(agent: &AgentId) -> Self {
+        match agent.as_str() {
+            HOST_AGENT => Self::Connected(Arc::default()),
+            _ => Self::NotRequested,
+        }
+    }
+}
+
 impl AgentState {
     /// Creates the state of an agent that was not requested yet.
-    pub(crate) fn new(policy: &AgentPolicy) -> Self {
+    pub(crate) fn new(id: &AgentId, policy: &AgentPolicy) -> Self {
         Self {
             policy: policy.clone(),
-            connection: ConnectionStatus::NotRequested,
+            connection: ConnectionStatus::initial(id),
             last_info: None,
             running: 0,
             last_started: 0,

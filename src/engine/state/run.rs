@@ -150,7 +150,7 @@ impl Run {
             started_at: at,
             last_event_at: at,
             tasks: Vec::with_capacity(graph.len()),
-            agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
+            agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(id, policy))).collect(),
             questions: Questions::default(),
             approved_tools: BTreeSet::new(),
             sampling: BTreeMap::new(),

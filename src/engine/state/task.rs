@@ -66,6 +66,8 @@ pub(crate) enum TaskState {
     Running { number: u32, route: usize },
     /// A model request is in progress.
     AskingModel,
+    /// The answer of a prompt is being saved in a file.
+    Saving(Arc<ToolOutput>),
     /// A `foreach` task with unfinished items, or a prompt with unfinished tool calls.
     Expanded,
     /// The node has ended.
@@ -158,7 +160,7 @@ impl TaskEntry {
     /// Returns whether the node has not ended and has no attempt, model request, or items in progress.
     pub(crate) fn is_idle(&self) -> bool {
         match &self.state {
-            TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
+            TaskState::Running { .. } | TaskState::AskingModel | TaskState::Saving(_) | TaskState::Ended(_) => false,
             // A `foreach` task ends after its items.
             TaskState::Expanded => self.pending_dependencies == 0,
             TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Delayed { .. } => true,

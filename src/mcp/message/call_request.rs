@@ -68,7 +68,8 @@ impl CallRequest<'_> {
     /// Returns the name of the tool or prompt, or the URI of the resource.
     pub(crate) fn target(&self) -> &str {
         match self.call.operation {
-            Operation::CallTool => &self.call.tool,
+            // The host does commands and requests itself.
+            Operation::CallTool | Operation::RunCommand | Operation::SendRequest => &self.call.tool,
             Operation::ReadResource => self.parameter("uri").unwrap_or_default(),
             Operation::GetPrompt => self.parameter("name").unwrap_or_default(),
         }
@@ -82,7 +83,7 @@ impl CallRequest<'_> {
     /// Returns the parameters of the operation.
     fn operation_params(&self) -> RequestParams<'_> {
         match self.call.operation {
-            Operation::CallTool => RequestParams {
+            Operation::CallTool | Operation::RunCommand | Operation::SendRequest => RequestParams {
                 name: Some(&self.call.tool),
                 arguments: Some(&self.call.arguments),
                 ..RequestParams::default()
@@ -188,6 +189,8 @@ mod tests {
             timeout: Duration::ZERO,
             deadline: None,
             awaits: None,
+            cache: None,
+            save: None,
         }
     }
 

@@ -1,19 +1,18 @@
 //! Owns one child process: its start, its environment, and its end.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{ChildStdin, ChildStdout, Command};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::environment::inherited_variables;
+use super::group::SupervisedGroup;
 use super::guard::{self, Signal};
 use super::log::AgentLog;
 use crate::model::ChildProcess;
 use crate::system::environment::AGENT_VARIABLE;
-use crate::system::process::{OwnChild, reap_group};
 
 /// The time for a child to exit after its input is closed. Some servers never notice.
 const INPUT_CLOSED_TIMEOUT: Duration = Duration::from_millis(200);
@@ -37,27 +36,12 @@ pub(crate) enum PipePurpose {
 #[derive(Debug)]
 pub(crate) struct Child {
     command: String,
-    pid: u32,
     /// The purpose of its input and output.
     pub(crate) pipes: PipePurpose,
-    status: watch::Receiver<Option<ExitStatus>>,
+    group: SupervisedGroup,
     /// Cancelled at the end of the child's standard error.
     stderr_closed: CancellationToken,
     log: Arc<AgentLog>,
-    /// The task that owns the process group. Aborting it kills the group.
-    _supervisor: tokio_util::task::AbortOnDropHandle<()>,
-}
-
-/// The process group of a child. Dropping it kills the group.
-struct ProcessGroup(u32);
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        guard::signal(self.0, Signal::Kill);
-        if guard::is_group_empty(self.0) {
-            guard::unregister(self.0);
-        }
-    }
 }
 
 impl Child {
@@ -93,15 +77,15 @@ impl Child {
                 return Err(error);
             }
         };
-        let pid = child.id().ok_or_else(|| std::io::Error::other("the process has no id"))?;
-        let own_child = OwnChild::new(pid);
-        log.begin_process(&process.command, pid);
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let group = SupervisedGroup::new(child)?;
+        log.begin_process(&process.command, group.pid());
 
         let stderr_closed = CancellationToken::new();
-        if let Some(errors) = child.stderr.take() {
+        if let Some(errors) = stderr {
             tokio::spawn(log.clone().copy_output(errors, stderr_closed.clone()));
         }
-        let protocol = match (pipes, child.stdin.take(), child.stdout.take()) {
+        let protocol = match (pipes, stdin, stdout) {
             (PipePurpose::Protocol, Some(input), Some(output)) => Some((input, output)),
             (_, _, output) => {
                 if let Some(output) = output {
@@ -110,38 +94,18 @@ impl Child {
                 None
             }
         };
-        let (ended, status) = watch::channel(None);
-        let supervisor = tokio::spawn(async move {
-            let group = ProcessGroup(pid);
-            let status = child.wait().await;
-            drop(own_child);
-            // Other processes of the group end with their leader.
-            guard::signal(pid, Signal::Kill);
-            ended.send_replace(status.ok());
-            for _ in 0..50 {
-                reap_group(pid);
-                if guard::is_group_empty(pid) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            drop(group);
-        });
-        let _supervisor = tokio_util::task::AbortOnDropHandle::new(supervisor);
         let command = process.command.clone();
-        Ok((Self { command, pid, pipes, status, stderr_closed, log, _supervisor }, protocol))
+        Ok((Self { command, pipes, group, stderr_closed, log }, protocol))
     }
 
     /// Returns whether the child has exited.
     pub(crate) fn has_exited(&self) -> bool {
-        self.status.borrow().is_some() || self.status.has_changed().is_err()
+        self.group.has_exited()
     }
 
     /// Waits until the child has exited.
     pub(crate) async fn wait_for_exit(&self) {
-        let mut status = self.status.clone();
-        // An error means that the supervisor task has ended, and the child with it.
-        let _ = status.wait_for(Option::is_some).await;
+        self.group.wait_for_exit().await;
     }
 
     /// Ends the child and everything in its group. The caller must have closed its input, if it has one.
@@ -149,10 +113,8 @@ impl Child {
         let graces = [(None, INPUT_CLOSED_TIMEOUT), (Some(Signal::Terminate), TERMINATE_TIMEOUT)];
         let graces = graces.into_iter().skip(usize::from(self.pipes == PipePurpose::Log));
         for (signal, grace) in graces.chain([(Some(Signal::Kill), KILL_TIMEOUT)]) {
-            if let Some(signal) = signal
-                && !self.has_exited()
-            {
-                guard::signal(self.pid, signal);
+            if let Some(signal) = signal {
+                self.group.signal(signal);
             }
             if tokio::time::timeout(grace, self.wait_for_exit()).await.is_ok() {
                 break;
@@ -164,8 +126,7 @@ impl Child {
     /// Describes the exit status and the last lines of standard error, for error messages.
     pub(crate) async fn exit_report(&self) -> String {
         let _ = tokio::time::timeout(EXIT_STATUS_TIMEOUT, self.wait_for_exit()).await;
-        let status = *self.status.borrow();
-        let status = match status {
+        let status = match self.group.status() {
             Some(status) => format!("`{}` ended with {status}", self.command),
             None => format!("`{}` is still running", self.command),
         };

@@ -218,7 +218,8 @@ pub(crate) fn media_type(header: &str) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn is_json(media_type: &str) -> bool {
+/// Returns whether the media type is one of JSON.
+pub(crate) fn is_json(media_type: &str) -> bool {
     matches!(media_type, JSON_TYPE | "text/json" | "application/x-json") || media_type.ends_with("+json")
 }
 

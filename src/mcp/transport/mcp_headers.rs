@@ -154,6 +154,8 @@ mod tests {
             timeout: Duration::ZERO,
             deadline: None,
             awaits: None,
+            cache: None,
+            save: None,
         };
         let (meta, schema) = (JsonObject::new(), object(&schema));
         let mut headers = HeaderMap::new();

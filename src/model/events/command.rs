@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Operation, Question,
-    ReplanRequest, RequestId,
+    ReplanRequest, RequestId, TaskId, ToolOutput,
 };
 
 /// A call that was made.
@@ -85,6 +85,15 @@ pub enum Command {
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
+    /// Save the answer of a prompt in a file of the run.
+    SaveAnswer {
+        /// The task.
+        task: TaskId,
+        /// The answer.
+        output: Arc<ToolOutput>,
+        /// The name of the file.
+        name: String,
+    },
     /// End the run. No command follows.
     EndRun,
 }
@@ -108,4 +117,17 @@ pub struct ToolCall {
     pub deadline: Option<Duration>,
     /// The resource to wait for after the tool has returned.
     pub awaits: Option<Await>,
+    /// The earlier results that can take the place of the call.
+    pub cache: Option<CacheRequest>,
+    /// The name of the file that gets the output, within the files of the run.
+    pub save: Option<String>,
+}
+
+/// A request to use an earlier result instead of a call, or to keep the result of the call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheRequest {
+    /// What identifies equal calls of the tool: the key of the plan, or the arguments.
+    pub key: Value,
+    /// The age at which a result expires.
+    pub ttl: Duration,
 }

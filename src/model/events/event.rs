@@ -204,6 +204,13 @@ pub enum Event {
         /// The reason, for people.
         reason: String,
     },
+    /// The answer of a prompt is complete, and is saved in a file of the run before the task ends.
+    AnswerAccepted {
+        /// The task.
+        task: TaskId,
+        /// The answer.
+        output: Arc<ToolOutput>,
+    },
     /// The task ended without a successful attempt.
     TaskEnded {
         /// The task.

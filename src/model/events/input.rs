@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure, LogMessage, Origin,
-    PlanPatch, Progress, QuestionId, RequestId, SamplingOrigin, ToolOutput,
+    PlanPatch, Progress, QuestionId, RequestId, SamplingOrigin, TaskId, ToolOutput,
 };
 
 /// An observation.
@@ -51,6 +51,13 @@ pub enum Input {
         request_state: Option<String>,
         /// The requests, by the server's keys.
         requests: Value,
+    },
+    /// The answer of a prompt was saved in a file, or could not be saved.
+    AnswerSaved {
+        /// The task.
+        task: TaskId,
+        /// The answer with its file.
+        result: Result<Arc<ToolOutput>, Failure>,
     },
     /// An agent asks a person.
     ElicitationRequested {

@@ -125,6 +125,22 @@ pub struct Task {
     /// The budget of the task, including all items and exchanges.
     #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Budget,
+    /// How long results of its calls are reused by later calls, also in other runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Box<CachePolicy>>,
+    /// The name of the file that gets the output, within the files of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save: Option<Box<Template>>,
+}
+
+/// How long the result of a call is reused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CachePolicy {
+    /// What identifies equal calls of a tool; the arguments if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Template>,
+    /// The age at which a result expires.
+    pub ttl: HumanDuration,
 }
 
 impl Task {
@@ -198,22 +214,31 @@ pub enum Operation {
     ReadResource,
     /// `prompts/get`: returns the messages of a prompt.
     GetPrompt,
+    /// Runs a shell command. The host does it itself, as the agent [`HOST_AGENT`].
+    RunCommand,
+    /// Sends an HTTP request. The host does it itself, as the agent [`HOST_AGENT`].
+    SendRequest,
 }
 
+/// The reserved name of the host as an agent: it runs shell commands, and sends HTTP requests. It is always connected.
+pub const HOST_AGENT: &str = "host";
+
 impl Operation {
-    /// Returns the MCP method.
+    /// Returns the MCP method, or the name of what the host does itself.
     pub fn method(self) -> &'static str {
         match self {
             Self::CallTool => "tools/call",
             Self::ReadResource => "resources/read",
             Self::GetPrompt => "prompts/get",
+            Self::RunCommand => "shell",
+            Self::SendRequest => "http",
         }
     }
 
-    /// Returns the effect that the protocol itself guarantees. A tool can have any effect.
+    /// Returns the effect that the protocol itself guarantees. A tool, a command, and a request can have any effect.
     pub fn guaranteed_effect(self) -> Option<Effect> {
         match self {
-            Self::CallTool => None,
+            Self::CallTool | Self::RunCommand | Self::SendRequest => None,
             Self::ReadResource | Self::GetPrompt => Some(Effect::ReadOnly),
         }
     }

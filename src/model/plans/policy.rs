@@ -21,6 +21,19 @@ pub struct AgentPolicy {
     pub fingerprint: String,
 }
 
+impl AgentPolicy {
+    /// Returns the settings of the host itself, which runs commands and sends requests. The limit of the plan applies.
+    pub fn of_host() -> Self {
+        Self {
+            required: false,
+            max_concurrency: 1_000,
+            tool_timeout: HumanDuration(std::time::Duration::from_secs(5 * 60)),
+            effect: None,
+            fingerprint: String::new(),
+        }
+    }
+}
+
 /// The permission of an agent to do something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -61,7 +61,7 @@ pub(super) fn file_name(task: &TaskId, number: usize, mime_type: Option<&str>, c
 }
 
 /// Returns the extension for a MIME type, such as `image/png`.
-fn extension(mime_type: &str) -> Option<String> {
+pub(super) fn extension(mime_type: &str) -> Option<String> {
     let name = mime_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if let Some((_, extension)) = EXTENSIONS.iter().find(|(known, _)| *known == name) {
         return Some((*extension).to_owned());

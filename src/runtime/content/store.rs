@@ -24,10 +24,12 @@ use crate::view::{ResultFile, RunResult, TaskResult};
 const MAX_FILES: usize = 1_000;
 /// The size from which a text or a structured result is a file. An event with a smaller one is a row of the journal.
 const MIN_TEXT_BYTES: usize = 1024 * 1024;
+/// The directory of the files that plans name, in the directory of a run.
+pub(super) const SAVED_DIRECTORY: &str = "saved";
 /// The maximum number of names that are tried for a file.
 const MAX_NAMES: usize = 1_000;
 /// Reads Base64 with and without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -44,13 +46,36 @@ pub struct ContentStore {
     copied: Mutex<IdHashMap<String, PathBuf>>,
     /// The secrets that are masked in texts before they are written.
     secrets: Secrets,
+    /// The names of saved outputs, with their tasks. Locked only to insert.
+    pub(super) reserved_names: Mutex<IdHashMap<String, TaskId>>,
 }
 
 impl ContentStore {
     /// Returns the store for `run` below `root`. Creates nothing.
     pub fn new(root: &Path, run: &RunId, copies: Option<PathBuf>) -> Self {
         let directory = root.join(run.as_str());
-        Self { root: root.to_owned(), directory, copies, copied: Mutex::default(), secrets: Secrets::default() }
+        Self {
+            root: root.to_owned(),
+            directory,
+            copies,
+            copied: Mutex::default(),
+            secrets: Secrets::default(),
+            reserved_names: Mutex::default(),
+        }
+    }
+
+    /// Returns the directory of the run.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Copies a saved output to the directory of the user, if there is one.
+    pub(super) fn copy_saved(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        if let Some(copies) = &self.copies {
+            let copied = copy_saved_to(copies, name, contents)?;
+            self.copied.lock().insert(saved_key(name), copied);
+        }
+        Ok(())
     }
 
     /// Masks these secrets in texts before they are written.
@@ -145,11 +170,14 @@ impl ContentStore {
         let earlier = self.root.join(earlier.as_str());
         let files = outputs.flat_map(|output| {
             let saved = output.content.iter().filter_map(ContentBlock::saved_file);
-            saved.chain(output.structured_file.as_deref().cloned())
+            let contents = saved.chain(output.structured_file.as_deref().cloned()).map(|file| file.name);
+            contents.chain(output.saved.iter().map(|saved| saved_key(&saved.name)))
         });
         for file in files {
-            let (from, to) = (earlier.join(&file.name), self.directory.join(&file.name));
+            let (from, to) = (earlier.join(&file), self.directory.join(&file));
+            let directory = to.parent().unwrap_or(&self.directory);
             let kept = files::create_own_directory(&self.directory)
+                .and_then(|()| files::create_directory(directory))
                 .and_then(|()| fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)));
             if let Err(error) = kept {
                 tracing::warn!(file = %from.display(), %error, "a file of the earlier run cannot be kept");
@@ -165,6 +193,7 @@ impl ContentStore {
         let outputs = match &mut record.event {
             Event::AttemptSucceeded { output, .. }
             | Event::TaskReused { output, .. }
+            | Event::AnswerAccepted { output, .. }
             | Event::TaskEnded { outcome: Outcome::Succeeded(output), .. } => vec![output],
             Event::ResultsKept { results, .. } => results.iter_mut().map(|kept| &mut kept.output).collect(),
             _ => Vec::new(),
@@ -250,8 +279,14 @@ impl ContentStore {
     /// Returns an error if a file cannot be read or written.
     pub fn copy_files(&self, id: &TaskId, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
         for file in &mut task.files {
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            file.path = write_copy(directory, &name, &files::read(&file.path, file.bytes)?)?;
+            let contents = files::read(&file.path, file.bytes)?;
+            file.path = match &file.saved_as {
+                Some(name) => copy_saved_to(directory, name, &contents)?,
+                None => {
+                    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+                    write_copy(directory, &name, &contents)?
+                }
+            };
         }
         let mut items = task.items.iter_mut().flatten().enumerate();
         items.try_for_each(|(index, item)| self.copy_files(&id.item(index), item, directory))?;
@@ -276,7 +311,8 @@ impl ContentStore {
             let mime_type = block.mime_type().unwrap_or("text/plain");
             let name = file_name(id, number, Some(mime_type), 0);
             let path = write_copy(directory, &name, text.as_bytes())?;
-            task.files.push(ResultFile { path, mime_type: Some(mime_type.to_owned()), bytes: text.len() as u64 });
+            let bytes = text.len() as u64;
+            task.files.push(ResultFile { path, mime_type: Some(mime_type.to_owned()), bytes, saved_as: None });
         }
         Ok(())
     }
@@ -290,6 +326,19 @@ impl ContentStore {
                 tracing::warn!(%error, "an output refers to a file that is missing");
             }
         }
+    }
+}
+
+/// Returns the path of a saved output, relative to the directory of the run.
+fn saved_key(name: &str) -> String {
+    format!("{SAVED_DIRECTORY}/{name}")
+}
+
+/// Writes a copy of a saved output to a directory of the user, in the same subdirectory. Returns its path.
+fn copy_saved_to(directory: &Path, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
+    match name.rsplit_once('/') {
+        Some((folder, name)) => write_copy(&directory.join(folder), name, contents),
+        None => write_copy(directory, name, contents),
     }
 }
 
@@ -474,7 +523,10 @@ mod tests {
         ContentStore::save_texts(&"read".into(), &mut task, root.path()).expect("saves");
         let files = &task.items.expect("items")[0].files;
         let path = root.path().join("read-0-1.csv");
-        assert_eq!(files, &[ResultFile { path: path.clone(), mime_type: Some("text/csv".to_owned()), bytes: 3 }]);
+        assert_eq!(
+            files,
+            &[ResultFile { path: path.clone(), mime_type: Some("text/csv".to_owned()), bytes: 3, saved_as: None }]
+        );
         assert_eq!(fs::read_to_string(path).expect("reads"), "a,b");
     }
 

@@ -113,6 +113,12 @@ impl RunDetails {
         if let Some(warning) = &task.warning {
             row = row.with_detail(format!("warning: {warning}"));
         }
+        if task.output.as_ref().is_some_and(|output| output.cached) {
+            row = row.with_detail("from the cache".to_owned());
+        }
+        for file in task.files.iter().filter(|file| file.saved_as.is_some()) {
+            row = row.with_detail(format!("saved as {}", file.path.display()));
+        }
         if let Some(number) = task.replanned {
             row = row.with_detail(format!("its failure triggered replan {number}"));
         }
@@ -207,7 +213,7 @@ mod tests {
         plan     lisbon
         status   cancelled
         started  2023-11-14 22:13:20
-        ended    2023-11-14 22:13:48, after 28.0s
+        ended    2023-11-14 22:13:50, after 30.0s
 
         tasks
         book     succeeded  travel.book     2 attempts  9.0s

@@ -158,6 +158,7 @@ impl Description<'_> {
                 };
                 ReportLine::new(LineKind::Retrying, task.as_str(), format!("{call}{}; {next}", truncated(reason)))
             }
+            Event::AnswerAccepted { task, .. } => detail(task.as_str(), "saves its answer"),
             Event::TaskEnded { task, outcome } => return self.task_ended(task, outcome),
             Event::ReplanStarted { number, failed } if failed.is_empty() => {
                 info(&replan_subject(*number), "checking whether the goal is reached".to_owned())
@@ -252,6 +253,12 @@ impl Description<'_> {
                 None => format!("; result: {}", truncated(&inline_json(&output.value()))),
             };
         }
+        if output.cached {
+            text += "; from the cache";
+        }
+        if let Some(saved) = &output.saved {
+            text += &format!("; saved as {}", truncated(&saved.name));
+        }
         if let Some(warning) = &output.warning {
             text += &format!("; warning: {}", truncated(warning));
         }
@@ -269,7 +276,13 @@ impl Description<'_> {
         match outcome {
             // The replan has reported it.
             Outcome::Skipped(SkipReason::Replanned) if !self.is_full => None,
-            Outcome::Succeeded(_) => Some(ReportLine::new(LineKind::Succeeded, task, call())),
+            Outcome::Succeeded(output) => {
+                let mut text = call();
+                if let Some(saved) = &output.saved {
+                    text += &format!("{}saved as {}", if text.is_empty() { "" } else { "; " }, truncated(&saved.name));
+                }
+                Some(ReportLine::new(LineKind::Succeeded, task, text))
+            }
             Outcome::Failed(failure) => {
                 let mut line = failure_line(task, &call(), &self.without_repetition(failure));
                 if self.continues_without(task) {

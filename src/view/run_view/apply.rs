@@ -166,6 +166,7 @@ impl RunView {
             }
             // They change nothing that is shown beyond the line about them.
             Event::GoalPlanned(_)
+            | Event::AnswerAccepted { .. }
             | Event::ResultsKept { .. }
             | Event::InputRequired { .. }
             | Event::ToolCallsAdded { .. }

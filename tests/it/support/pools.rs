@@ -257,6 +257,8 @@ pub(crate) fn attempt(tool: &str, arguments: Value) -> ToolCall {
         timeout: Duration::from_secs(20),
         deadline: None,
         awaits: None,
+        cache: None,
+        save: None,
     }
 }
 

@@ -21,6 +21,8 @@ table! {
     models: TableMap(&LLM.table), "Additional language models, by name.";
     planner: Table(&PLANNER.table), "Settings for planning and replanning.";
     plans: Table(&PLANS.table), "Settings for the plans that use these agents.";
+    shell: Table(&SHELL_SETTINGS.table), "Whether plans may run shell commands.";
+    http: Table(&HTTP_SETTINGS.table), "The hosts to which plans may send HTTP requests.";
 }
 
 table! {
@@ -29,6 +31,28 @@ table! {
     env: TextList,
         "The environment variables that plans can use as `env.NAME`. Their values are in the journal, so they must not be \
          secret.";
+}
+
+/// The sizes of outputs and responses that a host can hold in memory.
+const OUTPUT_BYTES: ValueType = Integer(65_536, 1_073_741_824);
+
+table! {
+    /// The settings of shell commands.
+    SHELL_SETTINGS: ShellSettingsKeys = "`shell`", required [], "Whether plans may run shell commands.";
+    enabled: Boolean, "Whether plans may run shell commands with `shell`. Default: `false`.";
+    max_output_bytes: OUTPUT_BYTES, "Maximum size of the standard output of a command. Default: 67108864 (64 MiB).";
+}
+
+table! {
+    /// The settings of HTTP requests.
+    HTTP_SETTINGS: HttpSettingsKeys = "`http`", required [], "The hosts to which plans may send HTTP requests.";
+    hosts: TextList,
+        "The hosts that `http` in plans may use: names such as `api.example.com`, `*.example.org` for all subdomains, \
+         or `*` for all hosts, each with an optional `:PORT`. Default: none.";
+    ca_file: Text,
+        "A PEM file with certificates of authorities that are trusted in addition to those of the system.";
+    proxy: Url, "The proxy for all requests. Default: that of the environment (`HTTPS_PROXY`, `NO_PROXY`).";
+    max_response_bytes: OUTPUT_BYTES, "Maximum size of the body of a response. Default: 67108864 (64 MiB).";
 }
 
 table! {

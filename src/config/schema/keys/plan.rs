@@ -3,8 +3,9 @@
 use super::common::{CONCURRENCY, EFFECTS, table};
 use crate::config::schema::table::TableSchema;
 use crate::config::schema::table::ValueType::{
-    self, Any, AnyNumber, Array, Boolean, Choice, Condition, Duration, Integer, ItemList, Name, Number, Object, OneOf,
-    PositiveDuration, Table, TableList, TableMap, Text, TextList, TextOrList, Unsupported, VariableName,
+    self, Any, AnyNumber, Array, Boolean, Choice, Condition, Duration, Integer, IntegerList, ItemList, Name, Number,
+    Object, OneOf, PositiveDuration, Table, TableList, TableMap, Text, TextList, TextMap, TextOrList, Unsupported,
+    VariableName,
 };
 
 const ON_FAILURE: ValueType = Choice(&[
@@ -119,6 +120,12 @@ table! {
     tool: Text, "The tool to call.";
     with | "args": Object, "The arguments of the tool. Strings may contain `${{ }}`.";
     read: Table(&READ.table), "Instead of a tool call: a resource to read. Its contents are the task's output.";
+    shell: OneOf("a command, or a map with `command`, `cwd`, and `env`", &[Text, Table(&SHELL.table)]),
+        "Instead of a tool call: a shell command that kapell runs. Each `${{ }}` in it becomes one quoted word.";
+    http: OneOf("a URL, or a map with `url`, `method`, `headers`, and `body`", &[Text, Table(&HTTP.table)]),
+        "Instead of a tool call: an HTTP request that kapell sends. A URL is short for `url`.";
+    expect: EXPECTED_CODES,
+        "The exit codes of `shell`, or the statuses of `http`, with which the task succeeds. Default: 0, or 200 to 299.";
     needs | "depends_on": TextOrList, "Tasks that must end first, in addition to those in expressions.";
     condition "if": Condition, "Skips the task if this expression is false. `${{ }}` is optional.";
     foreach: OneOf("a list, an expression that returns one, or a map with `matrix`", &[ItemList, Table(&FOREACH.table)]),
@@ -150,6 +157,10 @@ table! {
     plan: Unsupported("copy the tasks of the other plan into this plan"), "";
     tasks: Unsupported("move these tasks to the plan's `tasks`"), "";
     budget: Table(&TASK_BUDGET), "The budget of the task, including all items and model requests.";
+    cache: OneOf("a duration, or a map with `ttl` and `key`", &[PositiveDuration, Table(&CACHE.table)]),
+        "How long the result of a `read_only` call is reused, also in other runs. A duration is short for `ttl`.";
+    save: Text,
+        "The file that gets the output, relative to the saved files of the run. May contain `${{ }}`.";
     result: Unsupported("set the plan's `outputs`"), "";
 }
 
@@ -168,6 +179,49 @@ table! {
     uri: Text, "The URI of the resource. May contain `${{ }}`.";
     template: Text, "Instead of `uri`: a URI template (RFC 6570), such as one that the agent lists.";
     with: Object, "The values of the variables in `template`. Strings may contain `${{ }}`.";
+}
+
+/// Exit codes and statuses are below 1000.
+const EXPECTED_CODES: ValueType = OneOf("a number, or a list of numbers", &[Integer(0, 999), IntegerList(0, 999)]);
+
+table! {
+    /// A shell command.
+    SHELL: ShellKeys = "`shell`", required [command], "A shell command, with its directory and its variables.";
+    command: Text, "The command, which `sh` runs. Each `${{ }}` becomes one quoted word.";
+    cwd: Text,
+        "The working directory, relative to the directory of the plan. May contain `${{ }}`. Default: that directory.";
+    env: TextMap, "Environment variables, in addition to those that agents inherit. Strings may contain `${{ }}`.";
+    expect: EXPECTED_CODES, "The exit codes with which the task succeeds. Default: 0.";
+}
+
+table! {
+    /// An HTTP request.
+    HTTP: HttpKeys = "`http`", required [url], "An HTTP request to a host that the agents file allows.";
+    url: Text, "The URL. May contain `${{ }}`.";
+    method: HTTP_METHODS, "The method. Default: `GET`.";
+    query: Object, "Query parameters to add to the URL. Values that are not text are sent as JSON, null is not sent.";
+    headers: TextMap, "The headers. Strings may contain `${{ }}`.";
+    body: Any, "The body: text is sent as it is, a map or a list as JSON. Strings may contain `${{ }}`.";
+    expect: EXPECTED_CODES, "The statuses with which the task succeeds. Default: 200 to 299.";
+}
+
+const HTTP_METHODS: ValueType = Choice(&[
+    ("GET", "Reads; the effect is `read_only`."),
+    ("HEAD", "Reads only the headers; the effect is `read_only`."),
+    ("POST", "Any effect: `at_most_once` unless the task sets another."),
+    ("PUT", "Replaces; the effect is `idempotent`."),
+    ("PATCH", "Changes a part: `at_most_once` unless the task sets another."),
+    ("DELETE", "Removes; the effect is `idempotent`."),
+    ("OPTIONS", "Reads what is possible; the effect is `read_only`."),
+]);
+
+table! {
+    /// How long the result of a call is reused.
+    CACHE: CacheKeys = "`cache`", required [ttl],
+        "How long the result of a call is reused by later calls of the same tool, also in other runs.";
+    ttl: PositiveDuration, "The age at which a result expires.";
+    key: Text,
+        "What identifies equal calls of the tool. May contain `${{ }}`. Default: the arguments.";
 }
 
 table! {

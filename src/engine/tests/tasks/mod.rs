@@ -2,6 +2,7 @@
 
 mod calls;
 mod foreach;
+mod host;
 mod outages;
 mod outcomes;
 mod questions;

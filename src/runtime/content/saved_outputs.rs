@@ -1,0 +1,190 @@
+//! Writes the outputs of tasks to the files that the plan names, in a directory of the run.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::file_names::extension;
+use super::store::{BASE64, ContentStore, SAVED_DIRECTORY};
+use crate::model::{
+    ContentBlock, Event, Failure, FailureKind, Outcome, Record, RunId, SavedOutput, TaskId, ToolOutput,
+    relative_file_name,
+};
+use crate::system::files;
+
+impl ContentStore {
+    /// Reserves the name of a file for a task, before anything that the file is for takes effect.
+    ///
+    /// # Errors
+    /// Returns a failure if another task of this process uses the name.
+    pub(crate) fn reserve_name(&self, name: &str, task: &TaskId) -> Result<(), Failure> {
+        let mut reserved = self.reserved_names.lock();
+        match reserved.get(name) {
+            Some(other) if other != task => {
+                let message = format!("`save`: the output of task `{other}` is already saved as `{name}`");
+                let help = "use different names, such as `pages/${{ loop.index }}.html` for the items of a list";
+                Err(Failure::new(FailureKind::InvalidArguments, message).with_help(help))
+            }
+            _ => {
+                reserved.insert(name.to_owned(), task.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes an output to the file `name` of the run, which replaces an earlier one of the same task.
+    ///
+    /// # Errors
+    /// Returns the error of the system, or an error for a name outside of the directory.
+    fn write_output(&self, name: &str, output: &ToolOutput) -> io::Result<SavedOutput> {
+        let name = relative_file_name(name).map_err(|problem| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("the file name `{name}` {problem}"))
+        })?;
+        let contents = output_contents(&name, output);
+        let mut path = self.directory().join(SAVED_DIRECTORY);
+        files::create_own_directory(&path)?;
+        let mut parts = name.split('/').peekable();
+        while let Some(part) = parts.next() {
+            path.push(part);
+            if parts.peek().is_some() {
+                // A symbolic link in place of a directory is an error.
+                files::create_own_directory(&path)?;
+            }
+        }
+        files::write_private(&path, &contents, true)?;
+        self.copy_saved(&name, &contents)?;
+        Ok(SavedOutput { name, path: path.display().to_string(), bytes: contents.len() as u64 })
+    }
+
+    /// Keeps the saved outputs of an event that comes from an earlier run: they are files of run `to`.
+    pub fn move_saved_outputs(root: &Path, record: &mut Record, to: &RunId) {
+        let outputs = match &mut record.event {
+            Event::AttemptSucceeded { output, .. }
+            | Event::TaskReused { output, .. }
+            | Event::AnswerAccepted { output, .. }
+            | Event::TaskEnded { outcome: Outcome::Succeeded(output), .. } => vec![output],
+            Event::ResultsKept { results, .. } => results.iter_mut().map(|kept| &mut kept.output).collect(),
+            _ => Vec::new(),
+        };
+        for output in outputs.into_iter().filter(|output| output.saved.is_some()) {
+            if let Some(saved) = &mut Arc::make_mut(output).saved {
+                let path = root.join(to.as_str()).join(SAVED_DIRECTORY).join(&saved.name);
+                saved.path = path.display().to_string();
+            }
+        }
+    }
+}
+
+/// Saves the output of a task in the file `name`. Returns the output with its file.
+///
+/// # Errors
+/// Returns [`FailureKind::InvalidResult`] if the file cannot be written.
+pub(crate) async fn save_output(
+    store: &Arc<ContentStore>,
+    name: &str,
+    output: Arc<ToolOutput>,
+) -> Result<Arc<ToolOutput>, Failure> {
+    let (store, file) = (Arc::clone(store), name.to_owned());
+    let saving = tokio::task::spawn_blocking(move || {
+        let mut output = output;
+        store.mask(&mut output);
+        let saved = store.write_output(&file, &output)?;
+        Arc::make_mut(&mut output).saved = Some(Box::new(saved));
+        Ok(output)
+    });
+    let saved = saving.await.unwrap_or_else(|error| Err(io::Error::from(error)));
+    saved.map_err(|error| {
+        Failure::new(FailureKind::InvalidResult, format!("the output cannot be saved as `{name}`: {error}"))
+    })
+}
+
+/// Returns what the file of an output contains: the data of the first block whose type is that of the name, or else its
+/// text, its value as JSON, or the data of its first block.
+fn output_contents(name: &str, output: &ToolOutput) -> Vec<u8> {
+    let data = |block: &ContentBlock| {
+        let data = block.data()?.split_ascii_whitespace().collect::<String>();
+        BASE64.decode(data).ok().filter(|data| !data.is_empty())
+    };
+    let named = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let is_named = |block: &&ContentBlock| {
+        block.data().is_some() && named.is_some() && block.mime_type().and_then(extension) == named
+    };
+    if let Some(data) = output.content.iter().find(is_named).and_then(data) {
+        return data;
+    }
+    let text = output.text();
+    if !text.is_empty() {
+        return text.into_owned().into_bytes();
+    }
+    if let Some(data) = output.content.iter().find_map(data) {
+        return data;
+    }
+    if let Some(text) = output.content.iter().find_map(ContentBlock::resource_text) {
+        return text.as_bytes().to_vec();
+    }
+    match &output.structured {
+        None | Some(Value::Null) => Vec::new(),
+        Some(value) => serde_json::to_vec_pretty(value).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_contain_data_text_or_json() {
+        let image = json!({"type": "image", "mimeType": "image/png", "data": "aGVsbG8="});
+        let blob =
+            json!({"type": "resource", "resource": {"uri": "a:b", "mimeType": "application/pdf", "blob": "UERG"}});
+        let text = json!({"type": "text", "text": "caption"});
+        let page = json!({"type": "resource", "resource": {"uri": "a:b", "text": "page"}});
+        for (name, blocks, structured, expected) in [
+            ("a.png", vec![text.clone(), image.clone()], None, "hello"),
+            ("a.txt", vec![text.clone(), image.clone()], None, "caption"),
+            ("a", vec![image.clone()], Some(json!({"n": 1})), "hello"),
+            ("a.PDF", vec![text.clone(), image, blob], None, "PDF"),
+            ("a.json", vec![text], Some(json!({"n": 1})), "caption"),
+            ("a.json", vec![], Some(json!({"n": 1})), "{\n  \"n\": 1\n}"),
+            ("a.txt", vec![page], None, "page"),
+            ("a", vec![], None, ""),
+        ] {
+            assert_eq!(output_contents(name, &ToolOutput::new(blocks, structured)), expected.as_bytes(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn files_stay_within_the_directory_of_the_run() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(ContentStore::new(root.path(), &"r".into(), Some(root.path().join("copies"))));
+        let output = Arc::new(ToolOutput::new([json!({"type": "text", "text": "hi"})], None));
+        let saved = save_output(&store, "a/b.md", Arc::clone(&output)).await.expect("saves");
+        let path = root.path().join("r/saved/a/b.md");
+        let expected = SavedOutput { name: "a/b.md".to_owned(), path: path.display().to_string(), bytes: 2 };
+        assert_eq!(saved.saved.as_deref(), Some(&expected));
+        assert_eq!(fs::read(&path).expect("reads"), b"hi");
+        assert_eq!(fs::read(root.path().join("copies/a/b.md")).expect("reads"), b"hi");
+
+        assert!(save_output(&store, "../b.md", Arc::clone(&output)).await.is_err());
+        symlink(root.path(), root.path().join("r/saved/link")).expect("links");
+        let failure = save_output(&store, "link/c.md", output).await.expect_err("a link");
+        assert!(failure.message.contains("symbolic link"), "{failure}");
+        assert!(!root.path().join("c.md").exists());
+    }
+
+    #[test]
+    fn names_belong_to_one_task() {
+        let store = ContentStore::new(Path::new("/x"), &"r".into(), None);
+        assert!(store.reserve_name("a", &"t[0]".into()).is_ok() && store.reserve_name("a", &"t[0]".into()).is_ok());
+        let failure = store.reserve_name("a", &"t[1]".into()).expect_err("it is taken");
+        assert_eq!(failure.kind, FailureKind::InvalidArguments);
+    }
+}

@@ -19,7 +19,7 @@ use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
 use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, Run};
-use crate::model::{Answer, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
+use crate::model::{AgentId, Answer, HOST_AGENT, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::{ContentStore, jitter_seed};
 use crate::ui::history::rerun_text;
 use crate::ui::human::HumanResponse;
@@ -184,7 +184,8 @@ fn check_plan(earlier_id: &RunId, earlier: &Run, agents: &AgentsFile, from: Opti
             ),
         ));
     }
-    let removed = earlier.plan().agents.keys().find(|id| !agents.agents.contains_key(*id));
+    let is_known = |id: &AgentId| id.as_str() == HOST_AGENT || agents.agents.contains_key(id);
+    let removed = earlier.plan().agents.keys().find(|id| !is_known(id));
     match removed {
         Some(agent) => Err(CliError::usage(
             "cli::unknown_agent",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::answer::reply_form::THINK;
 use super::super::selection::tool_selection::ToolOffer;
 use super::schema_size::{STRICT_LIMITS, SchemaSize};
-use super::strict_arguments::{closed_object, nullable, strict_arguments};
+use super::strict_arguments::{OptionalKeys, nullable, object_with_required, strict_arguments};
 use crate::config::AgentsFile;
 
 /// The levels above a tool's arguments: the plan, its list of tasks, and a task.
@@ -18,7 +18,8 @@ const MAX_ENUM_IDS: usize = 100;
 const MAX_TITLE_CHARS: usize = 120;
 const MAX_REFERENCE_CHARS: usize = 200;
 const MAX_TEXT_CHARS: usize = 4_000;
-const MAX_DEPENDENCIES: usize = 16;
+const MAX_DEPENDENCIES: usize = 8;
+const MAX_THINK_TOOLS: usize = 4;
 const MAX_CHOICES: usize = 6;
 
 /// What the schema of a reply can contain.
@@ -51,6 +52,27 @@ impl FormLimits {
         }
     }
 
+    /// Returns how a key without a value is written.
+    fn optional_keys(self) -> OptionalKeys {
+        if self.has_bounds { OptionalKeys::Omitted } else { OptionalKeys::Null }
+    }
+
+    /// Returns the schema of an object with required and optional properties.
+    fn object<const R: usize, const O: usize>(
+        self,
+        required: [(&str, Value); R],
+        optional: [(&str, Value); O],
+    ) -> Value {
+        let optional = optional.into_iter().map(|(name, schema)| match self.optional_keys() {
+            OptionalKeys::Null => (name, nullable(schema)),
+            OptionalKeys::Omitted => (name, schema),
+        });
+        let required_names = required.each_ref().map(|(name, _)| *name);
+        let properties = required.into_iter().chain(optional).map(|(name, schema)| (name.to_owned(), schema)).collect();
+        let is_required = |name: &str| self.optional_keys() == OptionalKeys::Null || required_names.contains(&name);
+        object_with_required(properties, is_required)
+    }
+
     /// Returns the schema of a reference to a result.
     fn reference(self) -> Value {
         match self.has_bounds {
@@ -68,16 +90,12 @@ impl FormLimits {
 ///
 /// The validator checks that a plan has tasks, because some endpoints (Azure) do not accept `minItems`.
 pub(in crate::planner) fn plan_schema(offers: &[ToolOffer<'_>], limits: FormLimits) -> Value {
-    let text = nullable(limits.text(MAX_TEXT_CHARS));
+    let text = limits.text(MAX_TEXT_CHARS);
     let choices = limits.list(limits.text(MAX_TITLE_CHARS), MAX_CHOICES);
-    let question = object_schema([("text", limits.text(MAX_TEXT_CHARS)), ("choices", choices)]);
+    let question = limits.object([("text", text.clone()), ("choices", choices)], []);
     let after = limits.list(json!({"type": "integer"}), MAX_DEPENDENCIES);
-    object_schema([
-        ("tasks", tasks_schema(offers, &after, limits)),
-        ("missing", text.clone()),
-        ("answer", text),
-        ("question", nullable(question)),
-    ])
+    let tasks = tasks_schema(offers, &after, limits);
+    limits.object([("tasks", tasks)], [("missing", text.clone()), ("answer", text), ("question", question)])
 }
 
 /// Returns the schema of a plan patch: `{keep, tasks, missing}`. `pending` are the tasks that can be kept, and
@@ -90,11 +108,8 @@ pub(in crate::planner) fn patch_schema(
 ) -> Value {
     let kept = limits.list(id_enum(pending), pending.len());
     let after = limits.list(id_enum(existing), MAX_DEPENDENCIES);
-    object_schema([
-        ("keep", kept),
-        ("tasks", tasks_schema(offers, &after, limits)),
-        ("missing", nullable(limits.text(MAX_TEXT_CHARS))),
-    ])
+    let tasks = tasks_schema(offers, &after, limits);
+    limits.object([("keep", kept), ("tasks", tasks)], [("missing", limits.text(MAX_TEXT_CHARS))])
 }
 
 /// Returns the schema of one of these IDs. Falls back to any string for too many IDs, or for an empty enum.
@@ -108,21 +123,20 @@ fn id_enum(ids: &[String]) -> Value {
 /// Returns the schema of a list of tasks. `after` is the schema of the tasks that must end first.
 fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> Value {
     let task = |tools: Value, arguments: Value| {
-        object_schema([
-            ("title", limits.text(MAX_TITLE_CHARS)),
-            ("tool", json!({"type": "string", "enum": tools})),
-            ("args", arguments),
-            ("after", nullable(after.clone())),
-            ("each", nullable(limits.reference())),
-            ("if", nullable(limits.text(MAX_REFERENCE_CHARS))),
-        ])
+        limits.object(
+            [
+                ("title", limits.text(MAX_TITLE_CHARS)),
+                ("tool", json!({"type": "string", "enum": tools})),
+                ("args", arguments),
+            ],
+            [("after", after.clone()), ("each", limits.reference()), ("if", limits.text(MAX_REFERENCE_CHARS))],
+        )
     };
     let names: Vec<String> = offers.iter().map(ToolOffer::name).collect();
-    let thinking = object_schema([
-        ("prompt", json!({"type": "string"})),
-        ("tools", nullable(limits.list(id_enum(&names), MAX_DEPENDENCIES))),
-        ("list", nullable(json!({"type": "boolean"}))),
-    ]);
+    let thinking = limits.object(
+        [("prompt", json!({"type": "string"}))],
+        [("tools", limits.list(id_enum(&names), MAX_THINK_TOOLS)), ("list", json!({"type": "boolean"}))],
+    );
     let mut variants = vec![task(json!([THINK]), thinking)];
     let mut loose: Vec<Value> = Vec::new();
     let overhead = SchemaSize::measure_size(&task(json!([]), json!({})));
@@ -135,7 +149,7 @@ fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> 
     });
     let reference = limits.reference();
     for (offer, name) in offers.iter().zip(&names) {
-        let strict = strict_arguments(&offer.tool.input_schema, &reference).map(|arguments| {
+        let strict = strict_arguments(&offer.tool.input_schema, &reference, limits.optional_keys()).map(|arguments| {
             let size = SchemaSize::measure_size(&arguments);
             let size = SchemaSize {
                 levels: size.levels,
@@ -157,11 +171,6 @@ fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> 
         variants.push(task(loose.into(), json!({"type": "string"})));
     }
     limits.list(json!({ "anyOf": variants }), limits.max_tasks)
-}
-
-/// Returns the schema of an object with exactly these properties.
-fn object_schema<const N: usize>(properties: [(&str, Value); N]) -> Value {
-    closed_object(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
 }
 
 #[cfg(test)]
@@ -190,17 +199,27 @@ mod tests {
             assert_eq!(tools, [&json!(["think"]), &json!(["box.closed"]), &json!(["box.open"])]);
             assert_eq!(variants[2]["properties"]["args"], json!({"type": "string"}));
             let validator = jsonschema::validator_for(&schema).expect("a schema");
-            let task = |tool: &str, arguments: Value| json!({"title": "x", "tool": tool, "args": arguments, "after": [1], "each": "$1.a", "if": null});
-            let plan = |task: Value| json!({"tasks": [task], "missing": null, "answer": null, "question": null});
-            let is_valid = |tool: &str, arguments: Value| validator.is_valid(&plan(task(tool, arguments)));
+            // Without bounds, all keys are required.
+            let complete = |mut object: Value, keys: &[&str]| {
+                if !has_bounds {
+                    keys.iter().for_each(|key| object[*key] = json!(null));
+                }
+                object
+            };
+            let task = |tool: &str, arguments: Value| {
+                let task = json!({"title": "x", "tool": tool, "args": arguments, "after": [1], "each": "$1.a"});
+                complete(task, &["if"])
+            };
+            let plan = |tasks: Value| complete(json!({ "tasks": tasks }), &["missing", "answer", "question"]);
+            let is_valid = |tool: &str, arguments: Value| validator.is_valid(&plan(json!([task(tool, arguments)])));
             assert!(is_valid("box.closed", json!({"q": 5})) && is_valid("box.closed", json!({"q": "$1.n"})));
-            assert!(is_valid("box.closed", json!({"q": null})) && is_valid("box.open", json!("{}")));
-            assert!(is_valid("think", json!({"prompt": "x", "tools": ["box.open"], "list": null})));
-            assert!(!is_valid("box.closed", json!({})) && !is_valid("box.other", json!({"q": 5})));
+            assert!(is_valid("box.open", json!("{}")) && !is_valid("box.other", json!({"q": 5})));
+            assert!(is_valid("box.closed", complete(json!({}), &["q"])));
+            assert!(is_valid("think", complete(json!({"prompt": "x"}), &["tools", "list"])));
+            assert_eq!(is_valid("box.closed", json!({})), has_bounds);
             let many =
                 json!([task("box.open", json!("{}")), task("box.open", json!("{}")), task("box.open", json!("{}"))]);
-            let many = json!({"tasks": many, "missing": null, "answer": null, "question": null});
-            assert_eq!(validator.is_valid(&many), !has_bounds);
+            assert_eq!(validator.is_valid(&plan(many)), !has_bounds);
             assert_eq!(is_valid("box.closed", json!({"q": "five"})), !has_bounds);
         }
     }
@@ -212,11 +231,7 @@ mod tests {
         let kept = json!({"type": "array", "items": {"type": "string", "enum": ["t2"]}, "maxItems": 1});
         assert_eq!(schema["properties"]["keep"], kept);
         let task = &schema["properties"]["tasks"]["items"]["anyOf"][0]["properties"];
-        assert_eq!(
-            task["after"]["anyOf"][0]["items"],
-            json!({"type": "string"}),
-            "an empty enum is not a valid schema"
-        );
+        assert_eq!(task["after"]["items"], json!({"type": "string"}), "an empty enum is not a valid schema");
     }
 
     #[test]

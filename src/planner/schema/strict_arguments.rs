@@ -14,17 +14,31 @@ const MAX_REFERENCE_DEPTH: usize = 32;
 /// The keywords that say something about the type of a value.
 const KEYWORDS: [&str; 7] = ["type", "properties", "items", "enum", "const", "prefixItems", "additionalProperties"];
 
+/// How a key without a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OptionalKeys {
+    /// As null: strict structured output requires all keys.
+    Null,
+    /// Not at all: grammars allow that, and weak models fill in what they have to write.
+    Omitted,
+}
+
 /// Returns the schema of an object with exactly these properties.
 pub(super) fn closed_object(properties: JsonObject) -> Value {
-    let required: Vec<&String> = properties.keys().collect();
+    object_with_required(properties, |_| true)
+}
+
+/// Returns the schema of an object with these properties, some of them required.
+pub(super) fn object_with_required(properties: JsonObject, is_required: impl Fn(&str) -> bool) -> Value {
+    let required: Vec<&String> = properties.keys().filter(|name| is_required(name)).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
 /// Converts a tool's arguments to a strict object, if a strict schema can express them. Each value can also be a
-/// reference to a result, which matches `reference`, and optional arguments can be null.
-pub(super) fn strict_arguments(schema: &JsonObject, reference: &Value) -> Option<Value> {
-    let mut strict =
-        StrictSchemaBuilder { root: schema, reference, resolving: Vec::new(), remaining: MAX_SCHEMA_NODES };
+/// reference to a result, which matches `reference`, and optional arguments can be null or omitted.
+pub(super) fn strict_arguments(schema: &JsonObject, reference: &Value, optional: OptionalKeys) -> Option<Value> {
+    let (resolving, remaining) = (Vec::new(), MAX_SCHEMA_NODES);
+    let mut strict = StrictSchemaBuilder { root: schema, reference, optional, resolving, remaining };
     let has_keywords = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties"]
         .iter()
         .any(|keyword| schema.get(*keyword).is_some_and(|value| *value != Value::Bool(false)));
@@ -73,6 +87,7 @@ struct StrictSchemaBuilder<'s> {
     root: &'s JsonObject,
     /// The schema of a reference to a result.
     reference: &'s Value,
+    optional: OptionalKeys,
     /// The references that are being inlined: a repeated one is recursive.
     resolving: Vec<&'s str>,
     /// The number of schemas that may still be added.
@@ -171,9 +186,12 @@ impl<'s> StrictSchemaBuilder<'s> {
             schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let strict = properties.iter().map(|(name, schema)| {
             let strict = self.value(schema)?;
-            Some((name.clone(), if required.contains(&name.as_str()) { strict } else { nullable(strict) }))
+            let is_nullable = self.optional == OptionalKeys::Null && !required.contains(&name.as_str());
+            Some((name.clone(), if is_nullable { nullable(strict) } else { strict }))
         });
-        Some(closed_object(strict.collect::<Option<_>>()?))
+        let strict: JsonObject = strict.collect::<Option<_>>()?;
+        let is_required = |name: &str| self.optional == OptionalKeys::Null || required.contains(&name);
+        Some(object_with_required(strict, is_required))
     }
 }
 
@@ -204,7 +222,7 @@ mod tests {
     use super::*;
 
     fn build_strict(schema: Value) -> Option<Value> {
-        strict_arguments(&object(schema), &json!({"type": "string", "pattern": "^\\$"}))
+        strict_arguments(&object(schema), &reference(), OptionalKeys::Null)
     }
 
     /// Returns the strict schema of one argument.
@@ -244,6 +262,17 @@ mod tests {
             "required": ["city", "nights", "budget", "any"], "additionalProperties": false,
         });
         assert_eq!(build_strict(schema), Some(expected));
+    }
+
+    #[test]
+    fn optional_arguments_can_be_omitted_where_all_need_not_be_written() {
+        let schema = json!({
+            "properties": {"city": {"type": "string"}, "stay": {"properties": {"nights": {"type": "integer"}}}},
+            "required": ["city"],
+        });
+        let built = strict_arguments(&object(schema), &reference(), OptionalKeys::Omitted).expect("a schema");
+        assert_eq!(built["required"], json!(["city"]));
+        assert_eq!(built["properties"]["stay"]["anyOf"][0]["required"], json!([]));
     }
 
     #[test]

@@ -100,7 +100,9 @@ impl Run {
         let template = self.graph[node].task.arguments();
         let is_used = |name: &&str| template.is_some_and(|template| expression::template_uses_input(template, name));
         let secrets: Vec<&str> = self.plan.secret_inputs().filter(is_used).collect();
-        if secrets.is_empty() {
+        let scope = self.scope(node);
+        // Only the inputs of the run have secrets.
+        if secrets.is_empty() || !std::ptr::eq(scope.inputs, Arc::as_ptr(&self.inputs)) {
             return Ok(masked);
         }
         if let Some(name) = self.missing_secrets().into_iter().find(|name| secrets.contains(name)) {
@@ -109,7 +111,6 @@ impl Run {
             let help = format!("`kapell resume RUN --param {name}=…` provides it");
             return Err(Failure::new(FailureKind::Expression, message).with_help(help));
         }
-        let scope = self.scope(node);
         let unchanged = self.planned_arguments(node, &scope)?;
         let open = self.planned_arguments(node, &Scope { inputs: &self.known_inputs, ..scope })?;
         let mut arguments = Value::Object(masked);

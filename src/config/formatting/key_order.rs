@@ -44,14 +44,14 @@ fn sort_entries(entries: &mut [SyntaxEntry], first_keys: &[&'static KeySchema], 
     let rank = |entry: &SyntaxEntry| {
         let name = entry.key.as_deref().unwrap_or_default();
         let is_named = |key: &&KeySchema| key.names().any(|known| known == name);
-        if let Some(index) = first_keys.iter().position(|key| is_named(key)) {
+        if let Some(index) = first_keys.iter().position(&is_named) {
             return (0, index);
         }
         // What others refer to comes first.
         if name.starts_with(EXTENSION_PREFIX) {
             return (1, 0);
         }
-        table.keys.iter().position(|key| is_named(key)).map_or((3, 0), |index| (2, index))
+        table.keys.iter().position(&is_named).map_or((3, 0), |index| (2, index))
     };
     if entries.is_sorted_by_key(rank) {
         return;

@@ -84,7 +84,7 @@ impl State {
         match call.operation {
             Operation::ReadResource => resource_parameters(render(&call.arguments)),
             Operation::CallTool | Operation::GetPrompt => arguments_object(render(&call.arguments)),
-            Operation::RunCommand => shell_parameters(&call.arguments, &self.scope(node)),
+            Operation::RunCommand => shell_parameters(&call.arguments, scope),
             Operation::SendRequest => request_parameters(render(&call.arguments)),
         }
     }

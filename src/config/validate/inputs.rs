@@ -5,7 +5,7 @@ use serde_json::{Number, Value};
 
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::inputs::{Violation, compile_pattern, find_violation, has_type, type_conversion_help, type_name};
-use crate::config::schema::keys::{INPUT, InputKeys, PLAN, PlanKeys, TASK};
+use crate::config::schema::keys::{HTTP, INPUT, InputKeys, PLAN, PlanKeys, SHELL, TASK};
 use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::yaml::document::{DocumentNode, NodeValue};
 use crate::expression::{self, TemplatePart};
@@ -167,6 +167,13 @@ fn check_task(task: &DocumentNode<'_>, secrets: &[&str], sink: &mut DiagnosticSi
                 tasks.iter().for_each(|task| check_task(task, secrets, sink));
             }
             _ if is_sent(key) || key.starts_with("x-") => {}
+            // Other processes see commands, and servers log URLs.
+            NodeValue::Map(parts) if key == TASK.shell.name || key == TASK.http.name => {
+                let is_sent = |part: &str| [SHELL.env.name, HTTP.headers.name, HTTP.body.name].contains(&part);
+                for (part, entry) in parts.into_iter().filter(|(part, _)| !is_sent(part)) {
+                    check_text(&entry.node, part, secrets, sink);
+                }
+            }
             _ => check_text(&entry.node, key, secrets, sink),
         }
     }
@@ -192,12 +199,13 @@ fn check_text(node: &DocumentNode<'_>, key: &str, secrets: &[&str], sink: &mut D
                 expressions.iter().any(|text| expression::check(text).is_ok() && expression::uses_input(text, name))
             };
             if let Some(name) = secrets.iter().find(is_used) {
-                let message = format!("the secret input `{name}` cannot be used in `{key}`, which is in the journal");
+                let message =
+                    format!("the secret input `{name}` cannot be used in `{key}`, where its value could be seen");
                 let error = sink.error("secret_use", node.span, message);
-                error.help(format!(
-                    "only the arguments of a call (`{}` and `{}`) can contain it; `inputs` as a whole contains it too",
-                    TASK.with.name, TASK.read.name
-                ));
+                error.help(
+                    "only `with` and `read` of a call, `env` of `shell`, and `headers` and `body` of `http` can contain \
+                     it; `inputs` as a whole contains it too",
+                );
             }
         }
         NodeValue::List(nodes) => nodes.iter().for_each(|node| check_text(node, key, secrets, sink)),

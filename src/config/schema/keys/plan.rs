@@ -74,7 +74,7 @@ table! {
         ("array", "A list."),
         ("object", "A map."),
         ("file", "The text of a file. The value is its path, relative to the current directory."),
-        ("secret", "Text that is never stored. Only `with` and `read` of a call can contain it."),
+        ("secret", "Text that is never stored. Only the arguments of calls can contain it."),
     ]),
         "The type of the value.";
     required: Boolean, "Whether a value is required. `null` means no value.";

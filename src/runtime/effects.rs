@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::ui::human::HumanResponse;
 
-use super::content::{self, CachedResult, CallCache, ContentStore};
+use super::content::{self, CacheSlot, CachedResult, CallCache, ContentStore};
 use super::dispatcher::Dispatcher;
 use super::{RuntimeHost, replanner};
 
@@ -203,8 +203,12 @@ async fn call_with_contents(
     let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
     // The result of a resumed call is not that of an earlier one.
     let cache = cache.zip(call.cache.take()).filter(|_| context.checkpoint.is_none());
-    let entry = cache.map(|(cache, request)| (cache.entry_name(&call, &request), request.ttl, cache));
-    let output = match find_cached(entry.as_ref()).await {
+    let entry = cache.map(|(cache, request)| CacheSlot::new(cache, &call, &request));
+    let found = match entry.clone() {
+        Some(entry) => tokio::task::spawn_blocking(move || entry.find()).await.ok().flatten(),
+        None => None,
+    };
+    let output = match found {
         Some(CachedResult { output, age }) => {
             let age = HumanDuration(std::time::Duration::from_secs(age.as_secs()));
             let text = format!("the result comes from the cache; it is {age} old");
@@ -214,9 +218,9 @@ async fn call_with_contents(
         None => {
             content::restore_arguments(&store, &mut call).await?;
             let output = agents.call(call, context).await?;
-            if let Some((name, ttl, cache)) = entry {
+            if let Some(entry) = entry {
                 let stored = Arc::clone(&output);
-                let storing = tokio::task::spawn_blocking(move || cache.store(&name, ttl, stored));
+                let storing = tokio::task::spawn_blocking(move || entry.store(stored));
                 if let Err(error) = storing.await.unwrap_or_else(|error| Err(error.into())) {
                     let text = format!("the result is not in the cache for later calls: {error}");
                     host.on_log(origin.clone(), LogMessage::from_host("warning", text));
@@ -235,13 +239,6 @@ async fn call_with_contents(
         host.on_log(origin, LogMessage::from_host("warning", text));
     }
     Ok(output)
-}
-
-/// Returns the cached result of a call, if the call uses the cache and there is one.
-async fn find_cached(entry: Option<&(String, std::time::Duration, Arc<CallCache>)>) -> Option<CachedResult> {
-    let (name, ttl, cache) = entry?;
-    let (name, ttl, cache) = (name.clone(), *ttl, Arc::clone(cache));
-    tokio::task::spawn_blocking(move || cache.find(&name, ttl)).await.ok().flatten()
 }
 
 /// Returns the failure of a task that saves its output in a run without files.

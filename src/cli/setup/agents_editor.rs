@@ -6,6 +6,7 @@ use crate::cli::CliError;
 use crate::cli::common::args::AgentsArg;
 use crate::cli::common::run_options::speaks_for_a_person;
 use crate::config::{self, AgentEntry, AgentsDocument, NAME_RULE};
+use crate::model::HOST_AGENT;
 use crate::system::files;
 
 /// An agents file that is being changed.
@@ -49,6 +50,13 @@ impl AgentsEditor {
                 "cli::invalid_name",
                 format!("invalid name `{name}` of an agent"),
                 format!("expected {NAME_RULE}"),
+            ));
+        }
+        if name == HOST_AGENT {
+            return Err(CliError::usage(
+                "cli::invalid_name",
+                format!("the name `{name}` is reserved for kapell itself"),
+                "choose another name for the agent",
             ));
         }
         if self.document.has_agent(name) {

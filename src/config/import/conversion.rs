@@ -11,7 +11,7 @@ use crate::config::editing::agent_entry::{AgentEntry, OAuthEntry};
 use crate::config::editing::concealed_entry::ConcealedEntry;
 use crate::config::editing::references::{referenced_variable, replace_references};
 use crate::config::schema::table::is_name;
-use crate::model::Protocol;
+use crate::model::{HOST_AGENT, Protocol};
 
 /// The transports of other hosts over HTTP or the pipes of a program, in lowercase.
 const KNOWN_KINDS: [&str; 9] =
@@ -49,12 +49,16 @@ pub(super) fn complete(
     Ok(ImportedAgent { name: agent, entry, variables: all, remarks: draft.remarks })
 }
 
-/// Returns the name with other characters than letters, digits, `_`, and `-` replaced.
+/// Returns the name with other characters than letters, digits, `_`, and `-` replaced. A reserved name gets a prefix.
 pub(super) fn valid_name(name: &str) -> String {
     let to_valid = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' };
     let valid: String = name.chars().map(to_valid).collect();
     let valid: String = valid.trim_matches('-').chars().take(64).collect();
-    if is_name(&valid) { valid } else { format!("agent-{valid}").trim_end_matches('-').to_owned() }
+    if is_name(&valid) && valid != HOST_AGENT {
+        valid
+    } else {
+        format!("agent-{valid}").trim_end_matches('-').to_owned()
+    }
 }
 
 /// Keeps the keys of one transport.

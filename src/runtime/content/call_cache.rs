@@ -145,6 +145,34 @@ impl CallCache {
     }
 }
 
+/// The place of the result of one call in the cache. Its functions block.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheSlot {
+    cache: Arc<CallCache>,
+    name: String,
+    ttl: Duration,
+}
+
+impl CacheSlot {
+    /// Returns the place for the result of `call`.
+    pub(crate) fn new(cache: Arc<CallCache>, call: &ToolCall, request: &CacheRequest) -> Self {
+        Self { name: cache.entry_name(call, request), ttl: request.ttl, cache }
+    }
+
+    /// Returns the result of an earlier call, unless it has expired.
+    pub(crate) fn find(&self) -> Option<CachedResult> {
+        self.cache.find(&self.name, self.ttl)
+    }
+
+    /// Stores the result of the call.
+    ///
+    /// # Errors
+    /// As [`CallCache::store`].
+    pub(crate) fn store(&self, output: Arc<ToolOutput>) -> io::Result<()> {
+        self.cache.store(&self.name, self.ttl, output)
+    }
+}
+
 fn now_millis() -> u64 {
     u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX)
 }

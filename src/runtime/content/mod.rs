@@ -7,6 +7,7 @@ mod file_names;
 mod saved_outputs;
 mod store;
 
+pub(crate) use call_cache::CacheSlot;
 pub use call_cache::{CachedResult, CallCache};
 pub(crate) use calls::{restore_arguments, save_contents};
 pub(crate) use saved_outputs::save_output;

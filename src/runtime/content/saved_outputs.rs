@@ -1,14 +1,14 @@
 //! Writes the outputs of tasks to the files that the plan names, in a directory of the run.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fs, io};
 
 use base64::Engine as _;
 use serde_json::Value;
 
 use super::file_names::extension;
-use super::store::{BASE64, ContentStore, SAVED_DIRECTORY};
+use super::store::{BASE64, ContentStore, SAVED_DIRECTORY, saved_key};
 use crate::model::{
     ContentBlock, Event, Failure, FailureKind, Outcome, Record, RunId, SavedOutput, TaskId, ToolOutput,
     relative_file_name,
@@ -57,6 +57,32 @@ impl ContentStore {
         files::write_private(&path, &contents, true)?;
         self.copy_saved(&name, &contents)?;
         Ok(SavedOutput { name, path: path.display().to_string(), bytes: contents.len() as u64 })
+    }
+
+    /// Links the files of results that the first events of a run keep from run `earlier`. A file that no longer exists
+    /// is missing in both runs.
+    pub fn keep_from(&self, earlier: &RunId, records: &[Record]) {
+        let outputs = records.iter().flat_map(|record| match &record.event {
+            Event::TaskReused { output, .. } => vec![output],
+            Event::ResultsKept { results, .. } => results.iter().map(|kept| &kept.output).collect(),
+            _ => Vec::new(),
+        });
+        let earlier = self.root.join(earlier.as_str());
+        let files = outputs.flat_map(|output| {
+            let saved = output.content.iter().filter_map(ContentBlock::saved_file);
+            let contents = saved.chain(output.structured_file.as_deref().cloned()).map(|file| file.name);
+            contents.chain(output.saved.iter().map(|saved| saved_key(&saved.name)))
+        });
+        for file in files {
+            let (from, to) = (earlier.join(&file), self.directory().join(&file));
+            let directory = to.parent().unwrap_or(self.directory());
+            let kept = files::create_own_directory(self.directory())
+                .and_then(|()| files::create_directory(directory))
+                .and_then(|()| fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)));
+            if let Err(error) = kept {
+                tracing::warn!(file = %from.display(), %error, "a file of the earlier run cannot be kept");
+            }
+        }
     }
 
     /// Keeps the saved outputs of an event that comes from an earlier run: they are files of run `to`.
@@ -133,7 +159,6 @@ fn output_contents(name: &str, output: &ToolOutput) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use serde_json::json;

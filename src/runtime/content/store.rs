@@ -38,7 +38,7 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug)]
 pub struct ContentStore {
     /// The directory of the files of all runs.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     directory: PathBuf,
     /// A directory of the user that gets a copy of each new file.
     copies: Option<PathBuf>,
@@ -157,32 +157,6 @@ impl ContentStore {
             self.copied.lock().insert(name.clone(), copied);
         }
         Ok(SavedFile { name, bytes: contents.len() as u64, sha256: sha256(contents) })
-    }
-
-    /// Links the files of results that the first events of a run keep from run `earlier`. A file that no longer exists
-    /// is missing in both runs.
-    pub fn keep_from(&self, earlier: &RunId, records: &[Record]) {
-        let outputs = records.iter().flat_map(|record| match &record.event {
-            Event::TaskReused { output, .. } => vec![output],
-            Event::ResultsKept { results, .. } => results.iter().map(|kept| &kept.output).collect(),
-            _ => Vec::new(),
-        });
-        let earlier = self.root.join(earlier.as_str());
-        let files = outputs.flat_map(|output| {
-            let saved = output.content.iter().filter_map(ContentBlock::saved_file);
-            let contents = saved.chain(output.structured_file.as_deref().cloned()).map(|file| file.name);
-            contents.chain(output.saved.iter().map(|saved| saved_key(&saved.name)))
-        });
-        for file in files {
-            let (from, to) = (earlier.join(&file), self.directory.join(&file));
-            let directory = to.parent().unwrap_or(&self.directory);
-            let kept = files::create_own_directory(&self.directory)
-                .and_then(|()| files::create_directory(directory))
-                .and_then(|()| fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)));
-            if let Err(error) = kept {
-                tracing::warn!(file = %from.display(), %error, "a file of the earlier run cannot be kept");
-            }
-        }
     }
 
     /// Restores the large contents of the results in an event that was read from the journal.
@@ -330,7 +304,7 @@ impl ContentStore {
 }
 
 /// Returns the path of a saved output, relative to the directory of the run.
-fn saved_key(name: &str) -> String {
+pub(super) fn saved_key(name: &str) -> String {
     format!("{SAVED_DIRECTORY}/{name}")
 }
 

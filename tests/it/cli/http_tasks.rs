@@ -220,6 +220,26 @@ fn headers_do_not_appear_in_failures() {
 }
 
 #[test]
+fn secret_inputs_reach_headers_and_variables_only() {
+    let server = HttpServer::start(|request, _| Reply::new("200 OK", request.headers["x-key"].clone()));
+    let place = Workspace::new();
+    place.write("agents.toml", "[shell]\nenabled = true\n[http]\nhosts = [\"127.0.0.1\"]\n");
+    let plan = format!(
+        "name: x\ninputs: {{ key: {{ type: secret, required: true }} }}\ntasks:\n\
+         \x20 - {{ id: x, http: {{ url: '{}/', headers: {{ x-key: '${{{{ inputs.key }}}}' }} }} }}\n\
+         \x20 - {{ id: y, shell: {{ command: 'echo \"$KEY\" | wc -c', env: {{ KEY: '${{{{ inputs.key }}}}' }} }}, save: y.txt }}\n",
+        server.url()
+    );
+    let ended = place.run_plan(&plan, &["--param", "key=hunter22", "--journal", "j.db"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(server.received()[0].headers["x-key"], "hunter22");
+    assert_eq!(task(&ended)["output"]["body"], json!("***"));
+    assert_eq!(ended.result()["tasks"]["y"]["output"]["stdout"].as_str().map(str::trim), Some("9"));
+    let refused = place.run_plan(&plan.replace("$KEY\"", "\"${{ inputs.key }}"), &["--param", "key=hunter22"]);
+    assert_eq!(refused.error_code(), "plan::secret_use", "{refused:?}");
+}
+
+#[test]
 fn killed_host_repeats_only_requests_that_read() {
     for (method, code, requests) in [("GET", 0, 2), ("POST", 4, 1)] {
         let server = HttpServer::start(|_, number| match number {

@@ -243,4 +243,10 @@ fn mistakes_are_reported_with_their_positions() {
     place.write("agents.toml", "[agents.host]\ncommand = \"x\"\n[http]\nhosts = [\"http://x\"]\n");
     let ended = place.kapell(&["validate", "plan.yaml", "--offline"]);
     assert_eq!(ended.error_codes(), ["agents::reserved_name", "agents::bad_host"], "{ended:?}");
+    place.write("agents.toml", "");
+    let added = place.kapell(&["agents", "add", "host", "--", "server"]);
+    assert_eq!(added.error_code(), "cli::invalid_name", "{added:?}");
+    place.write("other.json", r#"{"mcpServers": {"host": {"command": "server"}}}"#);
+    let imported = place.kapell(&["agents", "import", "other.json", "--yes"]);
+    assert!(imported.code == Some(0) && imported.stdout.contains("[agents.agent-host]"), "{imported:?}");
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{AgentsFile, Diagnostics, ProcessEnvironment, format_plan, load_plan, parse_agents};
 use crate::expression::{
-    ExpressionError, LoopItem, RunValues, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition,
+    Binding, ExpressionError, LoopPosition, Scope, TaskLookup, TaskView, evaluate, evaluate_document_condition,
     references, render, split_template,
 };
 use crate::mcp;
@@ -82,8 +82,11 @@ pub fn expression(data: &[u8]) {
     };
     let value = json!({"n": 5, "text": "sea", "list": [1, "b", null], "deep": {"a b": [{"c": 1.5}]}});
     let tasks = EndedTask(ToolOutput::new([json!({"type": "text", "text": "{\"n\": 1}"})], Some(value.clone())));
-    let item = LoopItem { name: "hit", value: &value, index: 1, length: 3 };
-    let scope = Scope { inputs: &value, item: Some(item), tasks: &tasks, run: RunValues::default() };
+    let scope = Scope {
+        bindings: vec![Binding::borrowed("hit", &value)],
+        position: Some(LoopPosition { index: 1, length: Some(3) }),
+        ..Scope::new(&value, &tasks)
+    };
     let expression = Expression(text.to_owned());
     let _ = evaluate(&expression, &scope).map_err(|error| check(text, error));
     let _ = evaluate_document_condition(&expression, &value).map_err(|error| check(text, error));

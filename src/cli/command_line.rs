@@ -13,7 +13,7 @@ use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{fmt, graph, plan, schema, validate};
 use super::repl::session;
-use super::runs::{answer, call, cancel, questions, read, resume, retry, run};
+use super::runs::{answer, call, cancel, questions, read, resume, retry, run, signal};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
 use crate::system::{environment, process};
 
@@ -69,6 +69,8 @@ enum CliCommand {
     Questions(questions::QuestionsArgs),
     /// Answer a question of a running or paused run
     Answer(answer::AnswerArgs),
+    /// Send a signal to a run, for a task that waits for it
+    Signal(signal::SignalArgs),
     /// Cancel a run; it cannot be resumed
     Cancel(cancel::CancelArgs),
     /// Print the JSON Schema of a file format
@@ -150,6 +152,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Replay(args) => replay::replay(args).await,
         CliCommand::Questions(args) => questions::questions(args),
         CliCommand::Answer(args) => answer::answer(args).await,
+        CliCommand::Signal(args) => signal::signal(args),
         CliCommand::Cancel(args) => cancel::cancel(args).await,
         CliCommand::Schema(args) => schema::schema(args),
         CliCommand::DemoAgent(args) => demo_agent::serve(args).await,

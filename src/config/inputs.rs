@@ -356,14 +356,7 @@ pub(super) fn type_conversion_help(value: &Value, expected: InputType) -> Option
 
 /// Returns whether a value has an input's type.
 pub(super) fn has_type(value: &Value, kind: InputType) -> bool {
-    match kind {
-        InputType::String | InputType::File | InputType::Secret => value.is_string(),
-        InputType::Number => value.is_number(),
-        InputType::Integer => value.is_i64() || value.is_u64(),
-        InputType::Boolean => value.is_boolean(),
-        InputType::Array => value.is_array(),
-        InputType::Object => value.is_object(),
-    }
+    kind.accepts(value)
 }
 
 /// Returns the readable name of a type with its article.

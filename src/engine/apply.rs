@@ -15,7 +15,7 @@ use super::state::agent::{AgentState, ConnectionStatus};
 use super::state::questions::{QuestionEntry, QuestionState};
 use super::state::run::Fold;
 use super::state::run_state::{RunStop, UnknownName};
-use super::state::task::{RouteState, TaskEntry, TaskState};
+use super::state::task::{Awaited, RouteState, TaskEntry, TaskState};
 
 impl Fold<'_> {
     /// Applies one event that was decided at `at`.
@@ -69,6 +69,24 @@ impl Fold<'_> {
                 if items.is_empty() {
                     self.queues.ready.push_back(parent);
                 }
+            }
+            Event::GroupStarted { task, inputs } => self.start_group(task, inputs.as_ref())?,
+            Event::IterationAdded { parent, ready_at } => self.add_iteration(parent, *ready_at)?,
+            Event::TimerStarted { task, until } => {
+                let node = self.find_node(task)?;
+                let entry = &mut self.state.tasks[node.index()];
+                entry.awaited = Some(Awaited::Time(*until));
+                entry.state = TaskState::Delayed { until: *until };
+                self.queues.timers.insert((*until, node));
+            }
+            Event::SignalAwaited { task, name } => {
+                let node = self.find_node(task)?;
+                let entry = &mut self.state.tasks[node.index()];
+                entry.awaited = Some(Awaited::Signal(name.clone()));
+                entry.state = TaskState::AwaitingSignal;
+            }
+            Event::SignalReceived { name, data, .. } => {
+                self.state.signals.entry(name.clone()).or_default().push_back(data.clone());
             }
             Event::AttemptStarted { attempt, agent, tool } => {
                 let node = self.find_node(&attempt.task)?;
@@ -194,7 +212,10 @@ impl Fold<'_> {
             Event::QuestionAnswered { question, answer, by } => {
                 let answered = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
                 let entry = self.update_question(question, |entry| entry.state = answered)?;
-                let (task, is_approval) = match &entry.question.asker {
+                let asker = entry.question.asker.clone();
+                let (task, is_approval) = match &asker {
+                    // The answer is the output of the task, and ends it.
+                    Asker::Plan { task } if self.is_ask(task) => return Ok(()),
                     Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => (task.clone(), true),
                     Asker::Host { attempt }
                         if AmbiguityResolution::from_answer(answer) == AmbiguityResolution::Repeat =>
@@ -245,6 +266,12 @@ impl Fold<'_> {
             Event::BudgetSpent { what } => {
                 self.state.stop_reason.get_or_insert(RunStop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
+            Event::RunStopped { task, status, message, outputs } => {
+                let cause = EndCause::Stopped { task: task.clone(), message: message.clone() };
+                let stop = RunStop::Stopped { status: *status, cause, outputs: outputs.clone() };
+                self.state.stop_reason.get_or_insert(stop);
+            }
+            Event::RunFinalizing { status } => self.begin_finalizing(*status),
             Event::CancelRequested { .. } => self.state.stop_reason = Some(RunStop::Cancelled),
             Event::InterruptRequested => self.state.stop_reason = Some(RunStop::Interrupted),
             Event::RunEnded { status, .. } => self.state.status = *status,
@@ -277,6 +304,8 @@ impl Fold<'_> {
                 needs: Vec::new(),
                 condition: None,
                 foreach: None,
+                repeat: None,
+                hook: None,
                 approve: None,
                 work,
                 cache: None,
@@ -332,14 +361,23 @@ impl Fold<'_> {
         if entry.has_ended() {
             return;
         }
+        let was_expanded = entry.state == TaskState::Expanded;
+        if let (Some(Awaited::Signal(name)), Outcome::Succeeded(_)) = (&entry.awaited, &outcome)
+            && let Some(signals) = self.state.signals.get_mut(name)
+        {
+            signals.pop_front();
+        }
         entry.state = TaskState::Ended(outcome);
+        if was_expanded && self.state.graph[node].task.group().is_some() {
+            self.count_running_item(node, -1);
+        }
         self.state.unfinished_nodes -= 1;
         let at = self.state.last_event_at;
         for dependent in self.state.graph.dependents(node) {
             let entry = &mut self.state.tasks[dependent.index()];
             entry.pending_dependencies -= 1;
             if entry.pending_dependencies == 0 {
-                // A prompt continues after its tool calls; a `foreach` task ends after its items.
+                // A prompt continues after its tool calls; all other tasks end after what they consist of.
                 let continues = entry.state == TaskState::Expanded && entry.conversation.is_some();
                 if entry.state == TaskState::Blocked {
                     entry.ready_at = at;
@@ -350,6 +388,56 @@ impl Fold<'_> {
                 self.queues.ready.push_back(dependent);
             }
         }
+    }
+
+    /// Adds the tasks of a group.
+    fn start_group(&mut self, task: &TaskId, inputs: Option<&Arc<Value>>) -> Result<(), UnknownName> {
+        let node = self.find_node(task)?;
+        let members = self.state.graph.add_members(node);
+        for member in &members {
+            let pending = self.state.graph.dependencies(*member).count();
+            let state = if pending == 0 { TaskState::Ready } else { TaskState::Blocked };
+            let ready_at = self.state.last_event_at;
+            self.state.tasks.push(TaskEntry { ready_at, ..TaskEntry::new(state, pending) });
+            if pending == 0 {
+                self.queues.ready.push_back(*member);
+            }
+        }
+        self.state.unfinished_nodes += members.len();
+        let entry = &mut self.state.tasks[node.index()];
+        entry.state = TaskState::Expanded;
+        entry.inputs = inputs.cloned();
+        entry.pending_dependencies = members.len();
+        self.count_running_item(node, 1);
+        Ok(())
+    }
+
+    /// Adds the next iteration of a `repeat` task.
+    fn add_iteration(&mut self, parent: &TaskId, ready_at: Option<Timestamp>) -> Result<(), UnknownName> {
+        let node = self.find_node(parent)?;
+        let last = self.state.tasks[node.index()].last_iteration;
+        let output = last.and_then(|last| self.state.tasks[last.index()].output());
+        let previous = Arc::new(output.map_or(Value::Null, |output| output.value().into_owned()));
+        let index = last.and_then(|last| self.state.graph[last].iteration()).map_or(0, |last| last.index + 1);
+        let added = self.state.graph.add_iteration(node, index, previous);
+        let state = match ready_at {
+            Some(until) => {
+                self.queues.timers.insert((until, added));
+                TaskState::Delayed { until }
+            }
+            None => {
+                self.queues.ready.push_back(added);
+                TaskState::Ready
+            }
+        };
+        let ready_at = ready_at.unwrap_or(self.state.last_event_at);
+        self.state.tasks.push(TaskEntry { ready_at, ..TaskEntry::new(state, 0) });
+        self.state.unfinished_nodes += 1;
+        let entry = &mut self.state.tasks[node.index()];
+        entry.state = TaskState::Expanded;
+        entry.last_iteration = Some(added);
+        entry.pending_dependencies = 1;
+        Ok(())
     }
 
     fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, UnknownName> {

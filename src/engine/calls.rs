@@ -79,7 +79,7 @@ impl State {
         let call = match (&self.graph[node].kind, &self.graph[node].task.work) {
             (NodeKind::ToolCall(call), _) => return Ok(call.arguments.clone()),
             (_, Work::Call(call)) => call,
-            (_, Work::Prompt(_) | Work::Synthesis(_)) => return Ok(JsonObject::new()),
+            _ => return Ok(JsonObject::new()),
         };
         match call.operation {
             Operation::ReadResource => resource_parameters(render(&call.arguments)),

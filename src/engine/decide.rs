@@ -81,6 +81,9 @@ impl State {
 impl Transition<'_> {
     /// Returns whether `node` may spend. If not, stops the run or fails the task.
     pub(super) fn check_budget(&mut self, node: NodeIndex, expense: CostKind) -> bool {
+        if self.run.is_in_hook(node) {
+            return true;
+        }
         match self.run.exceeded_budget(Some(self.run.payer(node)), expense) {
             None => return true,
             Some(BudgetExceeded::Run(what)) => self.emit(Event::BudgetSpent { what }),
@@ -95,6 +98,9 @@ impl Transition<'_> {
     /// Returns whether a request of `node` that may use `tokens` can be sent now. If not, queues the node or fails its
     /// task.
     pub(super) fn check_token_budget(&mut self, node: NodeIndex, tokens: u64) -> bool {
+        if self.run.is_in_hook(node) {
+            return true;
+        }
         match self.run.token_availability(Some(self.run.payer(node)), tokens) {
             TokenAvailability::Available => return true,
             TokenAvailability::Reserved(payer) => {
@@ -152,7 +158,7 @@ impl Transition<'_> {
     /// Connects the agents of the preferred routes and of prompt tools, all at once.
     fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
-        for task in &plan.tasks {
+        for task in plan.all_tasks() {
             for agent in task.prompt().into_iter().flat_map(Prompt::agents) {
                 self.connect(agent);
             }
@@ -202,7 +208,8 @@ impl Transition<'_> {
                 }
             }
             // Calls are being cancelled, and their requests end with them.
-            Input::ElicitationRequested { .. } | Input::SamplingRequested { .. } if self.run.is_interrupted() => {}
+            Input::ElicitationRequested { .. } | Input::SamplingRequested { .. }
+                if self.run.is_interrupted() && self.run.finalizing.is_none() => {}
             Input::ElicitationRequested { request, origin, elicitation } => {
                 if self.match_repeated_question(&request, &origin) {
                     return;
@@ -228,14 +235,16 @@ impl Transition<'_> {
                 let Some(node) = self.run.running_node(&attempt) else { return };
                 let failed = result.is_err();
                 // The model is asked again when the run is resumed.
-                if self.run.tasks[node.index()].state != TaskState::AskingModel || failed && self.run.is_interrupted() {
+                if self.run.tasks[node.index()].state != TaskState::AskingModel
+                    || failed && self.run.is_interrupted_at(node)
+                {
                     return;
                 }
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
-                    _ if self.run.is_interrupted() => {}
+                    _ if self.run.is_interrupted_at(node) => {}
                     true => self.on_model_failed(node),
-                    false if self.run.stop_reason.is_some() => self.finish_prompt(node),
+                    false if self.run.stops(node) => self.finish_prompt(node),
                     false => {}
                 }
             }
@@ -248,6 +257,7 @@ impl Transition<'_> {
                     self.emit(Event::QuestionDeferred { question, reason });
                 }
             }
+            Input::SignalReceived { name, data, by } => self.on_signal(name, data, by),
             Input::AgentLogged { origin, message } => self.emit(Event::AgentLogged { origin, message }),
             Input::RequestRefused { question, by, reason } => {
                 self.emit(Event::RequestRefused { question, by, reason });
@@ -275,7 +285,8 @@ impl Transition<'_> {
     }
 
     pub(super) fn cancel_running(&mut self) {
-        let attempts: Vec<AttemptId> = self.run.in_flight().collect();
+        // Hooks run to their end, whatever ends the run.
+        let attempts: Vec<AttemptId> = self.run.in_flight_outside_hooks().collect();
         for attempt in attempts {
             self.push_command(Command::CancelAttempt { attempt });
         }
@@ -296,7 +307,7 @@ impl Transition<'_> {
             Err(failure) if is_reattached => retry::reattach_failure(failure),
             Err(failure) => failure,
         };
-        if self.run.is_interrupted() {
+        if self.run.is_interrupted_at(node) {
             // The process that resumes the run decides what follows.
             let failure = retry::interrupted_failure(failure);
             return self.emit(Event::AttemptFailed { attempt, failure });
@@ -310,7 +321,7 @@ impl Transition<'_> {
         if failure.kind == FailureKind::Cancelled {
             return self.end_task(node, Outcome::Cancelled);
         }
-        let Some(route) = self.run.tasks[node.index()].last_route.filter(|_| self.run.stop_reason.is_none()) else {
+        let Some(route) = self.run.tasks[node.index()].last_route.filter(|_| !self.run.stops(node)) else {
             return self.fail_with_explanation(node, failure);
         };
         let task = self.run.graph[node].id.clone();
@@ -319,6 +330,8 @@ impl Transition<'_> {
                 let failure = self.run.explain_refusal(node, failure, self.now);
                 self.fail_with_explanation(node, failure);
             }
+            // A hook of a run that stops does not keep it from its end.
+            RetryDecision::AskPerson if self.run.stop_reason.is_some() => self.fail_with_last_failure(node),
             RetryDecision::AskPerson => {
                 let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts };
                 self.ask_whether_to_repeat(attempt, &failure.message);

@@ -7,6 +7,7 @@ mod apply;
 mod budget;
 mod calls;
 mod decide;
+mod hooks;
 mod ledger;
 mod outcome;
 mod prompt;
@@ -19,6 +20,7 @@ mod routing;
 mod schedule;
 mod scope;
 mod state;
+mod steps;
 pub mod synthesis;
 mod transition;
 

@@ -162,7 +162,7 @@ impl State {
     /// Returns the reason why the failure of a task that asks for a replan does not trigger one. Returns `None` if it
     /// does, or if the task does not ask.
     pub(super) fn replan_refusal(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
-        if self.stop_reason.is_some() || !self.has_replan_policy(node) {
+        if self.stops(node) || !self.has_replan_policy(node) {
             return None;
         }
         self.replan_refusal_of_node(node, failure)
@@ -218,13 +218,16 @@ impl State {
         self.replans.stage != ReplanStage::Idle && self.is_pending(node)
     }
 
-    /// Returns whether `node` is a planned task that has not started.
+    /// Returns whether `node` is a planned task that has not started. A hook follows from what has happened, and no replan
+    /// changes that.
     fn is_pending(&self, node: NodeIndex) -> bool {
         let entry = &self.tasks[node.index()];
         self.graph[node].kind == NodeKind::Planned
+            && self.graph[node].task.hook.is_none()
             && entry.attempts == 0
             // A prompt of an agent may have been requested.
             && entry.conversation.is_none()
+            && entry.awaited.is_none()
             && !entry.is_approved
             && matches!(entry.state, TaskState::Blocked | TaskState::Ready | TaskState::Delayed { .. })
     }
@@ -234,8 +237,9 @@ impl State {
         let unreachable = self.unreachable_tasks();
         let (mut tasks, mut used_task_ids) = (Vec::new(), Vec::new());
         for (node, planned) in self.graph.nodes().filter(|(_, node)| node.kind == NodeKind::Planned) {
-            let is_synthesis = planned.task.is_synthesis();
-            match self.task_progress(node, &unreachable).filter(|_| !is_synthesis) {
+            // Neither a synthesis nor a hook can be removed, and no new task can depend on one.
+            let is_fixed = planned.task.is_synthesis() || planned.task.hook.is_some();
+            match self.task_progress(node, &unreachable).filter(|_| !is_fixed) {
                 Some(progress) => tasks.push(TaskSnapshot { task: Arc::clone(&planned.task), progress }),
                 None => used_task_ids.push(planned.id.clone()),
             }

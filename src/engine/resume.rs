@@ -94,7 +94,9 @@ impl Fold<'_> {
         reattached: &[AttemptId],
     ) -> Result<(), UnknownName> {
         self.state.status = RunStatus::Running;
-        self.state.stop_reason.take_if(|stop| *stop == RunStop::Interrupted);
+        if self.state.stop_reason.take_if(|stop| *stop == RunStop::Interrupted).is_some() {
+            self.suspend_finalizing();
+        }
         self.state.deadline = self.state.deadline.map(|deadline| deadline.after(downtime.0));
         for conversation in self.state.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
             conversation.deadline = conversation.deadline.map(|deadline| deadline.after(downtime.0));
@@ -266,7 +268,7 @@ impl Transition<'_> {
     fn repeat_model_request(&mut self, attempt: AttemptId) {
         if let Some(node) = self.run.running_node(&attempt)
             && self.run.is_model_request(&attempt)
-            && self.run.stop_reason.is_none()
+            && !self.run.stops(node)
         {
             // Time without a process does not count.
             let deadline = self.run.graph[node].task.deadline;
@@ -279,6 +281,9 @@ impl Transition<'_> {
     pub(super) fn end_model_requests(&mut self) {
         for attempt in self.run.in_flight().filter(|attempt| self.run.is_model_request(attempt)).collect::<Vec<_>>() {
             let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { continue };
+            if self.run.is_in_hook(node) {
+                continue;
+            }
             let error = ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None };
             self.emit(Event::ModelReplied { attempt, result: Err(error) });
             self.end_task(node, Outcome::Cancelled);

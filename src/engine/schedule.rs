@@ -14,8 +14,8 @@ use super::state::task::{Conversation, TaskState};
 use super::transition::Transition;
 use crate::expression::{self, LOOP_NAME, Reference};
 use crate::model::{
-    Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, NodeIndex, NodeKind, Outcome, Route,
-    SkipReason, Task, TaskId, Timestamp, ToolCall, Work, value_as_text,
+    Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, Node, NodeIndex, NodeKind, Outcome,
+    Route, SkipReason, Task, TaskId, Timestamp, ToolCall, Work, value_as_text,
 };
 
 impl Transition<'_> {
@@ -24,8 +24,20 @@ impl Transition<'_> {
         if !self.run.is_interrupted() {
             self.retry_waiting_samplings();
         }
-        // Nodes that are not in progress keep their state for the process that resumes the run.
-        while !self.run.is_interrupted() {
+        loop {
+            self.advance_nodes();
+            if !self.finalize_if_needed() {
+                break;
+            }
+        }
+        self.end_run_if_finished();
+    }
+
+    /// Performs all work on nodes that is possible now.
+    fn advance_nodes(&mut self) {
+        // Nodes that are not in progress keep their state for the process that resumes the run. Only hooks of the plan run
+        // in an interrupted run.
+        while !self.run.is_interrupted() || self.run.finalizing.is_some() {
             self.answer_overdue_questions();
             while self.run.queues.cooldowns.first().is_some_and(|(at, _)| *at <= self.now) {
                 self.run.queues.cooldowns.pop_first();
@@ -35,14 +47,17 @@ impl Transition<'_> {
                     break;
                 }
                 self.run.queues.timers.pop_first();
-                self.run.queues.runnable.push_back(node);
+                self.run.queues.ready.push_back(node);
             }
-            if self.run.stop_reason.is_none() && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
+            let is_limited = self.run.stop_reason.is_none() && self.run.finalizing.is_none();
+            if is_limited && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
                 let time = self.run.plan.budget.time.map(|time| time.to_string()).unwrap_or_default();
                 self.emit(Event::BudgetSpent { what: format!("time ({time})") });
                 self.cancel_running();
             }
-            if self.run.stop_reason.is_some() {
+            if self.run.is_interrupted() {
+                self.run.drop_all_but_hooks();
+            } else if self.run.stop_reason.is_some() {
                 self.abandon_replan();
                 self.end_unstarted_nodes();
             } else {
@@ -58,7 +73,6 @@ impl Transition<'_> {
                 break;
             }
         }
-        self.end_run_if_finished();
     }
 
     /// Ends every node without an attempt in progress, once the run stops.
@@ -67,49 +81,60 @@ impl Transition<'_> {
         let first = !std::mem::replace(&mut self.run.queues.stop_applied, true);
         let mut nodes: Vec<NodeIndex> = match first {
             true => (0..self.run.tasks.len()).map(NodeIndex::new).collect(),
-            false => self.run.queues.ready.drain(..).collect(),
+            false => self.run.queues.ready.iter().copied().collect(),
         };
-        self.run.queues.ready.clear();
-        self.run.queues.runnable.clear();
+        self.run.drop_all_but_hooks();
         while !nodes.is_empty() {
             nodes.sort_unstable();
             nodes.dedup();
-            nodes.retain(|node| self.run.tasks[node.index()].is_idle());
+            nodes.retain(|node| self.run.tasks[node.index()].is_idle() && !self.run.is_in_hook(*node));
             for node in nodes {
                 self.end_task(node, Outcome::Cancelled);
             }
             // Ending items or calls can make their parent ready.
-            nodes = self.run.queues.ready.drain(..).collect();
+            nodes = self.run.queues.ready.iter().copied().collect();
+            nodes.retain(|node| !self.run.is_in_hook(*node));
+            self.run.drop_all_but_hooks();
         }
     }
 
     /// Evaluates a node whose dependencies have ended: skips it, expands it, asks a person, or makes it runnable.
     fn evaluate_node(&mut self, node: NodeIndex) {
+        if self.run.is_interrupted_at(node) {
+            return;
+        }
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
         }
         let entry = &self.run.tasks[node.index()];
         match entry.state {
-            TaskState::Expanded if entry.pending_dependencies == 0 => return self.end_foreach(node),
+            TaskState::Expanded if entry.pending_dependencies == 0 => return self.end_expanded(node),
             TaskState::Ready if entry.attempts == 0 && !entry.is_approved => {
                 if !self.run.queues.mark_examined(node) {
                     return self.run.queues.runnable.push_back(node);
                 }
             }
             // The delay before a reconnect may have ended during a replan.
-            TaskState::Ready | TaskState::Delayed { .. } => return self.run.queues.runnable.push_back(node),
+            TaskState::Ready | TaskState::Delayed { .. } => return self.make_runnable(node),
             _ => return,
         }
         let task = Arc::clone(&self.run.graph[node].task);
         let is_item = match self.run.graph[node].kind {
             NodeKind::ToolCall(_) => return self.run.queues.runnable.push_back(node),
             NodeKind::Item(_) => true,
-            NodeKind::Planned => false,
+            NodeKind::Planned | NodeKind::Member(_) | NodeKind::Iteration(_) => false,
         };
-        if !is_item && let Some(reason) = self.skip_reason(node) {
+        let is_part = self.run.graph[node].list_parent().is_some();
+        if !is_part && let Some(reason) = self.skip_reason(node) {
             return self.end_task(node, Outcome::Skipped(reason));
         }
+        let can_reuse = matches!(self.run.graph[node].kind, NodeKind::Member(_) | NodeKind::Iteration(_));
+        if can_reuse && self.reuse_result(node) {
+            return;
+        }
+        let is_iteration = is_part && !is_item;
         if let Some(condition) = &task.condition
+            && !is_iteration
             && is_condition_per_item(&task, condition) == is_item
         {
             match expression::evaluate_condition(condition, &self.run.scope(node)) {
@@ -131,6 +156,9 @@ impl Transition<'_> {
                 Err(failure) => self.fail_task(node, failure),
             };
         }
+        if task.repeat.is_some() && !is_part {
+            return self.emit(Event::IterationAdded { parent: self.run.graph[node].id.clone(), ready_at: None });
+        }
         if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_approved_in_advance(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
@@ -141,13 +169,24 @@ impl Transition<'_> {
                 Err(error) => self.fail_task(node, expression_failure("approve", &error)),
             };
         }
-        self.run.queues.runnable.push_back(node);
+        self.make_runnable(node);
+    }
+
+    /// Starts a node that needs no capacity, and queues any other.
+    fn make_runnable(&mut self, node: NodeIndex) {
+        match self.run.graph[node].task.work {
+            Work::Call(_) | Work::Prompt(_) | Work::Synthesis(_) => self.run.queues.runnable.push_back(node),
+            Work::Group(_) | Work::Ask(_) | Work::Wait(_) | Work::Stop(_) => self.start_node(node),
+        }
     }
 
     /// Returns the reason why the outcomes of its dependencies skip a node.
     fn skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
         if self.run.graph[node].task.is_synthesis() {
             return self.run.synthesis_skip_reason(node);
+        }
+        if let Some(hook) = &self.run.graph[node].task.hook {
+            return (!self.run.is_triggered(node, hook)).then_some(SkipReason::NotTriggered);
         }
         let condition = self.run.graph[node].task.condition.as_ref();
         if condition.is_some_and(expression::has_outcome_reference) {
@@ -157,6 +196,16 @@ impl Transition<'_> {
             let dependency = &self.run.graph[need];
             self.run.tasks[need.index()].blocking_reason(&dependency.id, dependency.task.on_failure)
         })
+    }
+
+    /// Ends a task whose parts have all ended, or adds the next iteration of a `repeat` task.
+    fn end_expanded(&mut self, node: NodeIndex) {
+        let node_data: &Node = &self.run.graph[node];
+        match (node_data.is_list(), node_data.task.foreach.is_some()) {
+            (true, true) => self.end_foreach(node),
+            (true, false) => self.end_iteration(node),
+            (false, _) => self.end_group(node),
+        }
     }
 
     /// Ends a `foreach` task whose items have all ended.
@@ -182,6 +231,9 @@ impl Transition<'_> {
 
     /// Starts a node if there is capacity for it, or queues it until there is.
     fn start_node(&mut self, node: NodeIndex) {
+        if self.run.is_interrupted_at(node) {
+            return;
+        }
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
         }
@@ -195,6 +247,13 @@ impl Transition<'_> {
         {
             self.run.queues.items_by_parent.entry(item.parent).or_default().push_back(node);
             return;
+        }
+        match &task.work {
+            Work::Group(group) => return self.start_group(node, group),
+            Work::Ask(ask) => return self.ask(node, ask),
+            Work::Wait(wait) => return self.wait(node, wait),
+            Work::Stop(stop) => return self.stop_run(node, stop),
+            Work::Call(_) | Work::Prompt(_) | Work::Synthesis(_) => {}
         }
         if let Some(prompt) = task.prompt() {
             return match entry.conversation.as_deref().is_some_and(Conversation::has_started) {
@@ -241,7 +300,7 @@ impl Transition<'_> {
         }
         let (can_end, paused) = match self.run.is_interrupted() {
             // Model requests are repeated on resume, so only tool calls have to end.
-            true => (self.run.running_calls().next().is_none(), false),
+            true => (self.run.running_calls().next().is_none() && !self.run.has_released_hooks(), false),
             false => {
                 let is_idle = self.run.running == 0 && !matches!(self.run.replans.stage, ReplanStage::Planning(_));
                 let paused = self.run.unfinished_nodes > 0;
@@ -274,10 +333,7 @@ impl Run {
         let Route { agent, tool, .. } = &task.routes()[route];
         let timeout = task.timeout.unwrap_or_else(|| self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|deadline| deadline.0);
-        let awaits = match &task.work {
-            Work::Call(call) => call.awaits.as_deref().cloned(),
-            Work::Prompt(_) | Work::Synthesis(_) => None,
-        };
+        let awaits = task.call().and_then(|call| call.awaits.as_deref().cloned());
         let (agent, tool, operation) = (agent.clone(), Arc::clone(tool), task.operation());
         let cache = self.cache_request(node, &arguments)?;
         let save = self.save_name(node)?;
@@ -316,8 +372,15 @@ impl Run {
                     entry.state,
                     TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
                 );
-                is_waiting || self.is_held_for_replan(node)
+                is_waiting || self.is_held_for_replan(node) || self.waits_for_sibling(node)
             })
+    }
+
+    /// Returns whether a node is an item that waits until another item of its `foreach` task has ended.
+    fn waits_for_sibling(&self, node: NodeIndex) -> bool {
+        let Some(item) = self.graph[node].item() else { return false };
+        let max_parallel = self.graph[node].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
+        max_parallel.is_some_and(|max| self.tasks[item.parent.index()].running_items >= max)
     }
 
     /// Moves queued nodes that now have capacity to `runnable`. Returns whether it moved any.

@@ -7,27 +7,72 @@ use serde_json::Value;
 use super::state::run_state::State;
 use super::state::task::{TaskEntry, TaskState};
 use crate::expression::{
-    self, ExpressionError, ForeachItems, LoopItem, RunValues, Scope, TaskLookup, TaskView, json_type_name,
+    self, Binding, ExpressionError, ForeachItems, LoopPosition, PREVIOUS_NAME, RunValues, Scope, TaskLookup, TaskView,
+    json_type_name,
 };
-use crate::model::{Failure, FailureKind, Foreach, JsonObject, NodeIndex, Outcome, Timestamp};
+use crate::model::{Failure, FailureKind, Foreach, JsonObject, Node, NodeIndex, NodeKind, Outcome, Timestamp};
 
 impl State {
     /// Returns the names that the expressions of `node` can use.
     pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
+        let mut scope = self.plan_scope(node);
+        self.add_enclosing(node, &mut scope);
+        scope.bindings.reverse();
+        scope
+    }
+
+    /// Returns the names that every expression of the plan can use.
+    fn plan_scope(&self, node: NodeIndex) -> Scope<'_> {
         let run = self.run_values(self.tasks[node.index()].ready_at);
-        let node = &self.graph[node];
-        let item = node.item().zip(node.task.foreach.as_ref());
-        Scope {
-            inputs: &self.inputs,
-            item: item.map(|(item, foreach)| LoopItem {
-                name: &foreach.binding,
-                value: &item.values[item.index],
-                index: item.index,
-                length: item.values.len(),
-            }),
-            tasks: self,
-            run,
+        Scope { run, ..Scope::new(&self.inputs, self) }
+    }
+
+    /// Returns the names that the outputs of the group at `node` can use: those of its tasks.
+    pub(super) fn group_scope(&self, node: NodeIndex) -> Scope<'_> {
+        let mut scope = self.plan_scope(node);
+        if !self.enter_group(node, &mut scope) {
+            self.add_enclosing(node, &mut scope);
         }
+        scope.bindings.reverse();
+        scope
+    }
+
+    /// Adds what the items, iterations, and groups around `node` bind, innermost first.
+    fn add_enclosing<'s>(&'s self, mut node: NodeIndex, scope: &mut Scope<'s>) {
+        loop {
+            let Node { kind, task, .. } = &self.graph[node];
+            node = match kind {
+                NodeKind::Planned => return,
+                NodeKind::Item(item) => {
+                    let position = LoopPosition { index: item.index, length: Some(item.values.len()) };
+                    scope.position.get_or_insert(position);
+                    let name = task.foreach.as_ref().map(|foreach| foreach.binding.as_str());
+                    scope.bindings.extend(name.map(|name| Binding::borrowed(name, &item.values[item.index])));
+                    item.parent
+                }
+                NodeKind::Iteration(iteration) => {
+                    scope.position.get_or_insert(LoopPosition { index: iteration.index, length: None });
+                    scope.bindings.push(Binding::borrowed(PREVIOUS_NAME, &iteration.previous));
+                    iteration.parent
+                }
+                NodeKind::ToolCall(call) => call.parent,
+                NodeKind::Member(group) => {
+                    if self.enter_group(*group, scope) {
+                        return;
+                    }
+                    *group
+                }
+            };
+        }
+    }
+
+    /// Adds the tasks of a group. Returns whether nothing outside of the group is visible.
+    fn enter_group<'s>(&'s self, group: NodeIndex, scope: &mut Scope<'s>) -> bool {
+        scope.groups.ids.push(self.graph[group].id.as_str());
+        let Some(inputs) = self.tasks[group.index()].inputs.as_deref() else { return false };
+        scope.inputs = inputs;
+        scope.groups.is_isolated = true;
+        true
     }
 
     /// Returns the values that describe the run, for a decision at `time`.
@@ -154,10 +199,14 @@ impl TaskLookup for State {
         let node = self.graph.node_index(id)?;
         let entry = &self.tasks[node.index()];
         let mut view = entry.view()?;
-        if self.graph[node].task.foreach.is_some() {
+        if self.graph[node].task.foreach.is_some() && self.graph[node].is_list() {
             view.items = Some(ForeachItems { lookup: self, indices: entry.items.clone() });
         }
         Some(view)
+    }
+
+    fn has_task(&self, id: &str) -> bool {
+        self.graph.node_index(id).is_some()
     }
 
     fn item(&self, index: usize) -> Option<TaskView<'_>> {

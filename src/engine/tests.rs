@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use super::{NewRun, Resumption, Run, StepOutput, sent_calls};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
-    ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression, Failure,
-    FailureKind, Foreach, GoalPlanning, HumanDuration, Input, ItemPlace, MicroDollars, OnFailure, Operation, Origin,
-    Outcome, Plan, PlanPatch, PlannerExchange, Prompt, PromptSource, PromptTool, QuestionPolicy, Record, ReplanPolicy,
-    ReplanRequest, Retry, Route, RunStatus, SamplingOrigin, ServerPrompt, SkipReason, Task, TaskId, Template,
-    Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
+    AgentId, AgentInfo, AgentPolicy, Answer, Ask, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart,
+    ChatReply, ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression,
+    Failure, FailureKind, Foreach, GoalPlanning, Group, Hook, HookTrigger, HumanDuration, Input, ItemPlace,
+    MicroDollars, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, PlannerExchange, Prompt, PromptSource,
+    PromptTool, QuestionPolicy, Record, Repeat, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, SamplingOrigin,
+    ServerPrompt, SkipReason, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Wait, Work,
 };
 
 /// The environment variable that multiplies the number of random schedules of each property.
@@ -77,6 +77,8 @@ fn task(id: &str, needs: &[&str]) -> Task {
         needs: needs.iter().map(|&id| TaskId::from(id)).collect(),
         condition: None,
         foreach: None,
+        repeat: None,
+        hook: None,
         approve: None,
         questions: None,
         work: call(vec![route("a", 0)], json!({})),

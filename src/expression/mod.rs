@@ -26,8 +26,8 @@ pub use evaluate::{evaluate, evaluate_condition, evaluate_document_condition};
 pub(crate) use names::{closest_match, did_you_mean, list_names};
 pub(crate) use resolve::{hyphenated_key_help, json_type_name};
 pub use scope::{
-    ForeachItems, ITEMS_FIELD, LOOP_NAME, LoopItem, RESERVED_NAMES, RESOURCE_NAME, RUN_OBJECTS, RunValues, Scope,
-    TASK_FIELDS, TIME_FUNCTION, TaskLookup, TaskView,
+    Binding, EnclosingGroups, ForeachItems, ITEMS_FIELD, ITERATION_NAMES, LOOP_NAME, LoopPosition, PREVIOUS_NAME,
+    RESERVED_NAMES, RESOURCE_NAME, RUN_OBJECTS, RunValues, Scope, TASK_FIELDS, TIME_FUNCTION, TaskLookup, TaskView,
 };
 pub(crate) use scope::{RUN_FIELDS, run_field_help};
 pub use shell::{check_shell_command, render_shell_command};

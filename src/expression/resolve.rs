@@ -9,7 +9,7 @@ use super::error::{ExpressionError, ExpressionErrorKind};
 use super::names::{did_you_mean, format_names, list_names};
 use super::scan::{ExpressionPath, PathSegment, PathStep};
 use super::scope::{
-    EvalContext, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, RUN_OBJECTS, TASK_FIELDS, TIME_FUNCTION, TaskView,
+    EvalContext, ForeachItems, ITEMS_FIELD, RESOURCE_NAME, RUN_OBJECTS, TASK_FIELDS, TIME_FUNCTION, TaskView,
 };
 use crate::model::{ContentBlock, TaskId, ToolOutput};
 
@@ -28,7 +28,7 @@ pub(super) fn resolve<'v>(
     };
     if let Some(resource) = &path.resource {
         let id = TaskId::resource_read(resource.agent, resource.uri);
-        let Some(view) = scope.tasks.task(id.as_str()) else {
+        let Some(view) = scope.task(id.as_str()) else {
             let message = format!("the resource of agent `{}` was not read", resource.agent);
             return Err(ExpressionError::new(ExpressionErrorKind::UnknownTask, message, path.range.clone()));
         };
@@ -38,20 +38,21 @@ pub(super) fn resolve<'v>(
         "inputs" => resolver.resolve_segments(ResolvedValue::Borrowed(scope.inputs), 0),
         "tasks" => {
             let id = path.segments[0].text();
-            let Some(view) = scope.tasks.task(&id) else {
+            let Some(view) = scope.task(&id) else {
                 let message = format!("task `{id}` has not ended, or is not in the plan");
                 return Err(ExpressionError::new(ExpressionErrorKind::UnknownTask, message, resolver.prefix_range(1)));
             };
             resolver.resolve_segments(ResolvedValue::Task(view), 1)
         }
         TIME_FUNCTION => resolver.resolve_segments(ResolvedValue::Text(scope.run.time.to_rfc3339().into()), 0),
-        root => match scope.item {
-            Some(item) if item.name == root => resolver.resolve_segments(ResolvedValue::Borrowed(item.value), 0),
-            Some(item) if root == LOOP_NAME => resolver.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
-            _ => match scope.run.object(root) {
+        root => match scope.binding(root) {
+            Some(Cow::Borrowed(value)) => resolver.resolve_segments(ResolvedValue::Borrowed(value), 0),
+            Some(Cow::Owned(value)) => resolver.resolve_segments(ResolvedValue::Owned(value), 0),
+            None => match scope.run.object(root) {
                 Some(object) => resolver.run_object(object),
                 None => {
-                    let error = unknown_name(root, scope.item.map(|item| item.name), resolver.prefix_range(0));
+                    let bound = scope.bindings.iter().map(|binding| binding.name);
+                    let error = unknown_name(root, bound, resolver.prefix_range(0));
                     Err(error.with_help_if_known(hyphenated_key_help(text, path.range.start)))
                 }
             },
@@ -70,8 +71,12 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
 }
 
 /// Returns the error for an unknown name.
-pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
-    let known = binding.into_iter().chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
+pub(super) fn unknown_name<'n>(
+    name: &str,
+    bound: impl Iterator<Item = &'n str> + Clone,
+    range: std::ops::Range<usize>,
+) -> ExpressionError {
+    let known = bound.chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
     let error = ExpressionError::new(ExpressionErrorKind::UnknownName, format!("unknown name `{name}`"), range);
     error.with_help(
         did_you_mean(name, known.clone())

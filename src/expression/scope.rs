@@ -1,5 +1,6 @@
 //! The names in an expression, and the values that they stand for.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use indexmap::IndexMap;
@@ -48,40 +49,61 @@ pub const RESOURCE_NAME: &str = "resource";
 /// The name of the object that describes the position of the current item, such as `loop.index`.
 pub const LOOP_NAME: &str = "loop";
 
-/// The current item of a `foreach` task.
-#[derive(Debug, Clone, Copy)]
-pub struct LoopItem<'a> {
-    /// The name that `foreach` binds.
+/// The name of the output of the iteration before this one, in a `repeat` task.
+pub const PREVIOUS_NAME: &str = "previous";
+
+/// The names of the result of an iteration, in the condition that ends a `repeat` task.
+pub const ITERATION_NAMES: [&str; 2] = ["output", "text"];
+
+/// A name that a task binds, such as the current item of `foreach`.
+#[derive(Debug, Clone)]
+pub struct Binding<'a> {
+    /// The name.
     pub name: &'a str,
     /// The value.
-    pub value: &'a Value,
-    /// The index, from 0.
-    pub index: usize,
-    /// The number of items.
-    pub length: usize,
+    pub value: Cow<'a, Value>,
 }
 
-impl LoopItem<'_> {
+impl<'a> Binding<'a> {
+    /// Creates a binding of a value that is stored elsewhere.
+    pub fn borrowed(name: &'a str, value: &'a Value) -> Self {
+        Self { name, value: Cow::Borrowed(value) }
+    }
+}
+
+/// The position of an item or an iteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopPosition {
+    /// The index, from 0.
+    pub index: usize,
+    /// The number of items; unknown for iterations.
+    pub length: Option<usize>,
+}
+
+impl LoopPosition {
     /// Returns the value of [`LOOP_NAME`], with the members of Jinja's loops.
-    pub(super) fn loop_value(self) -> Value {
-        json!({
-            "index": self.index + 1,
-            "index0": self.index,
-            "length": self.length,
-            "first": self.index == 0,
-            "last": self.index + 1 == self.length,
-        })
+    pub(super) fn value(self) -> Value {
+        let mut value = json!({"index": self.index + 1, "index0": self.index, "first": self.index == 0});
+        if let Some(length) = self.length {
+            value["length"] = length.into();
+            value["last"] = (self.index + 1 == length).into();
+        }
+        value
     }
 }
 
 /// The values of names in an expression.
 pub struct Scope<'a> {
-    /// The inputs of the run: an object with defaults filled in.
+    /// The inputs of the run, or of the plan that runs as a task: an object with defaults filled in.
     pub inputs: &'a Value,
-    /// The current item of a `foreach` task.
-    pub item: Option<LoopItem<'a>>,
+    /// The names that `foreach` and `repeat` tasks bind, outermost first.
+    pub bindings: Vec<Binding<'a>>,
+    /// The position of the innermost item or iteration.
+    pub position: Option<LoopPosition>,
     /// The ended tasks.
     pub tasks: &'a dyn TaskLookup,
+    /// The groups around the expression.
+    pub groups: EnclosingGroups<'a>,
     /// The values that describe the run.
     pub run: RunValues<'a>,
 }
@@ -118,6 +140,50 @@ pub(crate) fn run_field_help(name: &str, fields: &[&str]) -> String {
     list_names(fields.iter().copied(), (&format!("`{name}` has"), ""))
 }
 
+/// The groups around an expression, which determine what a task ID in it refers to.
+#[derive(Debug, Clone, Default)]
+pub struct EnclosingGroups<'a> {
+    /// The IDs of the groups, innermost first.
+    pub ids: Vec<&'a str>,
+    /// True if the outermost of them is a plan of its own, so that tasks outside of it are not visible.
+    pub is_isolated: bool,
+}
+
+impl<'a> Scope<'a> {
+    /// Creates a scope outside of groups, items, and iterations.
+    pub fn new(inputs: &'a Value, tasks: &'a dyn TaskLookup) -> Self {
+        Self {
+            inputs,
+            bindings: Vec::new(),
+            position: None,
+            tasks,
+            groups: EnclosingGroups::default(),
+            run: RunValues::default(),
+        }
+    }
+
+    /// Returns the task that an ID refers to, if it has ended: one of the innermost group that has such a task.
+    pub(super) fn task(&self, id: &str) -> Option<TaskView<'a>> {
+        for group in &self.groups.ids {
+            let id = format!("{group}.{id}");
+            if self.tasks.has_task(&id) {
+                return self.tasks.task(&id);
+            }
+        }
+        if self.groups.is_isolated { None } else { self.tasks.task(id) }
+    }
+
+    /// Returns the value of a name that a task binds.
+    pub(super) fn binding(&self, name: &str) -> Option<Cow<'_, Value>> {
+        let bound = self.bindings.iter().rev().find(|binding| binding.name == name);
+        match bound {
+            Some(binding) => Some(Cow::Borrowed(&*binding.value)),
+            None if name == LOOP_NAME => self.position.map(|position| Cow::Owned(position.value())),
+            None => None,
+        }
+    }
+}
+
 /// The subject of an expression.
 pub(super) enum EvalContext<'a> {
     /// A run.
@@ -130,6 +196,11 @@ pub(super) enum EvalContext<'a> {
 pub trait TaskLookup {
     /// Returns the task with this ID, if it has ended.
     fn task(&self, id: &str) -> Option<TaskView<'_>>;
+
+    /// Returns whether a task has this ID, whether or not it has ended.
+    fn has_task(&self, id: &str) -> bool {
+        self.task(id).is_some()
+    }
 
     /// Returns the item at an index of [`ForeachItems`], if it has ended.
     fn item(&self, index: usize) -> Option<TaskView<'_>>;

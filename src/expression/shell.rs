@@ -301,7 +301,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::expression::scope::{RunValues, TaskLookup, TaskView};
+    use crate::expression::scope::{TaskLookup, TaskView};
 
     struct NoTasks;
 
@@ -317,7 +317,7 @@ mod tests {
 
     fn render(command: &str) -> Result<String, String> {
         let inputs = json!({"v": "it's; $(id)", "n": 7, "list": ["a b"], "nul": "a\0", "big": "x".repeat(200_000)});
-        let scope = Scope { inputs: &inputs, item: None, tasks: &NoTasks, run: RunValues::default() };
+        let scope = Scope::new(&inputs, &NoTasks);
         render_shell_command(command, &scope).map_err(|error| error.message)
     }
 

@@ -61,9 +61,8 @@ fn with_scope<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
     let env = indexmap::IndexMap::from([("REGION".to_owned(), "eu".to_owned())]);
     let hit = json!({"url": "u9", "tags": ["x", "y"]});
     body(&Scope {
-        inputs: &inputs,
-        item: Some(LoopItem { name: "hit", value: &hit, index: 1, length: 3 }),
-        tasks: &tasks,
+        bindings: vec![Binding::borrowed("hit", &hit)],
+        position: Some(LoopPosition { index: 1, length: Some(3) }),
         run: RunValues {
             id: "01a",
             started_at: Timestamp(1_700_000_000_000),
@@ -71,6 +70,7 @@ fn with_scope<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
             env: Some(&env),
             time: Timestamp(1_700_000_001_500),
         },
+        ..Scope::new(&inputs, &tasks)
     })
 }
 

@@ -206,6 +206,12 @@ impl MemoryRun {
             Event::QuestionAnswered { question, .. } => {
                 self.requests.retain(|queued| queued.request.question() != Some(question));
             }
+            Event::SignalReceived { name, .. } => {
+                let is_same = |queued: &QueuedRequest| matches!(&queued.request, ControlRequest::Signal { name: sent, .. } if sent == name);
+                if let Some(index) = self.requests.iter().position(is_same) {
+                    self.requests.remove(index);
+                }
+            }
             Event::CancelRequested { .. } => self.requests.retain(|queued| queued.request != ControlRequest::Cancel),
             _ => {}
         }

@@ -244,6 +244,13 @@ pub enum ControlRequest {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
+    /// A signal for a task that waits for it.
+    Signal {
+        /// The name.
+        name: String,
+        /// The data.
+        data: Value,
+    },
     /// The cancellation of the run.
     Cancel,
 }
@@ -253,7 +260,7 @@ impl ControlRequest {
     pub fn question(&self) -> Option<&QuestionId> {
         match self {
             Self::Answer { question, .. } => Some(question),
-            Self::Cancel => None,
+            Self::Signal { .. } | Self::Cancel => None,
         }
     }
 }

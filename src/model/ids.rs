@@ -98,6 +98,11 @@ impl TaskId {
         Self::from(format!("{self}/{number}"))
     }
 
+    /// Returns the ID of the task `name` in the group `self`.
+    pub fn member(&self, name: &Self) -> Self {
+        Self::from(format!("{self}.{name}"))
+    }
+
     /// Returns the ID of the task that reads a resource for `resource(AGENT, URI)` in expressions. Equal calls have equal
     /// IDs, so each resource is read once. `uri` is the expression of the URI.
     pub fn resource_read(agent: &str, uri: &str) -> Self {
@@ -110,19 +115,25 @@ impl TaskId {
         self.0.starts_with(RESOURCE_READ_PREFIX)
     }
 
-    /// Returns the planned task: itself, or the task that the item or tool call belongs to.
+    /// Returns the planned task: itself, or the task that the item, the task of a group, or the tool call belongs to.
     pub fn planned_task(&self) -> Self {
         if self.is_planned() { self.clone() } else { Self::from(Self::planned_task_name(&self.0)) }
     }
 
-    /// Returns whether this is a planned task, rather than an item or a tool call.
+    /// Returns whether this is a planned task, rather than an item, a task of a group, or a tool call.
     pub fn is_planned(&self) -> bool {
-        !self.0.bytes().any(|byte| matches!(byte, b'[' | b'/'))
+        !self.0.bytes().any(|byte| matches!(byte, b'[' | b'/' | b'.'))
     }
 
-    /// Returns the part of an ID that names a planned task. Names of planned tasks contain neither `[` nor `/`.
+    /// Returns whether this is an item of a planned task, rather than a part of one.
+    pub fn is_item_of_planned(&self) -> bool {
+        let rest = &self.0[Self::planned_task_name(&self.0).len()..];
+        rest.starts_with('[') && rest.find(']') == Some(rest.len() - 1)
+    }
+
+    /// Returns the part of an ID that names a planned task. Names of planned tasks contain none of `[`, `/`, and `.`.
     pub fn planned_task_name(id: &str) -> &str {
-        id.split(['[', '/']).next().unwrap_or(id)
+        id.split(['[', '/', '.']).next().unwrap_or(id)
     }
 }
 

@@ -50,17 +50,18 @@ pub use offers::{
 };
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SavedText, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
-pub use plans::graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
+pub use plans::graph::{GraphError, Item, Iteration, Node, NodeKind, TaskGraph, ToolCallNode};
 pub use plans::host_pattern::HostPattern;
 pub use plans::inputs::{InputConstraints, InputSpec, InputType, MASKED_SECRET};
 pub use plans::plan::{
-    Await, CachePolicy, Call, Foreach, HOST_AGENT, Operation, Plan, Prompt, PromptSource, PromptTool, Route,
-    ServerPrompt, Task, Work,
+    Await, CachePolicy, Call, Foreach, Group, HOST_AGENT, Operation, Plan, Prompt, PromptSource, PromptTool, Route,
+    ServerPrompt, SubPlan, Task, Work,
 };
 pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };
+pub use plans::steps::{Ask, Hook, HookTrigger, Repeat, Stop, StopStatus, Wait};
 pub use plans::template::{Expression, JsonObject, Template, value_as_text};
 pub use question::{
     AmbiguityResolution, Answer, Asker, Elicitation, Form, InputSchema, ItemPlace, Origin, ProposedCall, Question,

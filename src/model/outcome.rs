@@ -358,6 +358,8 @@ pub enum SkipReason {
     },
     /// A replan removed it.
     Replanned,
+    /// It is a hook, and what it waits for did not happen.
+    NotTriggered,
 }
 
 impl std::fmt::Display for SkipReason {
@@ -367,6 +369,7 @@ impl std::fmt::Display for SkipReason {
             Self::NeedFailed { task } => write!(f, "it needs `{task}`, which failed"),
             Self::NeedSkipped { task } => write!(f, "it needs `{task}`, which was skipped"),
             Self::Replanned => f.write_str("a replan dropped it"),
+            Self::NotTriggered => f.write_str("what it waits for did not happen"),
         }
     }
 }

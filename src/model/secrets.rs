@@ -118,6 +118,7 @@ impl Secrets {
                 message.logger.iter_mut().for_each(|text| self.mask(text));
                 self.mask_value(&mut message.data);
             }
+            Input::SignalReceived { data, .. } => self.mask_value(data),
             Input::PageCompleted { .. }
             | Input::SamplingFinished { .. }
             | Input::ModelReplied { .. }

@@ -56,12 +56,13 @@ pub(super) fn read_inputs(queue: &mut dyn ControlQueue, driver: Option<u32>) -> 
         inputs.push(match (request, objection) {
             (ControlRequest::Answer { question, all: true, .. }, None) => Input::RestApproved { question, by },
             (ControlRequest::Answer { question, answer, .. }, None) => Input::QuestionAnswered { question, answer, by },
+            (ControlRequest::Signal { name, data }, None) => Input::SignalReceived { name, data, by },
             (ControlRequest::Cancel, None) => Input::CancelRequested { by },
             (request, Some(reason)) => {
                 queue.remove(id)?;
                 let question = match request {
                     ControlRequest::Answer { question, .. } => Some(question),
-                    ControlRequest::Cancel => None,
+                    ControlRequest::Signal { .. } | ControlRequest::Cancel => None,
                 };
                 Input::RequestRefused { question, by, reason }
             }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::text::{count_text, printable};
 use crate::model::text::truncate_chars;
-use crate::model::{Operation, Plan, Task, TaskId, Template, value_as_text};
+use crate::model::{Operation, Plan, Task, TaskId, Template, Wait, Work, value_as_text};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
@@ -16,43 +17,75 @@ const MAX_LABEL_CHARS: usize = 60;
 /// are dotted.
 pub fn mermaid(plan: &Plan) -> String {
     let mut drawing = String::from("flowchart TD\n");
-    for (index, task) in plan.tasks.iter().enumerate() {
+    mermaid_scope(&plan.tasks, "t", 1, &mut drawing);
+    drawing
+}
+
+/// Draws the tasks of a scope. A group is a subgraph.
+fn mermaid_scope(tasks: &[Arc<Task>], prefix: &str, level: usize, drawing: &mut String) {
+    let indent = "  ".repeat(level);
+    for (index, task) in tasks.iter().enumerate() {
         let label: Vec<_> = label_lines(task).iter().map(|line| mermaid_text(line)).collect();
         let label = label.join("<br/>");
-        let (open, close) = match (&task.foreach, &task.approve) {
-            (_, Some(_)) => ("{{", "}}"),
-            (Some(_), None) => ("[[", "]]"),
-            (None, None) => ("[", "]"),
+        if !task.members().is_empty() {
+            push_line(drawing, format_args!("{indent}subgraph {prefix}{index}[\"{label}\"]\n"));
+            mermaid_scope(task.members(), &format!("{prefix}{index}_"), level + 1, drawing);
+            push_line(drawing, format_args!("{indent}end\n"));
+            continue;
+        }
+        let (open, close) = match (&task.foreach, is_asked(task)) {
+            (_, true) => ("{{", "}}"),
+            (Some(_), false) => ("[[", "]]"),
+            (None, false) => ("[", "]"),
         };
-        push_line(&mut drawing, format_args!("  t{index}{open}\"{label}\"{close}\n"));
+        push_line(drawing, format_args!("{indent}{prefix}{index}{open}\"{label}\"{close}\n"));
     }
-    for (from, to) in edges(plan) {
-        let arrow = if plan.tasks[to].condition.is_some() { "-.->" } else { "-->" };
-        push_line(&mut drawing, format_args!("  t{from} {arrow} t{to}\n"));
+    for (from, to) in edges(tasks) {
+        let is_conditional = tasks[to].condition.is_some() || tasks[to].hook.is_some();
+        let arrow = if is_conditional { "-.->" } else { "-->" };
+        push_line(drawing, format_args!("{indent}{prefix}{from} {arrow} {prefix}{to}\n"));
     }
-    drawing
+}
+
+/// Returns whether a person is asked before or by a task.
+fn is_asked(task: &Task) -> bool {
+    task.approve.is_some() || matches!(task.work, Work::Ask(_))
 }
 
 /// Draws the plan in DOT (<https://graphviz.org/doc/info/lang.html>), with the same marks as [`mermaid`].
 pub fn dot(plan: &Plan) -> String {
     let mut drawing = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
-    for (index, task) in plan.tasks.iter().enumerate() {
-        let label: Vec<_> = label_lines(task).iter().map(|line| dot_text(line)).collect();
-        let label = label.join("\\n");
-        let marks = match (&task.foreach, &task.approve) {
-            (None, None) => "",
-            (Some(_), None) => ", peripheries=2",
-            (None, Some(_)) => ", shape=hexagon",
-            (Some(_), Some(_)) => ", shape=hexagon, peripheries=2",
-        };
-        push_line(&mut drawing, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
-    }
-    for (from, to) in edges(plan) {
-        let style = if plan.tasks[to].condition.is_some() { " [style=dashed]" } else { "" };
-        push_line(&mut drawing, format_args!("  t{from} -> t{to}{style};\n"));
-    }
+    dot_scope(&plan.tasks, "t", 1, &mut drawing);
     drawing.push_str("}\n");
     drawing
+}
+
+/// Draws the tasks of a scope. A group is a cluster, and a node in it stands for the group in edges.
+fn dot_scope(tasks: &[Arc<Task>], prefix: &str, level: usize, drawing: &mut String) {
+    let indent = "  ".repeat(level);
+    for (index, task) in tasks.iter().enumerate() {
+        let label: Vec<_> = label_lines(task).iter().map(|line| dot_text(line)).collect();
+        let label = label.join("\\n");
+        let marks = match (&task.foreach, is_asked(task)) {
+            (None, false) => "",
+            (Some(_), false) => ", peripheries=2",
+            (None, true) => ", shape=hexagon",
+            (Some(_), true) => ", shape=hexagon, peripheries=2",
+        };
+        if task.members().is_empty() {
+            push_line(drawing, format_args!("{indent}{prefix}{index} [label=\"{label}\"{marks}];\n"));
+            continue;
+        }
+        push_line(drawing, format_args!("{indent}subgraph cluster_{prefix}{index} {{\n"));
+        push_line(drawing, format_args!("{indent}  {prefix}{index} [label=\"{label}\"{marks}, style=bold];\n"));
+        dot_scope(task.members(), &format!("{prefix}{index}_"), level + 1, drawing);
+        push_line(drawing, format_args!("{indent}}}\n"));
+    }
+    for (from, to) in edges(tasks) {
+        let is_conditional = tasks[to].condition.is_some() || tasks[to].hook.is_some();
+        let style = if is_conditional { " [style=dashed]" } else { "" };
+        push_line(drawing, format_args!("{indent}{prefix}{from} -> {prefix}{to}{style};\n"));
+    }
 }
 
 /// Draws the plan as text for a terminal: tasks in waves, which start one after another.
@@ -94,12 +127,17 @@ fn detail_lines(task: &Task) -> Vec<String> {
     if !needs.is_empty() {
         lines.push(format!("after {}", needs.join(", ")));
     }
+    for member in task.members() {
+        let title = member.title.as_ref().map(|title| format!("  {title}")).unwrap_or_default();
+        lines.push(format!("· {}{title}", member.id));
+        lines.extend(detail_lines(member).into_iter().map(|line| format!("    {line}")));
+    }
     lines
 }
 
 /// Returns the wave of each task: the length of the longest chain of dependencies before it.
 fn waves(plan: &Plan) -> Vec<usize> {
-    let edges: Vec<(usize, usize)> = edges(plan).collect();
+    let edges: Vec<(usize, usize)> = edges(&plan.tasks).collect();
     let mut waves = vec![0; plan.tasks.len()];
     // A valid plan has no cycle, so its longest chain has fewer edges than there are tasks.
     for _ in 0..plan.tasks.len() {
@@ -111,6 +149,11 @@ fn waves(plan: &Plan) -> Vec<usize> {
             break;
         }
     }
+    // Hooks of the plan run after everything else.
+    let last = plan.tasks.iter().zip(&waves).filter(|(task, _)| !task.is_plan_hook()).map(|(_, wave)| *wave).max();
+    for (_, wave) in plan.tasks.iter().zip(&mut waves).filter(|(task, _)| task.is_plan_hook()) {
+        *wave += last.map_or(0, |last| last + 1);
+    }
     waves
 }
 
@@ -118,11 +161,10 @@ fn push_line(drawing: &mut String, line: std::fmt::Arguments<'_>) {
     drawing.write_fmt(line).expect("a String takes every write");
 }
 
-/// Returns the edges from dependencies to dependents, as indexes of tasks in the plan.
-fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
-    let indices: HashMap<&TaskId, usize> =
-        plan.tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
-    plan.tasks
+/// Returns the edges from dependencies to dependents, as indexes of tasks in their scope.
+fn edges(tasks: &[Arc<Task>]) -> impl Iterator<Item = (usize, usize)> {
+    let indices: HashMap<&TaskId, usize> = tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
+    tasks
         .iter()
         .enumerate()
         .flat_map(|(to, task)| task.needs.iter().map(move |needs| (needs, to)))
@@ -150,6 +192,23 @@ fn label_lines(task: &Task) -> Vec<String> {
     }
     if let Some(prompt) = task.prompt() {
         lines.push(format!("prompt: {}", truncate_chars(&prompt.source.text(), MAX_LABEL_CHARS)));
+    }
+    match &task.work {
+        Work::Group(group) => lines.extend(group.plan.as_ref().map(|plan| format!("plan {}", plan.name))),
+        Work::Ask(ask) => lines.push(format!("asks: {}", expression_text(&ask.message.0))),
+        Work::Wait(Wait::Sleep(duration)) => lines.push(format!("waits for {}", expression_text(&duration.0))),
+        Work::Wait(Wait::Until(time)) => lines.push(format!("waits until {}", expression_text(&time.0))),
+        Work::Wait(Wait::Signal(name)) => lines.push(format!("waits for the signal {}", expression_text(&name.0))),
+        Work::Stop(_) => lines.push("ends the run".to_owned()),
+        Work::Call(_) | Work::Prompt(_) | Work::Synthesis(_) => {}
+    }
+    if let Some(repeat) = &task.repeat {
+        let until = truncate_chars(&repeat.until.0, MAX_LABEL_CHARS);
+        lines.push(format!("repeats until {until}, at most {} times", repeat.max));
+    }
+    if let Some(hook) = &task.hook {
+        let of = hook.of.as_ref().map_or_else(|| "the plan".to_owned(), ToString::to_string);
+        lines.push(format!("{} of {of}", hook.on.key()));
     }
     if let Some(foreach) = &task.foreach {
         lines.push(format!("for each {} of {}", foreach.binding, expression_text(&foreach.items.0)));

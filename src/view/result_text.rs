@@ -36,12 +36,13 @@ pub fn scoped_result_text(result: &RunResult, scope: ResultScope) -> String {
         (0, 0, Some(written)) => vec![value_text(&written.value()).into_owned()],
         (0, 0, None) => {
             let is_final = |id: &TaskId, task: &TaskResult| !task.is_needed && !id.is_resource_read();
-            let shown = tasks.iter().filter(|(id, task)| match task.status {
-                TaskStatus::Succeeded => is_final(id, task),
-                // A task that failed explains why a later one is missing.
-                TaskStatus::Failed => is_everything,
-                _ => is_everything && is_final(id, task),
-            });
+            let shown =
+                tasks.iter().filter(|(_, task)| !task.is_untriggered_hook()).filter(|(id, task)| match task.status {
+                    TaskStatus::Succeeded => is_final(id, task),
+                    // A task that failed explains why a later one is missing.
+                    TaskStatus::Failed => is_everything,
+                    _ => is_everything && is_final(id, task),
+                });
             let shown: Vec<_> = shown.collect();
             match shown.as_slice() {
                 [(id, task)] if task.status == TaskStatus::Succeeded => vec![task_body(id, task, scope)],

@@ -53,13 +53,19 @@ impl RunResult {
         self.tasks.values_mut().for_each(|task| task.locate_files(&locate));
     }
 
-    /// Returns the result of a task of the plan, or of an item such as `read[2]`.
+    /// Returns the result of a task of the plan, of an item such as `read[2]`, or of a task in a group such as
+    /// `each[2].get`.
     pub fn task(&self, id: &TaskId) -> Option<&TaskResult> {
-        let item = || {
-            let (parent, index) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
-            self.tasks.get(parent)?.items.as_ref()?.get(index.parse::<usize>().ok()?)
-        };
-        self.tasks.get(id).or_else(item)
+        let (mut tasks, mut found) = (Some(&self.tasks), None);
+        for part in id.as_str().split('.') {
+            let mut names = part.split('[');
+            let mut task = tasks?.get(names.next()?)?;
+            for index in names {
+                task = task.items.as_ref()?.get(index.strip_suffix(']')?.parse::<usize>().ok()?)?;
+            }
+            (tasks, found) = (task.tasks.as_ref(), Some(task));
+        }
+        found
     }
 
     /// Returns whether the answer of the run is JSON from its synthesis.
@@ -106,9 +112,12 @@ pub struct TaskResult {
     /// The number of the replan that its failure triggered, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replanned: Option<u32>,
-    /// The items of a `foreach` task, in order; absent for any other task.
+    /// The items of a `foreach` task, or the iterations of a `repeat` task, in order; absent for any other task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<TaskResult>>,
+    /// The tasks of a group that has started, in order; absent for any other task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<IdMap<TaskId, TaskResult>>,
 }
 
 /// A file with binary or large contents of a result.
@@ -127,6 +136,11 @@ pub struct ResultFile {
 }
 
 impl TaskResult {
+    /// Returns whether it is a hook, and what it waits for did not happen.
+    pub fn is_untriggered_hook(&self) -> bool {
+        self.skipped_because == Some(SkipReason::NotTriggered)
+    }
+
     fn locate_files(&mut self, locate: &impl Fn(&str) -> PathBuf) {
         let blocks = self.output.iter().flat_map(|output| &output.content);
         let files = blocks.filter_map(|block| {
@@ -144,6 +158,7 @@ impl TaskResult {
         });
         self.files = files.chain(structured).chain(saved).collect();
         self.items.iter_mut().flatten().for_each(|item| item.locate_files(locate));
+        self.tasks.iter_mut().flatten().for_each(|(_, task)| task.locate_files(locate));
     }
 }
 

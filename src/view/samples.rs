@@ -37,6 +37,8 @@ pub(crate) fn call_task(id: &str, agent: &str, tool: &str) -> Task {
         needs: Vec::new(),
         condition: None,
         foreach: None,
+        repeat: None,
+        hook: None,
         approve: None,
         questions: None,
         work: Work::Call(Call {

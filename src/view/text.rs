@@ -6,7 +6,7 @@ use crate::model::text::truncate_chars;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{AgentId, Answer, MicroDollars, Task, Usage};
+use crate::model::{AgentId, Answer, MicroDollars, Task, Usage, Work};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
@@ -76,10 +76,30 @@ pub(crate) fn route_name(agent: &AgentId, tool: &str) -> String {
 
 /// Describes a task of a plan in a line: `t1: research.search, What to read`.
 pub fn describe_task(task: &Task) -> String {
-    let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
-    let work = if routes.is_empty() { "the language model".to_owned() } else { routes.join(" or ") };
+    let work = match &task.work {
+        Work::Prompt(_) | Work::Synthesis(_) => "the language model".to_owned(),
+        _ => work_text(task),
+    };
     let title = task.title.as_ref().map(|title| format!(", {title}")).unwrap_or_default();
     truncated(&format!("{}: {work}{title}", task.id))
+}
+
+/// Describes the work of a task: its routes, or what it does without an agent.
+pub fn work_text(task: &Task) -> String {
+    match &task.work {
+        Work::Call(call) => {
+            let routes: Vec<_> = call.routes.iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+            routes.join(" or ")
+        }
+        Work::Prompt(_) | Work::Synthesis(_) => "asks the language model".to_owned(),
+        Work::Group(group) => match &group.plan {
+            Some(plan) => format!("runs the plan {}", plan.name),
+            None => format!("a group of {}", count_text(group.tasks.len(), "task")),
+        },
+        Work::Ask(_) => "asks a person".to_owned(),
+        Work::Wait(_) => "waits".to_owned(),
+        Work::Stop(_) => "ends the run".to_owned(),
+    }
 }
 
 /// Formats a count: `1 task`, `2 tasks`.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use kapell::model::{AttemptId, Effect, Event, Operation, Outcome, Plan, Record, RunStatus, SavedFile, TaskId, Work};
+use kapell::model::{
+    AttemptId, Effect, Event, Operation, Outcome, Plan, Record, RunStatus, SavedFile, Task, TaskId, Work,
+};
 use kapell::runtime::ContentStore;
 use serde_json::Value;
 
@@ -104,6 +106,10 @@ impl CallHistory {
             Event::TasksAdded { parent, items } => {
                 self.expanded.insert(parent.clone(), items.len());
             }
+            Event::IterationAdded { parent, .. } => *self.expanded.entry(parent.clone()).or_default() += 1,
+            Event::GroupStarted { task, .. } | Event::TimerStarted { task, .. } => {
+                self.expanded.entry(task.clone()).or_default();
+            }
             Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } if self.expanded.contains_key(task) => {}
             Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => {
                 self.record_result(task, Err(ConfirmedByPerson))
@@ -123,19 +129,30 @@ impl CallHistory {
 
     /// Returns the calls of the plan, with the effect of repeating each.
     fn calls(&self, plan: &Plan) -> Vec<(TaskId, Effect)> {
-        let calls = plan.tasks.iter().flat_map(|task| {
-            let effect = match &task.work {
+        let mut calls = Vec::new();
+        plan.tasks.iter().for_each(|task| self.add_calls(task, &task.id, &mut calls));
+        calls
+    }
+
+    /// Adds the calls of the task with this ID in the run.
+    fn add_calls(&self, task: &Task, id: &TaskId, calls: &mut Vec<(TaskId, Effect)>) {
+        let ids = match self.expanded.get(id) {
+            Some(items) if task.foreach.is_some() || task.repeat.is_some() => {
+                (0..*items).map(|index| id.item(index)).collect()
+            }
+            _ => vec![id.clone()],
+        };
+        for id in ids {
+            match &task.work {
+                Work::Group(group) => {
+                    group.tasks.iter().for_each(|member| self.add_calls(member, &id.member(&member.id), calls));
+                }
+                Work::Wait(_) => {}
                 // Reading changes nothing, so such a task has no `effect`.
-                Work::Call(call) if call.operation == Operation::ReadResource => Effect::ReadOnly,
-                _ => task.effect.expect("the plan says so of every other task"),
-            };
-            let ids = match self.expanded.get(&task.id) {
-                Some(items) => (0..*items).map(|index| task.id.item(index)).collect(),
-                None => vec![task.id.clone()],
-            };
-            ids.into_iter().map(move |id| (id, effect))
-        });
-        calls.collect()
+                Work::Call(call) if call.operation == Operation::ReadResource => calls.push((id, Effect::ReadOnly)),
+                _ => calls.push((id, task.effect.expect("the plan says so of every other task"))),
+            }
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::servers::{AGENTS, AgentServers};
 use crate::support::workspace::{Workspace, wait_for};
 
 const PLAN: &str = include_str!("plan.yaml");
+/// The plan that runs as a task of the plan.
+const INNER_PLAN: &str = include_str!("inner.yaml");
 
 /// The minimum number of kills of one run: enough to hit max_kills tasks, and few enough for the run to end soon.
 const MIN_KILLS: u64 = 4;
@@ -53,7 +55,10 @@ impl CrashCase {
     pub(crate) fn with_plan(name: &str, plan: &str) -> Self {
         let place = Workspace::new();
         let servers = AgentServers::start(&place);
-        place.write("agents.toml", agents_file(&place, &servers)).write("plan.yaml", plan);
+        place
+            .write("agents.toml", agents_file(&place, &servers))
+            .write("plan.yaml", plan)
+            .write("inner.yaml", INNER_PLAN);
         let case = Self { name: name.to_owned(), place, servers, resolutions: HashMap::new(), processes: 0 };
         case.write_answers();
         case

@@ -129,6 +129,12 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     help("replay", &["kapell replay last --speed 10"], LOOKUP, &[LIVE_VIEW, TIMES]),
     help("questions", &["kapell questions", "kapell questions last --json"], LOOKUP, &[TIMES]),
     help("answer", &["kapell answer last q1 --field confirm=yes", "kapell answer last q1 --decline"], LOOKUP, &[]),
+    help(
+        "signal",
+        &["kapell signal last deployed", "kapell signal last deployed --data '{\"build\": 7}'"],
+        LOOKUP,
+        &[],
+    ),
     help("cancel", &["kapell cancel last"], LOOKUP, &[]),
     help("schema", &["kapell schema plan > plan.schema.json"], LOOKUP, &[]),
     help("demo-agent", &["kapell demo-agent research"], LOOKUP, &[DEMO]),

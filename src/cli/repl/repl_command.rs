@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::session_options::ReplArgs;
 use crate::cli::history::{clean_tokens, logs, replay, result, runs};
 use crate::cli::plans::{graph, plan, validate};
-use crate::cli::runs::{answer, call, cancel, questions, resume, retry, run};
+use crate::cli::runs::{answer, call, cancel, questions, resume, retry, run, signal};
 use crate::cli::setup::{agents, doctor};
 use crate::cli::{CliError, Exit};
 
@@ -51,6 +51,8 @@ pub(super) enum ReplCommand {
     Resume(resume::ResumeArgs),
     /// Rerun part of a run, reusing earlier results
     Retry(retry::RetryArgs),
+    /// Send a signal to a run, for a task that waits for it
+    Signal(signal::SignalArgs),
     /// Cancel a run; it cannot be resumed
     Cancel(cancel::CancelArgs),
     /// Print the result of a run, or of one of its tasks
@@ -127,6 +129,7 @@ impl ReplCommand {
             Self::Answer(args) => answer::answer(args).await,
             Self::Resume(args) => resume::resume(args).await,
             Self::Retry(args) => retry::retry(args).await,
+            Self::Signal(args) => signal::signal(args),
             Self::Cancel(args) => cancel::cancel(args).await,
             Self::Result(args) => result::result(&args),
             Self::Logs(args) => print_logs(args).await,

@@ -9,3 +9,4 @@ pub(crate) mod read;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
+pub(crate) mod signal;

@@ -28,7 +28,7 @@ use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
 use crate::view::task_tree;
-use crate::view::text::{count_text, printable_lines};
+use crate::view::text::{count_text, printable_lines, work_text};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -398,13 +398,12 @@ async fn review_plan(
 
 /// Describes the calls and model requests that a plan makes if everything succeeds at once.
 fn estimated_work(plan: &Plan) -> String {
-    let calls = plan.tasks.iter().filter(|task| !task.routes().is_empty()).count();
-    let requests = plan.tasks.iter().filter(|task| task.prompt().is_some()).count();
+    let calls = plan.all_tasks().filter(|task| !task.routes().is_empty()).count();
+    let requests = plan.all_tasks().filter(|task| task.prompt().is_some()).count();
     // The items of a list are known only when the plan runs, and a model decides about its tools itself.
-    let is_open = plan
-        .tasks
-        .iter()
-        .any(|task| task.foreach.is_some() || task.prompt().is_some_and(|prompt| !prompt.tools.is_empty()));
+    let is_open = plan.all_tasks().any(|task| {
+        task.foreach.is_some() || task.repeat.is_some() || task.prompt().is_some_and(|prompt| !prompt.tools.is_empty())
+    });
     let mut text = if is_open { "at least ".to_owned() } else { String::new() };
     text += &count_text(calls, "call");
     if requests > 0 {
@@ -418,11 +417,8 @@ fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
     let tasks = count_text(plan.written_tasks().count(), "task");
     let mut text = format!("{}: {tasks}, {}\n", plan.name, estimated_work(plan));
     for task in &plan.tasks {
-        let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
-        let work = match task.routes().first() {
-            None => "asks the language model".to_owned(),
-            Some(first) => format!("{}{}", routes.join(" or "), effect(plan, task, first, catalog)),
-        };
+        let effect = task.routes().first().map(|first| effect(plan, task, first, catalog)).unwrap_or_default();
+        let work = format!("{}{effect}", work_text(task));
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
         text += &format!("  {}: {}", task.id, work);
         if let Some(foreach) = &task.foreach {

@@ -102,6 +102,10 @@ fn value_schema(value_type: &ValueType, definitions: &mut Map<String, Value>) ->
         ValueType::Any | ValueType::Unsupported(_) => json!({}),
         ValueType::Table(table) => definition_reference(table, definitions),
         ValueType::TableList(table) => json!({"type": "array", "items": definition_reference(table, definitions)}),
+        ValueType::TableListMap(table) => json!({
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": definition_reference(table, definitions)},
+        }),
         ValueType::TableMap(table) => json!({
             "type": "object",
             "propertyNames": {"pattern": NAME_PATTERN},
@@ -117,6 +121,8 @@ fn value_schema(value_type: &ValueType, definitions: &mut Map<String, Value>) ->
 fn definition_reference(table: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
     let name = table.name.to_ascii_lowercase();
     if !definitions.contains_key(&name) {
+        // A table can contain itself.
+        definitions.insert(name.clone(), Value::Null);
         let schema = table_schema(table, definitions);
         definitions.insert(name.clone(), schema);
     }

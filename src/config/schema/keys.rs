@@ -11,7 +11,7 @@ pub(crate) use agents::{
 };
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
-    AWAIT, BACKOFF, BUDGET, CACHE, FALLBACK, FOREACH, ForeachKeys, HTTP, HttpKeys, INPUT, InputKeys, PLAN, PLAN_PATCH,
-    PlanKeys, PlanPatchKeys, QUESTIONS, READ, RESULT, RETRY, ReadKeys, SHELL, SYNTHESIS, ShellKeys, TASK, TaskKeys,
-    USE_PROMPT, UsePromptKeys,
+    ASK, AWAIT, BACKOFF, BUDGET, CACHE, FALLBACK, FOREACH, ForeachKeys, HTTP, HttpKeys, INPUT, InputKeys, PLAN,
+    PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ, REPEAT, RESULT, RETRY, ReadKeys, SHELL, STOP, SYNTHESIS,
+    ShellKeys, TASK, TaskKeys, USE_PROMPT, UsePromptKeys, WAIT, WaitKeys,
 };

@@ -105,6 +105,8 @@ pub(crate) enum ValueType {
     TableList(&'static TableSchema),
     /// A map from names to maps with known keys.
     TableMap(&'static TableSchema),
+    /// A map from any key to lists of maps with known keys.
+    TableListMap(&'static TableSchema),
     /// One of several types, with a description of what is expected.
     OneOf(&'static str, &'static [ValueType]),
     /// A key of a later version, with the alternative in this version.
@@ -179,6 +181,7 @@ impl ValueType {
             Self::Any => "anything".to_owned(),
             Self::Table(table) => format!("{}: a map", table.title),
             Self::TableList(table) => format!("a list, each element {}", table.title),
+            Self::TableListMap(table) => format!("a map of lists, each element {}", table.title),
             Self::OneOf(words, _) => (*words).to_owned(),
             Self::Unsupported(_) => "nothing".to_owned(),
         }
@@ -203,7 +206,9 @@ impl ValueType {
             Self::TextList | Self::Array | Self::IntegerList(..) | Self::TableList(_) => {
                 matches!(value, NodeValue::List(_))
             }
-            Self::TextMap | Self::Object | Self::Table(_) | Self::TableMap(_) => matches!(value, NodeValue::Map(_)),
+            Self::TextMap | Self::Object | Self::Table(_) | Self::TableMap(_) | Self::TableListMap(_) => {
+                matches!(value, NodeValue::Map(_))
+            }
             Self::Any | Self::Unsupported(_) => true,
             Self::OneOf(_, variants) => variants.iter().any(|variant| variant.accepts(value)),
         }
@@ -222,6 +227,7 @@ impl ValueType {
                 | Self::Table(_)
                 | Self::TableList(_)
                 | Self::TableMap(_)
+                | Self::TableListMap(_)
         )
     }
 }
@@ -275,6 +281,11 @@ pub(crate) fn check_value(
             for (key, entry) in map {
                 check_name(key, entry.key_span, sink);
                 check_value(&entry.node, &ValueType::Table(table), key, sink);
+            }
+        }
+        (ValueType::TableListMap(table), NodeValue::Map(map)) => {
+            for (key, entry) in map {
+                check_value(&entry.node, &ValueType::TableList(table), key, sink);
             }
         }
         // An element may be empty, such as an argument or a variable of the environment.
@@ -513,6 +524,15 @@ impl<'n, K> CheckedTable<'n, K> {
         key: &Key<K>,
     ) -> impl Iterator<Item = (&'n str, &'n DocumentNode<'n>, &'n str)> + use<'n, K> {
         self.entries(key).filter_map(|(name, entry)| Some((name, &entry.node, entry.node.as_text()?)))
+    }
+
+    /// Returns the elements of each list of maps in a map, with its key.
+    pub(crate) fn table_lists<T>(self, key: &Key<K>) -> Vec<(&'n str, Vec<CheckedTable<'n, T>>)> {
+        let lists = self.entries(key).filter_map(|(name, entry)| match &entry.node.value {
+            NodeValue::List(nodes) => Some((name, nodes.iter().map(CheckedTable::new).collect())),
+            _ => None,
+        });
+        lists.collect()
     }
 
     /// Returns the elements of a list of maps.

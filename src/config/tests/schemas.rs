@@ -99,7 +99,11 @@ fn choices_match_the_model_types() {
         }
     }
     fn words(key: &KeySchema) -> Vec<&'static str> {
-        let ValueType::Choice(words) = key.value_type else { panic!("{} is not a choice", key.name) };
+        let words = match key.value_type {
+            ValueType::Choice(words) => words,
+            ValueType::OneOf(_, [ValueType::Choice(words), ..]) => *words,
+            _ => panic!("{} is not a choice", key.name),
+        };
         words.iter().map(|(word, _)| *word).collect()
     }
     reads::<Effect>(&keys::TASK.effect);

@@ -15,8 +15,10 @@ const MAX_NAMED_EDGES: usize = 6;
 /// A dependency on another task, and its position in the file.
 #[derive(Debug, Clone)]
 pub(super) struct DependencyEdge<'n> {
-    /// The index of the other task in the plan.
+    /// The index of the other task in its scope.
     pub(super) needs: usize,
+    /// The number of scopes between this one and that of the other task; 0 within the same scope.
+    pub(super) level: usize,
     /// The location of the entry of `needs`, or of the reference.
     pub(super) location: NodeLocation<'n>,
 }

@@ -1,21 +1,28 @@
 //! Reads a plan file.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::graph::{self, DependencyEdge};
-use super::references::{self, SymbolTable, UsedNames};
+use indexmap::IndexMap;
+
+use super::graph;
+use super::references::{self, Names, SymbolTable, TaskRole, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
+use super::tasks::branches::{TRIGGERS, with_hooks};
+use super::tasks::reader::{self, ScopeTasks};
+use super::tasks::{policy, prompts};
 use super::validated_plan::ValidatedPlan;
-use super::{inputs, policy, prompts, replan, tasks};
+use super::{inputs, replan};
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::diagnostics::source::SourceFile;
-use crate::config::schema::keys::{PLAN, TASK};
+use crate::config::read_text;
+use crate::config::schema::keys::{PLAN, PlanKeys, TASK, TaskKeys};
 use crate::config::schema::table::{self, CheckedTable, ValueType};
 use crate::config::yaml::document::DocumentNode;
 use crate::config::yaml::parser;
-use crate::model::{OnFailure, Plan, Template};
+use crate::model::{Hook, OnFailure, Plan, Template};
 
 /// The default limit of concurrent calls, which a laptop and most servers can handle.
 const DEFAULT_MAX_PARALLEL: usize = 8;
@@ -40,7 +47,10 @@ pub fn load_plan(
         return Err(sink.finish());
     };
     table::check_value(&root, &ValueType::Table(&PLAN.table), &"the file", &mut sink);
-    let (plan, replannable) = read_plan(&root, name, RouteResolver::new(agents, catalog), &mut sink);
+    let mut router = RouteResolver::new(agents, catalog).with_plans(load_sub_plan);
+    router.open_plan(Path::new(name));
+    let (mut plan, replannable) = read_plan(&root, name, &mut router, &mut sink);
+    plan.agents = router.policies();
     if sink.has_errors() {
         return Err(sink.finish());
     }
@@ -52,7 +62,7 @@ pub fn load_plan(
 fn read_plan(
     root: &DocumentNode<'_>,
     file: &str,
-    mut router: RouteResolver<'_>,
+    router: &mut RouteResolver<'_>,
     sink: &mut DiagnosticSink,
 ) -> (Plan, Vec<usize>) {
     let fields = CheckedTable::new(root);
@@ -62,44 +72,42 @@ fn read_plan(
         sink.error("no_tasks", fields.span(), "the plan has no tasks");
     }
     policy::check_saved_files(&task_tables, sink);
-    let mut names = SymbolTable::new(&inputs, task_tables, sink);
-    names.env.clone_from(router.plan_env());
+    let tables = task_tables.into_iter().map(|fields| (fields, TaskRole::default()));
+    let tables = with_hooks(tables.chain(plan_hooks(fields)).collect(), sink);
+    let mut table = SymbolTable::new(&inputs, tables, sink);
+    table.env.clone_from(router.plan_env());
+    let names = Names::of_plan(&table);
     let defaults = fields.node(&PLAN.defaults).map(CheckedTable::new);
     let mut used = UsedNames::default();
-    let mut tasks = Vec::with_capacity(names.tasks.len());
-    let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
+    let ScopeTasks { mut tasks, mut edges, .. } = reader::read_scope(&names, defaults, router, &mut used, sink);
     let (mut replannable, mut first_replan) = (Vec::new(), None);
-    for declaration in names.tasks.values() {
-        let reader = tasks::TaskReader { task: declaration, defaults, names: &names };
-        let (task, needs) = reader.read_task(&mut router, &mut used, sink);
-        let own = declaration.fields.key_span(&TASK.on_failure);
-        let on_failure = own.or_else(|| defaults?.key_span(&TASK.on_failure));
+    for (index, (task, declaration)) in tasks.iter().zip(table.tasks.values()).enumerate() {
+        let own = declaration.fields.node(&TASK.on_failure).filter(|node| node.as_text().is_some());
+        let on_failure = own.map(|node| node.span).or_else(|| defaults?.key_span(&TASK.on_failure));
         if task.on_failure == OnFailure::Replan {
             first_replan = first_replan.or(on_failure);
         }
-        if task.on_failure == OnFailure::Replan || on_failure.is_none() {
-            replannable.push(tasks.len());
+        if (task.on_failure == OnFailure::Replan || on_failure.is_none()) && task.hook.is_none() {
+            replannable.push(index);
         }
-        tasks.push(Arc::new(task));
-        edges.push(needs);
     }
     let outputs = fields.node(&PLAN.outputs).map(|node| {
-        references::check_references(node, &names, None, sink, &mut used);
+        references::check_references(node, &names, &[], sink, &mut used);
         let entries = fields.entries(&PLAN.outputs);
         entries.map(|(name, entry)| (name.to_owned(), Template(entry.node.to_json()))).collect()
     });
     if let Some(request) = prompts::synthesis_node(fields) {
-        references::check_references(request, &names, None, sink, &mut used);
+        references::check_references(request, &names, &[], sink, &mut used);
     }
     for (id, resource) in &used.resources {
-        let needs = tasks::unique_ids(&resource.edges, &names, &used);
-        tasks.push(Arc::new(resource.task(id, needs, defaults, (&mut router, sink))));
+        let needs = reader::unique_ids(&resource.edges, &table, &used);
+        tasks.push(Arc::new(resource.task(id, needs, defaults, (router, sink))));
         edges.push(resource.edges.clone());
     }
     graph::check_cycles(&tasks, &edges, sink);
-    inputs::check_secret_uses(root, names.inputs, sink);
-    let replan = replan::read_replan_policy(fields, first_replan, &router, sink);
-    if let Some(answer) = prompts::synthesis_task(fields, &tasks, &router, sink) {
+    inputs::check_secret_uses(root, table.inputs, sink);
+    let replan = replan::read_replan_policy(fields, first_replan, router, sink);
+    if let Some(answer) = prompts::synthesis_task(fields, &tasks, router, sink) {
         tasks.push(Arc::new(answer));
     }
     used.warn_of_unused_inputs(fields, sink);
@@ -121,9 +129,51 @@ fn read_plan(
         replan,
         tasks,
         outputs,
-        agents: router.policies(),
+        agents: IndexMap::new(),
     };
     (plan, replannable)
+}
+
+/// Returns the tables of the tasks that run after all others.
+fn plan_hooks<'n>(fields: CheckedTable<'n, PlanKeys>) -> Vec<(CheckedTable<'n, TaskKeys>, TaskRole)> {
+    let keys = [&PLAN.on_success, &PLAN.on_failure, &PLAN.on_cancel, &PLAN.finally];
+    let hooks = keys.into_iter().zip(TRIGGERS).flat_map(|(key, on)| {
+        let role = TaskRole { hook: Some(Hook { of: None, on }), guard: None };
+        fields.tables::<TaskKeys>(key).into_iter().map(move |fields| (fields, role.clone()))
+    });
+    hooks.collect()
+}
+
+/// Reads the plan at `path`, which runs as a task of another plan.
+///
+/// # Errors
+/// Returns each problem with its position.
+fn load_sub_plan(path: &Path, router: &mut RouteResolver<'_>) -> Result<Plan, Vec<String>> {
+    let shown = path.display().to_string();
+    if !router.open_plan(path) {
+        return Err(vec![format!("`{shown}` runs itself, directly or through others")]);
+    }
+    let mut read = || {
+        let text = read_text(path).map_err(|error| vec![error.to_string()])?;
+        let source = Arc::new(SourceFile::new(&shown, parser::normalize(&text).into_owned()));
+        let mut sink = DiagnosticSink::new("plan", Arc::clone(&source));
+        let root = parser::read_tree(&source.text, &mut sink);
+        let plan = root.as_ref().map(|root| {
+            table::check_value(root, &ValueType::Table(&PLAN.table), &"the file", &mut sink);
+            read_plan(root, &shown, router, &mut sink).0
+        });
+        let has_errors = sink.has_errors();
+        match plan.filter(|_| !has_errors) {
+            Some(plan) if plan.synthesis().is_some() => Err(vec![
+                "`result: synthesize` is not supported in a plan that runs as a task; use `prompt`".to_owned(),
+            ]),
+            Some(plan) => Ok(plan),
+            None => Err(sink.finish().to_string().lines().map(str::to_owned).collect()),
+        }
+    };
+    let plan = read();
+    router.close_plan();
+    plan
 }
 
 /// Returns the default name of a plan.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::graph::DependencyEdge;
-use super::references::{ExistingTask, SymbolTable, UsedNames};
+use super::references::{ExistingTask, Names, SymbolTable, TaskRole, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
-use super::{graph, inputs, tasks};
+use super::tasks::reader::{TaskReader, unique_ids};
+use super::{graph, inputs};
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
@@ -75,17 +76,19 @@ pub fn load_plan_patch<'a>(
         is_foreach: snapshot.task.foreach.is_some(),
         is_usable: snapshot.progress.has_result() || kept.contains(&snapshot.task.id),
     };
-    let mut names = SymbolTable::new(&context.request.plan.inputs, task_tables, &mut sink);
+    let task_tables = task_tables.into_iter().map(|fields| (fields, TaskRole::default())).collect();
+    let mut table = SymbolTable::new(&context.request.plan.inputs, task_tables, &mut sink);
     // The run has the values from its start.
     let env = context.request.plan.env.iter();
-    names.env = env.map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
-    names.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
+    table.env = env.map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+    table.existing = snapshots.iter().map(|(id, snapshot)| (*id, existing(snapshot))).collect();
     let mut router = RouteResolver::new(context.agents, Some(context.catalog));
     let mut used = UsedNames::default();
-    let mut added = Vec::with_capacity(names.tasks.len());
-    let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
-    for known in names.tasks.values() {
-        let reader = tasks::TaskReader { task: known, defaults: None, names: &names };
+    let names = Names::of_plan(&table);
+    let mut added = Vec::with_capacity(table.tasks.len());
+    let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(table.tasks.len());
+    for known in table.tasks.values() {
+        let reader = TaskReader { task: known, defaults: None, names: &names };
         let (task, needs) = reader.read_task(&mut router, &mut used, &mut sink);
         let approve = required_approval(&task, context.request);
         added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve: approve.map(Box::new), ..task }));
@@ -97,17 +100,17 @@ pub fn load_plan_patch<'a>(
             let message = format!("the resource of agent `{}` was dropped by an earlier replan", resource.agent);
             sink.error("unknown_task", at, message).help("read it in a task with `read`");
         }
-        let needs = tasks::unique_ids(&resource.edges, &names, &used);
+        let needs = unique_ids(&resource.edges, &table, &used);
         let task = resource.task(id, needs, None, (&mut router, &mut sink));
         added.push(Arc::new(Task { on_failure: OnFailure::Replan, ..task }));
         edges.push(resource.edges.clone());
     }
     // The added tasks have consecutive indices in the patch, without the existing tasks between them.
-    let own = names.tasks.len();
+    let own = table.tasks.len();
     for edges in &mut edges {
-        edges.retain(|edge| edge.needs < own || edge.needs >= names.len());
+        edges.retain(|edge| edge.needs < own || edge.needs >= table.len());
         for edge in edges {
-            if let Some(resource) = edge.needs.checked_sub(names.len()) {
+            if let Some(resource) = edge.needs.checked_sub(table.len()) {
                 edge.needs = own + resource;
             }
         }

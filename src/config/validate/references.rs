@@ -13,13 +13,74 @@ use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, Node
 use crate::expression::{
     self, ExpressionError, ITEMS_FIELD, LOOP_NAME, RUN_OBJECTS, Reference, TASK_FIELDS, TIME_FUNCTION, TemplatePart,
 };
-use crate::model::{InputSpec, TaskId};
+use crate::model::{Hook, InputSpec, TaskId};
 
 /// A task that expressions can refer to.
 pub(super) struct TaskDeclaration<'n> {
     pub(super) id: TaskId,
     pub(super) fields: CheckedTable<'n, TaskKeys>,
     pub(super) is_foreach: bool,
+    pub(super) role: TaskRole,
+}
+
+/// What a task is, apart from its own keys.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TaskRole {
+    /// The end after which it runs, if it is a hook.
+    pub(super) hook: Option<Hook>,
+    /// The condition of the branch that it belongs to: a checked expression.
+    pub(super) guard: Option<String>,
+}
+
+/// The names that an expression can use: those of its scope, and of the scopes around it.
+#[derive(Clone)]
+pub(super) struct Names<'c, 'n> {
+    /// The tasks of each scope, innermost first. The last one is that of the plan.
+    pub(super) scopes: Vec<&'c SymbolTable<'n>>,
+    /// The names that tasks around the scope bind.
+    pub(super) bindings: Vec<&'n str>,
+}
+
+impl<'c, 'n> Names<'c, 'n> {
+    /// Returns the names of a plan.
+    pub(super) fn of_plan(plan: &'c SymbolTable<'n>) -> Self {
+        Self { scopes: vec![plan], bindings: Vec::new() }
+    }
+
+    /// Returns the names in a group of a task that binds `bindings`.
+    pub(super) fn in_group<'g>(&self, group: &'g SymbolTable<'n>, bindings: &[&'n str]) -> Names<'g, 'n>
+    where
+        'c: 'g,
+    {
+        let scopes = std::iter::once(group).chain(self.scopes.iter().copied()).collect();
+        Names { scopes, bindings: self.bindings.iter().chain(bindings).copied().collect() }
+    }
+
+    /// Returns the innermost scope.
+    pub(super) fn own(&self) -> &'c SymbolTable<'n> {
+        self.scopes[0]
+    }
+
+    /// Returns the scope of the plan, and its level.
+    fn plan(&self) -> (usize, &'c SymbolTable<'n>) {
+        let level = self.scopes.len() - 1;
+        (level, self.scopes[level])
+    }
+
+    /// Returns the level of the innermost scope with this task, the index of the task in it, and whether it is a `foreach`
+    /// task.
+    pub(super) fn find(&self, id: &str) -> Option<(usize, usize, bool)> {
+        let found = |(level, scope): (usize, &&SymbolTable<'n>)| {
+            scope.find(id).map(|(index, is_foreach)| (level, index, is_foreach))
+        };
+        self.scopes.iter().enumerate().find_map(found)
+    }
+
+    /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
+    pub(super) fn explain_unusable(&self, id: &str, sink: &DiagnosticSink) -> (&'static str, Option<String>) {
+        let explained = self.scopes.iter().map(|scope| scope.explain_unusable(id, sink));
+        explained.max_by_key(|(_, help)| help.is_some()).unwrap_or(("is not in the plan", None))
+    }
 }
 
 /// The inputs and tasks that expressions can refer to.
@@ -46,17 +107,17 @@ impl<'n> SymbolTable<'n> {
     /// Collects the tasks by their IDs. Reports a duplicate ID and omits its task.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
-        task_tables: Vec<CheckedTable<'n, TaskKeys>>,
+        task_tables: Vec<(CheckedTable<'n, TaskKeys>, TaskRole)>,
         sink: &mut DiagnosticSink,
     ) -> Self {
         let mut tasks: IndexMap<&str, TaskDeclaration<'n>, NameHasher> =
             IndexMap::with_capacity_and_hasher(task_tables.len(), NameHasher::default());
-        for fields in task_tables {
+        for (fields, role) in task_tables {
             let Some(id) = fields.text(&TASK.id) else { continue };
             match tasks.entry(id) {
                 map::Entry::Vacant(free) => {
                     let is_foreach = fields.has(&TASK.foreach);
-                    free.insert(TaskDeclaration { id: id.into(), fields, is_foreach });
+                    free.insert(TaskDeclaration { id: id.into(), fields, is_foreach, role });
                 }
                 map::Entry::Occupied(first) => {
                     let at = |fields: CheckedTable<'_, TaskKeys>| {
@@ -135,7 +196,7 @@ pub(super) struct UsedResource<'n> {
 }
 
 impl UsedNames<'_> {
-    /// Returns the ID of the task that reads a resource, by its index.
+    /// Returns the ID of the task that reads a resource, by its index in the scope of the plan.
     pub(super) fn resource_id(&self, index: usize, names: &SymbolTable<'_>) -> Option<&TaskId> {
         let (id, _) = self.resources.get_index(index.checked_sub(names.len())?)?;
         Some(id)
@@ -162,28 +223,30 @@ impl UsedNames<'_> {
 /// Checks the expressions of all texts below `node`. Returns the tasks that they refer to as edges.
 pub(super) fn check_references<'n>(
     node: &'n DocumentNode<'n>,
-    names: &SymbolTable<'n>,
-    binding: Option<&str>,
+    names: &Names<'_, 'n>,
+    own: &[&'n str],
     sink: &mut DiagnosticSink,
     used: &mut UsedNames<'n>,
 ) -> Vec<DependencyEdge<'n>> {
-    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
+    let bindings: Vec<&str> = names.bindings.iter().chain(own).copied().collect();
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { bindings: &bindings }, sink, used);
     checker.check_node(node);
     checker.edges
 }
 
 /// Checks a text that is one expression, with or without `${{ }}`. Returns the bare expression and its edges.
 ///
-/// `binding` is the name of the `foreach` item, if the expression may refer to it. An expression that does is evaluated
-/// for each item, any other once for the task.
+/// `own` are the names that the task itself binds, if the expression may refer to them. An expression that does is
+/// evaluated for each item, any other once for the task.
 pub(super) fn check_expression<'n>(
     node: &'n DocumentNode<'n>,
-    names: &SymbolTable<'n>,
-    binding: Option<&str>,
+    names: &Names<'_, 'n>,
+    own: &[&'n str],
     sink: &mut DiagnosticSink,
     used: &mut UsedNames<'n>,
 ) -> (&'n str, Vec<DependencyEdge<'n>>) {
-    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, sink, used);
+    let bindings: Vec<&str> = names.bindings.iter().chain(own).copied().collect();
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { bindings: &bindings }, sink, used);
     let text = node.as_text().unwrap_or_default();
     let bare = checker.strip_delimiters(node, text);
     (bare, checker.edges)
@@ -195,6 +258,7 @@ pub(super) fn check_expression<'n>(
 pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedNames::default());
     let names = SymbolTable::without_tasks(&inputs);
+    let names = Names::of_plan(&names);
     let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, sink, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
@@ -207,6 +271,7 @@ const ERROR_FIELDS: [&str; 5] = ["kind", "message", "agent", "tool", "attempt"];
 pub(super) fn check_error_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedNames::default());
     let names = SymbolTable::without_tasks(&inputs);
+    let names = Names::of_plan(&names);
     let mut checker = ReferenceChecker::new(&names, ReferenceContext::Error, sink, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
@@ -214,10 +279,10 @@ pub(super) fn check_error_expression<'n>(node: &'n DocumentNode<'n>, sink: &mut 
 /// The context of an expression.
 #[derive(Clone, Copy)]
 enum ReferenceContext<'c> {
-    /// The run, and the binding of a `foreach` task.
-    Run { binding: Option<&'c str> },
-    /// The URI of `resource()`, in a task with this binding. The resource is read once, not for each item.
-    Uri { binding: Option<&'c str> },
+    /// The run, and the names that tasks bind.
+    Run { bindings: &'c [&'c str] },
+    /// The URI of `resource()`, where tasks bind these names. The resource is read once, not for each item.
+    Uri { bindings: &'c [&'c str] },
     /// A document with unknown keys.
     Document,
     /// The failure of an attempt.
@@ -225,7 +290,7 @@ enum ReferenceContext<'c> {
 }
 
 struct ReferenceChecker<'c, 'n> {
-    names: &'c SymbolTable<'n>,
+    names: &'c Names<'c, 'n>,
     context: ReferenceContext<'c>,
     sink: &'c mut DiagnosticSink,
     used: &'c mut UsedNames<'n>,
@@ -239,7 +304,7 @@ const LITERAL_HELP: &str = "a literal `${{` is written `$${{`";
 
 impl<'c, 'n> ReferenceChecker<'c, 'n> {
     fn new(
-        names: &'c SymbolTable<'n>,
+        names: &'c Names<'c, 'n>,
         context: ReferenceContext<'c>,
         sink: &'c mut DiagnosticSink,
         used: &'c mut UsedNames<'n>,
@@ -338,10 +403,10 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
     }
 
     fn check_reference(&mut self, reference: Reference<'_>, location: NodeLocation<'n>) {
-        let binding = match (self.context, &reference) {
-            (ReferenceContext::Run { binding }, _) => binding,
-            (ReferenceContext::Uri { binding }, Reference::Name(name))
-                if binding == Some(name) || binding.is_some() && *name == LOOP_NAME =>
+        let bindings = match (self.context, &reference) {
+            (ReferenceContext::Run { bindings }, _) => bindings,
+            (ReferenceContext::Uri { bindings }, Reference::Name(name))
+                if bindings.contains(name) || !bindings.is_empty() && *name == LOOP_NAME =>
             {
                 let at = location.span(self.sink);
                 let message = format!("the URI of `resource()` cannot depend on `{name}`: the resource is read once");
@@ -349,7 +414,7 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 error.help("read a resource for each item in a `foreach` task with `read`");
                 return;
             }
-            (ReferenceContext::Uri { .. }, _) => None,
+            (ReferenceContext::Uri { .. }, _) => &[],
             // These names are keys of the document.
             (ReferenceContext::Document, Reference::Name(_)) => return,
             (ReferenceContext::Document, Reference::Run { object, .. }) if *object != TIME_FUNCTION => return,
@@ -363,9 +428,10 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
         };
         match reference {
             Reference::Input(name) => {
-                if !self.names.inputs.contains_key(&*name) {
+                let inputs = self.names.own().inputs;
+                if !inputs.contains_key(&*name) {
                     let at = location.span(self.sink);
-                    let names = || self.names.inputs.keys().map(String::as_str);
+                    let names = || inputs.keys().map(String::as_str);
                     let help = self.sink.did_you_mean(&name, names()).or_else(|| {
                         let names = expression::list_names(names(), ("the plan has", "the plan has no `inputs`"));
                         self.with_literal_help(Some(names))
@@ -382,9 +448,9 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
                 self.check_run_reference((object, field.as_deref()), is_optional, location);
             }
             Reference::Name(name) => {
-                if binding != Some(name) && (binding.is_none() || name != LOOP_NAME) {
+                if !bindings.contains(&name) && (bindings.is_empty() || name != LOOP_NAME) {
                     let at = location.span(self.sink);
-                    let known = binding.into_iter().chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
+                    let known = bindings.iter().copied().chain(["inputs", "tasks"]).chain(RUN_OBJECTS);
                     let text = location.node.as_text().zip(location.range.as_ref());
                     let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
                     let help = hyphen_help
@@ -433,9 +499,9 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
             self.sink.error("unknown_env", at, message).help("write `env.NAME`");
             return;
         };
-        match self.names.env.get_key_value(name) {
+        match self.names.plan().1.env.get_key_value(name) {
             None => {
-                let known = self.names.env.keys().map(String::as_str);
+                let known = self.names.plan().1.env.keys().map(String::as_str);
                 let similar = self.sink.did_you_mean(name, known);
                 let help = format!("add it to `env` under `[plans]` in the agents file: `env = [\"{name}\"]`");
                 let help = similar.map(|similar| format!("{similar} Or {help}")).unwrap_or(help);
@@ -456,41 +522,44 @@ impl<'c, 'n> ReferenceChecker<'c, 'n> {
     /// URI in the text of the node.
     fn check_resource(&mut self, (agent, uri, offset): (&str, &str, usize), location: NodeLocation<'n>) {
         let id = TaskId::resource_read(agent, uri);
-        let existing = self.names.find(id.as_str()).map(|(index, _)| index);
-        if existing.is_none() && self.names.existing.contains_key(id.as_str()) {
+        let (level, plan) = self.names.plan();
+        let existing = plan.find(id.as_str()).map(|(index, _)| index);
+        if existing.is_none() && plan.existing.contains_key(id.as_str()) {
             let at = location.span(self.sink);
             let message = format!("the resource of agent `{agent}` was not read, and will not be read");
             self.sink.error("unknown_task", at, message);
             return;
         }
         let needs = existing.unwrap_or_else(|| match self.used.resources.get_index_of(&id) {
-            Some(known) => self.names.len() + known,
+            Some(known) => plan.len() + known,
             None => {
-                let binding = match self.context {
-                    ReferenceContext::Run { binding } => binding,
-                    ReferenceContext::Uri { .. } | ReferenceContext::Document | ReferenceContext::Error => None,
+                let bindings = match self.context {
+                    ReferenceContext::Run { bindings } => bindings,
+                    ReferenceContext::Uri { .. } | ReferenceContext::Document | ReferenceContext::Error => &[],
                 };
-                let context = ReferenceContext::Uri { binding };
-                let mut checker = ReferenceChecker::new(self.names, context, self.sink, self.used);
+                let context = ReferenceContext::Uri { bindings };
+                // The resource is read by a task of the plan, whatever group the expression is in.
+                let names = Names::of_plan(plan);
+                let mut checker = ReferenceChecker::new(&names, context, self.sink, self.used);
                 checker.is_text = self.is_text;
                 checker.check_expression_at(location.node, uri, offset);
                 let (agent, uri, edges) = (agent.to_owned(), uri.to_owned(), checker.edges);
                 let resource = UsedResource { agent, uri, location: location.clone(), edges };
-                self.names.len() + self.used.resources.insert_full(id, resource).0
+                plan.len() + self.used.resources.insert_full(id, resource).0
             }
         });
-        self.edges.push(DependencyEdge { needs, location });
+        self.edges.push(DependencyEdge { needs, level, location });
     }
 
     fn check_task_reference(&mut self, id: &str, path: &[Cow<'_, str>], location: NodeLocation<'n>) {
-        let Some((index, is_foreach)) = self.names.find(id) else {
+        let Some((level, index, is_foreach)) = self.names.find(id) else {
             let at = location.span(self.sink);
             let (problem, help) = self.names.explain_unusable(id, self.sink);
             let message = format!("`tasks.{id}` refers to a task that {problem}");
             self.sink.error("unknown_task", at, message).help_if_known(help);
             return;
         };
-        self.edges.push(DependencyEdge { needs: index, location: location.clone() });
+        self.edges.push(DependencyEdge { needs: index, level, location: location.clone() });
         let Some(field) = path.first().map(AsRef::as_ref) else { return };
         let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
         let (message, help) = if !fields().any(|known| known == field) {

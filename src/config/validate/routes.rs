@@ -2,6 +2,7 @@
 //! chooses among them at run time.
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -16,7 +17,7 @@ use crate::config::schema::keys::{FALLBACK, READ, ReadKeys, TASK, TaskKeys, USE_
 use crate::config::schema::table::CheckedTable;
 use crate::config::yaml::document::{DocumentNode, NameHasher};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AgentSpec, Effect, HOST_AGENT, JsonObject, Operation, PromptTool, Route,
+    AgentId, AgentInfo, AgentPolicy, AgentSpec, Effect, HOST_AGENT, JsonObject, Operation, Plan, PromptTool, Route,
     ServerPrompt, Template,
 };
 
@@ -35,7 +36,14 @@ pub(super) struct RouteResolver<'a> {
     unreachable: HashSet<AgentId>,
     /// True if the host itself does a task.
     uses_host: bool,
+    /// The plan files that are being read, outermost first.
+    open_plans: Vec<PathBuf>,
+    /// The function that reads a plan that runs as a task.
+    plan_loader: Option<PlanLoader>,
 }
+
+/// A function that reads the plan at a path. It returns each problem with its position.
+pub(super) type PlanLoader = fn(&Path, &mut RouteResolver<'_>) -> Result<Plan, Vec<String>>;
 
 /// A route as the file specifies it.
 struct RouteSpec<'w> {
@@ -72,12 +80,45 @@ impl<'a> RouteResolver<'a> {
             tool_names: HashSet::default(),
             unreachable: HashSet::new(),
             uses_host: false,
+            open_plans: Vec::new(),
+            plan_loader: None,
+        }
+    }
+
+    /// Returns the resolver with a function that reads plans that run as tasks.
+    pub(super) fn with_plans(self, plan_loader: PlanLoader) -> Self {
+        Self { plan_loader: Some(plan_loader), ..self }
+    }
+
+    /// Reads a plan that runs as a task.
+    ///
+    /// # Errors
+    /// Returns each problem with its position.
+    pub(super) fn load_sub_plan(&mut self, path: &Path) -> Result<Plan, Vec<String>> {
+        match self.plan_loader {
+            Some(load) => load(path, self),
+            None => Err(vec!["a plan that a model wrote cannot run other plans".to_owned()]),
         }
     }
 
     /// Returns the environment variables that plans can use.
     pub(super) fn plan_env(&self) -> &'a IndexMap<String, Option<String>> {
         &self.agents.plan_env
+    }
+
+    /// Records that a plan file is being read. Returns false if it is being read already.
+    pub(super) fn open_plan(&mut self, path: &Path) -> bool {
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let is_new = !self.open_plans.contains(&path);
+        if is_new {
+            self.open_plans.push(path);
+        }
+        is_new
+    }
+
+    /// Records that the innermost plan file was read.
+    pub(super) fn close_plan(&mut self) {
+        self.open_plans.pop();
     }
 
     /// Returns the policy of each agent that a route uses, in the order of the agents file.
@@ -211,8 +252,8 @@ impl<'a> RouteResolver<'a> {
             (None, None) => {
                 let keys = [&TASK.agent, &TASK.capability, &TASK.read, &TASK.prompt, &TASK.use_prompt];
                 if !keys.into_iter().any(|key| task.has(key)) {
-                    let message =
-                        "the task must have `agent`, `capability`, `shell`, `http`, `read`, `prompt`, or `use_prompt`";
+                    let message = "the task must have `agent`, `capability`, `shell`, `http`, `read`, `prompt`, `use_prompt`, or \
+                                   another step, such as `tasks`, `plan`, `ask`, or `sleep`";
                     sink.error("no_route", key, message).help("set the agent that runs it");
                 }
                 Vec::new()

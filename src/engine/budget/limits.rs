@@ -50,12 +50,14 @@ impl SpendingTotals {
 }
 
 impl State {
-    /// Returns the planned task that pays for `node`: its `foreach` task, its prompt, or itself.
+    /// Returns the planned task that pays for `node`: the one that it belongs to, or itself.
     pub(crate) fn payer(&self, mut node: NodeIndex) -> NodeIndex {
         loop {
             node = match &self.graph[node].kind {
                 NodeKind::Planned => return node,
+                NodeKind::Member(group) => *group,
                 NodeKind::Item(item) => item.parent,
+                NodeKind::Iteration(iteration) => iteration.parent,
                 NodeKind::ToolCall(call) => call.parent,
             };
         }

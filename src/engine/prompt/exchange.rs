@@ -216,7 +216,7 @@ impl Transition<'_> {
     /// Returns whether the model can be asked for one correction. There are no further exchanges while the run stops.
     fn can_repair(&self, node: NodeIndex) -> bool {
         let conversation = self.run.tasks[node.index()].conversation.as_ref();
-        conversation.is_some_and(|conversation| !conversation.is_repair_requested) && self.run.stop_reason.is_none()
+        conversation.is_some_and(|conversation| !conversation.is_repair_requested) && !self.run.stops(node)
     }
 
     /// Requests a correction that names the problem. Fails the task if one was already requested.
@@ -270,7 +270,7 @@ impl Transition<'_> {
             return;
         };
         let (task, id) = (&self.run.graph[node].task, self.run.graph[node].id.clone());
-        if self.run.stop_reason.is_some() {
+        if self.run.stops(node) {
             return self.end_task(node, Outcome::Cancelled);
         }
         let (failures, deadline) = (conversation.failures, conversation.deadline);

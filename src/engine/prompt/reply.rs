@@ -8,9 +8,7 @@ use crate::engine::state::run::{CompiledAnswerSchema, Run};
 use crate::engine::state::task::Conversation;
 use crate::json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
 use crate::model::text::truncate_chars;
-use crate::model::{
-    ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates,
-};
+use crate::model::{ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, Prompt, ReplyStatus, json_candidates};
 
 /// Limits the `output_schema` violations that are reported to the model.
 const MAX_PROBLEMS: usize = 5;
@@ -23,10 +21,7 @@ impl Run {
     /// Returns the answer schema of a prompt. It is compiled once per planned task.
     pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<CompiledAnswerSchema>> {
         let schema = prompt.output_schema.as_ref()?;
-        let task = match &self.graph[node].kind {
-            NodeKind::Item(item) => item.parent,
-            NodeKind::Planned | NodeKind::ToolCall(_) => node,
-        };
+        let task = self.graph[node].list_parent().unwrap_or(node);
         let compile =
             || Arc::new(CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE));
         Some(Arc::clone(self.schemas.entry(task).or_insert_with(compile)))

@@ -8,7 +8,7 @@ use crate::engine::state::run_state::State;
 use crate::engine::transition::Transition;
 use crate::model::{
     AgentId, Answer, Asker, Command, Event, Failure, FailureKind, Form, InputSchema, ItemPlace, JsonObject, NodeIndex,
-    ProposedCall, Question, QuestionDeadline, QuestionId, RequestId,
+    Outcome, ProposedCall, Question, QuestionDeadline, QuestionId, RequestId, ToolOutput,
 };
 
 impl Transition<'_> {
@@ -73,6 +73,20 @@ impl Transition<'_> {
     pub(crate) fn execute_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
         match question {
             (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
+            (Asker::Plan { task }, _) if self.run.is_ask(&task) => {
+                let Some(node) = self.run.awaiting_node(&task) else { return };
+                match answer {
+                    Answer::Accept { content } => {
+                        let structured = Some(content.unwrap_or(Value::Bool(true)));
+                        let output = Arc::new(ToolOutput { structured, ..ToolOutput::default() });
+                        self.end_task(node, Outcome::Succeeded(output));
+                    }
+                    Answer::Decline | Answer::Cancel => {
+                        let message = format!("the question was not answered with yes (answered by {by})");
+                        self.fail_task(node, Failure::new(FailureKind::Denied, message));
+                    }
+                }
+            }
             (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) => {
                 // The end of the run may have ended the task already.
                 if let Some(node) = self.run.awaiting_node(&task) {

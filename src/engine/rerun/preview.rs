@@ -13,8 +13,8 @@ use crate::engine::state::run::{NewRun, Run};
 use crate::engine::state::run_state::State;
 use crate::expression;
 use crate::model::{
-    AgentId, Effect, Foreach, GraphError, NodeIndex, NodeKind, Prompt, PromptSource, RunId, Task, TaskId, Template,
-    Timestamp, Work,
+    AgentId, Effect, Foreach, GraphError, Group, NodeIndex, NodeKind, Prompt, PromptSource, RunId, Task, TaskId,
+    Template, Timestamp, Wait, Work,
 };
 
 /// The parameters of a rerun.
@@ -87,6 +87,8 @@ pub enum ChangedPart {
     Call,
     /// The prompt.
     Prompt,
+    /// The tasks of a group or a plan, or another step.
+    Steps,
     /// The condition.
     Condition,
     /// The list of a `foreach` task.
@@ -100,6 +102,7 @@ impl fmt::Display for ChangedPart {
         match self {
             Self::Call => f.write_str("its call"),
             Self::Prompt => f.write_str("its prompt"),
+            Self::Steps => f.write_str("its steps"),
             Self::Condition => f.write_str("`if`"),
             Self::Items => f.write_str("`foreach`"),
             Self::Input(name) => write!(f, "the input `{name}`"),
@@ -249,6 +252,9 @@ impl State {
         if list(before) != list(now) {
             parts.push(ChangedPart::Items);
         }
+        if before.repeat != now.repeat {
+            parts.push(ChangedPart::Steps);
+        }
         match (&before.work, &now.work) {
             (Work::Call(before_call), Work::Call(call)) => {
                 let is_same = before_call.operation == call.operation
@@ -264,6 +270,8 @@ impl State {
                     parts.push(ChangedPart::Prompt);
                 }
             }
+            (before, now) if before == now => {}
+            (_, Work::Group(_) | Work::Ask(_) | Work::Wait(_) | Work::Stop(_)) => parts.push(ChangedPart::Steps),
             (_, Work::Call(_)) => parts.push(ChangedPart::Call),
             (_, Work::Prompt(_) | Work::Synthesis(_)) => parts.push(ChangedPart::Prompt),
         }
@@ -340,6 +348,23 @@ fn changed_names<'v>(before: &'v Value, now: &'v Value) -> Vec<&'v str> {
 /// Returns whether the call, the prompt, the condition, or the list of a task uses an input.
 fn uses_input(task: &Task, name: &str) -> bool {
     let mut templates: Vec<&Template> = task.foreach.iter().map(|list| &list.items).chain(task.arguments()).collect();
+    match &task.work {
+        Work::Group(group) => {
+            let Group { tasks, outputs, plan } = &**group;
+            match plan {
+                // The tasks of another plan see its own inputs.
+                Some(plan) => templates.push(&plan.arguments),
+                None if tasks.iter().any(|task| uses_input(task, name)) => return true,
+                None => templates.extend(outputs.iter().flat_map(|outputs| outputs.values())),
+            }
+        }
+        Work::Ask(ask) => templates.push(&ask.message),
+        Work::Wait(Wait::Sleep(template) | Wait::Until(template) | Wait::Signal(template)) => templates.push(template),
+        Work::Stop(stop) => {
+            templates.extend(stop.message.iter().chain(stop.outputs.iter().flat_map(|outputs| outputs.values())));
+        }
+        Work::Call(_) | Work::Prompt(_) | Work::Synthesis(_) => {}
+    }
     if let Some(Prompt { system, source, .. }) = task.prompt() {
         templates.extend(system);
         templates.push(match source {
@@ -347,6 +372,7 @@ fn uses_input(task: &Task, name: &str) -> bool {
             PromptSource::UsePrompt(prompt) => &prompt.arguments,
         });
     }
-    task.condition.as_ref().is_some_and(|condition| expression::uses_input(&condition.0, name))
+    let conditions = task.condition.iter().chain(task.repeat.as_ref().map(|repeat| &repeat.until));
+    conditions.into_iter().any(|condition| expression::uses_input(&condition.0, name))
         || templates.into_iter().any(|template| expression::template_uses_input(template, name))
 }

@@ -101,7 +101,11 @@ impl State {
         for (index, node) in self.graph.nodes() {
             let is_kept = match &node.kind {
                 NodeKind::Planned => false,
-                NodeKind::Item(_) => true,
+                NodeKind::Item(_) | NodeKind::Member(_) => true,
+                // An iteration that only reads may have read something that changes.
+                NodeKind::Iteration(_) => {
+                    !node.task.routes().is_empty() && self.repetition_effect(index, 0) == Effect::AtMostOnce
+                }
                 // A prompt item that has a result does not request its calls again.
                 NodeKind::ToolCall(call) => {
                     let of_item = self.graph[call.parent].item().is_some();
@@ -188,6 +192,8 @@ impl State {
                     }
                 }
             }
+            (_, Work::Ask(ask)) => json!({"ask": render(&ask.message)?, "schema": ask.schema}),
+            (_, Work::Group(_) | Work::Wait(_) | Work::Stop(_)) => return None,
         };
         request.sort_all_objects();
         Some(request.to_string())
@@ -258,6 +264,12 @@ impl Transition<'_> {
                 self.emit(Event::TaskReused { task: self.run.graph[node].id.clone(), agent, output });
             }
         }
+    }
+
+    /// Reuses the result of an equal call in an earlier run, if there is one. Returns whether it did.
+    pub(in crate::engine) fn reuse_result(&mut self, node: NodeIndex) -> bool {
+        self.reuse_results(vec![node]);
+        self.run.tasks[node.index()].has_ended()
     }
 
     /// Reuses the result of a planned task and the results of its items.

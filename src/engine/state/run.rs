@@ -159,6 +159,10 @@ impl Run {
             replans: ReplanState::default(),
             kept_results: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            plan_hooks: Vec::new(),
+            released_hooks: BTreeSet::new(),
+            finalizing: None,
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             unfinished_nodes: graph.len(),
@@ -170,7 +174,12 @@ impl Run {
         plan.tasks.iter().for_each(|task| state.ledger.spending_mut().open(task));
         let mut queues = Queues::default();
         for index in (0..state.graph.len()).map(NodeIndex::new) {
-            let dependencies = state.graph.dependencies(index).count();
+            let mut dependencies = state.graph.dependencies(index).count();
+            if state.graph[index].task.is_plan_hook() {
+                // The end of all other tasks counts as one more dependency.
+                dependencies += 1;
+                state.plan_hooks.push(index);
+            }
             if dependencies == 0 {
                 queues.ready.push_back(index);
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::agent::AgentState;
@@ -11,7 +12,7 @@ use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::{BudgetAccounts, Ledger};
 use crate::model::{
     AgentId, AttemptId, EndCause, IdMap, KeptResult, NodeIndex, Plan, PlanPatch, QuestionId, RequestId, RunId,
-    RunSource, RunStatus, SamplingOrigin, TaskGraph, TaskId, Timestamp,
+    RunSource, RunStatus, SamplingOrigin, StopStatus, TaskGraph, TaskId, Timestamp,
 };
 
 /// The state that all decisions depend on.
@@ -46,6 +47,14 @@ pub struct State {
     /// The ambiguous calls of an earlier run that no node has claimed, by planned task and request. The values are the
     /// reasons for the ambiguity.
     pub(crate) unsettled: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<String>>>,
+    /// The signals that no task has consumed, by name.
+    pub(crate) signals: BTreeMap<String, VecDeque<Value>>,
+    /// The hooks of the plan.
+    pub(crate) plan_hooks: Vec<NodeIndex>,
+    /// The hooks of the plan that may start.
+    pub(crate) released_hooks: BTreeSet<NodeIndex>,
+    /// The status that the run has without the hooks of the plan, once these run.
+    pub(crate) finalizing: Option<RunStatus>,
     /// The time at which the run's time budget ends, if it has one.
     pub(crate) deadline: Option<Timestamp>,
     /// The number of attempts and model requests in progress.
@@ -91,7 +100,7 @@ pub(crate) enum ReplanStage {
 }
 
 /// The reason why the run starts no more attempts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RunStop {
     /// A cancellation by a person.
     Cancelled,
@@ -99,6 +108,8 @@ pub(crate) enum RunStop {
     Interrupted,
     /// A condition that makes success impossible.
     Failed(EndCause),
+    /// A task of the plan that ends the run.
+    Stopped { status: StopStatus, cause: EndCause, outputs: Option<IndexMap<String, Value>> },
 }
 
 /// A name that the run does not have.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::model::{
@@ -44,10 +45,25 @@ pub(crate) struct TaskEntry {
     /// The model's replies to sampling requests of the current attempt, by request key. The agent may not have received
     /// them.
     pub(crate) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
+    /// The inputs of a plan that runs as a task, once it started.
+    pub(crate) inputs: Option<Arc<Value>>,
+    /// The last iteration of a `repeat` task.
+    pub(crate) last_iteration: Option<NodeIndex>,
+    /// The time or signal that a task waits for, once it started.
+    pub(crate) awaited: Option<Awaited>,
     /// The node indices of the items of a `foreach` task.
     pub(crate) items: std::ops::Range<usize>,
-    /// The number of running items of a `foreach` task.
+    /// The number of running items of a `foreach` task: calls, or groups.
     pub(crate) running_items: usize,
+}
+
+/// What a task waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// A time.
+    Time(Timestamp),
+    /// A signal with this name.
+    Signal(String),
 }
 
 /// The scheduling state of a node.
@@ -60,15 +76,17 @@ pub(crate) enum TaskState {
     Ready,
     /// A person has to answer first: an approval, or a question about the outcome of the last attempt.
     AwaitingAnswer,
-    /// The node waits before it is retried. From `until` on, it can start like a ready one.
+    /// The node waits before it is retried, or for a time. From `until` on, it can start like a ready one.
     Delayed { until: Timestamp },
+    /// The node waits for a signal.
+    AwaitingSignal,
     /// An attempt is in progress.
     Running { number: u32, route: usize },
     /// A model request is in progress.
     AskingModel,
     /// The answer of a prompt is being saved in a file.
     Saving(Arc<ToolOutput>),
-    /// A `foreach` task with unfinished items, or a prompt with unfinished tool calls.
+    /// A task with unfinished items, iterations, or tasks of its group, or a prompt with unfinished tool calls.
     Expanded,
     /// The node has ended.
     Ended(Outcome),
@@ -163,7 +181,11 @@ impl TaskEntry {
             TaskState::Running { .. } | TaskState::AskingModel | TaskState::Saving(_) | TaskState::Ended(_) => false,
             // A `foreach` task ends after its items.
             TaskState::Expanded => self.pending_dependencies == 0,
-            TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Delayed { .. } => true,
+            TaskState::Blocked
+            | TaskState::Ready
+            | TaskState::AwaitingAnswer
+            | TaskState::AwaitingSignal
+            | TaskState::Delayed { .. } => true,
         }
     }
 

@@ -28,7 +28,9 @@ impl State {
     }
 
     fn other_planned_tasks(&self, node: NodeIndex) -> impl Iterator<Item = (NodeIndex, &Node)> {
-        self.graph.nodes().filter(move |(index, other)| *index != node && other.kind == NodeKind::Planned)
+        self.graph.nodes().filter(move |(index, other)| {
+            *index != node && other.kind == NodeKind::Planned && other.task.hook.is_none()
+        })
     }
 
     /// Returns the tasks that the answer of the synthesis at `node` must not describe as done.

@@ -15,7 +15,7 @@ impl TaskLookup for NoTasks {
 }
 
 fn value_of(text: &str, inputs: &Value) -> Result<Value, ExpressionError> {
-    evaluate(&expression(text), &Scope { inputs, item: None, tasks: &NoTasks, run: RunValues::default() })
+    evaluate(&expression(text), &Scope::new(inputs, &NoTasks))
 }
 
 /// Returns the error of an expression.
@@ -137,7 +137,7 @@ fn texts_have_size_limits() {
 #[test]
 fn rendered_text_is_bounded() {
     let inputs = json!({"page": "x".repeat(1_000_000)});
-    let scope = Scope { inputs: &inputs, item: None, tasks: &NoTasks, run: RunValues::default() };
+    let scope = Scope::new(&inputs, &NoTasks);
     let text = |copies: usize| Template(json!(["${{ inputs.page }}\n".repeat(copies)]));
     let error = render(&text(100), &scope).expect_err("is too large");
     assert_eq!(error.message, "the text with its values is larger than 67108864 bytes");

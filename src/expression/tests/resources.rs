@@ -24,7 +24,7 @@ fn evaluate_text(text: &str) -> Result<Value, ExpressionError> {
     let documents =
         ReadResource(ToolOutput::new([json!({"type": "text", "text": "-"})], Some(json!({"items": ["milk", "tea"]}))));
     let inputs = json!({"uri": "note://1", "deep": {"x": 1}});
-    evaluate(&expression(text), &Scope { inputs: &inputs, item: None, tasks: &documents, run: RunValues::default() })
+    evaluate(&expression(text), &Scope::new(&inputs, &documents))
 }
 
 #[test]

@@ -379,6 +379,12 @@ fn update_run_list(transaction: &Transaction<'_>, run: &RunId, record: &Record) 
         Event::QuestionAnswered { question, .. } => {
             transaction.execute("DELETE FROM control_requests WHERE run_id = ?1 AND question_id = ?2", (run.as_str(), question.as_str()))
         }
+        // Signals of the same name are consumed in the order in which they were sent.
+        Event::SignalReceived { name, .. } => transaction.execute(
+            "DELETE FROM control_requests WHERE id = (SELECT min(id) FROM control_requests WHERE run_id = ?1 \
+             AND json_extract(json, '$.type') = 'signal' AND json_extract(json, '$.name') = ?2)",
+            (run.as_str(), name),
+        ),
         Event::CancelRequested { .. } => {
             transaction.execute("DELETE FROM control_requests WHERE run_id = ?1 AND question_id IS NULL", [run.as_str()])
         }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::model::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Failure,
     GoalPlanning, HumanDuration, JsonObject, LogMessage, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
-    Question, QuestionId, RequestId, RunId, RunSource, RunStatus, SamplingOrigin, TaskId, Timestamp, ToolOutput,
-    is_default,
+    Question, QuestionId, RequestId, RunId, RunSource, RunStatus, SamplingOrigin, StopStatus, TaskId, Timestamp,
+    ToolOutput, is_default,
 };
 
 /// An event with its sequence number and time.
@@ -114,6 +114,45 @@ pub enum Event {
         parent: TaskId,
         /// The items, in order.
         items: Arc<Vec<Value>>,
+    },
+    /// A group or a plan that runs as a task started. Its tasks are `TASK.NAME`.
+    GroupStarted {
+        /// The task, or an item or iteration of it.
+        task: TaskId,
+        /// The inputs of the plan, with defaults filled in; absent for a group.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<Arc<Value>>,
+    },
+    /// The next iteration of a `repeat` task was added: `TASK[0]`, then `TASK[1]`, ….
+    IterationAdded {
+        /// The `repeat` task.
+        parent: TaskId,
+        /// The time at which it starts, after a pause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ready_at: Option<Timestamp>,
+    },
+    /// The task waits for a time.
+    TimerStarted {
+        /// The task.
+        task: TaskId,
+        /// The time.
+        until: Timestamp,
+    },
+    /// The task waits for a signal.
+    SignalAwaited {
+        /// The task.
+        task: TaskId,
+        /// The name of the signal.
+        name: String,
+    },
+    /// A signal arrived. The first task that waits for it, now or later, consumes it.
+    SignalReceived {
+        /// The name of the signal.
+        name: String,
+        /// Its data.
+        data: Value,
+        /// The sender, by its own account.
+        by: String,
     },
     /// A call is about to be sent.
     AttemptStarted {
@@ -323,6 +362,24 @@ pub enum Event {
         by: String,
         /// The reason for the refusal.
         reason: String,
+    },
+    /// A task ended the run early.
+    RunStopped {
+        /// The task.
+        task: TaskId,
+        /// The status of the run.
+        status: StopStatus,
+        /// The reason, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        /// The outputs of the run, if the task sets them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outputs: Option<IndexMap<String, Value>>,
+    },
+    /// Nothing but the hooks of the plan remains, and they run now.
+    RunFinalizing {
+        /// The status that the run has without them.
+        status: RunStatus,
     },
     /// A person requested the cancellation of the run.
     CancelRequested {

@@ -128,6 +128,15 @@ pub enum Input {
         /// The reason.
         reason: String,
     },
+    /// Another process sent a signal.
+    SignalReceived {
+        /// The name of the signal.
+        name: String,
+        /// Its data.
+        data: Value,
+        /// The sender.
+        by: String,
+    },
     /// An agent sent a log message.
     AgentLogged {
         /// The origin.

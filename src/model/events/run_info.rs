@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, ChatReply, ChatRequest, Usage};
+use crate::model::{AgentId, ChatReply, ChatRequest, TaskId, Usage};
 
 /// The source files of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,5 +144,13 @@ pub enum EndCause {
         agent: AgentId,
         /// The tools with changed schemas, and the removed tools.
         tools: Vec<String>,
+    },
+    /// A task of the plan ended the run early.
+    Stopped {
+        /// The task.
+        task: TaskId,
+        /// The reason, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
 }

@@ -25,8 +25,32 @@ impl Node {
     pub fn item(&self) -> Option<&Item> {
         match &self.kind {
             NodeKind::Item(item) => Some(item),
-            NodeKind::Planned | NodeKind::ToolCall(_) => None,
+            NodeKind::Planned | NodeKind::Member(_) | NodeKind::Iteration(_) | NodeKind::ToolCall(_) => None,
         }
+    }
+
+    /// Returns the iteration, if this node is one.
+    pub fn iteration(&self) -> Option<&Iteration> {
+        match &self.kind {
+            NodeKind::Iteration(iteration) => Some(iteration),
+            _ => None,
+        }
+    }
+
+    /// Returns the `foreach` or `repeat` task that this node is a part of, if it is one.
+    pub fn list_parent(&self) -> Option<NodeIndex> {
+        match &self.kind {
+            NodeKind::Item(item) => Some(item.parent),
+            NodeKind::Iteration(iteration) => Some(iteration.parent),
+            NodeKind::Planned | NodeKind::Member(_) | NodeKind::ToolCall(_) => None,
+        }
+    }
+
+    /// Returns whether this node stands for the whole list of a `foreach` or `repeat` task.
+    pub fn is_list(&self) -> bool {
+        self.list_parent().is_none()
+            && !matches!(self.kind, NodeKind::ToolCall(_))
+            && (self.task.foreach.is_some() || self.task.repeat.is_some())
     }
 }
 
@@ -34,10 +58,14 @@ impl Node {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum NodeKind {
-    /// A task of the plan.
+    /// A task of the plan, outside of groups.
     Planned,
+    /// A task of the group at this node.
+    Member(NodeIndex),
     /// An item of a `foreach` task.
     Item(Item),
+    /// An iteration of a `repeat` task.
+    Iteration(Iteration),
     /// A tool call of a model.
     ToolCall(Box<ToolCallNode>),
 }
@@ -60,6 +88,17 @@ pub struct Item {
     pub index: usize,
     /// All items; the value of this one is at `index`.
     pub values: Arc<Vec<Value>>,
+}
+
+/// The position of an iteration in its `repeat` task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Iteration {
+    /// The `repeat` task.
+    pub parent: NodeIndex,
+    /// The index, from 0.
+    pub index: usize,
+    /// The output of the iteration before this one; null for the first.
+    pub previous: Arc<Value>,
 }
 
 /// The graph. An edge from an item to its `foreach` task makes the task end after its items.
@@ -160,14 +199,64 @@ impl TaskGraph {
         (first..self.graph.node_count()).map(NodeIndex::new)
     }
 
+    /// Adds the next iteration of the `repeat` task at `parent`.
+    pub fn add_iteration(&mut self, parent: NodeIndex, index: usize, previous: Arc<Value>) -> NodeIndex {
+        let Node { id, task, .. } = self.graph[parent].clone();
+        let kind = NodeKind::Iteration(Iteration { parent, index, previous });
+        self.add_child(parent, Node { id: id.item(index), task, kind })
+    }
+
+    /// Adds the tasks of the group at `parent`, which ends after them.
+    pub fn add_members(&mut self, parent: NodeIndex) -> Vec<NodeIndex> {
+        let Node { id, task, .. } = self.graph[parent].clone();
+        let members = task.members();
+        let add = |member: &Arc<Task>| {
+            let kind = NodeKind::Member(parent);
+            self.add_child(parent, Node { id: id.member(&member.id), task: Arc::clone(member), kind })
+        };
+        let nodes: Vec<NodeIndex> = members.iter().map(add).collect();
+        let by_name: HashMap<&TaskId, NodeIndex> =
+            members.iter().map(|task| &task.id).zip(nodes.iter().copied()).collect();
+        for (task, node) in members.iter().zip(&nodes) {
+            for need in task.needs.iter().filter_map(|need| by_name.get(need)) {
+                self.graph.update_edge(*need, *node, ());
+            }
+            // A hook of the whole group runs after all of its other tasks.
+            if task.is_plan_hook() {
+                for (_, before) in members.iter().zip(&nodes).filter(|(other, _)| !other.is_plan_hook()) {
+                    self.graph.update_edge(*before, *node, ());
+                }
+            }
+        }
+        nodes
+    }
+
+    fn add_child(&mut self, parent: NodeIndex, child: Node) -> NodeIndex {
+        let id = child.id.clone();
+        let node = self.graph.add_node(child);
+        self.by_id.insert(id, node);
+        self.graph.add_edge(node, parent, ());
+        node
+    }
+
+    /// Returns the group that a node belongs to, directly or as an item, an iteration, or a call.
+    pub fn group_of(&self, mut node: NodeIndex) -> Option<NodeIndex> {
+        loop {
+            node = match &self.graph[node].kind {
+                NodeKind::Planned => return None,
+                NodeKind::Member(group) => return Some(*group),
+                NodeKind::Item(item) => item.parent,
+                NodeKind::Iteration(iteration) => iteration.parent,
+                NodeKind::ToolCall(call) => call.parent,
+            };
+        }
+    }
+
     /// Adds a tool call of the model that answers the prompt at `parent`.
     pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
         let id = task.id.clone();
         let kind = NodeKind::ToolCall(Box::new(ToolCallNode { parent, arguments }));
-        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), kind });
-        self.by_id.insert(id, node);
-        self.graph.add_edge(node, parent, ());
-        node
+        self.add_child(parent, Node { id, task: Arc::new(task), kind })
     }
 
     /// Returns all nodes in order of insertion.

@@ -82,6 +82,20 @@ pub enum InputType {
     Secret,
 }
 
+impl InputType {
+    /// Returns whether a value has this type.
+    pub fn accepts(self, value: &Value) -> bool {
+        match self {
+            Self::String | Self::File | Self::Secret => value.is_string(),
+            Self::Number => value.is_number(),
+            Self::Integer => value.is_i64() || value.is_u64(),
+            Self::Boolean => value.is_boolean(),
+            Self::Array => value.is_array(),
+            Self::Object => value.is_object(),
+        }
+    }
+}
+
 impl InputSpec {
     /// Returns the JSON Schema of a value that a person types: for a file, of its path.
     pub fn typed_schema(&self) -> JsonObject {

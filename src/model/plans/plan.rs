@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentPolicy, Budget, Effect, Expression, HumanDuration, InputSpec, InputType, MASKED_SECRET, OnFailure,
-    QuestionPolicy, ReplanPolicy, Retry, TaskId, Template, is_default,
+    AgentId, AgentPolicy, Ask, Budget, Effect, Expression, Hook, HumanDuration, InputSpec, InputType, JsonObject,
+    MASKED_SECRET, OnFailure, QuestionPolicy, Repeat, ReplanPolicy, Retry, Stop, TaskId, Template, Wait, is_default,
 };
 
 /// A valid plan: all names resolve and the graph has no cycle.
@@ -74,6 +74,16 @@ impl Plan {
         Arc::new(masked)
     }
 
+    /// Returns all tasks, each followed by those of its group.
+    pub fn all_tasks(&self) -> impl Iterator<Item = &Task> {
+        let mut open: Vec<&Task> = self.tasks.iter().rev().map(AsRef::as_ref).collect();
+        std::iter::from_fn(move || {
+            let task = open.pop()?;
+            open.extend(task.members().iter().rev().map(AsRef::as_ref));
+            Some(task)
+        })
+    }
+
     /// Returns the task that synthesizes one answer from all other results, if any.
     pub fn synthesis(&self) -> Option<&Task> {
         self.tasks.iter().map(AsRef::as_ref).find(|task| task.is_synthesis())
@@ -99,6 +109,12 @@ pub struct Task {
     /// The list to repeat the task over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreach: Option<Box<Foreach>>,
+    /// The repetition of the task until a condition is true. Never set together with `foreach`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Box<Repeat>>,
+    /// The end after which the task runs, if it is a hook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Box<Hook>>,
     /// A question that a person must approve before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Box<Template>>,
@@ -144,20 +160,43 @@ pub struct CachePolicy {
 }
 
 impl Task {
-    /// Returns the routes, best first; empty for a prompt.
+    /// Returns the routes, best first; empty unless it calls an agent.
     pub fn routes(&self) -> &[Route] {
+        self.call().map_or(&[], |call| &call.routes)
+    }
+
+    /// Returns the call of an agent; `None` for any other work.
+    pub fn call(&self) -> Option<&Call> {
         match &self.work {
-            Work::Call(call) => &call.routes,
-            Work::Prompt(_) | Work::Synthesis(_) => &[],
+            Work::Call(call) => Some(call),
+            _ => None,
         }
     }
 
-    /// Returns the prompt; `None` for a call.
+    /// Returns the prompt; `None` for any other work.
     pub fn prompt(&self) -> Option<&Prompt> {
         match &self.work {
             Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
-            Work::Call(_) => None,
+            _ => None,
         }
+    }
+
+    /// Returns the group; `None` for any other work.
+    pub fn group(&self) -> Option<&Group> {
+        match &self.work {
+            Work::Group(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// Returns the tasks of its group; empty for any other work.
+    pub fn members(&self) -> &[Arc<Self>] {
+        self.group().map_or(&[], |group| &group.tasks)
+    }
+
+    /// Returns whether it runs after the end of the plan, and not after that of a task.
+    pub fn is_plan_hook(&self) -> bool {
+        self.hook.as_ref().is_some_and(|hook| hook.of.is_none())
     }
 
     /// Returns whether it synthesizes one answer from all other results.
@@ -173,18 +212,12 @@ impl Task {
 
     /// Returns the operation of its calls.
     pub fn operation(&self) -> Operation {
-        match &self.work {
-            Work::Call(call) => call.operation,
-            Work::Prompt(_) | Work::Synthesis(_) => Operation::CallTool,
-        }
+        self.call().map_or(Operation::CallTool, |call| call.operation)
     }
 
-    /// Returns the arguments of the call; `None` for a prompt.
+    /// Returns the arguments of the call; `None` for any other work.
     pub fn arguments(&self) -> Option<&Template> {
-        match &self.work {
-            Work::Call(call) => Some(&call.arguments),
-            Work::Prompt(_) | Work::Synthesis(_) => None,
-        }
+        self.call().map(|call| &call.arguments)
     }
 }
 
@@ -199,6 +232,14 @@ pub enum Work {
     Prompt(Box<Prompt>),
     /// A request to a language model for one answer from all other results, whatever their outcome.
     Synthesis(Box<Prompt>),
+    /// Tasks with a scope of their own, or another plan.
+    Group(Box<Group>),
+    /// A question to a person, whose answer is the output.
+    Ask(Box<Ask>),
+    /// A time or a signal to wait for.
+    Wait(Wait),
+    /// An early end of the run.
+    Stop(Box<Stop>),
 }
 
 /// A request that a call makes of its agent.
@@ -378,4 +419,55 @@ pub struct Route {
     // Journals omit the default, so it must never change.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rank: u32,
+}
+
+/// Tasks with a scope of their own, which run as one task. With `foreach`, they run once for each item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// The tasks, with IDs that are unique within the group.
+    pub tasks: Vec<Arc<Task>>,
+    /// The output of the group: a template for each key. Absent if it has no output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<IndexMap<String, Template>>,
+    /// The plan that the tasks come from. Its expressions see its own inputs and tasks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<SubPlan>>,
+}
+
+/// The inputs of a plan that runs as a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubPlan {
+    /// The name of the plan.
+    pub name: String,
+    /// The declared inputs.
+    pub inputs: IndexMap<String, InputSpec>,
+    /// The values of the inputs: a map, rendered in the scope of the task.
+    #[serde(rename = "with")]
+    pub arguments: Template,
+}
+
+impl SubPlan {
+    /// Returns the values of all inputs, with defaults filled in.
+    ///
+    /// # Errors
+    /// Describes the input that is unknown, missing, or of the wrong type.
+    pub fn complete_inputs(&self, given: &JsonObject) -> Result<JsonObject, String> {
+        if let Some(unknown) = given.keys().find(|name| !self.inputs.contains_key(*name)) {
+            return Err(format!("the plan `{}` has no input `{unknown}`", self.name));
+        }
+        let mut values = JsonObject::new();
+        for (name, spec) in &self.inputs {
+            let value = given.get(name).filter(|value| !value.is_null()).or(spec.default.as_ref());
+            match value {
+                Some(value) if !spec.kind.accepts(value) => {
+                    return Err(format!("the input `{name}` of the plan `{}` has the wrong type: {value}", self.name));
+                }
+                None if spec.required => {
+                    return Err(format!("the plan `{}` requires the input `{name}`", self.name));
+                }
+                value => drop(values.insert(name.clone(), value.cloned().unwrap_or(Value::Null))),
+            }
+        }
+        Ok(values)
+    }
 }

@@ -81,7 +81,7 @@ fn is_of_task(json: &str, task: &TaskId) -> bool {
     named
         .into_iter()
         .filter_map(|name| name.strip_prefix(task.as_str()))
-        .any(|rest| rest.is_empty() || rest.starts_with(['[', '/']))
+        .any(|rest| rest.is_empty() || rest.starts_with(['[', '/', '.']))
 }
 
 /// The output format of events.

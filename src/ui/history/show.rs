@@ -79,12 +79,23 @@ impl RunDetails {
     fn tasks_table(&self, now: Timestamp) -> TextTable {
         let mut table = TextTable::default();
         for (id, task) in &self.view.result().tasks {
-            table.push(self.task_row(id, task, now));
-            for (index, item) in task.items.iter().flatten().enumerate() {
-                table.push(self.task_row(&id.item(index), item, now));
-            }
+            self.push_task(id, task, now, &mut table);
         }
         table
+    }
+
+    /// Adds a task with its items and the tasks of its group.
+    fn push_task(&self, id: &TaskId, task: &TaskResult, now: Timestamp, table: &mut TextTable) {
+        if task.is_untriggered_hook() {
+            return;
+        }
+        table.push(self.task_row(id, task, now));
+        for (index, item) in task.items.iter().flatten().enumerate() {
+            self.push_task(&id.item(index), item, now, table);
+        }
+        for (name, member) in task.tasks.iter().flatten() {
+            self.push_task(&id.member(name), member, now, table);
+        }
     }
 
     /// Formats a task as a row of a table.

@@ -254,6 +254,10 @@ fn waiting_lines(view: &RunView, now: Timestamp) -> Vec<String> {
         format!("{} {} retries{what} in {wait}", "↻".yellow(), view.task_name(task.as_str()))
     });
     lines.extend(retrying);
+    let timers = view.timers().iter().take(MAX_RETRY_ROWS).map(|(task, until)| {
+        format!("{} {} waits for {}", "◷".cyan(), view.task_name(task.as_str()), format_elapsed(until.since(now)))
+    });
+    lines.extend(timers);
     let open = view.open_questions().count();
     if open > 0 {
         let waits = if open == 1 { "waits" } else { "wait" };
@@ -273,7 +277,7 @@ fn footer_line(view: &RunView, now: Timestamp, columns: usize) -> Option<String>
     view.started_at()?;
     let progress = view.progress();
     let running = view.running().iter().filter(|(_, call)| call.waiting_for != WaitingOn::Person).count();
-    let waiting = view.open_questions().count() + view.retrying().len();
+    let waiting = view.open_questions().count() + view.retrying().len() + view.timers().len();
     let spent = &view.result().spent;
     let tokens = spent.input_tokens + spent.output_tokens;
     let counted = |number: usize, state: &str| (number > 0).then(|| format!("{number} {state}"));

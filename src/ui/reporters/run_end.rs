@@ -174,7 +174,9 @@ impl RunEnd {
 
 /// Returns the rows of the table: tasks that failed first, then those without a result, and then those with one.
 fn end_rows(view: &RunView) -> Vec<EndRow> {
-    let is_shown = |id: &TaskId, task: &TaskResult| !id.is_resource_read() || task.status != TaskStatus::Succeeded;
+    let is_shown = |id: &TaskId, task: &TaskResult| {
+        !task.is_untriggered_hook() && (!id.is_resource_read() || task.status != TaskStatus::Succeeded)
+    };
     let mut tasks: Vec<_> = view.result().tasks.iter().filter(|(id, task)| is_shown(id, task)).collect();
     tasks.sort_by_key(|(_, task)| match task.status {
         TaskStatus::Failed => 0,

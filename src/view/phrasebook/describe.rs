@@ -119,6 +119,22 @@ impl Description<'_> {
             }
             Event::AgentUnavailable { agent, failure } => failure_line(agent.as_str(), "unavailable", failure),
             Event::TasksAdded { parent, items } => info(parent.as_str(), count_text(items.len(), "item")),
+            Event::GroupStarted { task, .. } => {
+                let tasks = self.view.task_definition(task.as_str()).map_or(0, |definition| definition.members().len());
+                ReportLine::new(LineKind::Started, task.as_str(), format!("started, {}", count_text(tasks, "task")))
+            }
+            Event::IterationAdded { parent, ready_at } => {
+                let number = self.view.result().task(parent).map_or(1, |task| task.items.iter().flatten().count() + 1);
+                let when = ready_at.map(|at| format!(" in {}", format_elapsed(at.since(self.at))));
+                info(parent.as_str(), format!("iteration {number}{}", when.unwrap_or_default()))
+            }
+            Event::TimerStarted { task, until } => {
+                info(task.as_str(), format!("waits for {}", format_elapsed(until.since(self.at))))
+            }
+            Event::SignalAwaited { task, name } => {
+                info(task.as_str(), format!("waits for the signal `{}`", truncated(name)))
+            }
+            Event::SignalReceived { name, by, .. } => info(name, format!("signal received ({})", author_text(by))),
             Event::AttemptStarted { attempt, agent, tool } => started(attempt, &route_name(agent, tool)),
             Event::AttemptProgressed { attempt, progress } => {
                 let running = self.view.running.get(&attempt.task);
@@ -216,6 +232,14 @@ impl Description<'_> {
                 };
                 self.run_line(format!("refused {request} by {}: {}", truncated(by), truncated(reason)))
             }
+            Event::RunStopped { task, message, .. } => {
+                let reason = message.as_deref().map(|message| format!(": {}", truncated(message))).unwrap_or_default();
+                info(task.as_str(), format!("ends the run{reason}"))
+            }
+            Event::RunFinalizing { status } => {
+                let text = format!("running the tasks after a run that {}", final_status_text(*status));
+                return self.is_full.then(|| self.run_line(text));
+            }
             Event::CancelRequested { by } => {
                 let by = by.as_deref().map(|by| format!(" (requested by {})", truncated(by))).unwrap_or_default();
                 self.run_line(format!("cancelling running calls{by}"))
@@ -274,8 +298,8 @@ impl Description<'_> {
         };
         let task = task.as_str();
         match outcome {
-            // The replan has reported it.
-            Outcome::Skipped(SkipReason::Replanned) if !self.is_full => None,
+            // The replan has reported it, or nothing has happened.
+            Outcome::Skipped(SkipReason::Replanned | SkipReason::NotTriggered) if !self.is_full => None,
             Outcome::Succeeded(output) => {
                 let mut text = call();
                 if let Some(saved) = &output.saved {
@@ -355,6 +379,14 @@ impl Description<'_> {
         };
         let help = cause.map(|cause| end_cause_text(cause, run));
         ReportLine { kind, help, ..self.run_line(format!("{counts}{unfinished} in {time}, run {}", run.short())) }
+    }
+}
+
+/// Describes the status that a run has before its hooks.
+fn final_status_text(status: RunStatus) -> String {
+    match status {
+        RunStatus::Cancelled | RunStatus::Interrupted => format!("was {status}"),
+        status => status.to_string(),
     }
 }
 

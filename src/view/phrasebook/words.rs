@@ -178,6 +178,10 @@ pub(super) fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
             tools.iter().map(|tool| format!("`{}`", truncated(tool))).collect::<Vec<_>>().join(", "),
             run.short(),
         ),
+        EndCause::Stopped { task, message } => match message {
+            Some(message) => format!("task `{}` ended the run: {}", truncated(task.as_str()), truncated(message)),
+            None => format!("task `{}` ended the run", truncated(task.as_str())),
+        },
         EndCause::Denied => "only calls that were not approved did not run".to_owned(),
     }
 }

@@ -55,6 +55,22 @@ impl RunView {
                 self.foreach_tasks.insert(parent.clone(), (items.len(), at));
                 self.progress.items_added(parent, items.len(), (self.started_calls, at));
             }
+            Event::GroupStarted { task, .. } => {
+                if let Some(definition) = self.task_definition(task.as_str()).cloned() {
+                    self.results.group_started(task, definition.members());
+                }
+            }
+            Event::IterationAdded { parent, ready_at } => {
+                let iteration = self.results.iteration_added(parent);
+                if let (Some(at), Some(iteration)) = (ready_at, iteration) {
+                    self.timers.insert(iteration, *at);
+                }
+            }
+            Event::TimerStarted { task, until } => {
+                self.results.started(task);
+                self.timers.insert(task.clone(), *until);
+            }
+            Event::SignalAwaited { task, .. } => self.results.started(task),
             Event::AttemptStarted { attempt, agent, tool } => {
                 self.attempt_started(attempt, Some((agent, tool)), at);
             }
@@ -89,6 +105,7 @@ impl RunView {
             Event::TaskEnded { task, outcome } => {
                 self.results.ended(task, outcome);
                 self.retrying.remove(task);
+                self.timers.remove(task);
                 let call = self.remove_call(task, at);
                 let call = call.or_else(|| self.failed_calls.remove(task).map(|(call, _)| call));
                 self.foreach_tasks.remove(task);
@@ -162,6 +179,7 @@ impl RunView {
                 self.progress.run_ended(at);
                 self.running.clear();
                 self.retrying.clear();
+                self.timers.clear();
                 self.connecting.clear();
             }
             // They change nothing that is shown beyond the line about them.
@@ -172,6 +190,9 @@ impl RunView {
             | Event::ToolCallsAdded { .. }
             | Event::ToolApproved { .. }
             | Event::RestApproved { .. }
+            | Event::SignalReceived { .. }
+            | Event::RunStopped { .. }
+            | Event::RunFinalizing { .. }
             | Event::BudgetSpent { .. }
             | Event::RequestRefused { .. }
             | Event::CancelRequested { .. }
@@ -181,6 +202,7 @@ impl RunView {
 
     fn attempt_started(&mut self, attempt: &AttemptId, route: Option<(&AgentId, &Arc<str>)>, at: Timestamp) {
         self.results.attempt_started(&attempt.task, attempt.number, route);
+        self.timers.remove(&attempt.task);
         if attempt.number > 1 {
             self.failed_calls.remove(&attempt.task);
             self.retrying.remove(&attempt.task);

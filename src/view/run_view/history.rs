@@ -41,7 +41,11 @@ impl RunHistory {
         self.ledger.apply(&record.event);
         match &record.event {
             Event::GoalPlanned(planning) => self.planning = Some(planning.clone()),
-            Event::TasksAdded { parent: task, .. } => self.task_started(task, at),
+            Event::TasksAdded { parent: task, .. }
+            | Event::GroupStarted { task, .. }
+            | Event::IterationAdded { parent: task, .. }
+            | Event::TimerStarted { task, .. }
+            | Event::SignalAwaited { task, .. } => self.task_started(task, at),
             // A result of an earlier run took no time in this one.
             Event::TaskReused { task, .. } => {
                 self.times.shift_remove(task);

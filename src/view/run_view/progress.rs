@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::activity::{RunningCall, WaitingOn};
-use crate::model::{IdHashMap, IdMap, Outcome, Task, TaskId, Timestamp};
+use crate::model::{IdHashMap, IdMap, Outcome, SkipReason, Task, TaskId, Timestamp};
 
 /// The work of a run so far. The items of a `foreach` task replace the task once they are known.
 ///
@@ -187,11 +187,11 @@ impl RunProgress {
             group.ended = group.total;
         } else if id.is_planned() {
             self.unexpanded.remove(id);
-            if !id.is_resource_read() && self.tasks.ended < self.tasks.total {
+            let is_hook_without_cause = matches!(outcome, Outcome::Skipped(SkipReason::NotTriggered));
+            if !id.is_resource_read() && !is_hook_without_cause && self.tasks.ended < self.tasks.total {
                 self.tasks.unit_ended(has_failed, time);
             }
-        } else if id.as_str().ends_with(']')
-            && !id.as_str().contains('/')
+        } else if id.is_item_of_planned()
             && let Some(group) = self.groups.get_mut(TaskId::planned_task_name(id.as_str()))
         {
             group.unit_ended(has_failed, time);
@@ -226,5 +226,5 @@ impl RunProgress {
 
 /// Returns whether a task counts as work that a person wrote into the plan.
 pub(super) fn is_counted(task: &Task) -> bool {
-    !task.is_synthesis() && !task.id.is_resource_read()
+    !task.is_synthesis() && !task.id.is_resource_read() && task.hook.is_none()
 }

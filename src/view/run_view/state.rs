@@ -14,8 +14,8 @@ use super::questions::AskedQuestion;
 use super::tasks::TaskResults;
 use crate::engine::{Ledger, SpendingTotals};
 use crate::model::{
-    AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, QuestionId, Record, RequestId, RunId, SamplingOrigin, Task,
-    TaskId, Timestamp,
+    AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, QuestionId, Record, RequestId, RunId, SamplingOrigin,
+    SkipReason, Task, TaskId, Timestamp,
 };
 use crate::view::run_result::{RunResult, TaskStatus};
 use crate::view::text::truncated;
@@ -55,6 +55,8 @@ pub struct RunView {
     /// The calls whose consequence is in the next event of the task, with the time of their end.
     pub(in crate::view) failed_calls: IdHashMap<TaskId, (RunningCall, Timestamp)>,
     pub(super) retrying: BTreeMap<TaskId, ScheduledRetry>,
+    /// The tasks that wait for a time.
+    pub(super) timers: BTreeMap<TaskId, Timestamp>,
     /// The number of items of each `foreach` task, and when it started.
     pub(in crate::view) foreach_tasks: IdHashMap<TaskId, (usize, Timestamp)>,
     /// The questions, in the order in which they were first asked.
@@ -218,6 +220,19 @@ impl RunView {
         &self.retrying
     }
 
+    /// Returns the tasks that wait for a time, each with that time.
+    pub fn timers(&self) -> &BTreeMap<TaskId, Timestamp> {
+        &self.timers
+    }
+
+    /// Returns the definition of a task, of an item, or of a task in a group.
+    pub fn task_definition(&self, id: &str) -> Option<&Arc<Task>> {
+        let mut parts = id.split('.').map(|part| part.split(['[', '/']).next().unwrap_or(part));
+        let first = parts.next()?;
+        let planned = self.planned_tasks().find(|task| task.id.as_str() == first)?;
+        parts.try_fold(planned, |group, name| group.members().iter().find(|member| member.id.as_str() == name))
+    }
+
     /// Returns all questions, in the order in which they were first asked.
     pub fn questions(&self) -> impl Iterator<Item = &AskedQuestion> {
         self.questions.values()
@@ -235,6 +250,9 @@ impl RunView {
 
     /// Counts the outcome of a task of the plan; items are not counted.
     pub(super) fn count(&mut self, task: &TaskId, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Skipped(SkipReason::NotTriggered)) {
+            return;
+        }
         let is_written = !task.is_resource_read() && self.result().synthesis.as_ref() != Some(task);
         if task.is_planned() && (is_written || !matches!(outcome, Outcome::Succeeded(_))) {
             self.counts.add(outcome);

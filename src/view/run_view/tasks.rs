@@ -10,8 +10,10 @@ use crate::view::run_result::{RunResult, TaskResult, TaskStatus};
 #[derive(Debug, Clone, Default)]
 pub(super) struct TaskResults {
     pub(super) result: RunResult,
-    /// Items by ID, each with its task and its index.
+    /// Items and iterations by ID, each with its task and its index.
     items: IdHashMap<TaskId, (TaskId, usize)>,
+    /// The tasks of groups by ID, each with its group and its ID within the group.
+    members: IdHashMap<TaskId, (TaskId, TaskId)>,
     /// The failures that triggered the last replan.
     pub(super) replan_causes: Vec<TaskId>,
 }
@@ -53,9 +55,40 @@ impl TaskResults {
             result.agent = Some(agent.clone());
             result.tool = Some(Arc::clone(tool));
         }
-        if let Some(parent) = self.parent_mut(task) {
-            parent.attempts += more;
+        let mut part = task.clone();
+        while let Some(parent) = self.parent_id(&part) {
+            if let Some(parent) = self.task_mut(&parent) {
+                parent.attempts += more;
+            }
+            part = parent;
         }
+    }
+
+    /// Marks a task that waits for an event as running.
+    pub(super) fn started(&mut self, task: &TaskId) {
+        if let Some(result) = self.task_mut(task) {
+            result.status = TaskStatus::Running;
+        }
+    }
+
+    /// Adds the tasks of a group.
+    pub(super) fn group_started(&mut self, task: &TaskId, members: &[Arc<Task>]) {
+        let Some(result) = self.task_mut(task) else { return };
+        result.status = TaskStatus::Running;
+        result.tasks = Some(unstarted_results(members).collect());
+        self.members.extend(members.iter().map(|member| (task.member(&member.id), (task.clone(), member.id.clone()))));
+    }
+
+    /// Adds the next iteration of a `repeat` task, and returns its ID.
+    pub(super) fn iteration_added(&mut self, parent: &TaskId) -> Option<TaskId> {
+        let result = self.task_mut(parent)?;
+        result.status = TaskStatus::Running;
+        let iterations = result.items.get_or_insert_default();
+        iterations.push(TaskResult::default());
+        let index = iterations.len() - 1;
+        let id = parent.item(index);
+        self.items.insert(id.clone(), (parent.clone(), index));
+        Some(id)
     }
 
     pub(super) fn attempt_succeeded(&mut self, task: &TaskId, output: &Arc<ToolOutput>) {
@@ -94,7 +127,7 @@ impl TaskResults {
     }
 
     pub(super) fn items_added(&mut self, parent: &TaskId, count: usize) {
-        if let Some(task) = self.result.tasks.get_mut(parent) {
+        if let Some(task) = self.task_mut(parent) {
             task.status = TaskStatus::Running;
             task.items = Some(vec![TaskResult::default(); count]);
             self.items.extend((0..count).map(|index| (parent.item(index), (parent.clone(), index))));
@@ -126,15 +159,19 @@ impl TaskResults {
 
     /// Returns a task or an item; `None` for an unknown ID.
     pub(super) fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
-        match self.items.get(id) {
-            Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
-            None => self.result.tasks.get_mut(id),
+        if let Some((parent, index)) = self.items.get(id).cloned() {
+            return self.task_mut(&parent)?.items.as_mut()?.get_mut(index);
         }
+        if let Some((group, name)) = self.members.get(id).cloned() {
+            return self.task_mut(&group)?.tasks.as_mut()?.get_mut(&name);
+        }
+        self.result.tasks.get_mut(id)
     }
 
-    /// Returns the task that the item belongs to.
-    fn parent_mut(&mut self, item: &TaskId) -> Option<&mut TaskResult> {
-        self.result.tasks.get_mut(&self.items.get(item)?.0)
+    /// Returns the task that an item, an iteration, or a task of a group belongs to.
+    fn parent_id(&self, id: &TaskId) -> Option<TaskId> {
+        let of_list = self.items.get(id).map(|(parent, _)| parent);
+        of_list.or_else(|| self.members.get(id).map(|(group, _)| group)).cloned()
     }
 }
 
@@ -145,7 +182,10 @@ fn unstarted_results(tasks: &[Arc<Task>]) -> impl Iterator<Item = (TaskId, TaskR
         items: foreach.then(Vec::new),
         ..TaskResult::default()
     };
-    tasks.iter().map(move |task| (task.id.clone(), unstarted(&task.title, task.foreach.is_some())))
+    tasks.iter().map(move |task| {
+        let is_list = task.foreach.is_some() || task.repeat.is_some();
+        (task.id.clone(), unstarted(&task.title, is_list))
+    })
 }
 
 fn set_outcome(task: &mut TaskResult, outcome: &Outcome) {
@@ -153,7 +193,8 @@ fn set_outcome(task: &mut TaskResult, outcome: &Outcome) {
         Outcome::Succeeded(output) => {
             task.status = TaskStatus::Succeeded;
             // The answers of a `foreach` task are those of its items.
-            task.output = task.items.is_none().then(|| Arc::clone(output));
+            let has_own = task.items.is_none() || **output != ToolOutput::default();
+            task.output = has_own.then(|| Arc::clone(output));
             task.warning.clone_from(&output.warning);
         }
         Outcome::Failed(failure) => {

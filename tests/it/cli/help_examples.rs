@@ -70,7 +70,7 @@ impl Prepared {
                 shell(&place, "kapell answer last q1 --accept");
                 None
             }
-            "cancel" | "questions" => {
+            "cancel" | "questions" | "signal" => {
                 pause(&place);
                 None
             }

@@ -32,6 +32,7 @@ mod misbehaving_agents;
 mod models;
 mod output_options;
 mod plan_data;
+mod plan_features;
 mod plan_values;
 mod planner_answers;
 mod planning;

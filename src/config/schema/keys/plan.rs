@@ -1,12 +1,12 @@
 //! The keys of the plan file and of plan patches.
 
 use super::common::{CONCURRENCY, EFFECTS, table};
-use crate::config::schema::table::TableSchema;
 use crate::config::schema::table::ValueType::{
     self, Any, AnyNumber, Array, Boolean, Choice, Condition, Duration, Integer, IntegerList, ItemList, Name, Number,
-    Object, OneOf, PositiveDuration, Table, TableList, TableMap, Text, TextList, TextMap, TextOrList, Unsupported,
-    VariableName,
+    Object, OneOf, PositiveDuration, Table, TableList, TableListMap, TableMap, Text, TextList, TextMap, TextOrList,
+    Unsupported, VariableName,
 };
+use crate::config::schema::table::{KeySchema, TableSchema};
 
 const ON_FAILURE: ValueType = Choice(&[
     ("fail", "The run fails and dependents are skipped; other tasks continue."),
@@ -32,6 +32,11 @@ table! {
     max_parallel: CONCURRENCY, "Maximum number of concurrent calls of the run. Default: 8.";
     tasks: TableList(&TASK.table), "The tasks. Each task starts as soon as its dependencies have ended.";
     outputs: Object, "The outputs of the run, by name. Default: the answers of all tasks.";
+    finally: TableList(&TASK.table), "Tasks that run after all others, whatever the outcome: also after a cancellation, Ctrl-C, or an \
+         exhausted budget. Each runs at most once.";
+    on_success: TableList(&TASK.table), "Tasks that run after a run whose other tasks have succeeded.";
+    on_failure: TableList(&TASK.table), "Tasks that run after a run with failed tasks.";
+    on_cancel: TableList(&TASK.table), "Tasks that run after a run that was cancelled or interrupted.";
     budget: Table(&BUDGET.table), "The budget of the run. When it is exhausted, no further task starts.";
     replan: Integer(0, 100), "Maximum number of replans of a run, for tasks with `on_failure: replan`. Default: 1.";
     result: OneOf("`merge`, `synthesize`, or a map", &[RESULT_KINDS, Table(&RESULT.table)]),
@@ -103,15 +108,20 @@ static DEFAULTS: TableSchema = TableSchema {
         &TASK.timeout.schema,
         &TASK.deadline.schema,
         &TASK.questions.schema,
-        &TASK.on_failure.schema,
+        &KeySchema {
+            name: "on_failure",
+            aliases: &[],
+            description: "What happens when the task fails. Default: `fail`.",
+            value_type: ON_FAILURE,
+        },
     ],
 };
 
 table! {
     /// A task of a plan.
     TASK: TaskKeys = "a task", required [id],
-        "A tool call, a resource to read, or a prompt, run once or for each item of a list. A call can have several \
-         routes.";
+        "A tool call, a resource to read, a prompt, a group of tasks, or another step, run once or for each item of a \
+         list. A call can have several routes.";
     id | "name": Name, "The ID of the task, for references in other tasks.";
     title: Text, "The title shown above its result.";
     description: Text, "A description for readers of the plan.";
@@ -141,7 +151,11 @@ table! {
     deadline: PositiveDuration, "Maximum duration of a call, regardless of progress.";
     awaits "await": Table(&AWAIT.table), "A resource to wait for after the tool call: one that its result links to.";
     fallback: TableList(&FALLBACK.table), "Alternative routes, in order, for calls that the agent cannot complete.";
-    on_failure: ON_FAILURE, "What happens when the task fails. Default: `fail`.";
+    on_failure: OneOf("one of `fail`, `continue`, `skip_dependents`, and `replan`, or a list of tasks", &[ON_FAILURE, TableList(&TASK.table)]),
+        "What happens when the task fails (default: `fail`), or tasks that run after its failure.";
+    on_success: TableList(&TASK.table), "Tasks that run after the task has succeeded.";
+    on_cancel: TableList(&TASK.table), "Tasks that run after the task was cancelled.";
+    finally: TableList(&TASK.table), "Tasks that run after the task has ended, whatever its outcome, unless it was skipped.";
     approve: Text, "A question that a person must approve before each call.";
     questions: Table(&QUESTIONS.table),
         "How long questions of the task and its agents wait for an answer. Default: no limit.";
@@ -154,8 +168,20 @@ table! {
     tools: TextOrList, "The tools that the model can call: `agent.tool`, or `agent` for all tools of an agent.";
     max_turns: Integer(1, 100), "Maximum number of replies of the model, including its answer. Default: 8.";
     max_tokens: Integer(1, 1_000_000), "Maximum number of tokens of each reply of the model. Default: 4096.";
-    plan: Unsupported("copy the tasks of the other plan into this plan"), "";
-    tasks: Unsupported("move these tasks to the plan's `tasks`"), "";
+    tasks: TableList(&TASK.table),
+        "Instead of a call: a group of tasks with IDs of its own. With `foreach`, the group runs once for each item.";
+    otherwise "else": TableList(&TASK.table), "Tasks to run instead of `tasks` if `if` is false, or if no case of `switch` matches.";
+    switch: Any, "Instead of a call: a value that selects one of `cases`.";
+    cases: TableListMap(&TASK.table), "The tasks for each value of `switch`.";
+    outputs: Object, "The output of a group, by name; `tasks.ID` refers to the tasks of the group.";
+    plan: Text, "Instead of a call: the file of another plan, which runs as one task with the inputs in `with`. The path is relative to this plan.";
+    repeat: Table(&REPEAT.table), "Repeats the task until a condition is true.";
+    sleep: Text, "Instead of a call: a duration to wait, such as `10m`. The wait survives a restart of kapell.";
+    until: Text, "Instead of a call: a time to wait for, such as `2026-12-24T18:00:00+01:00`.";
+    wait: Table(&WAIT.table), "Instead of a call: an event to wait for.";
+    ask: Table(&ASK.table), "Instead of a call: a question to a person. The answer is the task's output.";
+    stop: OneOf("a reason, or a map with `status`, `message`, and `outputs`", &[Text, Table(&STOP.table)]),
+        "Instead of a call: ends the run early. A text is short for `message`.";
     budget: Table(&TASK_BUDGET), "The budget of the task, including all items and model requests.";
     cache: OneOf("a duration, or a map with `ttl` and `key`", &[PositiveDuration, Table(&CACHE.table)]),
         "How long the result of a `read_only` call is reused, also in other runs. A duration is short for `ttl`.";
@@ -170,6 +196,40 @@ table! {
     matrix: Object,
         "Lists, or expressions that return them, by name. Each item is a map with one element of each list; the last list \
          changes fastest.";
+}
+
+table! {
+    /// The repetition of a task.
+    REPEAT: RepeatKeys = "`repeat`", required [until, max],
+        "Repeats a task until a condition is true. Each iteration is an item, such as `poll[0]`.";
+    until: Condition,
+        "The condition over the iteration that has ended: `output` and `text` are its results, `loop.index` its number. \
+         `${{ }}` is optional. `previous` in other expressions is the output of the iteration before.";
+    max: Integer(1, 100_000), "Maximum number of iterations. The task fails if the condition is still false.";
+    delay: Duration, "The pause between iterations. Default: none.";
+}
+
+table! {
+    /// An event to wait for.
+    WAIT: WaitKeys = "`wait`", required [], "An event to wait for. The wait survives a restart of kapell.";
+    webhook | "signal": Text, "The name of a signal, which `kapell signal` sends. Its data is the task's output.";
+    question: Text, "A question to a person, who has to say yes.";
+}
+
+table! {
+    /// A question to a person.
+    ASK: AskKeys = "`ask`", required [message], "A question to a person.";
+    message: Text, "The question. May contain `${{ }}`.";
+    schema: Object, "The form of the answer: a JSON Schema of an object with flat properties. Default: yes or no.";
+}
+
+table! {
+    /// An early end of the run.
+    STOP: StopKeys = "`stop`", required [], "An early end of the run.";
+    status: Choice(&[("succeeded", "The run has succeeded."), ("failed", "The run has failed.")]),
+        "The status of the run. Default: `succeeded`.";
+    message: Text, "The reason. May contain `${{ }}`.";
+    outputs: Object, "The outputs of the run, instead of those of the plan.";
 }
 
 table! {

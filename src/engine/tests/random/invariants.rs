@@ -4,10 +4,11 @@ use crate::engine::tests::*;
 
 /// Checks the invariants that hold for every history.
 pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
-    let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
+    let base = |id: &TaskId| TaskId::planned_task_name(id.as_str()).to_owned();
     let mut tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
     let mut agents = plan.agents.clone();
     let mut replanning = false;
+    let mut interrupted = false;
     let mut replans = 0;
     let mut started: HashSet<String> = HashSet::new();
     let mut ended: HashSet<String> = HashSet::new();
@@ -25,6 +26,34 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 started.insert(parent.to_string());
                 expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
             }
+            Event::GroupStarted { task, .. } => {
+                let is_new = started.insert(base(task));
+                prop_assert!(!replanning || !is_new, "`{task}` began during a replan");
+                let members = definition(&tasks, task).members();
+                expected.extend(members.iter().map(|member| task.member(&member.id).to_string()));
+            }
+            Event::IterationAdded { parent, .. } => {
+                let is_new = started.insert(base(parent));
+                prop_assert!(!replanning || !is_new, "`{parent}` began during a replan");
+                let earlier = expected.iter().filter(|id| is_iteration_of(id, parent)).count();
+                if let Some(last) = earlier.checked_sub(1) {
+                    prop_assert!(ended.contains(parent.item(last).as_str()), "two iterations of `{parent}` at once");
+                }
+                let repeat = definition(&tasks, parent).repeat.as_ref();
+                prop_assert!(repeat.is_some_and(|repeat| earlier < repeat.max as usize), "too many iterations");
+                expected.insert(parent.item(earlier).to_string());
+            }
+            Event::TimerStarted { task, .. } => {
+                let is_new = started.insert(base(task));
+                prop_assert!(!replanning || !is_new, "`{task}` began during a replan");
+            }
+            Event::RunFinalizing { .. } => {
+                let is_hook = |id: &String| definition(&tasks, &TaskId::from(id.as_str())).hook.is_some();
+                let open = expected.iter().find(|id| !ended.contains(*id) && !is_hook(id));
+                prop_assert!(interrupted || open.is_none(), "the hooks of the plan run before {open:?} has ended");
+            }
+            Event::InterruptRequested => interrupted = true,
+            Event::RunResumed { .. } => interrupted = false,
             Event::ReplanStarted { number, .. } => {
                 replans += 1;
                 prop_assert!(!replanning && *number == replans, "replan {number} is out of turn");
@@ -71,10 +100,13 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 if **tool != *"work" {
                     reads.insert(attempt.clone());
                 }
-                let task = tasks[&base(&attempt.task)];
+                let task = definition(&tasks, &attempt.task);
                 let is_new = started.insert(base(&attempt.task));
-                prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
+                let is_hook = task.hook.is_some();
+                prop_assert!(!replanning || !is_new || is_hook, "`{}` began during a replan", attempt.task);
+                let scope = attempt.task.as_str().rsplit_once('.').map(|(group, _)| TaskId::from(group));
                 for need in &task.needs {
+                    let need = scope.as_ref().map_or_else(|| need.clone(), |group| group.member(need));
                     prop_assert!(ended.contains(need.as_str()), "`{}` started before `{need}` ended", attempt.task);
                 }
                 prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` ran twice", attempt.task);
@@ -83,13 +115,13 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 prop_assert!(running.insert(attempt.clone(), agent.clone()).is_none(), "{attempt} started twice");
                 let count = tries.entry((attempt.task.to_string(), agent.clone())).or_default();
                 *count += 1;
-                calls += 1;
+                calls += u64::from(task.hook.is_none());
                 prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
                 prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
                 let on_agent = running.values().filter(|other| *other == agent).count();
                 prop_assert!(on_agent <= agents[agent].max_concurrency, "agent `{agent}` is over its limit");
                 if let Some(limit) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
-                    let of_a_prompt = matches!(task.work, Work::Prompt(_));
+                    let of_a_prompt = !matches!(task.work, Work::Call(_));
                     let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
                     prop_assert!(of_a_prompt || siblings <= limit, "`foreach` is over its limit");
                 }
@@ -107,7 +139,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 }
                 let effect = match reads.contains(attempt) {
                     true => Effect::ReadOnly,
-                    false => tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce),
+                    false => definition(&tasks, &attempt.task).effect.unwrap_or(Effect::AtMostOnce),
                 };
                 let ambiguous = matches!(
                     failure.kind,
@@ -132,6 +164,22 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
         prop_assert_eq!(ended, expected, "tasks were lost");
     }
     check_spending(records)
+}
+
+/// Returns the definition of a task, of an item, or of a task in a group.
+fn definition<'t>(tasks: &HashMap<String, &'t Arc<Task>>, id: &TaskId) -> &'t Task {
+    let mut parts = id.as_str().split('.').map(|part| TaskId::planned_task_name(part));
+    let planned = &**tasks[parts.next().expect("a name")];
+    parts.fold(planned, |group, name| {
+        let mut members = group.members().iter();
+        members.find(|member| member.id.as_str() == name).expect("a task of the group")
+    })
+}
+
+/// Returns whether an ID is that of an iteration, and not of a part of one.
+fn is_iteration_of(id: &str, parent: &TaskId) -> bool {
+    let index = id.strip_prefix(parent.as_str()).and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']'));
+    index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Counts the spending of a run without the ledger. Replies that a killed process lost cannot be counted so.

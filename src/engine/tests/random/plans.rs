@@ -15,6 +15,8 @@ pub(crate) struct RandomTask {
     condition: Option<u8>,
     retry_when: Option<u8>,
     work: RandomWork,
+    repeat: Option<u32>,
+    hook: Option<HookTrigger>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,27 @@ enum RandomWork {
     Prompt,
     /// The same, with a prompt of the first agent.
     UsePrompt,
+    /// A group of two calls, the second after the first, with a hook of the group.
+    Group,
+    Ask,
+    Sleep,
+    Stop,
+}
+
+fn random_trigger() -> impl Strategy<Value = HookTrigger> {
+    prop_oneof![
+        Just(HookTrigger::Success),
+        Just(HookTrigger::Failure),
+        Just(HookTrigger::Cancel),
+        Just(HookTrigger::Always)
+    ]
+}
+
+/// Returns a call of an agent that is a hook.
+fn hook_task(id: &str, of: Option<&str>, on: HookTrigger) -> Task {
+    let hook = Hook { of: of.map(TaskId::from), on };
+    let needs: Vec<&str> = of.into_iter().collect();
+    Task { hook: Some(Box::new(hook)), ..with_routes(vec![route("agent0", 0)], task(id, &needs)) }
 }
 
 pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
@@ -45,6 +68,10 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         1 => Just(RandomWork::Read),
         1 => Just(RandomWork::Prompt),
         1 => Just(RandomWork::UsePrompt),
+        2 => Just(RandomWork::Group),
+        1 => Just(RandomWork::Ask),
+        1 => Just(RandomWork::Sleep),
+        1 => Just(RandomWork::Stop),
     ];
     (
         prop::collection::vec(0_usize..64, 0..4),
@@ -56,11 +83,30 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         prop::bool::weighted(0.15),
         (prop::option::weighted(0.2, 0_u8..3), prop::option::weighted(0.2, 0_u8..3)),
         work,
+        prop::option::weighted(0.1, 1_u32..4),
+        prop::option::weighted(0.15, random_trigger()),
     )
-        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, conditions, work)| {
-            let (condition, retry_when) = conditions;
-            RandomTask { needs, routes, max_attempts, effect, on_failure, items, approve, condition, retry_when, work }
-        })
+        .prop_map(
+            |(needs, routes, max_attempts, effect, on_failure, items, approve, conditions, work, repeat, hook)| {
+                let (condition, retry_when) = conditions;
+                // An early end would leave little to explore if it were as frequent as other work.
+                let work = if matches!(work, RandomWork::Stop) && max_attempts > 1 { RandomWork::Tool } else { work };
+                RandomTask {
+                    needs,
+                    routes,
+                    max_attempts,
+                    effect,
+                    on_failure,
+                    items,
+                    approve,
+                    condition,
+                    retry_when,
+                    work,
+                    repeat,
+                    hook,
+                }
+            },
+        )
 }
 
 pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budget: Budget) -> Arc<Plan> {
@@ -88,7 +134,23 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
             RandomWork::UsePrompt => server_prompt("p", tools[0], &tools).work,
             RandomWork::Read => read(routes, json!({"uri": "note://1"})),
             RandomWork::Tool => call(routes, json!({"at": "${{ now() }}"})),
+            RandomWork::Group => {
+                let first = with_routes(routes.clone(), task("a", &[]));
+                let second = Task { on_failure: OnFailure::Continue, ..with_routes(routes, task("b", &["a"])) };
+                let tidy = hook_task("tidy", None, HookTrigger::Always);
+                let tasks = [first, second, tidy].map(Arc::new).to_vec();
+                let status = Template(json!("${{ tasks.b.status }}"));
+                let outputs = Some(IndexMap::from([("b".to_owned(), status)]));
+                Work::Group(Box::new(Group { tasks, outputs, plan: None }))
+            }
+            RandomWork::Ask => Work::Ask(Box::new(Ask { message: Template(json!("which?")), schema: None })),
+            RandomWork::Sleep => Work::Wait(Wait::Sleep(Template(json!("5s")))),
+            RandomWork::Stop => Work::Stop(Box::default()),
         };
+        built.repeat = sketch.repeat.filter(|_| sketch.items.is_none()).map(|max| {
+            let until = Expression("loop.index >= 2".to_owned());
+            Box::new(Repeat { until, max, delay: Some(HumanDuration(Duration::from_secs(1))) })
+        });
         built.retry.max_attempts = sketch.max_attempts;
         let when = ["error.kind == 'tool_error'", "error.attempt < 2", "error.message + 1"];
         built.retry.when = sketch.retry_when.map(|kind| Expression(when[usize::from(kind)].to_owned()));
@@ -104,7 +166,18 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
         });
         built
     });
-    let mut built = (*plan(tasks.collect())).clone();
+    let mut tasks: Vec<Task> = tasks.collect();
+    let hooks = random_tasks.iter().enumerate().filter_map(|(index, sketch)| Some((index, sketch.hook?)));
+    for (index, on) in hooks.collect::<Vec<_>>() {
+        tasks.push(hook_task(&format!("h{index}"), Some(&format!("t{index}")), on));
+        if index % 3 == 0 {
+            tasks.push(hook_task(&format!("f{index}"), None, on));
+        }
+    }
+    let mut built = (*plan(tasks)).clone();
+    for task in built.tasks.clone().iter().flat_map(|task| task.members()) {
+        built.agents.extend(task.routes().iter().map(|route| (route.agent.clone(), agent_policy())));
+    }
     built.max_parallel = max_parallel;
     built.budget = budget;
     Arc::new(built)

@@ -9,4 +9,5 @@ mod questions;
 mod reads;
 mod routes;
 mod routing;
+mod steps;
 mod values;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::routes::{NO_MODEL_HELP, RouteResolver};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::read_text;
 use crate::config::schema::keys::{PLAN, PlanKeys, RESULT, SYNTHESIS, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::validate::routes::{NO_MODEL_HELP, RouteResolver};
 use crate::config::yaml::document::DocumentNode;
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
 use crate::model::{Budget, OnFailure, Prompt, PromptSource, PromptTool, Retry, Task, Template, Work};
@@ -24,7 +24,7 @@ static CALL_ONLY_KEYS: [&Key<TaskKeys>; 6] =
     [&TASK.agent, &TASK.capability, &TASK.tool, &TASK.with, &TASK.awaits, &TASK.fallback];
 
 /// Returns the prompt of a task, if it has one: its own, or that of an agent. Reports keys of a call next to it.
-pub(super) fn read_prompt(
+pub(in crate::config::validate) fn read_prompt(
     fields: CheckedTable<'_, TaskKeys>,
     router: &mut RouteResolver<'_>,
     sink: &mut DiagnosticSink,
@@ -69,13 +69,15 @@ fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>
 const SYNTHESIS_TASK_ID: &str = "answer";
 
 /// Returns the prompt of the synthesis, if the plan sets one.
-pub(super) fn synthesis_node<'n>(plan: CheckedTable<'n, PlanKeys>) -> Option<&'n DocumentNode<'n>> {
+pub(in crate::config::validate) fn synthesis_node<'n>(
+    plan: CheckedTable<'n, PlanKeys>,
+) -> Option<&'n DocumentNode<'n>> {
     let result = CheckedTable::new(plan.node(&PLAN.result).filter(|node| node.as_text().is_none())?);
     CheckedTable::new(result.node(&RESULT.synthesize)?).node(&SYNTHESIS.prompt)
 }
 
 /// Returns the task that synthesizes one answer from the results of all `others`, if the plan asks for one.
-pub(super) fn synthesis_task(
+pub(in crate::config::validate) fn synthesis_task(
     plan: CheckedTable<'_, PlanKeys>,
     others: &[Arc<Task>],
     router: &RouteResolver<'_>,
@@ -111,9 +113,11 @@ pub(super) fn synthesis_task(
     Some(Task {
         id: SYNTHESIS_TASK_ID.into(),
         title: None,
-        needs: others.iter().map(|task| task.id.clone()).collect(),
+        needs: others.iter().filter(|task| task.hook.is_none()).map(|task| task.id.clone()).collect(),
         condition: None,
         foreach: None,
+        repeat: None,
+        hook: None,
         approve: None,
         questions: None,
         work: Work::Synthesis(Box::new(prompt)),
@@ -161,7 +165,7 @@ fn read_output_schema(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Opt
 
 impl PromptTool {
     /// Parses `agent` (all of its tools) or `agent.tool`.
-    pub(super) fn parse(name: &str) -> Self {
+    pub(in crate::config::validate) fn parse(name: &str) -> Self {
         match name.split_once('.') {
             Some((agent, tool)) => Self { agent: agent.into(), tool: Some(tool.into()) },
             None => Self { agent: name.into(), tool: None },

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::policy;
-use super::references::UsedResource;
-use super::routes::RouteResolver;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{READ, ReadKeys, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::validate::references::UsedResource;
+use crate::config::validate::routes::RouteResolver;
 use crate::expression::UriTemplate;
 use crate::model::{Budget, Call, Operation, Task, TaskId, Template, Work};
 
@@ -29,7 +29,7 @@ static OTHER_WORK_KEYS: [&Key<TaskKeys>; 13] = [
 ];
 
 /// Returns the call of a task that reads a resource, if it does. Reports keys of other work next to it.
-pub(super) fn read_resource_call(
+pub(in crate::config::validate) fn read_resource_call(
     fields: CheckedTable<'_, TaskKeys>,
     router: &mut RouteResolver<'_>,
     sink: &mut DiagnosticSink,
@@ -51,7 +51,7 @@ pub(super) fn read_resource_call(
 
 impl UsedResource<'_> {
     /// Returns the task that reads the resource for expressions, with the defaults of the plan.
-    pub(super) fn task(
+    pub(in crate::config::validate) fn task(
         &self,
         id: &TaskId,
         needs: Vec<TaskId>,
@@ -71,6 +71,8 @@ impl UsedResource<'_> {
             needs,
             condition: None,
             foreach: None,
+            repeat: None,
+            hook: None,
             approve: None,
             questions: defaults.and_then(policy::read_question_policy),
             work: Work::Call(call),

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::references;
-use super::routes::RouteResolver;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{BACKOFF, BUDGET, CACHE, QUESTIONS, RETRY, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
+use crate::config::validate::references;
+use crate::config::validate::routes::RouteResolver;
 use crate::config::yaml::document::{DocumentNode, NodeValue};
 use crate::expression::{self, LOOP_NAME, Reference};
 use crate::model::{
@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 /// Returns the retry policy of `task`, with `defaults` for absent keys.
-pub(super) fn read_retry(
+pub(in crate::config::validate) fn read_retry(
     task: Option<CheckedTable<'_, TaskKeys>>,
     defaults: Option<CheckedTable<'_, TaskKeys>>,
     sink: &mut DiagnosticSink,
@@ -52,7 +52,7 @@ pub(super) fn read_retry(
 }
 
 /// Returns the policy for unanswered questions, if `fields` set a timeout.
-pub(super) fn read_question_policy(fields: CheckedTable<'_, TaskKeys>) -> Option<QuestionPolicy> {
+pub(in crate::config::validate) fn read_question_policy(fields: CheckedTable<'_, TaskKeys>) -> Option<QuestionPolicy> {
     let questions = CheckedTable::new(fields.node(&TASK.questions)?);
     Some(QuestionPolicy {
         timeout: questions.duration(&QUESTIONS.timeout)?,
@@ -144,7 +144,7 @@ pub(super) fn read_save(
 }
 
 /// Reports tasks that save their outputs in the same file.
-pub(super) fn check_saved_files(tasks: &[CheckedTable<'_, TaskKeys>], sink: &mut DiagnosticSink) {
+pub(in crate::config::validate) fn check_saved_files(tasks: &[CheckedTable<'_, TaskKeys>], sink: &mut DiagnosticSink) {
     let mut lines = HashMap::new();
     for node in tasks.iter().filter_map(|task| task.node(&TASK.save)) {
         let Some(name) = node.as_text().filter(|name| !name.contains("${{")) else { continue };
@@ -157,7 +157,7 @@ pub(super) fn check_saved_files(tasks: &[CheckedTable<'_, TaskKeys>], sink: &mut
 }
 
 /// Reads the `budget` of a plan or a task.
-pub(super) fn read_budget(node: Option<&DocumentNode<'_>>) -> Budget {
+pub(in crate::config::validate) fn read_budget(node: Option<&DocumentNode<'_>>) -> Budget {
     let Some(fields) = node.map(CheckedTable::new) else { return Budget::default() };
     Budget {
         tokens: fields.integer(&BUDGET.tokens),

@@ -1,0 +1,8 @@
+//! Reads the tasks of a plan, and what they consist of.
+
+pub(super) mod branches;
+pub(super) mod policy;
+pub(super) mod prompts;
+pub(super) mod reader;
+mod resources;
+mod steps;

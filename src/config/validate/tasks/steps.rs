@@ -1,0 +1,148 @@
+//! Reads the steps that need no agent: timers, events, questions, and early ends.
+
+use crate::config::diagnostics::sink::DiagnosticSink;
+use crate::config::schema::keys::{ASK, STOP, TASK, TaskKeys, WAIT};
+use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::yaml::document::DocumentNode;
+use crate::model::{Ask, DURATION_FORMAT, HumanDuration, Stop, Template, Wait, Work};
+
+/// The keys that name the work of a task without an agent.
+static STEP_KEYS: [&Key<TaskKeys>; 8] =
+    [&TASK.tasks, &TASK.switch, &TASK.plan, &TASK.sleep, &TASK.until, &TASK.wait, &TASK.ask, &TASK.stop];
+
+/// The keys of other work.
+static OTHER_WORK_KEYS: [&Key<TaskKeys>; 11] = [
+    &TASK.shell,
+    &TASK.http,
+    &TASK.agent,
+    &TASK.capability,
+    &TASK.tool,
+    &TASK.read,
+    &TASK.prompt,
+    &TASK.use_prompt,
+    &TASK.fallback,
+    &TASK.awaits,
+    &TASK.tools,
+];
+
+/// Returns the key of the task's work, if it needs no agent. Reports keys of other work next to it.
+pub(in crate::config::validate) fn step_key(
+    fields: CheckedTable<'_, TaskKeys>,
+    sink: &mut DiagnosticSink,
+) -> Option<&'static Key<TaskKeys>> {
+    let key = *STEP_KEYS.iter().find(|key| fields.has(key))?;
+    let others = STEP_KEYS.iter().chain(&OTHER_WORK_KEYS).filter(|other| other.name != key.name);
+    if let Some((other, at)) = others.filter_map(|other| Some((other.name, fields.key_span(other)?))).next() {
+        let message = format!("a task has `{}` or `{other}`, not both", key.name);
+        sink.error("two_works", at, message).help("split it into two tasks");
+    }
+    let useless: &[&Key<TaskKeys>] = match key.name {
+        "plan" => &[],
+        "tasks" | "switch" => &[&TASK.with],
+        _ => &[&TASK.with, &TASK.outputs],
+    };
+    fields.report_useless(useless, &format!("with `{}`", key.name), sink);
+    let call_only: [&Key<TaskKeys>; 7] =
+        [&TASK.retry, &TASK.effect, &TASK.timeout, &TASK.deadline, &TASK.cache, &TASK.save, &TASK.expect];
+    fields.report_useless(&call_only, &format!("with `{}`", key.name), sink);
+    Some(key)
+}
+
+/// Returns the work of a task with one of the step keys, other than a group or a plan.
+pub(in crate::config::validate) fn read_step(fields: CheckedTable<'_, TaskKeys>, sink: &mut DiagnosticSink) -> Work {
+    let template = |node: &DocumentNode<'_>| Template(node.to_json());
+    let nothing = || Work::Wait(Wait::Sleep(Template("0s".into())));
+    if let Some(node) = fields.node(&TASK.sleep) {
+        check_duration(node, sink);
+        return Work::Wait(Wait::Sleep(template(node)));
+    }
+    if let Some(node) = fields.node(&TASK.until) {
+        check_time(node, sink);
+        return Work::Wait(Wait::Until(template(node)));
+    }
+    if let Some(node) = fields.node(&TASK.wait) {
+        return read_wait(CheckedTable::new(node), sink).unwrap_or_else(nothing);
+    }
+    if let Some(node) = fields.node(&TASK.ask) {
+        let ask = CheckedTable::new(node);
+        let message = ask.node(&ASK.message).map_or_else(|| Template("".into()), template);
+        let schema = ask.node(&ASK.schema).and_then(|node| check_form(node, sink));
+        return Work::Ask(Box::new(Ask { message, schema }));
+    }
+    if let Some(node) = fields.node(&TASK.stop) {
+        if node.as_text().is_some() {
+            let message = Some(template(node));
+            return Work::Stop(Box::new(Stop { message, ..Stop::default() }));
+        }
+        let stop = CheckedTable::new(node);
+        let outputs = stop.node(&STOP.outputs).map(|_| {
+            let entries = stop.entries(&STOP.outputs);
+            entries.map(|(name, entry)| (name.to_owned(), template(&entry.node))).collect()
+        });
+        return Work::Stop(Box::new(Stop {
+            status: stop.choice(&STOP.status).unwrap_or_default(),
+            message: stop.node(&STOP.message).map(template),
+            outputs,
+        }));
+    }
+    nothing()
+}
+
+fn read_wait(wait: CheckedTable<'_, crate::config::schema::keys::WaitKeys>, sink: &mut DiagnosticSink) -> Option<Work> {
+    match (wait.node(&WAIT.webhook), wait.node(&WAIT.question)) {
+        (Some(_), Some(node)) => {
+            let error = sink.error("two_works", node.span, "`wait` has `webhook` or `question`, not both");
+            error.help("split it into two tasks");
+            None
+        }
+        (Some(name), None) => Some(Work::Wait(Wait::Signal(Template(name.to_json())))),
+        (None, Some(message)) => Some(Work::Ask(Box::new(Ask { message: Template(message.to_json()), schema: None }))),
+        (None, None) => {
+            if !wait.has(&WAIT.webhook) && !wait.has(&WAIT.question) {
+                let error = sink.error("missing_key", wait.span(), "`wait` must have `webhook` or `question`");
+                error.help("`sleep` waits for a duration, and `until` for a time");
+            }
+            None
+        }
+    }
+}
+
+/// Checks a duration that is not an expression.
+fn check_duration(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) {
+    let text = node.as_text().unwrap_or_default();
+    if !text.contains("${{") && HumanDuration::parse(text).is_err() {
+        sink.error("duration", node.span, format!("`sleep` must be a duration: {DURATION_FORMAT}, not `{text}`"));
+    }
+}
+
+/// Checks a time that is not an expression.
+fn check_time(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) {
+    let text = node.as_text().unwrap_or_default();
+    if !text.contains("${{") && text.parse::<jiff::Timestamp>().is_err() {
+        let message = format!("`until` must be a time with its offset, not `{text}`");
+        sink.error("time", node.span, message).help("write it like `2026-12-24T18:00:00+01:00`");
+    }
+}
+
+/// Returns the schema of a form: an object whose properties are flat, as people can fill them in.
+fn check_form(node: &DocumentNode<'_>, sink: &mut DiagnosticSink) -> Option<crate::model::JsonObject> {
+    let serde_json::Value::Object(mut schema) = node.to_json() else { return None };
+    let problem = match schema.get("properties") {
+        Some(serde_json::Value::Object(properties)) => {
+            let is_nested = |property: &serde_json::Value| {
+                property.get("type").is_some_and(|kind| kind == "object") || property.get("properties").is_some()
+            };
+            let nested = properties.iter().find(|(_, property)| !property.is_object() || is_nested(property));
+            nested.map(|(name, _)| format!("the field `{name}` must be text, a number, a boolean, or a choice"))
+        }
+        Some(_) => Some("`properties` must be a map of fields".to_owned()),
+        None => Some("the schema of a form must have `properties`".to_owned()),
+    };
+    if let Some(problem) = problem {
+        let error = sink.error("bad_schema", node.span, problem);
+        error.help("write it like `{ properties: { room: { type: string } }, required: [room] }`");
+        return None;
+    }
+    schema.entry("type").or_insert_with(|| "object".into());
+    Some(schema)
+}

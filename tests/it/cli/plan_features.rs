@@ -1,4 +1,4 @@
-//! The plans in `plans/features`, each of which shows one feature of the language, with the demo agents.
+//! The plans in `plans/features`, with the demo agents. Each shows one feature of the language.
 
 use std::fs;
 use std::path::Path;

@@ -88,7 +88,7 @@ fn sub_plan_sees_only_its_inputs() {
 }
 
 #[test]
-fn iterations_follow_each_other_until_the_condition_is_true() {
+fn iterations_run_one_after_another_until_the_condition_is_true() {
     let until = Expression("output.done".into());
     let repeat = Repeat { until, max: 3, delay: Some(HumanDuration(Duration::from_secs(1))) };
     let poll = Task {

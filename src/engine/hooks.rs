@@ -35,6 +35,13 @@ impl State {
         self.is_interrupted() && !self.is_in_hook(node)
     }
 
+    /// Returns whether as many tasks are in progress as the plan allows. In an interrupted run, only hooks count: the
+    /// process that resumes the run repeats the model requests of the other tasks.
+    pub(super) fn has_no_free_slot(&self) -> bool {
+        let others = if self.is_interrupted() { self.in_flight_outside_hooks().count() } else { 0 };
+        self.running.saturating_sub(others) >= self.plan.max_parallel
+    }
+
     /// Returns the attempts and model requests in progress that are not parts of hooks.
     pub(super) fn in_flight_outside_hooks(&self) -> impl Iterator<Item = AttemptId> {
         self.in_flight()

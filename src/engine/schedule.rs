@@ -65,7 +65,7 @@ impl Transition<'_> {
             }
             if let Some(node) = self.run.queues.ready.pop_front() {
                 self.evaluate_node(node);
-            } else if self.run.running >= self.run.plan.max_parallel {
+            } else if self.run.has_no_free_slot() {
                 break;
             } else if let Some(node) = self.run.queues.runnable.pop_front() {
                 self.start_node(node);

@@ -102,6 +102,8 @@ fn content_lines(entry: &SyntaxEntry, indentation: usize) -> Vec<String> {
     if let Some((column, comment)) = &entry.trailing {
         // A comment within a text with several lines would end it.
         let at = if matches!(entry.value.kind, SyntaxKind::Scalar(_)) { lines.len() - 1 } else { 0 };
+        // A comment keeps its column, except beyond the width: its value may have been one long line.
+        let column = if *column > MAX_WIDTH { 0 } else { *column };
         let padding = column.saturating_sub(lines[at].chars().count()).max(1);
         lines[at] = format!("{}{}{comment}", lines[at], " ".repeat(padding));
     }

@@ -71,6 +71,17 @@ fn anchors_keep_their_place_before_aliases() {
 }
 
 #[test]
+fn comments_after_quoted_elements_are_kept() {
+    for element in ["'y'", "\"y\"", "'it''s # y'", r#""\" # y""#, "y", "&a 'y'"] {
+        let text = format!("a:\n  - - {element} # don't\n    - z\n");
+        assert_eq!(formatted(&text), text);
+        let (long, other) = ("long text ".repeat(8), "other text ".repeat(5));
+        let text = format!("a:\n  - [{element}, {long}, {other}] # don't\n  - b\n");
+        assert!(formatted(&text).starts_with(&format!("a:\n  - - {element} # don't\n")));
+    }
+}
+
+#[test]
 fn unsupported_and_invalid_files_are_reported() {
     let codes = |text: &str| match format_plan("plan.yaml", text) {
         Ok(text) => panic!("{text}"),

@@ -330,6 +330,8 @@ impl SyntaxBuilder {
     }
 
     fn add_scalar(&mut self, properties: Vec<String>, start: usize, end: usize) -> Result<(), UnsupportedSyntax> {
+        // The parser's span of a quoted text can include the comment after it.
+        let end = self.end_of_quotes(start).unwrap_or(end);
         let text: String = self.chars[start.min(end)..end].iter().collect();
         let text = text.trim().to_owned();
         self.cursor = end;
@@ -345,6 +347,23 @@ impl SyntaxBuilder {
             return Ok(());
         }
         self.add_value(SyntaxNode { properties, kind: SyntaxKind::Scalar(text) })
+    }
+
+    /// Returns the position after the quoted text at `start`. Returns `None` if the text there is not quoted.
+    fn end_of_quotes(&self, start: usize) -> Option<usize> {
+        let quote = *self.chars.get(start).filter(|c| matches!(c, '\'' | '"'))?;
+        let mut at = start + 1;
+        while let Some(&c) = self.chars.get(at) {
+            let is_escape = match quote {
+                '\'' => c == quote && self.chars.get(at + 1) == Some(&quote),
+                _ => c == '\\',
+            };
+            if !is_escape && c == quote {
+                return Some(at + 1);
+            }
+            at += if is_escape { 2 } else { 1 };
+        }
+        None
     }
 
     /// Adds a block text. Its event starts at its properties or after its header.

@@ -21,7 +21,7 @@ A member in *italics* is absent if it has no value. The objects in them are desc
 ";
 
 /// Types that are serialized as a plain value, with its description.
-const PLAIN: [(&str, &str); 22] = [
+const PLAIN: [(&str, &str); 23] = [
     ("String", "text"),
     ("str", "text"),
     ("TaskId", "text"),
@@ -38,6 +38,7 @@ const PLAIN: [(&str, &str); 22] = [
     ("usize", "integer"),
     ("f32", "number"),
     ("f64", "number"),
+    ("Number", "number"),
     ("Timestamp", "time in milliseconds"),
     ("HumanDuration", "duration, such as `1m30s`"),
     ("MicroDollars", "US dollars"),

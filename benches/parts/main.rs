@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use kapell::config::{self, AgentsFile, ProcessEnvironment};
 use kapell::engine::{NewRun, Run, StepOutput};
-use kapell::expression::{self, RunValues, Scope, TaskLookup, TaskView};
+use kapell::expression::{self, Scope, TaskLookup, TaskView};
 use kapell::journal::{self, Durability};
 use kapell::model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput};
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ impl PlanFixture {
     /// Renders the arguments of every task from the outputs of others.
     fn render(&self) -> BenchResult<()> {
         let done = SucceededTasks(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
-        let scope = Scope { inputs: &self.inputs, item: None, tasks: &done, run: RunValues::default() };
+        let scope = Scope::new(&self.inputs, &done);
         for arguments in self.plan.tasks.iter().filter_map(|task| task.arguments()) {
             std::hint::black_box(expression::render(arguments, &scope)?);
         }

@@ -104,7 +104,7 @@ async fn generate_plan(
     };
     Ok(match plan_with_repairs(prompt, &validator, observer).await? {
         PlannerReply::Valid((text, validated), reply) => {
-            PlanningOutcome::Plan(GeneratedPlan { text, validated, reply })
+            PlanningOutcome::Plan(Box::new(GeneratedPlan { text, validated, reply }))
         }
         PlannerReply::Conclusion(Conclusion::Answer(answer)) => PlanningOutcome::Answer(answer),
         PlannerReply::Conclusion(Conclusion::Question(question)) => PlanningOutcome::Question(question),

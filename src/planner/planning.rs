@@ -74,7 +74,7 @@ pub struct PlanningResult {
 #[non_exhaustive]
 pub enum PlanningOutcome {
     /// A plan.
-    Plan(GeneratedPlan),
+    Plan(Box<GeneratedPlan>),
     /// The answer: the goal needs no tool.
     Answer(String),
     /// A question that the user has to answer first.

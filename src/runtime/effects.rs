@@ -116,7 +116,7 @@ impl Dispatcher {
         let meta = call_meta(&self.id, &call.attempt, &self.services.trace);
         let context = CallContext { meta, cancel, checkpoint };
         let attempt = call.attempt.clone();
-        let work = call_with_contents(agents, call, context, (self.contents(), self.services.cache.clone()));
+        let work = call_with_contents(agents, call, context, self.contents(), self.services.cache.clone());
         // A panic in one call must not end the other tasks.
         let ended = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result
@@ -191,7 +191,8 @@ async fn call_with_contents(
     agents: Arc<dyn Agents>,
     mut call: ToolCall,
     context: CallContext,
-    (contents, cache): (Option<(Arc<ContentStore>, Arc<RuntimeHost>)>, Option<Arc<CallCache>>),
+    contents: Option<(Arc<ContentStore>, Arc<RuntimeHost>)>,
+    cache: Option<Arc<CallCache>>,
 ) -> Result<Arc<ToolOutput>, Failure> {
     let Some((store, host)) = contents else {
         return if call.save.is_some() { Err(no_directory()) } else { agents.call(call, context).await };

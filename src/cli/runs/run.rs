@@ -383,7 +383,7 @@ async fn review_plan(
                 if let Some((reply, _)) = &loaded.planned {
                     session.add_wish(reply, wish);
                 }
-                match plan_goal(goal, &mut **session).await? {
+                match plan_goal(goal, session).await? {
                     PlannedGoal::Plan(planned) => *loaded = *planned,
                     PlannedGoal::Answer(answer) => {
                         print_answer(&answer, context.output)?;

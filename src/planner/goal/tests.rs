@@ -73,7 +73,7 @@ fn plan_calling(tool: &str, query: &str) -> Value {
 /// Returns the plan of a successful result.
 fn planned(result: Result<PlanningOutcome, PlanError>) -> GeneratedPlan {
     match result {
-        Ok(PlanningOutcome::Plan(plan)) => plan,
+        Ok(PlanningOutcome::Plan(plan)) => *plan,
         other => panic!("expected a plan: {other:?}"),
     }
 }

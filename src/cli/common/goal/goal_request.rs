@@ -107,7 +107,7 @@ impl GoalRequest<'_> {
         Ok(match outcome? {
             PlanningOutcome::Plan(generated) => {
                 let planning = GoalPlanning { goal: self.text.to_owned(), exchanges: session.exchanges.clone() };
-                GoalOutcome::Plan(Box::new(GoalPlan { generated, planning, catalog }))
+                GoalOutcome::Plan(Box::new(GoalPlan { generated: *generated, planning, catalog }))
             }
             PlanningOutcome::Question(question) => return Err(Box::new(unanswered(&question)).into()),
             PlanningOutcome::Answer(answer) => GoalOutcome::Answer(answer),

@@ -118,7 +118,8 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 calls += u64::from(task.hook.is_none());
                 prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
                 // The model requests of an interrupted run are repeated, so hooks do not wait for them.
-                let replies = running.values().filter(|other| interrupted && **other == AgentId::from("the model")).count();
+                let replies =
+                    running.values().filter(|other| interrupted && **other == AgentId::from("the model")).count();
                 prop_assert!(running.len() - replies <= plan.max_parallel, "more in flight than `max_parallel`");
                 let on_agent = running.values().filter(|other| *other == agent).count();
                 prop_assert!(on_agent <= agents[agent].max_concurrency, "agent `{agent}` is over its limit");
@@ -170,7 +171,7 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
 
 /// Returns the definition of a task, of an item, or of a task in a group.
 fn definition<'t>(tasks: &HashMap<String, &'t Arc<Task>>, id: &TaskId) -> &'t Task {
-    let mut parts = id.as_str().split('.').map(|part| TaskId::planned_task_name(part));
+    let mut parts = id.as_str().split('.').map(TaskId::planned_task_name);
     let planned = &**tasks[parts.next().expect("a name")];
     parts.fold(planned, |group, name| {
         let mut members = group.members().iter();

@@ -81,16 +81,11 @@ pub(crate) async fn interruptible<T>(
         // The session ends what it waits for by itself.
         return work.await;
     }
-    let signal = async {
-        match shutdown::interrupted().await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(CliError::from(HostError::Signals(error))),
-        }
-    };
+    // Before the work begins: it may change the mode of the terminal, which a signal must not end without restoring.
+    let signal = shutdown::interrupted().map_err(HostError::Signals)?;
     tokio::select! {
         done = work => done,
-        received = signal => {
-            received?;
+        () = signal => {
             screen.hide();
             screen.println("interrupted before the run began; nothing ran");
             screen.flush();

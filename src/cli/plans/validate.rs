@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::HostError;
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_json, show_diagnostics};
 use crate::cli::common::files;
@@ -90,7 +91,7 @@ async fn watch(args: &ValidateArgs) -> Result<Exit, CliError> {
             "pass a plan file, or leave out `--watch`",
         ));
     }
-    let ended = shutdown::interrupted();
+    let ended = shutdown::interrupted().map_err(HostError::Signals)?;
     tokio::pin!(ended);
     let mut last = None;
     loop {
@@ -100,7 +101,7 @@ async fn watch(args: &ValidateArgs) -> Result<Exit, CliError> {
             last = state;
             let checked = tokio::select! {
                 checked = find_warnings(args) => checked,
-                _ = &mut ended => return Ok(Exit::Success),
+                () = &mut ended => return Ok(Exit::Success),
             };
             if !is_first && args.output == OutputFormat::Text {
                 message!("");
@@ -112,7 +113,7 @@ async fn watch(args: &ValidateArgs) -> Result<Exit, CliError> {
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_INTERVAL) => {}
-            _ = &mut ended => return Ok(Exit::Success),
+            () = &mut ended => return Ok(Exit::Success),
         }
     }
 }

@@ -47,13 +47,14 @@ impl TerminationSignals {
     }
 }
 
-/// Waits for SIGINT, SIGTERM, or SIGHUP. From then on, these signals no longer end the process by themselves.
+/// Returns a future that waits for SIGINT, SIGTERM, or SIGHUP. The handlers are installed before this returns. From then
+/// on, these signals no longer end the process by themselves.
 ///
 /// # Errors
 /// Returns an error if the signal handlers cannot be installed.
-pub async fn interrupted() -> io::Result<()> {
-    TerminationSignals::new()?.next().await;
-    Ok(())
+pub fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = TerminationSignals::new()?;
+    Ok(async move { drop(signals.next().await) })
 }
 
 /// Passes the signals of this process to `handle` on a thread of its own. Returns once the handlers are installed.

@@ -105,7 +105,7 @@ fn question_of_the_planner_is_answered_at_the_terminal() {
     assert_eq!((ended.code, ended.error_code()), (Some(4), "planner::question"), "{ended:?}");
     assert!(ended.stderr.contains("the planner asks: Which city? (Lisbon, Porto)"), "{}", ended.stderr);
     let (place, endpoint) = workspace([&*question, &*plan, "Much to read [t1]."], "");
-    let steps = [("Which city?", "2\n"), ("what to change> ", "y\n")];
+    let steps = [("answer> ", "2\n"), ("what to change> ", "y\n")];
     let ended = run_in_terminal(&place, &steps, None, &["run", GOAL, "--journal", "journal.db"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     endpoint.next_request();

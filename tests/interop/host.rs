@@ -73,7 +73,7 @@ impl HostRun {
     }
 
     /// Plans `goal`. Returns the file of a plan that `validate` accepts. Returns `None` if the plan was saved with its
-    /// diagnostics, or if the model's reply was not a plan and is shown.
+    /// diagnostics, or if the model replied with an answer, a question, or a refusal, which is shown.
     pub(crate) fn plan_or_explain(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
         let output = self.command(&["plan", goal]).output()?;
         let talk = String::from_utf8_lossy(&output.stderr);
@@ -88,10 +88,11 @@ impl HostRun {
             Some(1) => {
                 let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
                 let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
-                let explained = talk.contains("no plan in 3 requests, ") && talk.contains(": error[plan::");
-                let is_empty = talk.contains("no plan in ") && talk.contains("planner::no_tasks");
-                if (is_saved && explained || is_empty) && output.stdout.is_empty() { Ok(None) } else { unexpected() }
+                let explained = talk.contains("no plan in ") && talk.contains(": error[plan::");
+                let is_reply = talk.contains("error[planner::no_tasks]") || talk.contains("error[planner::impossible]");
+                if (is_saved && explained || is_reply) && output.stdout.is_empty() { Ok(None) } else { unexpected() }
             }
+            Some(4) if talk.contains("error[planner::question]") && output.stdout.is_empty() => Ok(None),
             _ => unexpected(),
         }
     }

@@ -54,7 +54,9 @@ impl TerminationSignals {
 /// Returns an error if the signal handlers cannot be installed.
 pub fn interrupted() -> io::Result<impl Future<Output = ()>> {
     let mut signals = TerminationSignals::new()?;
-    Ok(async move { drop(signals.next().await) })
+    Ok(async move {
+        signals.next().await;
+    })
 }
 
 /// Passes the signals of this process to `handle` on a thread of its own. Returns once the handlers are installed.

@@ -299,19 +299,14 @@ impl Fold<'_> {
                 awaits: None,
             });
             let task = Task {
-                id: parent.tool_call(earlier + index + 1),
-                title: None,
-                needs: Vec::new(),
-                condition: None,
-                foreach: None,
-                repeat: None,
-                hook: None,
-                approve: None,
-                work,
-                cache: None,
-                save: None,
+                questions: prompt.questions,
+                retry: prompt.retry.clone(),
+                effect: prompt.effect,
+                timeout: prompt.timeout,
+                deadline: prompt.deadline,
+                budget: prompt.budget,
                 on_failure: OnFailure::Continue,
-                ..(*prompt).clone()
+                ..Task::new(parent.tool_call(earlier + index + 1), work)
             };
             let added = self.state.graph.add_tool_call(node, task, call.arguments.clone());
             self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));

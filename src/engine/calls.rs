@@ -100,9 +100,12 @@ impl Run {
         let template = self.graph[node].task.arguments();
         let is_used = |name: &&str| template.is_some_and(|template| expression::template_uses_input(template, name));
         let secrets: Vec<&str> = self.plan.secret_inputs().filter(is_used).collect();
+        if secrets.is_empty() {
+            return Ok(masked);
+        }
         let scope = self.scope(node);
         // Only the inputs of the run have secrets.
-        if secrets.is_empty() || !std::ptr::eq(scope.inputs, Arc::as_ptr(&self.inputs)) {
+        if !std::ptr::eq(scope.inputs, Arc::as_ptr(&self.inputs)) {
             return Ok(masked);
         }
         if let Some(name) = self.missing_secrets().into_iter().find(|name| secrets.contains(name)) {

@@ -72,24 +72,8 @@ fn with_arguments(arguments: Value, task: Task) -> Task {
 
 fn task(id: &str, needs: &[&str]) -> Task {
     Task {
-        id: id.into(),
-        title: None,
         needs: needs.iter().map(|&id| TaskId::from(id)).collect(),
-        condition: None,
-        foreach: None,
-        repeat: None,
-        hook: None,
-        approve: None,
-        questions: None,
-        work: call(vec![route("a", 0)], json!({})),
-        retry: Retry::default(),
-        effect: None,
-        timeout: None,
-        deadline: None,
-        on_failure: OnFailure::Fail,
-        budget: Budget::default(),
-        cache: None,
-        save: None,
+        ..Task::new(id.into(), call(vec![route("a", 0)], json!({})))
     }
 }
 

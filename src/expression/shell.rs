@@ -301,19 +301,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::expression::scope::{TaskLookup, TaskView};
-
-    struct NoTasks;
-
-    impl TaskLookup for NoTasks {
-        fn task(&self, _: &str) -> Option<TaskView<'_>> {
-            None
-        }
-
-        fn item(&self, _: usize) -> Option<TaskView<'_>> {
-            None
-        }
-    }
+    use crate::expression::tests::NoTasks;
 
     fn render(command: &str) -> Result<String, String> {
         let inputs = json!({"v": "it's; $(id)", "n": 7, "list": ["a b"], "nul": "a\0", "big": "x".repeat(200_000)});

@@ -10,6 +10,19 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Expression, Template, Timestamp, ToolOutput};
 
+/// A run without tasks.
+pub(super) struct NoTasks;
+
+impl TaskLookup for NoTasks {
+    fn task(&self, _: &str) -> Option<TaskView<'_>> {
+        None
+    }
+
+    fn item(&self, _: usize) -> Option<TaskView<'_>> {
+        None
+    }
+}
+
 struct EndedTasks {
     tasks: HashMap<&'static str, TaskView<'static>>,
     /// The items of the `foreach` task `each`.

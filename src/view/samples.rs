@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Budget, Call, ChatReply, ChatRequest, Event, Failure,
-    FailureKind, Foreach, Form, HumanDuration, LogMessage, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch,
-    Progress, Question, Record, Retry, Route, RunStatus, SamplingOrigin, SkipReason, Task, TaskId, Template, Timestamp,
-    ToolOutput, Usage, Work,
+    FailureKind, Foreach, Form, HumanDuration, LogMessage, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
+    Question, Record, Route, RunStatus, SamplingOrigin, SkipReason, Task, TaskId, Template, Timestamp, ToolOutput,
+    Usage, Work,
 };
 
 /// Creates numbered events with increasing times.
@@ -31,31 +31,13 @@ impl EventTape {
 
 /// Returns a task that calls a tool of an agent.
 pub(crate) fn call_task(id: &str, agent: &str, tool: &str) -> Task {
-    Task {
-        id: id.into(),
-        title: None,
-        needs: Vec::new(),
-        condition: None,
-        foreach: None,
-        repeat: None,
-        hook: None,
-        approve: None,
-        questions: None,
-        work: Work::Call(Call {
-            operation: Operation::CallTool,
-            routes: vec![Route { agent: agent.into(), tool: tool.into(), rank: 0 }],
-            arguments: Template(json!({})),
-            awaits: None,
-        }),
-        retry: Retry::default(),
-        effect: None,
-        timeout: None,
-        deadline: None,
-        on_failure: OnFailure::Fail,
-        budget: Budget::default(),
-        cache: None,
-        save: None,
-    }
+    let call = Call {
+        operation: Operation::CallTool,
+        routes: vec![Route { agent: agent.into(), tool: tool.into(), rank: 0 }],
+        arguments: Template(json!({})),
+        awaits: None,
+    };
+    Task::new(id.into(), Work::Call(call))
 }
 
 /// Returns the policy of an optional agent.

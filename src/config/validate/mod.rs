@@ -13,6 +13,7 @@ mod replan;
 mod routes;
 mod tasks;
 mod validated_plan;
+mod work_keys;
 
 pub use assumed_agents::load_plan_without_agents;
 pub use plan::load_plan;

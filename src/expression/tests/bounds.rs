@@ -2,18 +2,6 @@
 
 use super::*;
 
-struct NoTasks;
-
-impl TaskLookup for NoTasks {
-    fn task(&self, _: &str) -> Option<TaskView<'_>> {
-        None
-    }
-
-    fn item(&self, _: usize) -> Option<TaskView<'_>> {
-        None
-    }
-}
-
 fn value_of(text: &str, inputs: &Value) -> Result<Value, ExpressionError> {
     evaluate(&expression(text), &Scope::new(inputs, &NoTasks))
 }

@@ -405,6 +405,21 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Returns the outputs of tasks that the event holds.
+    pub(crate) fn outputs_mut(&mut self) -> impl Iterator<Item = &mut Arc<ToolOutput>> {
+        let (one, kept) = match self {
+            Self::AttemptSucceeded { output, .. }
+            | Self::TaskReused { output, .. }
+            | Self::AnswerAccepted { output, .. }
+            | Self::TaskEnded { outcome: Outcome::Succeeded(output), .. } => (Some(output), None),
+            Self::ResultsKept { results, .. } => (None, Some(results)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(kept.into_iter().flatten().map(|kept| &mut kept.output))
+    }
+}
+
 /// A result from an earlier run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptResult {

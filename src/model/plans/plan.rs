@@ -160,6 +160,30 @@ pub struct CachePolicy {
 }
 
 impl Task {
+    /// Creates a task without dependencies, with the defaults of all settings.
+    pub fn new(id: TaskId, work: Work) -> Self {
+        Self {
+            id,
+            title: None,
+            needs: Vec::new(),
+            condition: None,
+            foreach: None,
+            repeat: None,
+            hook: None,
+            approve: None,
+            questions: None,
+            work,
+            retry: Retry::default(),
+            effect: None,
+            timeout: None,
+            deadline: None,
+            on_failure: OnFailure::default(),
+            budget: Budget::default(),
+            cache: None,
+            save: None,
+        }
+    }
+
     /// Returns the routes, best first; empty unless it calls an agent.
     pub fn routes(&self) -> &[Route] {
         self.call().map_or(&[], |call| &call.routes)

@@ -10,8 +10,7 @@ use serde_json::Value;
 use super::file_names::extension;
 use super::store::{BASE64, ContentStore, SAVED_DIRECTORY, saved_key};
 use crate::model::{
-    ContentBlock, Event, Failure, FailureKind, Outcome, Record, RunId, SavedOutput, TaskId, ToolOutput,
-    relative_file_name,
+    ContentBlock, Event, Failure, FailureKind, Record, RunId, SavedOutput, TaskId, ToolOutput, relative_file_name,
 };
 use crate::system::files;
 
@@ -87,15 +86,7 @@ impl ContentStore {
 
     /// Keeps the saved outputs of an event that comes from an earlier run: they are files of run `to`.
     pub fn move_saved_outputs(root: &Path, record: &mut Record, to: &RunId) {
-        let outputs = match &mut record.event {
-            Event::AttemptSucceeded { output, .. }
-            | Event::TaskReused { output, .. }
-            | Event::AnswerAccepted { output, .. }
-            | Event::TaskEnded { outcome: Outcome::Succeeded(output), .. } => vec![output],
-            Event::ResultsKept { results, .. } => results.iter_mut().map(|kept| &mut kept.output).collect(),
-            _ => Vec::new(),
-        };
-        for output in outputs.into_iter().filter(|output| output.saved.is_some()) {
+        for output in record.event.outputs_mut().filter(|output| output.saved.is_some()) {
             if let Some(saved) = &mut Arc::make_mut(output).saved {
                 let path = root.join(to.as_str()).join(SAVED_DIRECTORY).join(&saved.name);
                 saved.path = path.display().to_string();

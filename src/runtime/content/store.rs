@@ -13,9 +13,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::file_names::file_name;
-use crate::model::{
-    ContentBlock, Event, IdHashMap, JsonObject, Outcome, Record, RunId, SavedFile, Secrets, TaskId, ToolOutput,
-};
+use crate::model::{ContentBlock, IdHashMap, JsonObject, Record, RunId, SavedFile, Secrets, TaskId, ToolOutput};
 use crate::system::files;
 use crate::system::hash::sha256;
 use crate::view::{ResultFile, RunResult, TaskResult};
@@ -164,15 +162,7 @@ impl ContentStore {
     /// # Errors
     /// Returns an error that names a file that cannot be read, or has other contents.
     pub fn restore_results(&self, record: &mut Record) -> io::Result<()> {
-        let outputs = match &mut record.event {
-            Event::AttemptSucceeded { output, .. }
-            | Event::TaskReused { output, .. }
-            | Event::AnswerAccepted { output, .. }
-            | Event::TaskEnded { outcome: Outcome::Succeeded(output), .. } => vec![output],
-            Event::ResultsKept { results, .. } => results.iter_mut().map(|kept| &mut kept.output).collect(),
-            _ => Vec::new(),
-        };
-        for output in outputs.into_iter().filter(|output| output.missing_file().is_some()) {
+        for output in record.event.outputs_mut().filter(|output| output.missing_file().is_some()) {
             let output = Arc::make_mut(output);
             for block in &mut output.content {
                 if let Some(file) = block.missing_text_file() {
@@ -390,7 +380,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{AttemptId, Timestamp};
+    use crate::model::{AttemptId, Event, Timestamp};
 
     fn image(data: &str) -> Value {
         json!({"type": "image", "mimeType": "image/png", "data": data})

@@ -10,7 +10,7 @@ use crate::config::schema::table::{CheckedTable, Key};
 use crate::model::{Effect, Operation, Work};
 
 /// The keys of other work.
-static OTHER_WORK_KEYS: [&Key<TaskKeys>; 17] = [
+pub(super) static OTHER_WORK_KEYS: [&Key<TaskKeys>; 17] = [
     &TASK.agent,
     &TASK.capability,
     &TASK.tool,
@@ -29,15 +29,6 @@ static OTHER_WORK_KEYS: [&Key<TaskKeys>; 17] = [
     &TASK.shell,
     &TASK.http,
 ];
-
-/// Reports keys of other work next to `own`.
-pub(super) fn report_other_work(fields: CheckedTable<'_, TaskKeys>, own: &str, sink: &mut DiagnosticSink) {
-    let others = OTHER_WORK_KEYS.iter().filter(|key| key.name != own);
-    if let Some((key, at)) = others.into_iter().find_map(|key| Some((key.name, fields.key_span(key)?))) {
-        let message = format!("a task has `{own}` or `{key}`, not both");
-        sink.error("two_works", at, message).help("put it in a task of its own");
-    }
-}
 
 /// Warns that a run of the plan is not allowed. A run turns the warning into an error.
 pub(super) fn warn_not_allowed(allowed: Result<(), HostPermissionError>, at: SourceSpan, sink: &mut DiagnosticSink) {

@@ -1,11 +1,12 @@
 //! Reads HTTP requests.
 
-use super::common::{expected_codes, report_other_work, warn_not_allowed};
+use super::common::{OTHER_WORK_KEYS, expected_codes, warn_not_allowed};
 use crate::config::agents::host_section::literal_origin;
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{HTTP, HttpKeys, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::validate::routes::RouteResolver;
+use crate::config::validate::work_keys::report_other_work;
 use crate::config::yaml::document::DocumentNode;
 use crate::model::{Call, JsonObject, Operation, Template};
 
@@ -16,7 +17,7 @@ pub(in crate::config::validate) fn read_request<'n>(
     sink: &mut DiagnosticSink,
 ) -> Option<Call> {
     let node = fields.node(&TASK.http)?;
-    report_other_work(fields, TASK.http.name, sink);
+    report_other_work(fields, TASK.http.name, OTHER_WORK_KEYS, "put it in a task of its own", sink);
     // A text has no keys.
     let http: CheckedTable<'n, HttpKeys> = CheckedTable::new(node);
     let url = if node.as_text().is_some() { Some(node) } else { http.node(&HTTP.url) };

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::common::{expected_codes, report_other_work, warn_not_allowed};
+use super::common::{OTHER_WORK_KEYS, expected_codes, warn_not_allowed};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{SHELL, ShellKeys, TASK, TaskKeys};
 use crate::config::schema::table::CheckedTable;
 use crate::config::validate::routes::RouteResolver;
+use crate::config::validate::work_keys::report_other_work;
 use crate::config::yaml::document::{DocumentNode, NodeLocation};
 use crate::expression;
 use crate::model::{Call, JsonObject, Operation, Template};
@@ -18,7 +19,7 @@ pub(in crate::config::validate) fn read_command<'n>(
     sink: &mut DiagnosticSink,
 ) -> Option<Call> {
     let node = fields.node(&TASK.shell)?;
-    report_other_work(fields, TASK.shell.name, sink);
+    report_other_work(fields, TASK.shell.name, OTHER_WORK_KEYS, "put it in a task of its own", sink);
     let at = fields.key_span(&TASK.shell).unwrap_or(node.span);
     warn_not_allowed(router.host_settings().check_shell(), at, sink);
     // A text has no keys.

@@ -10,9 +10,10 @@ use crate::config::read_text;
 use crate::config::schema::keys::{PLAN, PlanKeys, RESULT, SYNTHESIS, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::validate::routes::{NO_MODEL_HELP, RouteResolver};
+use crate::config::validate::work_keys::report_other_work;
 use crate::config::yaml::document::DocumentNode;
 use crate::json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits};
-use crate::model::{Budget, OnFailure, Prompt, PromptSource, PromptTool, Retry, Task, Template, Work};
+use crate::model::{OnFailure, Prompt, PromptSource, PromptTool, Task, Template, Work};
 
 /// The default maximum number of exchanges: enough for a few rounds of tool calls, and a bound on runaway loops.
 const DEFAULT_MAX_REPLIES: u32 = 8;
@@ -32,10 +33,7 @@ pub(in crate::config::validate) fn read_prompt(
     let (prompt, used) = (fields.node(&TASK.prompt), fields.node(&TASK.use_prompt));
     let node = prompt.or(used)?;
     let own_key = if prompt.is_some() { TASK.prompt.name } else { TASK.use_prompt.name };
-    if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key.name, fields.key_span(key)?))) {
-        let message = format!("a task has `{own_key}` or `{key}`, not both");
-        sink.error("two_works", at, message).help("`tools` lists the tools that the model can call");
-    }
+    report_other_work(fields, own_key, CALL_ONLY_KEYS, "`tools` lists the tools that the model can call", sink);
     if let (Some(_), Some(at)) = (prompt, fields.key_span(&TASK.use_prompt)) {
         let error = sink.error("two_works", at, "a task has `prompt` or `use_prompt`, not both");
         error.help("`system` can add instructions to the prompt of an agent");
@@ -111,24 +109,9 @@ pub(in crate::config::validate) fn synthesis_task(
         max_tokens: section.and_then(|section| section.integer(&SYNTHESIS.max_tokens)).unwrap_or(DEFAULT_MAX_TOKENS),
     };
     Some(Task {
-        id: SYNTHESIS_TASK_ID.into(),
-        title: None,
         needs: others.iter().filter(|task| task.hook.is_none()).map(|task| task.id.clone()).collect(),
-        condition: None,
-        foreach: None,
-        repeat: None,
-        hook: None,
-        approve: None,
-        questions: None,
-        work: Work::Synthesis(Box::new(prompt)),
-        retry: Retry::default(),
-        effect: None,
-        timeout: None,
-        deadline: None,
         on_failure: OnFailure::Continue,
-        budget: Budget::default(),
-        cache: None,
-        save: None,
+        ..Task::new(SYNTHESIS_TASK_ID.into(), Work::Synthesis(Box::new(prompt)))
     })
 }
 

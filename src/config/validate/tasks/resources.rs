@@ -8,8 +8,9 @@ use crate::config::schema::keys::{READ, ReadKeys, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::validate::references::UsedResource;
 use crate::config::validate::routes::RouteResolver;
+use crate::config::validate::work_keys::report_other_work;
 use crate::expression::UriTemplate;
-use crate::model::{Budget, Call, Operation, Task, TaskId, Template, Work};
+use crate::model::{Call, Operation, Task, TaskId, Template, Work};
 
 /// The keys of other work.
 static OTHER_WORK_KEYS: [&Key<TaskKeys>; 13] = [
@@ -36,10 +37,8 @@ pub(in crate::config::validate) fn read_resource_call(
 ) -> Option<Call> {
     let node = fields.node(&TASK.read)?;
     let read = CheckedTable::new(node);
-    if let Some((key, at)) = OTHER_WORK_KEYS.iter().find_map(|key| Some((key.name, fields.key_span(key)?))) {
-        let message = format!("a task has `read` or `{key}`, not both");
-        sink.error("two_works", at, message).help("`read` has the `agent`, and the `uri` of the resource");
-    }
+    let help = "`read` has the `agent`, and the `uri` of the resource";
+    report_other_work(fields, TASK.read.name, OTHER_WORK_KEYS, help, sink);
     fields.report_useless(&[&TASK.effect], "with `read`, which is always `read_only`", sink);
     check_address(read, sink);
     let routes = router.resource_routes(read, fields, sink);
@@ -66,24 +65,14 @@ impl UsedResource<'_> {
             awaits: None,
         };
         Task {
-            id: id.clone(),
             title: Some(format!("{} of {}", self.uri, self.agent)),
             needs,
-            condition: None,
-            foreach: None,
-            repeat: None,
-            hook: None,
-            approve: None,
             questions: defaults.and_then(policy::read_question_policy),
-            work: Work::Call(call),
             retry: policy::read_retry(None, defaults, sink),
-            effect: None,
             timeout: defaults.and_then(|fields| fields.duration(&TASK.timeout)),
             deadline: defaults.and_then(|fields| fields.duration(&TASK.deadline)),
             on_failure: defaults.and_then(|fields| fields.choice(&TASK.on_failure)).unwrap_or_default(),
-            budget: Budget::default(),
-            cache: None,
-            save: None,
+            ..Task::new(id.clone(), Work::Call(call))
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{ASK, STOP, TASK, TaskKeys, WAIT};
 use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::validate::work_keys::report_other_work;
 use crate::config::yaml::document::DocumentNode;
 use crate::model::{Ask, DURATION_FORMAT, HumanDuration, Stop, Template, Wait, Work};
 
@@ -31,11 +32,8 @@ pub(in crate::config::validate) fn step_key(
     sink: &mut DiagnosticSink,
 ) -> Option<&'static Key<TaskKeys>> {
     let key = *STEP_KEYS.iter().find(|key| fields.has(key))?;
-    let others = STEP_KEYS.iter().chain(&OTHER_WORK_KEYS).filter(|other| other.name != key.name);
-    if let Some((other, at)) = others.filter_map(|other| Some((other.name, fields.key_span(other)?))).next() {
-        let message = format!("a task has `{}` or `{other}`, not both", key.name);
-        sink.error("two_works", at, message).help("split it into two tasks");
-    }
+    let others = STEP_KEYS.into_iter().chain(OTHER_WORK_KEYS);
+    report_other_work(fields, key.name, others, "split it into two tasks", sink);
     let useless: &[&Key<TaskKeys>] = match key.name {
         "plan" => &[],
         "tasks" | "switch" => &[&TASK.with],

@@ -1,7 +1,7 @@
 //! What people and programs see of a run: its view, its result, its spending, and the words about its events. Pure.
 
+mod drawing;
 mod estimate;
-mod graph;
 mod health;
 pub mod phrasebook;
 pub mod report_line;
@@ -15,8 +15,8 @@ pub mod text;
 pub mod time;
 
 pub use crate::engine::SpendingTotals;
+pub use drawing::{DrawnEdge, DrawnTask, PlanDrawing, Point, dot, mermaid, svg, task_tree};
 pub use estimate::remaining_time;
-pub use graph::{dot, mermaid, task_tree};
 pub use health::{HealthCheck, HealthSection, HealthStatus};
 pub use result_text::{ResultScope, content_lines, result_text, scoped_result_text, task_text};
 pub use run_result::{ResultFile, RunResult, TaskResult, TaskStatus};

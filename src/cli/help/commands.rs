@@ -80,7 +80,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     ),
     help("validate", &["kapell validate plan.yaml", "kapell validate plan.yaml --offline"], LOOKUP, &[CONNECTIONS]),
     help("fmt", &["kapell fmt plan.yaml", "kapell fmt plan.yaml --check"], LOOKUP, &[]),
-    help("graph", &["kapell graph plan.yaml", "kapell graph plan.yaml --format tree"], LOOKUP, &[]),
+    help("graph", &["kapell graph plan.yaml", "kapell graph last --format svg"], LOOKUP, &[JOURNAL]),
     help("agents", &["kapell agents list", "kapell agents test", "kapell agents tools"], CONNECT, &[CONNECTIONS]),
     help("agents list", &["kapell agents list", "kapell agents list --json"], LOOKUP, &[]),
     help(

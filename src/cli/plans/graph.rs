@@ -1,23 +1,30 @@
-//! `kapell graph`: prints the task graph of a plan.
+//! `kapell graph`: prints the task graph of a plan or of a run.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::common::args::AgentsArg;
+use crate::cli::common::args::{AgentsArg, JournalArg};
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
-use crate::cli::{CliError, Exit};
+use crate::cli::{CliError, Exit, completion};
 use crate::config;
-use crate::view::{dot, mermaid, task_tree};
+use crate::model::{Plan, Task};
+use crate::ui::history::read_view;
+use crate::view::{PlanDrawing, RunView, dot, mermaid, svg, task_tree};
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
-    /// The plan, or - for standard input
+    /// The plan, - for standard input, or a run: its ID, the start or end of its ID, or `last`
+    #[arg(value_name = "PLAN|RUN", add = completion::runs())]
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
-    /// The format [default: tree on a terminal, mermaid elsewhere]
+    #[command(flatten)]
+    journal: JournalArg,
+    /// The format [default: text on a terminal, mermaid elsewhere]
     #[arg(long, value_enum)]
     format: Option<DiagramFormat>,
 }
@@ -25,25 +32,58 @@ pub(crate) struct GraphArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DiagramFormat {
     /// Text, with tasks in waves
-    Tree,
+    #[value(alias = "tree")]
+    Text,
     /// Mermaid, for Markdown and mermaid.live
     Mermaid,
     /// DOT, for Graphviz
     Dot,
+    /// A picture; that of a run shows the state of each task
+    Svg,
 }
 
 pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
-    let agents = args.agents.files(files::plan_path(&args.plan));
-    let (name, text) = files::read_plan_text(&args.plan)?;
-    let plan = match agents.first() {
-        Some(_) => config::load_plan(name, &text, &files::read_agents(&agents)?, None)?.plan,
-        None => config::load_plan_without_agents(name, &text)?.plan,
+    let run = if names_file(&args.plan) { None } else { Some(read_run(&args)?) };
+    let plan = match run.as_ref().and_then(RunView::start) {
+        Some((plan, _)) => plan.clone(),
+        None => read_plan(&args)?,
     };
-    let default = if io::stdout().is_terminal() { DiagramFormat::Tree } else { DiagramFormat::Mermaid };
+    let default = if io::stdout().is_terminal() { DiagramFormat::Text } else { DiagramFormat::Mermaid };
+    // A replan adds tasks to those of the plan.
+    let tasks: Vec<Arc<Task>> = match &run {
+        Some(run) => run.planned_tasks().cloned().collect(),
+        None => plan.tasks.clone(),
+    };
+    let plan = Plan { tasks, ..plan };
     print(&match args.format.unwrap_or(default) {
-        DiagramFormat::Tree => task_tree(&plan),
+        DiagramFormat::Text => task_tree(&plan),
         DiagramFormat::Mermaid => mermaid(&plan),
         DiagramFormat::Dot => dot(&plan),
+        DiagramFormat::Svg => {
+            let drawing = PlanDrawing::new(&plan.tasks);
+            svg(&plan.name, &drawing, |task| run.as_ref()?.drawn_status(task))
+        }
     })?;
     Ok(Exit::Success)
+}
+
+/// Returns whether the argument is a plan file rather than a run. A name without its extension is one too, so that the
+/// error names the file.
+fn names_file(name: &str) -> bool {
+    let exists = |extension| Path::new(name).with_extension(extension).exists();
+    name == "-" || name.contains(['.', '/', std::path::MAIN_SEPARATOR]) || ["", "yaml", "yml"].into_iter().any(exists)
+}
+
+fn read_plan(args: &GraphArgs) -> Result<Plan, CliError> {
+    let agents = args.agents.files(files::plan_path(&args.plan));
+    let (name, text) = files::read_plan_text(&args.plan)?;
+    Ok(match agents.first() {
+        Some(_) => config::load_plan(name, &text, &files::read_agents(&agents)?, None)?.plan,
+        None => config::load_plan_without_agents(name, &text)?.plan,
+    })
+}
+
+fn read_run(args: &GraphArgs) -> Result<RunView, CliError> {
+    let reader = files::open_journal(&args.journal)?;
+    Ok(read_view(&*reader, &reader.find_run(&args.plan)?)?)
 }

@@ -35,8 +35,13 @@ pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
     })
 }
 
-/// Returns the file in the same directory, with the same extension, whose name is the most similar one.
+/// Returns the YAML file with this name, if the name has no extension, or else the file in the same directory, with the
+/// same extension, whose name is the most similar one.
 fn similar_file(path: &Path) -> Option<PathBuf> {
+    let with_extension = ["yaml", "yml"].map(|extension| path.with_extension(extension));
+    if let Some(file) = with_extension.into_iter().find(|file| path.extension().is_none() && file.is_file()) {
+        return Some(file);
+    }
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = fs::read_dir(directory).ok()?.take(MAX_COMPARED_ENTRIES).flatten();
     let paths = entries.map(|entry| entry.path()).filter(|entry| entry.extension() == path.extension());

@@ -17,6 +17,7 @@ use crate::model::{
     AgentId, AgentInfo, Failure, IdHashMap, Outcome, Plan, QuestionId, Record, RequestId, RunId, SamplingOrigin,
     SkipReason, Task, TaskId, Timestamp,
 };
+use crate::view::drawing::DrawnTask;
 use crate::view::run_result::{RunResult, TaskStatus};
 use crate::view::text::truncated;
 
@@ -231,6 +232,20 @@ impl RunView {
         let first = parts.next()?;
         let planned = self.planned_tasks().find(|task| task.id.as_str() == first)?;
         parts.try_fold(planned, |group, name| group.members().iter().find(|member| member.id.as_str() == name))
+    }
+
+    /// Returns the state of the box of a task in a drawing; `None` for a task in a group that has not started, and for one
+    /// in each item of a list.
+    pub fn drawn_status(&self, drawn: &DrawnTask) -> Option<TaskStatus> {
+        if drawn.members.is_empty() {
+            return Some(self.result().task(&TaskId::from(drawn.id.as_str()))?.status);
+        }
+        let statuses = || drawn.members.iter().filter_map(|id| Some(self.result().tasks.get(id)?.status));
+        let first = [TaskStatus::Failed, TaskStatus::Running, TaskStatus::Waiting, TaskStatus::Cancelled]
+            .into_iter()
+            .find(|status| statuses().any(|member| member == *status));
+        let succeeded = || statuses().find(|member| *member == TaskStatus::Succeeded);
+        first.or_else(succeeded).or_else(|| statuses().next())
     }
 
     /// Returns all questions, in the order in which they were first asked.

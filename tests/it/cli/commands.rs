@@ -61,7 +61,7 @@ fn file_that_is_not_a_journal_is_unchanged() {
 }
 
 #[test]
-fn draws_graphs_in_both_formats() {
+fn draws_graphs_of_plans_and_runs() {
     let place = Workspace::new();
     place.write_agents(&["good"]).write(
         "plan.yaml",
@@ -71,9 +71,18 @@ fn draws_graphs_in_both_formats() {
     assert!(mermaid.stdout.starts_with("flowchart") && mermaid.stdout.contains("-->"), "{mermaid:?}");
     let dot = place.kapell(&["graph", "plan.yaml", "--format", "dot"]);
     assert!(dot.stdout.starts_with("digraph") && dot.stdout.contains("->"), "{dot:?}");
-    let tree = place.kapell(&["graph", "plan.yaml", "--format", "tree"]);
+    let tree = place.kapell(&["graph", "plan.yaml", "--format", "text"]);
     assert!(tree.stdout.starts_with("x: 2 tasks in 2 waves\n") && tree.stdout.contains("after a\n"), "{tree:?}");
     assert_eq!(place.kapell(&["run", "plan.yaml", "--dry-run"]).stdout, tree.stdout);
+    let svg = place.kapell(&["graph", "plan.yaml", "--format", "svg"]);
+    assert!(svg.stdout.starts_with("<svg") && !svg.stdout.contains("waiting"), "{svg:?}");
+
+    assert_eq!(place.kapell(&["run", "plan.yaml"]).code, Some(0));
+    let svg = place.kapell(&["graph", "last", "--format", "svg"]);
+    assert_eq!(svg.stdout.matches("succeeded ·").count(), 2, "{svg:?}");
+    assert_eq!(place.kapell(&["graph", "last"]).stdout, mermaid.stdout);
+    let unknown = place.kapell(&["graph", "plan"]);
+    assert!(unknown.stderr.contains("did you mean `plan.yaml`"), "{unknown:?}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn every_plan_is_valid_and_has_a_graph() {
         }
         let validated = kapell(&place, &["validate", &name, "--offline"]);
         assert_eq!(validated.code, Some(0), "{name}: {validated:?}");
-        for format in ["tree", "mermaid", "dot"] {
+        for format in ["text", "mermaid", "dot", "svg"] {
             let drawn = kapell(&place, &["graph", &name, "--format", format]);
             assert!(drawn.code == Some(0) && !drawn.stdout.is_empty(), "{name}: {drawn:?}");
         }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::text::{count_text, printable};
+use super::layout::{LayoutEdge, layers};
 use crate::model::text::truncate_chars;
 use crate::model::{Operation, Plan, Task, TaskId, Template, Wait, Work, value_as_text};
+use crate::view::text::{count_text, printable};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
@@ -137,18 +138,8 @@ fn detail_lines(task: &Task) -> Vec<String> {
 
 /// Returns the wave of each task: the length of the longest chain of dependencies before it.
 fn waves(plan: &Plan) -> Vec<usize> {
-    let edges: Vec<(usize, usize)> = edges(&plan.tasks).collect();
-    let mut waves = vec![0; plan.tasks.len()];
-    // A valid plan has no cycle, so its longest chain has fewer edges than there are tasks.
-    for _ in 0..plan.tasks.len() {
-        let before = waves.clone();
-        for &(from, to) in &edges {
-            waves[to] = waves[to].max(waves[from] + 1);
-        }
-        if waves == before {
-            break;
-        }
-    }
+    let edges: Vec<LayoutEdge> = edges(&plan.tasks).map(|(from, to)| LayoutEdge { from, to }).collect();
+    let mut waves = layers(plan.tasks.len(), &edges);
     // Hooks of the plan run after everything else.
     let last = plan.tasks.iter().zip(&waves).filter(|(task, _)| !task.is_plan_hook()).map(|(_, wave)| *wave).max();
     for (_, wave) in plan.tasks.iter().zip(&mut waves).filter(|(task, _)| task.is_plan_hook()) {

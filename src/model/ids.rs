@@ -146,6 +146,13 @@ pub struct AttemptId {
     pub number: u32,
 }
 
+impl AttemptId {
+    /// Returns the key that identifies the attempt among all runs: `RUN/TASK/NUMBER`.
+    pub fn key(&self, run: &RunId) -> String {
+        [run.as_str(), self.task.as_str(), &self.number.to_string()].join("/")
+    }
+}
+
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.task, self.number)

@@ -15,6 +15,8 @@ const SPAN_ID_DIGITS: usize = 16;
 pub struct TraceContext {
     /// The text before the span ID: the version and the trace ID.
     before_span: String,
+    /// The span ID of the calling program, if it has one.
+    caller_span: Option<u64>,
     /// The text after the span ID: the flags.
     after_span: String,
     /// The state of other tracing systems, passed on unchanged.
@@ -30,7 +32,7 @@ impl TraceContext {
             true => digits.to_ascii_lowercase(),
             false => format!("{:016x}{:016x}", hash(&[run.as_str()]), hash(&[run.as_str(), "trace"])),
         };
-        Self { before_span: format!("00-{trace_id}-"), after_span: "-01".to_owned(), state: None }
+        Self { before_span: format!("00-{trace_id}-"), caller_span: None, after_span: "-01".to_owned(), state: None }
     }
 
     /// Parses a `traceparent` and the optional `tracestate` of a calling program. Returns `None` if `traceparent` is not
@@ -52,7 +54,12 @@ impl TraceContext {
             && is_hex(flags, 2)
             && is_complete;
         let state = state.filter(|state| !state.trim().is_empty());
-        let context = || Self { before_span: format!("00-{trace_id}-"), after_span: format!("-{flags}"), state };
+        let context = || Self {
+            before_span: format!("00-{trace_id}-"),
+            caller_span: u64::from_str_radix(span_id, 16).ok(),
+            after_span: format!("-{flags}"),
+            state,
+        };
         is_valid.then(context)
     }
 
@@ -60,15 +67,44 @@ impl TraceContext {
     pub fn add_to(&self, meta: &mut JsonObject, span: &[&str]) {
         let mut text = String::with_capacity(self.before_span.len() + SPAN_ID_DIGITS + self.after_span.len());
         text.push_str(&self.before_span);
-        // Zero is not a valid span ID.
-        let id = hash(span).max(1);
-        text.extend(id.to_be_bytes().into_iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]));
+        text.extend(
+            span_id(span).to_be_bytes().into_iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]),
+        );
         text.push_str(&self.after_span);
         meta.insert(TRACEPARENT.to_owned(), text.into());
         if let Some(state) = &self.state {
             meta.insert(TRACESTATE.to_owned(), state.as_str().into());
         }
     }
+
+    /// Returns the trace ID.
+    #[cfg(feature = "otel")]
+    pub fn trace_id(&self) -> u128 {
+        u128::from_str_radix(&self.before_span[3..3 + TRACE_ID_DIGITS], 16).unwrap_or(1)
+    }
+
+    /// Returns the span ID of the calling program, if it has one.
+    #[cfg(feature = "otel")]
+    pub fn caller_span(&self) -> Option<u64> {
+        self.caller_span
+    }
+
+    /// Returns whether the calling program wants the trace to be recorded.
+    #[cfg(feature = "otel")]
+    pub fn is_sampled(&self) -> bool {
+        u8::from_str_radix(self.after_span.trim_start_matches('-'), 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// Returns the ID of the span that [`Self::add_to`] names for these parts.
+    #[cfg(feature = "otel")]
+    pub fn span_id(&self, span: &[&str]) -> u64 {
+        span_id(span)
+    }
+}
+
+/// Returns the ID of a span. Zero is not a valid one.
+fn span_id(parts: &[&str]) -> u64 {
+    hash(parts).max(1)
 }
 
 fn hex_digit(value: u8) -> char {

@@ -434,6 +434,12 @@ pub fn agent_stderr(agent: &AgentId, since: Timestamp) -> Result<Vec<(Timestamp,
     Ok(log::read_lines(&journal::state_directory()?.join(LOG_DIRECTORY), agent, since))
 }
 
+/// Returns the trace of a run: that of the calling program, or else a new one.
+#[cfg(feature = "otel")]
+pub fn trace_of_run(run: &RunId) -> TraceContext {
+    trace_of_caller().unwrap_or_else(|| TraceContext::of_run(run))
+}
+
 /// Returns the trace of the calling program from the environment, as OpenTelemetry specifies it.
 fn trace_of_caller() -> Option<TraceContext> {
     let text = |name| environment::variable(name)?.into_string().ok();

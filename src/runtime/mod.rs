@@ -18,6 +18,8 @@ mod run_handle;
 mod run_request;
 pub mod shutdown;
 
+#[cfg(feature = "otel")]
+pub use builder::trace_of_run;
 pub use builder::{Host, HostBuilder, agent_stderr, connect_options, jitter_seed, new_run_id};
 pub use clock::RunClock;
 pub use content::{CachedResult, CallCache, ContentStore};

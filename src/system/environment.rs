@@ -104,7 +104,9 @@ pub fn variables() -> Vec<(OsString, OsString)> {
 
 fn is_kept(name: &OsStr) -> bool {
     let is_family = [&b"LC_"[..], b"XDG_"].iter().any(|prefix| name.as_bytes().starts_with(prefix));
-    is_family || is_one_of(&KEPT_VARIABLES, name)
+    // The headers of an exporter contain its key.
+    let of_exporter = name.as_bytes().starts_with(b"OTEL_") && !name.as_bytes().ends_with(b"_HEADERS");
+    is_family || of_exporter || is_one_of(&KEPT_VARIABLES, name)
 }
 
 fn is_one_of(names: &[&str], name: &OsStr) -> bool {

@@ -10,6 +10,8 @@ mod run_result;
 pub mod run_view;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(feature = "otel")]
+pub mod spans;
 mod spending;
 pub mod text;
 pub mod time;

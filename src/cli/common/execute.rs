@@ -20,10 +20,14 @@ use crate::journal::Store;
 use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
+#[cfg(feature = "otel")]
+use crate::runtime::trace_of_run;
 use crate::runtime::{ContentStore, OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
 use crate::ui::reporters::live_answer::{DisplayedAnswer, LiveAnswer};
+#[cfg(feature = "otel")]
+use crate::ui::reporters::otlp::OtlpReporter;
 use crate::ui::reporters::plain::PlainReporter;
 use crate::ui::reporters::screenful::Screenful;
 use crate::ui::reporters::{EndContext, ProgressOptions, ProgressReporter};
@@ -199,6 +203,9 @@ pub(crate) async fn execute(
         _ => None,
     };
 
+    #[cfg(feature = "otel")]
+    let mut spans = OtlpReporter::start(&run, trace_of_run(&run))
+        .map_err(|error| CliError::failed("cli::otel", "cannot export the spans of the run", error))?;
     let cache = OffersCache::new(&connect_options(&agents, None)?);
     let mut watcher = OffersWatcher::new(cache, agents.agents.clone());
     let mut builder = Host::builder()
@@ -228,7 +235,16 @@ pub(crate) async fn execute(
     if let Some(lines) = &mut lines {
         builder = builder.reporter(lines);
     }
+    #[cfg(feature = "otel")]
+    if let Some(spans) = &mut spans {
+        builder = builder.reporter(spans);
+    }
     let driven = builder.build()?.run(request).await;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        // The thread that exports blocks on the network, which a runtime does not allow.
+        let _ = tokio::task::spawn_blocking(move || spans.finish()).await;
+    }
     screen.hide();
     screen.flush();
     let displayed = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());

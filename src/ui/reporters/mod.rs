@@ -5,6 +5,8 @@ pub mod json_lines;
 pub mod live;
 pub mod live_answer;
 mod live_rows;
+#[cfg(feature = "otel")]
+pub mod otlp;
 pub mod plain;
 mod progress;
 mod reporter;

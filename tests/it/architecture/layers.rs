@@ -67,6 +67,9 @@ const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["journal/sqlite"]),
     ("jsonschema", &["json_schema"]),
     ("rust_sugiyama", &["view/drawing/layout"]),
+    ("opentelemetry", &["ui/reporters/otlp"]),
+    ("opentelemetry_otlp", &["ui/reporters/otlp"]),
+    ("opentelemetry_sdk", &["ui/reporters/otlp"]),
 ];
 
 /// Prefixes of names that only some files may use, so that another database can stand behind the traits of the journal.

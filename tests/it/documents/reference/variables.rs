@@ -34,6 +34,11 @@ free port for each agent that has both `command` and `url`.
 
 A child process inherits only some variables; [Agents](../agents.md#the-environment-of-a-child-process) lists them.
 
+## Read by builds with the feature `otel`
+
+The variables of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_EXPORTER`, `OTEL_BSP_MAX_QUEUE_SIZE`, and
+`OTEL_SDK_DISABLED`; [Traces](../traces.md) lists them.
+
 ## Read by `kapell agents import`
 
 `CLAUDE_CONFIG_DIR` is the directory of Claude Code's `.claude.json`, and `CODEX_HOME` that of Codex's `config.toml`.

@@ -42,6 +42,8 @@ for (const colorScheme of (process.env.SCHEMES ?? "light,dark").split(",")) {
     await page.goto(`${address}/${hash}`);
     await page.reload();
     await page.locator("main:not(.loading)").waitFor();
+    // A font that the machine has, so that the pictures look as they do elsewhere.
+    if (process.env.FONT) await page.evaluate((name) => document.documentElement.style.setProperty("--font", name), process.env.FONT);
     await page.waitForTimeout(500);
     await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png` });
   }

@@ -1,6 +1,6 @@
 /** The JSON of the server. Times are milliseconds since the Unix epoch. */
 
-export type RunStatus = "running" | "paused" | "interrupted" | "succeeded" | "partly" | "failed" | "cancelled";
+export type RunStatus = "running" | "paused" | "interrupted" | "succeeded" | "partial" | "failed" | "cancelled";
 
 export type TaskState =
   | "waiting"
@@ -119,6 +119,9 @@ export interface GraphNode {
   /** The tasks of a node that stands for several of a flat plan. */
   members?: string[];
   name?: string;
+  detail?: string;
+  /** Set for a group whose tasks are drawn in its box. */
+  is_group?: boolean;
 }
 
 export interface GraphEdge {
@@ -163,6 +166,7 @@ export interface Question {
   default?: unknown;
   status: "open" | "answered" | "cancelled";
   answer?: unknown;
+  left_open_because?: string | null;
   answered_by?: string | null;
   fields?: Field[];
   arguments?: unknown;
@@ -205,7 +209,7 @@ export interface Output {
   json?: unknown;
   truncated?: number | null;
   images?: { url: string; mime?: string }[];
-  links?: { uri: string; title?: string | null }[];
+  links?: { uri: string; title?: string | null; url?: string | null }[];
   files?: { name: string; bytes?: number | null; mime?: string | null; url?: string | null }[];
 }
 
@@ -222,7 +226,7 @@ export interface CallDetail {
   agent?: string | null;
   tool?: string | null;
   arguments?: unknown;
-  started: number;
+  started: number | null;
   ended: number | null;
   error?: string | null;
   next?: { agent?: string | null; at?: number | null; reason: string } | null;
@@ -258,6 +262,7 @@ export interface TaskDetail {
   calls?: CallDetail[];
   exchanges?: Exchange[];
   trace?: TraceStep[];
+  help?: string | null;
   effect?: string | null;
   retry_effect?: string | null;
 }
@@ -292,12 +297,20 @@ export interface DiffRow {
   reused?: boolean;
 }
 
+/** A value of both runs, as text. */
+export interface DiffValue {
+  name: string;
+  a: string | null;
+  b: string | null;
+  same: boolean;
+}
+
 export interface Diff {
   a: RunHeader;
   b: RunHeader;
   tasks: DiffRow[];
-  inputs: DiffRow[];
-  outputs: DiffRow[];
+  inputs: DiffValue[];
+  outputs: DiffValue[];
 }
 
 export interface PlanSummary {
@@ -321,6 +334,7 @@ export interface PlanForm {
   file: string;
   name: string;
   description?: string | null;
+  missing?: string | null;
   fields: Field[];
   graph: Graph;
   tasks: PlanTask[];

@@ -6,6 +6,15 @@ export type Values = Record<string, string | string[]>;
 const text = (value: unknown): string =>
   typeof value === "string" ? value : typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
 
+/** Returns JSON as a value, or undefined. */
+export function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+}
+
 export function initialValues(fields: Field[], given: Record<string, unknown> = {}): Values {
   const values: Values = {};
   for (const field of fields) {
@@ -35,6 +44,7 @@ export function problem(field: Field, value: string | string[] | undefined): str
     if (field.min != null && number < field.min) return `Expected at least ${field.min}.`;
     if (field.max != null && number > field.max) return `Expected at most ${field.max}.`;
   }
+  if (field.format === "json" && parsed(typed) === undefined) return "Expected JSON.";
   if (field.type === "string") {
     if (field.min != null && typed.length < field.min) return `Expected at least ${field.min} characters.`;
     if (field.max != null && typed.length > field.max) return `Expected at most ${field.max} characters.`;
@@ -61,6 +71,7 @@ export function asJson(fields: Field[], values: Values): Record<string, unknown>
     if (value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) continue;
     if (typeof value === "string" && (field.type === "number" || field.type === "integer")) result[field.name] = Number(value);
     else if (field.type === "boolean") result[field.name] = value === "yes";
+    else if (field.format === "json" && typeof value === "string") result[field.name] = parsed(value);
     else result[field.name] = value;
   }
   return result;

@@ -72,6 +72,9 @@ export function shown(text: string): string {
   return text.replace(INVISIBLE, (character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
 }
 
+/** Returns an effect as people read it: `at most once` for `at_most_once`. */
+export const effectText = (effect: string): string => effect.replaceAll("_", " ");
+
 /** Returns the first line of a text, for rows of one line. */
 export function firstLine(text: string, max = 300): string {
   const end = text.indexOf("\n");

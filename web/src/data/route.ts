@@ -45,12 +45,9 @@ export function listenToRoute(): void {
 
 export function go(hash: string, replace = false): void {
   if (location.hash === hash) return;
-  if (replace) {
-    history.replaceState(null, "", hash);
-    route.value = parseRoute(hash);
-  } else {
-    location.hash = hash;
-  }
+  if (replace) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
+  route.value = parseRoute(hash);
 }
 
 /** Changes parameters of the present address; `null` removes one. */

@@ -1,6 +1,7 @@
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 import { ApiError, get, report, runPath } from "./api";
 import type { AgentRow, Graph, Patch, Question, RunHeader, RunPage, TaskRow } from "./contract";
+import { normalizeGraph } from "./graph";
 import { announce, setServerTime } from "./live";
 import { Stream } from "./stream";
 import { TaskTree } from "./tree";
@@ -62,7 +63,7 @@ export class RunStore {
   replace(page: RunPage): void {
     this.rows = new Map(page.tasks.map((row) => [row.id, row]));
     this.order.value = page.tasks.map((row) => row.id);
-    this.graph.value = page.graph;
+    this.graph.value = normalizeGraph(page.graph);
     this.questions.value = page.questions;
     this.agents.value = page.agents;
     this.seq.value = page.seq;
@@ -80,7 +81,7 @@ export class RunStore {
     }
     if (patch.order) this.order.value = patch.order;
     else if (added.length > 0) this.order.value = insertAfterParents(this.order.value, added, this.rows);
-    if (patch.graph) this.graph.value = patch.graph;
+    if (patch.graph) this.graph.value = normalizeGraph(patch.graph);
     if (patch.questions?.length) this.questions.value = merge(this.questions.value, patch.questions);
     if (patch.agents?.length) this.agents.value = merge(this.agents.value, patch.agents);
     if (patch.run) this.setHeader(patch.run);

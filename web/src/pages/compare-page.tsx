@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, get } from "../data/api";
-import type { Diff, DiffRow, DiffSide, RunHeader, TaskState } from "../data/contract";
+import type { Diff, DiffRow, DiffSide, DiffValue, RunHeader, TaskState } from "../data/contract";
 import { cost, duration, plural, shown, short } from "../data/format";
 import { link, route, withQuery } from "../data/route";
 import { CountsBar, State } from "../parts/state";
@@ -28,7 +28,8 @@ export function ComparePage({ a, b }: { a: string; b: string }) {
     );
   }
   if (!diff) return <main id="main" class="page loading" aria-busy="true" />;
-  const rows = [...diff.inputs, ...diff.tasks, ...diff.outputs];
+  const [inputs, outputs] = [diff.inputs.map(valueRow), diff.outputs.map(valueRow)];
+  const rows = [...inputs, ...diff.tasks, ...outputs];
   const different = rows.filter((row) => !row.same).length;
   return (
     <main id="main" class="page">
@@ -48,9 +49,9 @@ export function ComparePage({ a, b }: { a: string; b: string }) {
         <Head run={diff.b} label="B" />
       </div>
       {different === 0 && <Empty title="No differences">Inputs, tasks, and outputs of both runs are the same.</Empty>}
-      <Part title="Inputs" rows={diff.inputs} all={all} diff={diff} />
+      <Part title="Inputs" rows={inputs} all={all} diff={diff} />
       <Part title="Tasks" rows={diff.tasks} all={all} diff={diff} tasks />
-      <Part title="Outputs" rows={diff.outputs} all={all} diff={diff} />
+      <Part title="Outputs" rows={outputs} all={all} diff={diff} />
     </main>
   );
 }
@@ -74,6 +75,14 @@ function Head({ run, label }: { run: RunHeader; label: string }) {
     </div>
   );
 }
+
+const valueRow = ({ name, a, b, same }: DiffValue): DiffRow => ({
+  id: name,
+  name,
+  a: a === null ? null : { text: a },
+  b: b === null ? null : { text: b },
+  same,
+});
 
 const MAX_ROWS = 150;
 

@@ -9,7 +9,7 @@ import { pushKeys } from "../parts/keys";
 import { CountsBar, done, State, StateIcon, WORDS } from "../parts/state";
 import { Elapsed, Empty, Text, Time } from "../parts/text";
 
-const STATUSES: RunStatus[] = ["running", "paused", "interrupted", "succeeded", "partly", "failed", "cancelled"];
+const STATUSES: RunStatus[] = ["running", "paused", "interrupted", "succeeded", "partial", "failed", "cancelled"];
 const PAGE = 50;
 const MAX_ROWS = 200;
 

@@ -2,10 +2,11 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError, get, post, runPath } from "../data/api";
 import type { Info, PlanForm, PlanSummary, RunPage } from "../data/contract";
-import { plural } from "../data/format";
+import { effectText, plural } from "../data/format";
 import { asJson } from "../data/form";
 import { notifyError } from "../data/live";
 import { go, link, route } from "../data/route";
+import { normalizeGraph } from "../data/graph";
 import { Form } from "../parts/form";
 import { Empty, Text } from "../parts/text";
 import { GraphView } from "../run/graph-view";
@@ -115,7 +116,7 @@ export function PlanPage({ file }: { file: string }) {
     const earlier = from ? get<RunPage>(runPath(from)).then((page) => page.run.inputs ?? {}) : Promise.resolve({});
     Promise.all([get<PlanForm>(`/api/plans/${encodeURIComponent(file)}`), earlier]).then(
       ([found, inputs]) => {
-        setPlan(found);
+        setPlan({ ...found, graph: normalizeGraph(found.graph) });
         setGiven(inputs);
         document.title = `Start ${found.name} · kapell`;
       },
@@ -166,6 +167,11 @@ export function PlanPage({ file }: { file: string }) {
             }
           }}
         />
+        {plan.missing && (
+          <p class="callout">
+            <Text>{plan.missing}</Text>
+          </p>
+        )}
         {plan.fields.length === 0 && <p class="muted">This plan has no inputs.</p>}
         <h2>{plural(plan.tasks.length, "task")}</h2>
         <ul class="plan-tasks">
@@ -183,7 +189,7 @@ export function PlanPage({ file }: { file: string }) {
                   <Text>{task.name || task.id}</Text>
                 </span>
                 <span class="muted">
-                  <Text>{[[task.agent, task.tool].filter(Boolean).join("."), task.effect].filter(Boolean).join(" · ") || task.kind}</Text>
+                  <Text>{[[task.agent, task.tool].filter(Boolean).join("."), task.effect && effectText(task.effect)].filter(Boolean).join(" · ") || task.kind}</Text>
                 </span>
               </button>
             </li>
@@ -208,8 +214,10 @@ export function PlanPage({ file }: { file: string }) {
           content={(node) => {
             const task = tasks.get(node.id);
             const name = task?.name || node.name || node.id;
-            const detail = task ? [task.agent, task.tool].filter(Boolean).join(".") || task.kind : node.members ? plural(node.members.length, "task") : "";
-            return { name, kind: task?.kind ?? "group", state: null, detail, label: [name, detail, task?.effect].filter(Boolean).join(", "), key: task ?? node };
+            const detail = task
+              ? [task.agent, task.tool].filter(Boolean).join(".") || task.kind
+              : (node.detail ?? (node.members ? plural(node.members.length, "task") : ""));
+            return { frame: node.is_group, name, kind: task?.kind ?? "group", state: null, detail, label: [name, detail, task?.effect].filter(Boolean).join(", "), key: task ?? node };
           }}
         />
       </section>

@@ -62,8 +62,9 @@ function Control({ field, id, value, set, invalid }: { field: Field; id: string;
       </select>
     );
   }
-  if (field.type === "string" && !field.secret && !field.format && (typed.length > 80 || typed.includes("\n") || (field.max ?? 0) > 200)) {
-    return <textarea {...shared} rows={4} value={typed} onInput={(event) => set(event.currentTarget.value)} />;
+  const isJson = field.format === "json";
+  if (field.type === "string" && !field.secret && (!field.format || isJson) && (isJson || typed.length > 80 || typed.includes("\n") || (field.max ?? 0) > 200)) {
+    return <textarea {...shared} class={isJson ? "json-input" : undefined} spellcheck={!isJson} rows={4} value={typed} onInput={(event) => set(event.currentTarget.value)} />;
   }
   const numeric = field.type === "number" || field.type === "integer";
   return (

@@ -16,7 +16,7 @@ export const WORDS: Record<string, string> = {
   cancelled: "cancelled",
   paused: "paused",
   interrupted: "interrupted",
-  partly: "partly done",
+  partial: "partial",
 };
 
 /** What each state means, for the help and as a tooltip. */
@@ -55,7 +55,7 @@ export function StateShape({ state }: { state: TaskState | RunStatus }) {
           <path class="ink" d={cross} />
         </g>
       );
-    case "partly":
+    case "partial":
       return (
         <g>
           <path class="fill" d="M8 1l7.3 13H.700z" />

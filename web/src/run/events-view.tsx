@@ -11,7 +11,7 @@ import { Empty, Text, Time } from "../parts/text";
 import { VirtualList } from "../parts/virtual";
 
 const ROW_HEIGHT = 30;
-const PAGE = 500;
+const PAGE = 2000;
 
 /** The events of the journal, with their numbers. They are read while the tab is open, page by page. */
 export function EventsView({ store, filter }: { store: RunStore; filter: string }) {
@@ -30,8 +30,10 @@ export function EventsView({ store, filter }: { store: RunStore; filter: string 
       reading.current = true;
       try {
         for (;;) {
-          const after = events.current.at(-1)?.seq ?? 0;
-          const path = report ? `${runPath(store.run)}/events` : `${runPath(store.run)}/events?after=${after}&limit=${PAGE}`;
+          // The first event has the number 0.
+          const after = events.current.at(-1)?.seq ?? -1;
+          const query = after < 0 ? `?limit=${PAGE}` : `?after=${after}&limit=${PAGE}`;
+          const path = `${runPath(store.run)}/events${report ? "" : query}`;
           const page = await get<{ events: RunEvent[] }>(path);
           if (stopped) return;
           const fresh = page.events.filter((event) => event.seq > after);

@@ -31,6 +31,7 @@ interface Props {
   cursor: string | null;
   selected: string | null;
   critical: boolean;
+  toggleCritical?: () => void;
   move: (id: string) => void;
   open: (id: string) => void;
   /** Where the place and the zoom are kept while another view is shown. */
@@ -281,6 +282,11 @@ export class GraphView extends Component<Props, State> {
           <button type="button" class="button small" onClick={() => this.fit()}>
             Fit
           </button>
+          {this.props.toggleCritical && (
+            <button type="button" class="button small" aria-pressed={critical} onClick={this.props.toggleCritical}>
+              Critical path
+            </button>
+          )}
         </div>
       </div>
     );
@@ -335,7 +341,12 @@ function fitText(text: string, width: number, font: string): string {
   return result;
 }
 
-const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+/** The font of the page, which is known once its style is. */
+let font: string | null = null;
+const fontOf = (weight: number, size: number): string => {
+  font ??= getComputedStyle(document.body).fontFamily;
+  return `${weight} ${size}px ${font}`;
+};
 
 interface NodeProps {
   id: string;
@@ -372,6 +383,7 @@ class Node extends Component<NodeProps> {
         {current && <rect class="cursor" x="-5" y="-5" width={w + 10} height={h + 10} rx="14" />}
         {stacked && <rect class="card behind" x="5" y="5" width={w} height={h} rx="10" />}
         <rect class="card" width={w} height={h} rx="10" />
+        {item.state && !item.frame && <path class="strip" d={`M10 0a10 10 0 0 0 -10 10v${h - 20}a10 10 0 0 0 10 10q-5 -4 -5 -10v${20 - h}q0 -6 5 -10z`} />}
         {item.state && !item.frame && (
           <svg class={`state-icon s-${item.state}`} x="14" y={h / 2 - 8 - (stacked ? 3 : 0)} width="16" height="16" viewBox="0 0 16 16">
             <StateShape state={item.state} />
@@ -379,16 +391,16 @@ class Node extends Component<NodeProps> {
         )}
         {item.frame ? (
           <text class="name" x="12" y="18">
-            {fitText(name, w - 24, `600 12px ${FONT}`)}
+            {fitText(name, w - 24, fontOf(600, 12))}
           </text>
         ) : (
           <>
             <text class="name" x={inset} y={h / 2 + (two ? -3 : 5) - (stacked ? 3 : 0)}>
-              {fitText(name, w - inset - 14, `600 13px ${FONT}`)}
+              {fitText(name, w - inset - 14, fontOf(600, 13))}
             </text>
             {two && (
               <text class="detail" x={inset} y={h / 2 + 14 - (stacked ? 3 : 0)}>
-                {fitText(shown(item.detail), w - inset - 14, `400 11.5px ${FONT}`)}
+                {fitText(shown(item.detail), w - inset - 14, fontOf(400, 11.5))}
               </text>
             )}
           </>

@@ -26,7 +26,7 @@ export function OutputView({ output }: { output: Output }) {
       {(output.links?.length ?? 0) > 0 && (
         <ul class="output-list">
           {output.links?.map((item) => {
-            const address = safeLink(item.uri);
+            const address = safeLink(item.url ?? item.uri);
             return (
               <li key={item.uri}>
                 {address ? (

@@ -1,8 +1,9 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { post, report, runPath } from "../data/api";
 import type { Question } from "../data/contract";
-import { duration, safeLink, shown } from "../data/format";
-import { asTexts } from "../data/form";
+import { duration, effectText, safeLink, shown } from "../data/format";
+import { asTexts, parsed } from "../data/form";
 import { notify, notifyError, now } from "../data/live";
 import { withQuery } from "../data/route";
 import type { RunStore } from "../data/run-store";
@@ -16,6 +17,7 @@ interface Answer {
   action: "accept" | "decline" | "cancel";
   fields?: Record<string, string>;
   all?: boolean;
+  arguments?: unknown;
 }
 
 /** Sends an answer and says what became of it. The stream brings the new state of the question. */
@@ -31,14 +33,21 @@ async function answer(store: RunStore, question: Question, body: Answer): Promis
   }
 }
 
+/** What happens when nothing was answered in time. */
+const DEFAULTS: Record<string, string> = {
+  accept: "the answer is yes, with the defaults of the form",
+  decline: "the answer is no",
+  cancel: "the question is dismissed",
+};
+
 function Deadline({ question }: { question: Question }) {
   if (question.deadline == null) return null;
   const remaining = question.deadline - now.value;
-  const fallback = question.default == null ? null : typeof question.default === "string" ? question.default : JSON.stringify(question.default);
+  const fallback = question.default == null ? null : (DEFAULTS[String(question.default)] ?? String(question.default));
   return (
     <p class="question-deadline">
       {remaining > 0 ? `${duration(Math.floor(remaining / 1000) * 1000)} remain.` : "The time is over."}
-      {fallback && <> Then the answer is “{shown(fallback)}”.</>}
+      {fallback && <> Then {shown(fallback)}.</>}
     </p>
   );
 }
@@ -90,7 +99,7 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
           <>
             <dt>Effect</dt>
             <dd>
-              <Text>{question.effect}</Text>
+              <Text>{effectText(question.effect)}</Text>
             </dd>
           </>
         )}
@@ -101,7 +110,7 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
       </dl>
       {question.arguments != null && (
         <>
-          <h4>Arguments</h4>
+          <h3 class="minor">Arguments</h3>
           <div class="block">
             <Json value={question.arguments} />
           </div>
@@ -122,6 +131,11 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
       ) : (
         <>
           <Deadline question={question} />
+          {question.left_open_because && (
+            <p class="muted">
+              <Text>{question.left_open_because}</Text>
+            </p>
+          )}
           {question.kind === "form" && (
             <Form
               fields={question.fields ?? []}
@@ -133,11 +147,11 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
             </Form>
           )}
           {question.kind === "approval" && (
-            <div class="form-actions">
+            <Approval question={question} send={send}>
               {button("Approve", { action: "accept" }, "primary")}
               {question.tool && button(`Approve all calls of ${shown(question.tool)}`, { action: "accept", all: true })}
               {button("Decline", { action: "decline" }, "danger")}
-            </div>
+            </Approval>
           )}
           {question.kind === "url" && (
             <>
@@ -168,8 +182,63 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
   );
 }
 
+/** The buttons of an approval, and the arguments of the call to change before it. */
+function Approval({ question, send, children }: { question: Question; send: (body: Answer) => Promise<void>; children: ComponentChildren }) {
+  const [changed, setChanged] = useState<string | null>(null);
+  const wrong = changed !== null && (typeof parsed(changed) !== "object" || parsed(changed) === null);
+  if (changed === null) {
+    return (
+      <div class="form-actions">
+        {children}
+        {question.arguments != null && (
+          <button type="button" class="button" onClick={() => setChanged(JSON.stringify(question.arguments, null, 2))}>
+            Change the arguments…
+          </button>
+        )}
+      </div>
+    );
+  }
+  const id = `arguments-${question.id}`;
+  return (
+    <div class="field">
+      <label for={id}>Arguments of this call, as JSON</label>
+      <textarea
+        id={id}
+        class="json-input"
+        rows={10}
+        spellcheck={false}
+        value={changed}
+        aria-invalid={wrong}
+        onInput={(event) => setChanged(event.currentTarget.value)}
+      />
+      <p class="field-error" role="alert">
+        {wrong && "Expected a JSON object."}
+      </p>
+      <div class="form-actions">
+        <button type="button" class="button primary" disabled={wrong} onClick={() => void send({ action: "accept", arguments: parsed(changed) })}>
+          Approve with these arguments
+        </button>
+        <button type="button" class="button" onClick={() => setChanged(null)}>
+          Back
+        </button>
+      </div>
+    </div>
+  );
+}
+
+const ACTIONS: Record<string, string> = { accept: "yes", decline: "no", cancel: "dismissed" };
+
 function AnswerText({ answer }: { answer: unknown }) {
   if (typeof answer === "string") return <Text>{answer}</Text>;
+  const { action, content } = answer as { action?: string; content?: unknown };
+  if (action !== undefined && content == null) return <>{ACTIONS[action] ?? shown(action)}</>;
+  if (action === "accept") {
+    return (
+      <div class="block">
+        <Json value={content} />
+      </div>
+    );
+  }
   return (
     <div class="block">
       <Json value={answer} />
@@ -188,7 +257,7 @@ export function QuestionsPanel({ store, chosen }: { store: RunStore; chosen: str
       {sorted.map((question) => (
         <article key={question.id} class={`question-card ${question.status}`} aria-label={`${KINDS[question.kind]} ${question.id}`}>
           <header>
-            <h3>{KINDS[question.kind]}</h3>
+            <h2>{KINDS[question.kind]}</h2>
             <code>{question.id}</code>
             {question.status !== "open" && <span class="tag">{question.status}</span>}
           </header>

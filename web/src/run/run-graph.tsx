@@ -1,7 +1,9 @@
+import { signal } from "@preact/signals";
 import type { ZoomTransform } from "d3-zoom";
 import type { Counts, GraphNode, TaskRow } from "../data/contract";
 import { duration, plural, shown } from "../data/format";
 import { taskFilter } from "../data/filter";
+import { nodeMembers } from "../data/graph";
 import { withQuery } from "../data/route";
 import { countStates, groupState } from "../data/tree";
 import { countWords } from "../parts/state";
@@ -10,6 +12,7 @@ import { GraphView, groupDetail, type NodeContent, stateWord } from "./graph-vie
 import { callText } from "./list-view";
 import type { ViewProps } from "./rows";
 
+const criticalPath = signal(true);
 const memories = new WeakMap<object, { transform?: ZoomTransform }>();
 
 function detailOf(row: TaskRow): string {
@@ -59,7 +62,11 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
   const content = (node: GraphNode): NodeContent => {
     const row = store.rows.get(node.id);
     if (!row) {
-      const rows = (node.members ?? []).flatMap((id) => store.rows.get(id) ?? []);
+      const rows = nodeMembers(node, store.rows).flatMap((id) => store.rows.get(id) ?? []);
+      if (rows.length === 0) {
+        const name = node.name ?? node.id;
+        return { name, kind: "", state: null, detail: node.detail ?? "", frame: node.is_group, dimmed: accepts !== null, label: shown(name), key: node };
+      }
       const counts: Counts = countStates(rows);
       const state = groupState(counts);
       const detail = groupDetail(counts);
@@ -70,6 +77,7 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
         state,
         detail,
         counts,
+        frame: node.is_group,
         critical: rows.some((member) => member.critical),
         dimmed: accepts !== null && !rows.some(accepts),
         label: shown(`${name}, ${stateWord(state)}, a group: ${countWords(counts)}`),
@@ -83,7 +91,7 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
       detail: detailOf(row),
       counts: row.children,
       critical: row.critical,
-      frame: inside.has(row.id),
+      frame: node.is_group ?? inside.has(row.id),
       dimmed: accepts !== null && !accepts(row) && !store.tree.value.members(row.id).some((id) => accepts(store.rows.get(id) ?? row)),
       label: labelOf(row),
       key: row,
@@ -96,7 +104,10 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
       content={content}
       cursor={cursor.value}
       selected={selected}
-      critical
+      critical={criticalPath.value}
+      toggleCritical={() => {
+        criticalPath.value = !criticalPath.value;
+      }}
       memory={memory}
       move={move}
       open={open}

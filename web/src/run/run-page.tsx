@@ -83,10 +83,18 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
   };
   const showQuestions = (): void => {
     setQuery({ task: null, questions: "open", question: openQuestions[0]?.id ?? null });
-    requestAnimationFrame(() =>
-      panel.current?.querySelector<HTMLElement>(".question-card.open input, .question-card.open select, .question-card.open textarea, .question-card.open .button")?.focus(),
-    );
+    // The panel may be there already, with the focus elsewhere.
+    requestAnimationFrame(focusQuestion);
   };
+  const focusQuestion = (): void =>
+    panel.current
+      ?.querySelector<HTMLElement>(".question-card.open :is(input, select, textarea, .form-actions .button)")
+      ?.focus();
+  useEffect(() => {
+    if (showsQuestions) focusQuestion();
+    else if (hasPanel) panel.current?.focus({ preventScroll: true });
+  }, [hasPanel, showsQuestions]);
+
   const nextFailure = (): void => {
     const order = store.tree.value.order;
     const at = cursor.value === null ? -1 : order.indexOf(cursor.value);

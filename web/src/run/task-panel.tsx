@@ -1,10 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 import { type ApiError, get, report, runPath } from "../data/api";
 import type { CallDetail, Exchange, TaskDetail, TaskRow, TraceStep } from "../data/contract";
-import { cost, count, duration, plural, shown, short } from "../data/format";
+import { cost, count, duration, effectText, plural, shown, short } from "../data/format";
 import { notifyError } from "../data/live";
 import { withQuery } from "../data/route";
 import type { RunStore } from "../data/run-store";
+import { nodeMembers } from "../data/graph";
 import { byUrgency, countStates } from "../data/tree";
 import { Json } from "../parts/json";
 import { CountsBar, countWords, State, StateIcon } from "../parts/state";
@@ -22,6 +23,7 @@ function useDetail(store: RunStore, id: string, row: TaskRow | undefined): { det
     setError(null);
   }, [id]);
   useEffect(() => {
+    if (!row) return;
     const abort = new AbortController();
     // A task that changes often is asked for at most three times a second.
     const timer = setTimeout(
@@ -88,7 +90,7 @@ function Facts({ row, detail }: { row: TaskRow; detail: TaskDetail | null }) {
         <>
           <dt>Effect</dt>
           <dd>
-            <Text>{effect}</Text>
+            <Text>{effectText(effect)}</Text>
           </dd>
         </>
       )}
@@ -166,7 +168,7 @@ function Call({ call, latest }: { call: CallDetail; latest: boolean }) {
           </span>
         )}
         <span class="muted number">
-          <Elapsed from={call.started} to={call.ended} />
+          {call.started != null && <Elapsed from={call.started} to={call.ended} />}
         </span>
       </div>
       {call.error && (
@@ -316,9 +318,10 @@ export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; r
   store.version.value;
   const node = store.graph.value.nodes.find((node) => node.id === id);
   const row = store.rows.get(id);
-  const { detail, error } = useDetail(store, id, node?.members ? undefined : row);
-  if (node?.members && !row) {
-    const counts = countStates(node.members.flatMap((member) => store.rows.get(member) ?? []));
+  const { detail, error } = useDetail(store, id, row);
+  const stands = !row && node ? nodeMembers(node, store.rows) : [];
+  if (!row && node && (node.members || stands.length > 0)) {
+    const counts = countStates(stands.flatMap((member) => store.rows.get(member) ?? []));
     return (
       <div class="task">
         <h2 class="panel-title">
@@ -326,7 +329,7 @@ export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; r
         </h2>
         <CountsBar counts={counts} height={8} />
         <p class="muted">{countWords(counts)}</p>
-        <Members store={store} ids={node.members} />
+        <Members store={store} ids={stands} />
       </div>
     );
   }
@@ -363,6 +366,11 @@ export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; r
         <div class="callout error">
           <Text>{row.error}</Text>
         </div>
+      )}
+      {detail?.help && (
+        <p class="muted">
+          <Text>{detail.help}</Text>
+        </p>
       )}
       {row.reason && (
         <p class="muted">

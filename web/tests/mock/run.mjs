@@ -23,7 +23,7 @@ export class MockRun {
     this.now = started;
     this.status = "running";
     this.ended = null;
-    this.seq = 0;
+    this.seq = -1;
     this.events = [];
     this.questions = new Map();
     this.changed = new Set();
@@ -154,8 +154,8 @@ export class MockRun {
       this.questions.set(question, {
         id: question, kind: what === "ask" ? "form" : "approval", asker: def.evil ?? (what === "ask" ? "the plan" : "kapell"), task: id, agent: def.agent, tool: def.tool,
         message: def.evil ?? (what === "ask" ? "Which region should the brief cover?" : "Publish the brief to the shared folder?"),
-        asked: this.now, deadline: this.now + 600_000, default: what === "ask" ? "Europe, 5 pages" : undefined, status: "open",
-        ...(what === "ask" ? { fields: REGION } : { arguments: def.with ?? {}, effect: "at most once: a repeated call would write twice" }),
+        asked: this.now, deadline: this.now + 600_000, default: what === "ask" ? "accept" : "decline", status: "open",
+        ...(what === "ask" ? { fields: REGION } : { arguments: def.with ?? {}, effect: "at_most_once" }),
       });
       this.changedQuestions.add(question);
       this.set(id, { question, started: row.started ?? this.now }, "asking");
@@ -241,7 +241,7 @@ export class MockRun {
   }
 
   finish(status) {
-    this.status = status ?? (this.counts.failed === 0 ? "succeeded" : this.counts.succeeded > 0 ? "partly" : "failed");
+    this.status = status ?? (this.counts.failed === 0 ? "succeeded" : this.counts.succeeded > 0 ? "partial" : "failed");
     this.ended = this.now;
     this.event("run_ended", `run ended: ${this.status}`, {});
   }
@@ -251,7 +251,7 @@ export class MockRun {
     if (!question) return null;
     if (question.status !== "open") return { status: "refused", message: `${id} was already answered.` };
     const accepted = body.action === "accept";
-    this.questions.set(id, { ...question, status: "answered", answer: accepted ? (body.fields ?? "approved") : "declined", answered_by: by });
+    this.questions.set(id, { ...question, status: "answered", answer: accepted ? { action: "accept", ...(body.fields ? { content: body.fields } : {}) } : { action: body.action }, answered_by: by });
     this.changedQuestions.add(id);
     this.event("question_answered", `${id}: answered in the ${by}`, { question: id });
     const row = this.rows.get(question.task);
@@ -367,7 +367,7 @@ export class MockRun {
             { at: row.ended ?? row.started + 200, from: "agent", to: "host", what: "result", detail: evil ?? { isError: false } },
           ]
         : [],
-      effect: def.effect ?? "read only", retry_effect: def.effect === "at_most_once" ? "asks first: a repeated call could act twice" : "repeats the call; nothing changes at the agent",
+      effect: def.effect ?? "read_only", retry_effect: def.effect === "at_most_once" ? "asks first: a repeated call could act twice" : "repeats the call; nothing changes at the agent",
     };
   }
 

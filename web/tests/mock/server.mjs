@@ -196,8 +196,8 @@ export class MockServer {
       return [200, detail];
     }
     if (what === "events") {
-      const after = Number(query.get("after") ?? 0);
-      return [200, { events: run.events.slice(after, after + Number(query.get("limit") ?? 500)) }];
+      const from = query.has("after") ? Number(query.get("after")) + 1 : 0;
+      return [200, { events: run.events.slice(from, from + Number(query.get("limit") ?? 500)) }];
     }
     if (what === "answers") {
       const result = run.answer(other, body, "page");
@@ -233,7 +233,7 @@ function diff(a, b) {
   const side = (run, id) => {
     const row = run.rows.get(id);
     if (!row) return null;
-    return { status: row.state, agent: row.agent, ms: row.ended && row.started ? row.ended - row.started : null, text: row.error ?? (row.state === "succeeded" ? `{"title": "Pricing", "words": ${row.reused ? 412 : 400 + id.length}}` : (row.reason ?? null)) };
+    return { status: row.state, agent: row.agent, ms: row.ended && row.started ? row.ended - row.started : null, text: row.error ?? (row.state === "succeeded" ? `{"title": "${row.name}", "words": ${400 + id.length + (run.rerunOf && !row.reused ? 12 : 0)}}` : (row.reason ?? null)) };
   };
   const ids = [...new Set([...a.rows.keys(), ...b.rows.keys()])];
   const tasks = ids.map((id) => {
@@ -241,8 +241,8 @@ function diff(a, b) {
     return { id, name: a.rows.get(id)?.name ?? b.rows.get(id)?.name, a: one, b: two, same: one?.status === two?.status && one?.text === two?.text, reused: b.rows.get(id)?.reused };
   });
   const values = (one, two) => [...new Set([...Object.keys(one), ...Object.keys(two)])].map((id) => {
-    const [left, right] = [one, two].map((all) => (id in all ? { text: JSON.stringify(all[id]) } : null));
-    return { id, name: id, a: left, b: right, same: left?.text === right?.text };
+    const [left, right] = [one, two].map((all) => (id in all ? JSON.stringify(all[id]) : null));
+    return { name: id, a: left, b: right, same: left === right };
   });
   return { a: a.header(), b: b.header(), tasks, inputs: values(a.inputs, b.inputs), outputs: values(a.header().outputs, b.header().outputs) };
 }

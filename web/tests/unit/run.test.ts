@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Graph, RunHeader, RunPage, RunSummary, TaskRow } from "../../src/data/contract";
+import { nodeMembers, normalizeGraph } from "../../src/data/graph";
 import { RunStore } from "../../src/data/run-store";
 import { difference } from "../../src/pages/compare-page";
 import { mergeRuns } from "../../src/pages/runs-page";
@@ -39,11 +40,12 @@ describe("store", () => {
   it("keeps rows that a patch does not name", () => {
     const made = store();
     const before = made.rows.get("b");
+    const drawn = made.graph.value;
     made.apply({ seq: 6, tasks: [task("a", { state: "running" })] });
     expect(made.rows.get("a")?.state).toBe("running");
     expect(made.rows.get("b")).toBe(before);
     expect(made.seq.value).toBe(6);
-    expect(made.graph.value).toBe(graph);
+    expect(made.graph.value).toBe(drawn);
   });
 
   it("ignores patches from before the snapshot", () => {
@@ -63,6 +65,19 @@ describe("store", () => {
 });
 
 describe("graph", () => {
+  it("gives nodes that stand for several tasks an ID of their own", () => {
+    const points = [{ x: 1, y: 2 }, { x: 3, y: 4 }] as unknown as [number, number][];
+    const drawn = normalizeGraph({ width: 1, height: 1, nodes: [{ id: "a", x: 0, y: 0, w: 1, h: 1, members: ["a", "b"] }, { id: "c", x: 0, y: 0, w: 1, h: 1, members: [] }], edges: [{ from: "a", to: "c", points }] });
+    expect(drawn.nodes.map((node) => [node.id, node.members])).toEqual([["group:a", ["a", "b"]], ["c", undefined]]);
+    expect(drawn.edges).toEqual([{ from: "group:a", to: "c", points: [[1, 2], [3, 4]] }]);
+  });
+
+  it("finds the tasks of all items that a node stands for", () => {
+    const rows = new Map(["each", "each[0].get", "each[12].get", "each[0].put"].map((id) => [id, task(id)]));
+    expect(nodeMembers({ id: "each.get", x: 0, y: 0, w: 1, h: 1 }, rows)).toEqual(["each[0].get", "each[12].get"]);
+    expect(nodeMembers({ id: "each", x: 0, y: 0, w: 1, h: 1 }, rows)).toEqual([]);
+  });
+
   const drawing = new Drawing(graph);
 
   it("moves along edges first", () => {

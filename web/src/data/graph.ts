@@ -1,0 +1,38 @@
+import type { Graph, GraphNode, TaskRow } from "./contract";
+
+/** What a drawing may contain beside the fields of a node: see `GraphNode`. */
+type Point = [number, number] | { x: number; y: number };
+
+/** The ID of a node that stands for several tasks of a flat plan: it differs from those of all tasks. */
+export const clusterId = (id: string): string => `group:${id}`;
+
+/** Returns the graph with pairs as points, and with an ID of its own for each node that stands for several tasks. */
+export function normalizeGraph(graph: Graph): Graph {
+  const ids = new Map(graph.nodes.filter((node) => (node.members?.length ?? 0) > 0).map((node) => [node.id, clusterId(node.id)]));
+  const pair = (point: Point): [number, number] => (Array.isArray(point) ? point : [point.x, point.y]);
+  return {
+    ...graph,
+    nodes: graph.nodes.map((node) => ({ ...node, id: ids.get(node.id) ?? node.id, members: ids.has(node.id) ? node.members : undefined })),
+    edges: graph.edges.map((edge) => ({
+      ...edge,
+      from: ids.get(edge.from) ?? edge.from,
+      to: ids.get(edge.to) ?? edge.to,
+      points: (edge.points as Point[]).map(pair),
+    })),
+  };
+}
+
+/** Returns the ID of a task of a plan: that of a task of an item, without the numbers of the items. */
+export const planId = (id: string): string => id.replace(/\[\d+\]/g, "");
+
+/**
+ * Returns the tasks that a node without a row stands for: those of a flat plan that are drawn as one, or the same task
+ * of all items of a group.
+ */
+export function nodeMembers(node: GraphNode, rows: ReadonlyMap<string, TaskRow>): string[] {
+  if (node.members) return node.members;
+  if (rows.has(node.id)) return [];
+  const result: string[] = [];
+  for (const id of rows.keys()) if (id.includes("[") && planId(id) === node.id) result.push(id);
+  return result;
+}

@@ -217,29 +217,36 @@ fn expression_text(value: &serde_json::Value) -> String {
     truncate_chars(&value_as_text(value), MAX_LABEL_CHARS).into_owned()
 }
 
-/// Escapes a text for Mermaid: unsafe characters become character codes.
+/// Escapes a text for Mermaid: unsafe characters become character codes. A colon is one, since Mermaid takes a line with
+/// `style`, a colon, and a character code for a style, and drops the semicolon at its end.
 fn mermaid_text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
-            c if c.is_alphanumeric() || " _-.,:/·…".contains(c) => safe.push(c),
-            c if c.is_whitespace() || c.is_control() => safe.push(' '),
+            c if c.is_alphanumeric() || " _-.,/·…".contains(c) => safe.push(c),
             c => push_line(&mut safe, format_args!("#{};", u32::from(c))),
         }
     }
     safe
 }
 
+/// Escapes a text for DOT, whose labels have escapes of their own and decode the entities of HTML.
 fn dot_text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '"' | '\\' => safe.extend(['\\', c]),
-            c if c.is_control() => safe.push(' '),
+            '&' => safe.push_str("&amp;"),
             c => safe.push(c),
         }
     }
     safe
+}
+
+/// Returns the text in one line, with control, reordering, and invisible characters as `\u{1b}`.
+fn visible(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    printable(&line).into_owned()
 }
 
 #[cfg(test)]
@@ -276,7 +283,7 @@ mod tests {
             "flowchart TD\n  \
              t0[\"Find #60;b#62;#34;it#34;#60;/b#62;#59; #96;now#96;<br/>x · go\"]\n  \
              t1[[\"read<br/>x · go<br/>else y · go<br/>for each hit of #36;#123;#123; tasks.find.output #125;#125;\"]]\n  \
-             t2{{\"store<br/>z · go<br/>if tasks.read.succeeded #62;#61; 2<br/>asks: Really store#63;\"}}\n  \
+             t2{{\"store<br/>z · go<br/>if tasks.read.succeeded #62;#61; 2<br/>asks#58; Really store#63;\"}}\n  \
              t0 --> t1\n  t0 -.-> t2\n  t1 -.-> t2\n"
         );
     }

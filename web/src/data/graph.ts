@@ -22,6 +22,13 @@ export function normalizeGraph(graph: Graph): Graph {
   };
 }
 
+/** Returns the node that shows a task: its own, that of its group, or the one that stands for it. */
+export function nodeOf(id: string, graph: Graph, ancestors: string[]): string | null {
+  const ids = new Set(graph.nodes.map((node) => node.id));
+  const found = [id, planId(id), ...ancestors.toReversed()].find((candidate) => ids.has(candidate));
+  return found ?? graph.nodes.find((node) => node.members?.includes(id))?.id ?? null;
+}
+
 /** Returns the ID of a task of a plan: that of a task of an item, without the numbers of the items. */
 export const planId = (id: string): string => id.replace(/\[\d+\]/g, "");
 

@@ -61,6 +61,12 @@ export function setServerTime(at: number): void {
   now.value = at;
 }
 
+/** The time at which the run of the page stands still, because no process drives it. */
+export const frozenAt = signal<number | null>(null);
+
+/** The time up to which what has not ended lasts so far. */
+export const lastingUntil = (): number => frozenAt.value ?? now.value;
+
 export function startClock(): void {
   setInterval(() => {
     if (!document.hidden) now.value = Date.now() + offset;

@@ -2,7 +2,7 @@ import { computed, type ReadonlySignal, signal } from "@preact/signals";
 import { ApiError, get, report, runPath } from "./api";
 import type { AgentRow, Graph, Patch, Question, RunHeader, RunPage, TaskRow } from "./contract";
 import { normalizeGraph } from "./graph";
-import { announce, setServerTime } from "./live";
+import { announce, frozenAt, setServerTime } from "./live";
 import { Stream } from "./stream";
 import { TaskTree } from "./tree";
 
@@ -35,6 +35,7 @@ export class RunStore {
   close(): void {
     this.closed = true;
     this.stream?.close();
+    frozenAt.value = null;
   }
 
   private async load(): Promise<void> {
@@ -91,7 +92,9 @@ export class RunStore {
 
   private setHeader(header: RunHeader): void {
     this.header.value = header;
-    if (!report) setServerTime(header.now);
+    // Without a process, no time passes for a run.
+    frozenAt.value = header.process == null ? header.now : null;
+    if (header.process != null) setServerTime(header.now);
     announce(describe(header, this.openQuestions.value.length));
   }
 

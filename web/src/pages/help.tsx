@@ -1,3 +1,4 @@
+import { report } from "../data/api";
 import { Dialog } from "../parts/dialog";
 import { KEYS } from "../parts/keys";
 import { MEANINGS, StateIcon, TASK_STATES, WORDS } from "../parts/state";
@@ -38,10 +39,12 @@ export function Help({ close, version }: { close: () => void; version: string | 
             <code>state:failed</code> <code>agent:research</code> <code>tool:fetch</code> <code>-kind:hook</code> <code>"two words"</code>
           </p>
           <p class="muted">
-            kapell {version} ·{" "}
-            <a href="/assets/licenses.txt" target="_blank" rel="noopener">
-              Licenses
-            </a>
+            {version && `kapell ${version} · `}
+            {!report && (
+              <a href="/assets/licenses.txt" target="_blank" rel="noopener">
+                Licenses
+              </a>
+            )}
           </p>
         </section>
       </div>

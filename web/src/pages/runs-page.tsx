@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../data/api";
 import type { RunStatus, RunSummary } from "../data/contract";
 import { cost, plural } from "../data/format";
@@ -95,7 +95,7 @@ export function RunsPage() {
     setCurrent(next);
     rows.current?.querySelectorAll<HTMLElement>("a.run-link")[next]?.focus();
   };
-  useEffect(() =>
+  useLayoutEffect(() =>
     pushKeys((event) => {
       if (event.key === "j" || event.key === "ArrowDown") focusRow(rows.current?.contains(document.activeElement) ? current + 1 : current);
       else if (event.key === "k" || event.key === "ArrowUp") focusRow(current - 1);

@@ -1,4 +1,7 @@
-/** The keys of the present page: the innermost page that wants a key gets it. */
+/**
+ * Handles a key and returns whether it did. Handlers are set before the page is painted, so that a key sees what the key
+ * before it has changed. No two handlers of a page want the same key.
+ */
 type Handler = (event: KeyboardEvent) => boolean | undefined;
 
 const handlers: Handler[] = [];

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { clock, duration, iso, shown, when } from "../data/format";
-import { now } from "../data/live";
+import { clock, duration, iso, seconds, shown, when } from "../data/format";
+import { lastingUntil, now } from "../data/live";
 
 /** A text of an agent or person: never markup, and without characters that hide or reorder it. */
 export function Text({ children }: { children: string }) {
@@ -28,7 +28,7 @@ export function Clock({ at }: { at: number }) {
 
 /** The duration of what may be running: it counts until there is an end. */
 export function Elapsed({ from, to }: { from: number; to: number | null | undefined }) {
-  return <span class="number">{to == null ? duration(Math.max(0, Math.floor((now.value - from) / 1000)) * 1000 || 0) : duration(to - from)}</span>;
+  return <span class="number">{to == null ? seconds(lastingUntil() - from) : duration(to - from)}</span>;
 }
 
 /** A text that is long: its start, and the rest on request. */

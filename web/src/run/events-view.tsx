@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get, report, runPath } from "../data/api";
 import type { RunEvent } from "../data/contract";
 import { count, firstLine } from "../data/format";
@@ -58,7 +58,7 @@ export function EventsView({ store, filter }: { store: RunStore; filter: string 
     ? events.current.filter((event) => event.text.toLowerCase().includes(text) || event.type.toLowerCase().includes(text))
     : events.current;
 
-  useEffect(() =>
+  useLayoutEffect(() =>
     pushKeys((event) => {
       const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
       if (step) {

@@ -73,7 +73,10 @@ export class GraphView extends Component<Props, State> {
       const { clientWidth: width, clientHeight: height } = svg;
       if (width === 0) return;
       this.setState({ width, height }, () => {
-        if (!this.placed && this.props.graph.nodes.length > 0) this.fit(0.55);
+        const { graph, selected } = this.props;
+        if (!this.placed && graph.nodes.length > 0) this.fit(0.55);
+        // The panel of a task takes a part of the view.
+        if (selected) this.reveal(selected);
       });
     });
     this.observer.observe(svg);

@@ -1,6 +1,6 @@
 import type { Signal } from "@preact/signals";
 import { useComputed } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { TaskRow } from "../data/contract";
 import { taskFilter } from "../data/filter";
 import type { RunStore } from "../data/run-store";
@@ -47,7 +47,7 @@ export function useRows({ store, cursor, selected, filter, open, move }: ViewPro
     requestAnimationFrame(() => list.current?.element?.querySelector<HTMLElement>('[tabindex="0"][data-id]')?.focus({ preventScroll: true }));
   };
 
-  useEffect(() =>
+  useLayoutEffect(() =>
     pushKeys((event) => {
       const item = rows[current];
       switch (event.key) {

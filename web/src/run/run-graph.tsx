@@ -3,7 +3,7 @@ import type { ZoomTransform } from "d3-zoom";
 import type { Counts, GraphNode, TaskRow } from "../data/contract";
 import { duration, plural, shown } from "../data/format";
 import { taskFilter } from "../data/filter";
-import { nodeMembers } from "../data/graph";
+import { nodeMembers, nodeOf } from "../data/graph";
 import { withQuery } from "../data/route";
 import { countStates, groupState } from "../data/tree";
 import { countWords } from "../parts/state";
@@ -59,6 +59,7 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
   const accepts = taskFilter(filter);
   const inside = new Set(graph.nodes.map((node) => store.rows.get(node.id)?.parent).filter((parent): parent is string => typeof parent === "string"));
 
+  const shownNode = (id: string | null): string | null => id && nodeOf(id, graph, store.tree.value.ancestors(id));
   const content = (node: GraphNode): NodeContent => {
     const row = store.rows.get(node.id);
     if (!row) {
@@ -102,8 +103,8 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
     <GraphView
       graph={graph}
       content={content}
-      cursor={cursor.value}
-      selected={selected}
+      cursor={shownNode(cursor.value)}
+      selected={shownNode(selected)}
       critical={criticalPath.value}
       toggleCritical={() => {
         criticalPath.value = !criticalPath.value;

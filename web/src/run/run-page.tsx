@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { post, report, runPath } from "../data/api";
-import type { RunHeader } from "../data/contract";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get, post, report, runPath } from "../data/api";
+import type { PlanSummary, RunHeader } from "../data/contract";
 import { cost, count, duration, plural, shown, short } from "../data/format";
 import { filterStates, toggleState } from "../data/filter";
 import { announce, notify, notifyError } from "../data/live";
@@ -107,7 +107,7 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
     else announce("No task has failed.");
   };
 
-  useEffect(() =>
+  useLayoutEffect(() =>
     pushKeys((event) => {
       const target = TABS.find(([, , key]) => key === event.key)?.[0];
       if (target) {
@@ -157,6 +157,9 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
                   Retry what failed…
                 </button>
               )}
+              <button type="button" class="button" title="A new run of this plan, with these inputs to change" onClick={() => void startAgain(header)}>
+                Start again…
+              </button>
               <button type="button" class="button" onClick={() => setDialog({ kind: "compare" })}>
                 Compare…
               </button>
@@ -294,6 +297,18 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
       {dialog?.kind === "compare" && <CompareDialog run={header} close={() => setDialog(null)} />}
     </main>
   );
+}
+
+/** Opens the form of the plan with the inputs of a run. */
+async function startAgain(header: RunHeader): Promise<void> {
+  try {
+    const { plans } = await get<{ plans: PlanSummary[] }>("/api/plans");
+    const plan = plans.find((item) => item.name === header.plan && !item.error);
+    if (plan) go(link(["start", plan.file], { from: header.run }));
+    else notify({ kind: "error", text: `The server has no plan file named “${header.plan}”.`, help: "`kapell serve --plans DIR` offers the plans of a folder." });
+  } catch (error) {
+    notifyError(error);
+  }
 }
 
 /** Moves the focus to the view: the row of the cursor, or the graph. */

@@ -1,9 +1,8 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { report } from "../data/api";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { TaskRow } from "../data/contract";
 import { duration, plural, shown } from "../data/format";
-import { now } from "../data/live";
+import { lastingUntil } from "../data/live";
 import { pushKeys } from "../parts/keys";
 import { StateIcon, WORDS } from "../parts/state";
 import { Empty } from "../parts/text";
@@ -20,7 +19,7 @@ export function TimelineView(props: ViewProps) {
   const { store, selected, open, cursor } = props;
   const chosen = useSignal<Span | null>(null);
   const header = store.header.value;
-  const clock = report ? (header?.now ?? 0) : now.value;
+  const clock = lastingUntil();
   const start = header?.started ?? 0;
   const end = Math.max(start + 1, header?.ended ?? clock);
   const whole: Span = [start, end + (end - start) * 0.02];
@@ -36,7 +35,7 @@ export function TimelineView(props: ViewProps) {
   const shift = (share: number): void => {
     if (chosen.value) chosen.value = within([span[0] + (span[1] - span[0]) * share, span[1] + (span[1] - span[0]) * share], whole);
   };
-  useEffect(() =>
+  useLayoutEffect(() =>
     pushKeys((event) => {
       if (event.key === "+" || event.key === "=") zoom(0.5);
       else if (event.key === "-") zoom(2);

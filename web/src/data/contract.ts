@@ -38,6 +38,7 @@ export interface RunSummary {
   counts: Counts;
   cost_usd?: number | null;
   rerun_of?: string | null;
+  goal?: string | null;
 }
 
 export interface Spent {
@@ -208,6 +209,7 @@ export interface Output {
   html?: string | null;
   json?: unknown;
   truncated?: number | null;
+  warning?: string | null;
   images?: { url: string; mime?: string }[];
   links?: { uri: string; title?: string | null; url?: string | null }[];
   files?: { name: string; bytes?: number | null; mime?: string | null; url?: string | null }[];
@@ -278,6 +280,7 @@ export interface RunEvent {
 export interface RetryPreview {
   again: string[];
   kept: string[];
+  removed?: string[];
   refused?: string | null;
 }
 

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../data/api";
 import type { RunStatus, RunSummary } from "../data/contract";
-import { cost, plural } from "../data/format";
+import { cost, firstLine, plural } from "../data/format";
 import { announce, notifyError, now } from "../data/live";
 import { go, link, route, setQuery } from "../data/route";
 import { Stream } from "../data/stream";
@@ -206,6 +206,11 @@ export function RunsPage() {
                   <span class="run-sub">
                     <code>{run.short}</code>
                     {run.rerun_of && <span class="tag">retry</span>}
+                    {run.goal && (
+                      <span class="run-goal">
+                        <Text>{firstLine(run.goal, 100)}</Text>
+                      </span>
+                    )}
                   </span>
                 </td>
                 <td>

@@ -85,15 +85,16 @@ export function StartPage({ info }: { info: Info | null }) {
         </section>
         <section aria-labelledby="goal-title" class="goal-box">
           <h2 id="goal-title">A goal</h2>
-          <p class="muted">The model writes a plan for it. You see the plan as a graph, and approve it before it runs.</p>
+          <p class="muted">The model writes a plan for it. You see the plan as a graph, and nothing runs until you start it.</p>
           <Form
             idPrefix="goal"
             label="Plan it"
+            busyLabel="The model plans…"
             fields={[{ name: "goal", title: "What should be done", type: "string", required: true, max: 20_000 }]}
             submit={async (values) => {
               try {
-                const { run } = await post<{ run: string }>("/api/runs", { goal: values.goal });
-                go(link(["runs", run]));
+                const { plan } = await post<{ plan: string }>("/api/runs", { goal: values.goal });
+                go(link(["start", plan]));
               } catch (problem) {
                 notifyError(problem);
               }

@@ -15,6 +15,8 @@ export function Dialog({ title, close, children, actions, wide }: Props) {
   useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
+    // The button that changes nothing, rather than the first link.
+    element.current?.querySelector<HTMLElement>(".dialog-actions button")?.focus();
     return () => {
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };

@@ -8,6 +8,7 @@ interface Props {
   given?: Record<string, unknown>;
   submit: (values: Values) => Promise<void>;
   label: string;
+  busyLabel?: string;
   /** Further buttons, beside the one that submits. */
   children?: preact.ComponentChildren;
   idPrefix: string;
@@ -81,7 +82,7 @@ function Control({ field, id, value, set, invalid }: { field: Field; id: string;
 }
 
 /** A flat form. It says what is wrong beside each field when it is submitted, and moves the focus there. */
-export function Form({ fields, given, submit, label, children, idPrefix }: Props) {
+export function Form({ fields, given, submit, label, busyLabel = "Sending…", children, idPrefix }: Props) {
   const [values, setValues] = useState<Values>(() => initialValues(fields, given));
   const [checked, setChecked] = useState(false);
   const [busy, setBusy] = useState(false);
@@ -131,7 +132,7 @@ export function Form({ fields, given, submit, label, children, idPrefix }: Props
       })}
       <div class="form-actions">
         <button type="submit" class="button primary" disabled={busy}>
-          {busy ? "Sending…" : label}
+          {busy ? busyLabel : label}
         </button>
         {children}
       </div>

@@ -108,6 +108,12 @@ export function RetryDialog({ run, task, close }: { run: RunHeader; task: string
               <Tasks ids={preview.kept} />
             </>
           )}
+          {(preview.removed?.length ?? 0) > 0 && (
+            <>
+              <h3>{plural(preview.removed?.length ?? 0, "task is", "tasks are")} no longer in the plan</h3>
+              <Tasks ids={preview.removed ?? []} />
+            </>
+          )}
         </>
       )}
     </Dialog>

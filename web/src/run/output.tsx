@@ -13,6 +13,11 @@ export function OutputView({ output }: { output: Output }) {
   const json = output.json;
   return (
     <div class="output">
+      {output.warning && (
+        <p class="callout">
+          <Text>{output.warning}</Text>
+        </p>
+      )}
       {output.html ? <CleanedHtml html={output.html} /> : output.text && json === undefined ? <Long text={output.text} /> : null}
       {json !== undefined && json !== null && (
         <div class="block">

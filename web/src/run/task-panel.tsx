@@ -1,12 +1,14 @@
 import { useEffect, useState } from "preact/hooks";
-import { type ApiError, get, report, runPath } from "../data/api";
+import { type ApiError, get, post, report, runPath } from "../data/api";
 import type { CallDetail, Exchange, TaskDetail, TaskRow, TraceStep } from "../data/contract";
+import { parsed } from "../data/form";
 import { cost, count, duration, effectText, plural, shown, short } from "../data/format";
-import { notifyError } from "../data/live";
+import { notify, notifyError } from "../data/live";
 import { withQuery } from "../data/route";
 import type { RunStore } from "../data/run-store";
 import { nodeMembers } from "../data/graph";
 import { byUrgency, countStates } from "../data/tree";
+import { Form } from "../parts/form";
 import { Json } from "../parts/json";
 import { CountsBar, countWords, State, StateIcon } from "../parts/state";
 import { Elapsed, Long, Section, Text, Time } from "../parts/text";
@@ -312,6 +314,34 @@ function Progress({ row }: { row: TaskRow }) {
   );
 }
 
+/** Sends the signal that a task waits for. */
+function SignalForm({ store, row }: { store: RunStore; row: TaskRow }) {
+  const known = /signal[^`“"]*[`“"]([^`”"]+)/.exec(row.reason ?? "")?.[1] ?? "";
+  return (
+    <Section title="Send its signal">
+      <Form
+        idPrefix="signal"
+        label="Send"
+        fields={[
+          { name: "signal", title: "Signal", type: "string", required: true, default: known },
+          { name: "data", title: "Data", description: "JSON, which the task has as its output.", type: "string", format: "json" },
+        ]}
+        submit={async ({ signal, data }) => {
+          try {
+            const sent = await post<{ message: string }>(
+              `${runPath(store.run)}/signals/${encodeURIComponent(String(signal))}`,
+              data ? { data: parsed(String(data)) } : {},
+            );
+            notify({ kind: "done", text: sent.message });
+          } catch (error) {
+            notifyError(error);
+          }
+        }}
+      />
+    </Section>
+  );
+}
+
 const ENDED = new Set(["succeeded", "failed", "skipped", "cancelled"]);
 
 export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; retry: (task: string) => void }) {
@@ -389,6 +419,7 @@ export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; r
         </section>
       )}
       <Facts row={row} detail={detail} />
+      {!report && row.kind === "wait" && row.state === "running" && <SignalForm store={store} row={row} />}
       {!report && ENDED.has(row.state) && store.header.value?.can?.retry && (
         <p>
           <button type="button" class="button small" onClick={() => retry(id)}>

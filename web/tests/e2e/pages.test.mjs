@@ -181,6 +181,16 @@ describe("acting", () => {
     await close(page);
   });
 
+  it("plans a goal, and opens the plan to look at and to start", async () => {
+    const page = await open();
+    await page.goto(`${address}/#/start`);
+    await page.getByLabel("What should be done").fill("Write a brief");
+    await page.getByRole("button", { name: "Plan it" }).click();
+    await page.getByRole("application", { name: /Graph of the plan/ }).waitFor();
+    await page.locator(".node").first().waitFor();
+    await close(page);
+  });
+
   it("shows an answer from elsewhere", async () => {
     const page = await open();
     const run = server.add({ plan: "elsewhere", tasks: [...runs.live.defs.values()] }, { until: 6000 });

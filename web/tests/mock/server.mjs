@@ -173,7 +173,9 @@ export class MockServer {
     if (section !== "runs") throw new HttpError(404, "serve::unknown_path", "There is no such path.");
     if (!id && method === "POST") {
       if (body.plan !== undefined && !body.inputs?.topic) throw new HttpError(422, "plan::input", "`topic` is required.", "Give it a value.");
-      const run = this.add({ plan: body.plan ? "competitor-brief" : "goal", tasks: brief(), inputs: body.inputs ?? {}, goal: body.goal });
+      // A goal is planned into a file, and nothing runs.
+      if (body.goal !== undefined) return [201, { plan: "brief.yaml" }];
+      const run = this.add({ plan: "competitor-brief", tasks: brief(), inputs: body.inputs ?? {} });
       run.started = run.now = Date.now();
       this.tick(0);
       for (const stream of this.streams) if (stream.run === null) stream.send("runs", { runs: [run.summary()] });

@@ -1,4 +1,5 @@
-import type { Graph, GraphNode, TaskRow } from "./contract";
+import type { Graph, GraphNode } from "./contract";
+import { planId, type TaskTree } from "./tree";
 
 /** What a drawing may contain beside the fields of a node: see `GraphNode`. */
 type Point = [number, number] | { x: number; y: number };
@@ -29,17 +30,11 @@ export function nodeOf(id: string, graph: Graph, ancestors: string[]): string | 
   return found ?? graph.nodes.find((node) => node.members?.includes(id))?.id ?? null;
 }
 
-/** Returns the ID of a task of a plan: that of a task of an item, without the numbers of the items. */
-export const planId = (id: string): string => id.replace(/\[\d+\]/g, "");
-
 /**
  * Returns the tasks that a node without a row stands for: those of a flat plan that are drawn as one, or the same task
  * of all items of a group.
  */
-export function nodeMembers(node: GraphNode, rows: ReadonlyMap<string, TaskRow>): string[] {
+export function nodeMembers(node: GraphNode, tree: TaskTree): string[] {
   if (node.members) return node.members;
-  if (rows.has(node.id)) return [];
-  const result: string[] = [];
-  for (const id of rows.keys()) if (id.includes("[") && planId(id) === node.id) result.push(id);
-  return result;
+  return tree.rows.has(node.id) ? [] : (tree.sameTask.get(node.id) ?? []);
 }

@@ -13,9 +13,13 @@ export interface VisibleRow {
   open: boolean;
 }
 
+/** Returns the ID of a task of a plan: that of a task of an item, without the numbers of the items. */
+export const planId = (id: string): string => id.replace(/\[\d+\]/g, "");
+
 export class TaskTree {
   readonly children = new Map<string, string[]>();
   readonly roots: string[] = [];
+  private items: Map<string, string[]> | null = null;
 
   /** `order` has parents before their children. */
   constructor(
@@ -32,6 +36,20 @@ export class TaskTree {
         this.roots.push(id);
       }
     }
+  }
+
+  /** The same task of all items, by its ID in the plan. */
+  get sameTask(): ReadonlyMap<string, string[]> {
+    if (!this.items) {
+      this.items = new Map();
+      for (const id of this.order) {
+        if (!id.includes("[")) continue;
+        const list = this.items.get(planId(id));
+        if (list) list.push(id);
+        else this.items.set(planId(id), [id]);
+      }
+    }
+    return this.items;
   }
 
   members(id: string): string[] {

@@ -393,9 +393,16 @@ class Node extends Component<NodeProps> {
           </svg>
         )}
         {item.frame ? (
-          <text class="name" x="12" y="18">
-            {fitText(name, w - 24, fontOf(600, 12))}
-          </text>
+          <>
+            {item.state && (
+              <svg class={`state-icon s-${item.state}`} x="12" y="8" width="12" height="12" viewBox="0 0 16 16">
+                <StateShape state={item.state} />
+              </svg>
+            )}
+            <text class="name" x={item.state ? 30 : 12} y="18">
+              {fitText(item.detail ? `${name} · ${shown(item.detail)}` : name, w - 42, fontOf(600, 12))}
+            </text>
+          </>
         ) : (
           <>
             <text class="name" x={inset} y={h / 2 + (two ? -3 : 5) - (stacked ? 3 : 0)}>

@@ -63,7 +63,7 @@ export function RunGraph({ store, cursor, selected, filter, move, open }: ViewPr
   const content = (node: GraphNode): NodeContent => {
     const row = store.rows.get(node.id);
     if (!row) {
-      const rows = nodeMembers(node, store.rows).flatMap((id) => store.rows.get(id) ?? []);
+      const rows = nodeMembers(node, store.tree.value).flatMap((id) => store.rows.get(id) ?? []);
       if (rows.length === 0) {
         const name = node.name ?? node.id;
         return { name, kind: "", state: null, detail: node.detail ?? "", frame: node.is_group, dimmed: accepts !== null, label: shown(name), key: node };

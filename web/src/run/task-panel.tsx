@@ -349,7 +349,7 @@ export function TaskPanel({ store, id, retry }: { store: RunStore; id: string; r
   const node = store.graph.value.nodes.find((node) => node.id === id);
   const row = store.rows.get(id);
   const { detail, error } = useDetail(store, id, row);
-  const stands = !row && node ? nodeMembers(node, store.rows) : [];
+  const stands = !row && node ? nodeMembers(node, store.tree.value) : [];
   if (!row && node && (node.members || stands.length > 0)) {
     const counts = countStates(stands.flatMap((member) => store.rows.get(member) ?? []));
     return (

@@ -19,7 +19,7 @@ function add(map, key, value) {
 export class MockRun {
   constructor({ run, plan, tasks, parallel = 8, started, rerunOf = null, keep = new Map(), inputs = {}, goal, layoutItems }) {
     Object.assign(this, { run, plan, parallel, started, rerunOf, inputs, goal });
-    this.short = run.slice(-6);
+    this.short = run.slice(0, 8);
     this.now = started;
     this.status = "running";
     this.ended = null;

@@ -1,5 +1,6 @@
 // A server with the API of `kapell serve` whose runs are scripted, for tests and for work on the pages.
 
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, extname, join, normalize } from "node:path";
@@ -58,7 +59,7 @@ export class MockServer {
   }
 
   add(options, { finished = false, ago = 0, until } = {}) {
-    const run = `01jd${String(this.next++).padStart(4, "0")}${options.plan.replace(/\W/g, "").slice(0, 6)}`;
+    const run = createHash("sha256").update(String(this.next++)).digest("hex").slice(0, 32);
     const mock = new MockRun({ run, started: this.base - ago, inputs: { topic: "vector databases", pages: 5 }, ...options });
     this.runs.set(run, mock);
     if (until !== undefined) mock.advance(mock.started + until);

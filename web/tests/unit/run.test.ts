@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Graph, RunHeader, RunPage, RunSummary, TaskRow } from "../../src/data/contract";
 import { nodeMembers, normalizeGraph } from "../../src/data/graph";
 import { RunStore } from "../../src/data/run-store";
+import { TaskTree } from "../../src/data/tree";
 import { difference } from "../../src/pages/compare-page";
 import { mergeRuns } from "../../src/pages/runs-page";
 import { barParts, countWords } from "../../src/parts/state";
@@ -74,8 +75,9 @@ describe("graph", () => {
 
   it("finds the tasks of all items that a node stands for", () => {
     const rows = new Map(["each", "each[0].get", "each[12].get", "each[0].put"].map((id) => [id, task(id)]));
-    expect(nodeMembers({ id: "each.get", x: 0, y: 0, w: 1, h: 1 }, rows)).toEqual(["each[0].get", "each[12].get"]);
-    expect(nodeMembers({ id: "each", x: 0, y: 0, w: 1, h: 1 }, rows)).toEqual([]);
+    const tree = new TaskTree(rows, [...rows.keys()]);
+    expect(nodeMembers({ id: "each.get", x: 0, y: 0, w: 1, h: 1 }, tree)).toEqual(["each[0].get", "each[12].get"]);
+    expect(nodeMembers({ id: "each", x: 0, y: 0, w: 1, h: 1 }, tree)).toEqual([]);
   });
 
   const drawing = new Drawing(graph);

@@ -1,5 +1,5 @@
 import type { TaskRow } from "../data/contract";
-import { cost, firstLine, plural, short } from "../data/format";
+import { cost, count, firstLine, plural, short } from "../data/format";
 import type { VisibleRow } from "../data/tree";
 import { CountsBar, countWords, State } from "../parts/state";
 import { Clock, Elapsed, Empty, Text } from "../parts/text";
@@ -16,6 +16,7 @@ export function remark(row: TaskRow): string {
     return firstLine([total ? `${Math.round((value / total) * 100)} %` : String(value), message].filter(Boolean).join(" · "));
   }
   if (row.reason) return firstLine(row.reason);
+  if (row.state === "waiting" && row.needs?.length) return firstLine(`after ${row.needs.slice(0, 5).join(", ")}${row.needs.length > 5 ? ` and ${row.needs.length - 5} more` : ""}`);
   return row.reused ? "kept from an earlier run" : "";
 }
 
@@ -150,7 +151,8 @@ export function NameCell({ item, toggle }: { item: VisibleRow; toggle: () => voi
       <span class="name" title={item.row.id}>
         <Text>{item.row.name}</Text>
       </span>
-      {item.members > 0 && <span class="member-count">{item.members}</span>}
+      {item.members > 0 && <span class="member-count">{count(item.members)}</span>}
+      {item.row.critical && <span class="visually-hidden">on the critical path</span>}
     </div>
   );
 }

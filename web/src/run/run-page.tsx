@@ -68,7 +68,9 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
     document.title = `${header.plan} ${header.status} · kapell`;
   }, [header.plan, header.status]);
 
-  const tabLink = (id: string): string => link(["runs", store.run, id], Object.fromEntries(query));
+  // Events are searched by other words than tasks.
+  const tabLink = (id: string): string =>
+    link(["runs", store.run, id], { ...Object.fromEntries(query), ...((id === "events") !== (tab === "events") ? { q: null } : {}) });
   const open = (id: string): void => {
     cursor.value = id;
     setQuery({ task: id, question: null, questions: null });
@@ -202,6 +204,11 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
                     (<a href={link(["compare", header.rerun_of, header.run])}>compare</a>)
                   </>
                 )}
+              </span>
+            )}
+            {!report && (
+              <span>
+                <a href={link(["runs"], { plan: header.plan })}>all runs of this plan</a>
               </span>
             )}
             {(header.reruns?.length ?? 0) > 0 && (

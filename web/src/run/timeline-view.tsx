@@ -73,7 +73,7 @@ export function TimelineView(props: ViewProps) {
         <NameCell item={item} toggle={() => store.setOpen(task.id, !item.open)} />
         <div role="gridcell" class="c-icon">
           <StateIcon state={task.state} size={14} />
-          <span class="visually-hidden">{task.critical ? `${WORDS[task.state]}, on the critical path` : WORDS[task.state]}</span>
+          <span class="visually-hidden">{WORDS[task.state]}</span>
         </div>
         <div role="gridcell" class="c-bar">
           <Bar task={task} span={span} clock={clock} />

@@ -69,23 +69,21 @@ export function RunsPage() {
     const timer = setTimeout(load, runs === null ? 0 : 150);
     return () => clearTimeout(timer);
   }, [key]);
+  const change = useRef((_changed: RunSummary[]): void => undefined);
+  change.current = (changed) => {
+    // Only the server knows which runs contain a text.
+    if (text) load();
+    else setRuns((before) => before && mergeRuns(before, changed, accepts).slice(0, Math.max(PAGE, before.length)));
+    const news = changed.find((run) => run.ended != null && runs?.some((known) => known.run === run.run && known.ended == null));
+    if (news) announce(`${news.plan} ${WORDS[news.status] ?? news.status}`);
+  };
   useEffect(() => {
     const stream = new Stream({
       url: () => "/api/stream",
-      on: {
-        runs: (data) => {
-          const { runs: changed } = data as { runs: RunSummary[] };
-          // Only the server knows which runs contain a text.
-          if (text) load();
-          else setRuns((before) => before && mergeRuns(before, changed, accepts).slice(0, Math.max(PAGE, before.length)));
-          const ended = changed.find((run) => run.ended != null);
-          if (ended) announce(`${ended.plan} ${WORDS[ended.status] ?? ended.status}`);
-        },
-      },
-      reconnected: load,
+      on: { runs: (data) => change.current((data as { runs: RunSummary[] }).runs) },
     });
     return () => stream.close();
-  }, [key]);
+  }, []);
   useEffect(() => {
     document.title = "Runs · kapell";
   }, []);

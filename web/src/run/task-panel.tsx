@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type ApiError, get, post, report, runPath } from "../data/api";
 import type { CallDetail, Exchange, TaskDetail, TaskRow, TraceStep } from "../data/contract";
 import { parsed } from "../data/form";
@@ -17,36 +17,33 @@ import { QuestionForm } from "./question-panel";
 
 const MEMBERS_AT_A_TIME = 200;
 
+/** A task that changes often is asked for at most this often. */
+const DETAIL_INTERVAL_MS = 300;
+
+/** Returns the details of a task, which change with its row. The panel of another task is another component. */
 function useDetail(store: RunStore, id: string, row: TaskRow | undefined): { detail: TaskDetail | null; error: ApiError | null } {
   const [detail, setDetail] = useState<TaskDetail | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
-  useEffect(() => {
-    setDetail(null);
-    setError(null);
-  }, [id]);
+  const asked = useRef(Number.NEGATIVE_INFINITY);
+  const abort = useMemo(() => new AbortController(), []);
+  useEffect(() => () => abort.abort(), []);
   useEffect(() => {
     if (!row) return;
-    const abort = new AbortController();
-    // A task that changes often is asked for at most three times a second.
-    const timer = setTimeout(
-      () => {
-        get<TaskDetail>(`${runPath(store.run)}/tasks/${encodeURIComponent(id)}`, abort.signal)
-          .then((found) => {
-            setDetail(found);
-            setError(null);
-          })
-          .catch((problem: ApiError) => {
-            if (!abort.signal.aborted) setError(problem);
-          });
-      },
-      detail && detail.row.id === id ? 300 : 0,
-    );
-    return () => {
-      clearTimeout(timer);
-      abort.abort();
-    };
+    const wait = Math.max(0, asked.current + DETAIL_INTERVAL_MS - performance.now());
+    const timer = setTimeout(() => {
+      asked.current = performance.now();
+      get<TaskDetail>(`${runPath(store.run)}/tasks/${encodeURIComponent(id)}`, abort.signal)
+        .then((found) => {
+          setDetail(found);
+          setError(null);
+        })
+        .catch((problem: ApiError) => {
+          if (!abort.signal.aborted) setError(problem);
+        });
+    }, wait);
+    return () => clearTimeout(timer);
   }, [id, row]);
-  return { detail: detail?.row.id === id ? detail : null, error };
+  return { detail, error };
 }
 
 function Facts({ row, detail }: { row: TaskRow; detail: TaskDetail | null }) {

@@ -46,6 +46,7 @@ pub mod mcp;
 pub mod model;
 pub mod planner;
 pub mod runtime;
+pub mod serve;
 pub mod system;
 pub mod ui;
 pub mod view;

@@ -13,7 +13,7 @@ use super::help::with_help;
 use super::history::{logs, replay, result, runs};
 use super::plans::{fmt, graph, plan, schema, validate};
 use super::repl::session;
-use super::runs::{answer, call, cancel, questions, read, resume, retry, run, signal};
+use super::runs::{answer, call, cancel, questions, read, resume, retry, run, serve, signal};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
 use crate::system::{environment, process};
 
@@ -73,6 +73,8 @@ enum CliCommand {
     Signal(signal::SignalArgs),
     /// Cancel a run; it cannot be resumed
     Cancel(cancel::CancelArgs),
+    /// Serve pages on which people watch and steer runs in a browser
+    Serve(serve::ServeArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
     /// Run a built-in demo MCP server
@@ -154,6 +156,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Answer(args) => answer::answer(args).await,
         CliCommand::Signal(args) => signal::signal(args),
         CliCommand::Cancel(args) => cancel::cancel(args).await,
+        CliCommand::Serve(args) => serve::serve(args).await,
         CliCommand::Schema(args) => schema::schema(args),
         CliCommand::DemoAgent(args) => demo_agent::serve(args).await,
         CliCommand::Completions { shell } => {

@@ -188,12 +188,16 @@ pub struct RequestSender {
     /// Whether the process inherited an agent's environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     marked: bool,
+    /// Whether a person acted in a page that the process serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    in_page: bool,
 }
 
 impl fmt::Display for RequestSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let terminal = self.terminal.as_deref().unwrap_or("no terminal");
-        write!(f, "command (process {}, user {}, {terminal})", self.process.pid, self.user)
+        let way = if self.in_page { "page" } else { "command" };
+        write!(f, "{way} (process {}, user {}, {terminal})", self.process.pid, self.user)
     }
 }
 
@@ -210,7 +214,20 @@ impl RequestSender {
         };
         let marked = environment::variable(environment::AGENT_VARIABLE).is_some()
             || ancestors.iter().any(|ancestor| has_agent_marker(ancestor.pid));
-        Self { terminal: ProcessStat::read(pid).and_then(|stat| stat.terminal()), process, user, ancestors, marked }
+        Self {
+            terminal: ProcessStat::read(pid).and_then(|stat| stat.terminal()),
+            process,
+            user,
+            ancestors,
+            marked,
+            in_page: false,
+        }
+    }
+
+    /// Returns the sender of what a person does in a page that this process serves.
+    #[must_use]
+    pub fn from_page(self) -> Self {
+        Self { in_page: true, ..self }
     }
 
     /// Returns the reason why this process must not act for a person, because it belongs to an agent. `drivers` are the
@@ -266,7 +283,7 @@ mod tests {
     }
 
     fn sender(process: Process, ancestors: Vec<Process>) -> RequestSender {
-        RequestSender { process, user: "anna".to_owned(), terminal: None, ancestors, marked: false }
+        RequestSender { process, user: "anna".to_owned(), terminal: None, ancestors, marked: false, in_page: false }
     }
 
     #[test]

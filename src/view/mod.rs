@@ -3,6 +3,7 @@
 mod drawing;
 mod estimate;
 mod health;
+pub mod page;
 pub mod phrasebook;
 pub mod report_line;
 mod result_text;

@@ -62,13 +62,18 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     ),
     help(
         "resume",
-        &["kapell resume", "kapell resume last --accept-changes"],
+        &["kapell resume", "kapell resume last --accept-changes", "kapell resume last --detach"],
         &Exit::ALL,
         &[LIVE_VIEW, TIMES, CONNECTIONS],
     ),
     help(
         "retry",
-        &["kapell retry", "kapell retry last --from store", "kapell retry --plan plan.yaml"],
+        &[
+            "kapell retry",
+            "kapell retry last --from store",
+            "kapell retry --plan plan.yaml",
+            "kapell retry last --dry-run",
+        ],
         &Exit::ALL,
         &[LIVE_VIEW, TIMES, CONNECTIONS],
     ),
@@ -136,6 +141,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
         &[],
     ),
     help("cancel", &["kapell cancel last"], LOOKUP, &[]),
+    help("serve", &["kapell serve", "kapell serve --addr 127.0.0.1:0 --plans plans"], LOOKUP, &[BROWSER, CONNECTIONS]),
     help("schema", &["kapell schema plan > plan.schema.json"], LOOKUP, &[]),
     help("demo-agent", &["kapell demo-agent research"], LOOKUP, &[DEMO]),
     help("completions", &["source <(kapell completions bash)"], LOOKUP, &[]),

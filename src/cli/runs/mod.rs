@@ -9,4 +9,5 @@ pub(crate) mod read;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod signal;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::input_prompt::provide_secrets;
 use crate::cli::common::args::{JournalArg, JsonArg};
+use crate::cli::common::detach::{detach, leave_terminal};
 use crate::cli::common::execute::execute;
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
@@ -38,6 +39,12 @@ pub(crate) struct ResumeArgs {
     /// Resume even if the plan, the agents file, or an agent's tools have changed since the run began
     #[arg(long)]
     accept_changes: bool,
+    /// Resume in the background: print the run ID once the run continues; `kapell answer` answers its questions
+    #[arg(long)]
+    detach: bool,
+    /// The run ID, in the background process
+    #[arg(long, hide = true, requires = "detach")]
+    detached_as: Option<String>,
 }
 
 /// The policy for resuming a run if its files or its agents' tools have changed.
@@ -53,7 +60,23 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let name = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = files::open_journal(&args.options.journal)?.find_run(name)?;
     let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
-    resume_run(&run, (&args.options.with_json(args.json), &args.permissions), changes, &args.params).await
+    let options = args.options.with_json(args.json);
+    let mut interaction = Interaction::Terminal;
+    if args.detach {
+        if args.detached_as.is_none() {
+            check_person(&options, changes)?;
+            return detach(&files::journal_location(&options.journal)?, &run, "resume").await;
+        }
+        leave_terminal()?;
+        interaction = Interaction::Remote;
+    }
+    resume_run(&run, (&options, &args.permissions), (changes, interaction), &args.params).await
+}
+
+/// Refuses what only a person may do, to a process that belongs to an agent.
+fn check_person(options: &RunOptions, accepted: ChangePolicy) -> Result<(), CliError> {
+    options.check_speaker()?;
+    if accepted == ChangePolicy::Accept { speaks_for_a_person() } else { Ok(()) }
 }
 
 /// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.
@@ -83,12 +106,12 @@ pub(crate) fn latest_unfinished(journal: &JournalArg, plan: &Path) -> Result<Opt
 pub(crate) async fn resume_run(
     run: &RunId,
     (options, permissions): (&RunOptions, &PermissionArgs),
-    accepted: ChangePolicy,
+    (accepted, interaction): (ChangePolicy, Interaction),
     params: &[String],
 ) -> Result<Exit, CliError> {
-    options.check_speaker()?;
-    if accepted == ChangePolicy::Accept {
-        speaks_for_a_person()?;
+    // The parent of a detached process is a kapell process, which was checked.
+    if interaction == Interaction::Terminal {
+        check_person(options, accepted)?;
     }
     let store = files::journal_store(&options.journal)?;
     let contents = files::content_root(&files::journal_location(&options.journal)?);
@@ -107,7 +130,7 @@ pub(crate) async fn resume_run(
             ),
         ));
     }
-    let context = RunContext::new(run.clone(), options, Interaction::Terminal)?;
+    let context = RunContext::new(run.clone(), options, interaction)?;
     for change in changes {
         context.screen.println(format!("accepted: {change}"));
     }

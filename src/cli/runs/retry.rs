@@ -4,21 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
 use crate::cli::common::args::JsonArg;
+use crate::cli::common::detach::{detach, leave_terminal};
 use crate::cli::common::execute::execute;
+use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{
-    Interaction, PermissionArgs, RunOptions, check_permissions, speaks_for_a_person,
+    Interaction, PermissionArgs, RunOptions, RunOutputFormat, check_permissions, speaks_for_a_person,
 };
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
-use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, Run};
+use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, RerunPreview, Run};
 use crate::model::{AgentId, Answer, HOST_AGENT, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::{ContentStore, jitter_seed};
 use crate::ui::history::rerun_text;
@@ -58,15 +60,36 @@ pub(crate) struct RetryArgs {
     permissions: PermissionArgs,
     #[command(flatten)]
     json: JsonArg,
+    /// Run nothing: print which tasks would run again
+    #[arg(long, conflicts_with = "detach")]
+    dry_run: bool,
+    /// Run in the background: print the run ID once the run has started; `kapell answer` answers its questions
+    #[arg(long)]
+    detach: bool,
+    /// The run ID, in the background process
+    #[arg(long, hide = true, requires = "detach")]
+    detached_as: Option<String>,
 }
 
 pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let args = RetryArgs { options: args.options.with_json(args.json), ..args };
-    args.options.check_speaker()?;
-    if args.accept_changes || args.allow_repeats {
-        speaks_for_a_person()?;
+    // The parent of a detached process is a kapell process, which was checked.
+    if args.detached_as.is_none() {
+        args.options.check_speaker()?;
+        if args.accept_changes || args.allow_repeats {
+            speaks_for_a_person()?;
+        }
     }
-    let run = unused_run_id(&args.options.journal)?;
+    let run = match &args.detached_as {
+        Some(run) => RunId::from(run.as_str()),
+        None => unused_run_id(&args.options.journal)?,
+    };
+    if args.detach {
+        if args.detached_as.is_none() {
+            return detach(&files::journal_location(&args.options.journal)?, &run, "retry").await;
+        }
+        leave_terminal()?;
+    }
     let (earlier_id, earlier) = read_earlier(&args, &run)?;
     let mut agents = files::load_agents_for_run(&args.options.agents, &earlier)?;
     args.permissions.extend_permissions(&mut agents);
@@ -84,8 +107,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         }
     };
     check_permissions(&agents, &plan)?;
-    let context = RunContext::new(run, &args.options, Interaction::Terminal)?;
-    let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source, id: None };
+    let new_run = NewRun { plan, inputs, seed: jitter_seed(&run), planning: None, source, id: None };
     let repeats = if args.allow_repeats { RepeatPolicy::Allow } else { RepeatPolicy::Refuse };
     let from = args.from.as_deref().map(TaskId::from);
     let rerun = Rerun { earlier_id, earlier, from, repeats, new_run };
@@ -94,6 +116,11 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.plan.is_none() && !preview.tasks.iter().any(|(_, decision)| decision.is_repeated()) {
         return Err(nothing_to_retry(&rerun.earlier_id));
     }
+    if args.dry_run {
+        return print_preview(&preview, args.options.output);
+    }
+    let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
+    let context = RunContext::new(run, &args.options, interaction)?;
     for change in agent_changes(&rerun.earlier, &agents).into_iter().chain(params_change(&rerun.earlier)) {
         context.screen.println(format!("changed since run {}: {change}", rerun.earlier_id.short()));
     }
@@ -109,6 +136,21 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         }
     }
     execute(context, agents, AgentCatalog::default(), rerun.into()).await
+}
+
+/// Prints which tasks would run again, and which keep their results.
+fn print_preview(preview: &RerunPreview, output: RunOutputFormat) -> Result<Exit, CliError> {
+    match output {
+        RunOutputFormat::Text => print(&rerun_text(preview))?,
+        RunOutputFormat::Json | RunOutputFormat::StreamJson => {
+            let ids = |is_repeated: bool| -> Vec<&TaskId> {
+                let tasks = preview.tasks.iter().filter(|(_, decision)| decision.is_repeated() == is_repeated);
+                tasks.map(|(id, _)| id).collect()
+            };
+            print_json(&json!({"again": ids(true), "kept": ids(false), "removed": preview.removed}))?;
+        }
+    }
+    Ok(Exit::Success)
 }
 
 /// Returns the earlier run with the large contents of its results. Saved outputs become files of the new run.

@@ -10,7 +10,7 @@ use super::input_prompt::ask_for_inputs;
 use super::resume::{self, ChangePolicy};
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::command_target::CommandTarget;
-use crate::cli::common::detach::detach;
+use crate::cli::common::detach::{detach, leave_terminal};
 use crate::cli::common::execute::{execute, start_guard};
 use crate::cli::common::exit::{print, print_json, show_diagnostics};
 use crate::cli::common::files;
@@ -21,9 +21,7 @@ use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
 use crate::engine::NewRun;
-use crate::mcp::process::guard;
 use crate::model::{Effect, GoalPlanning, Plan, Route, RunId, RunSource, RunStatus, Task};
-use crate::runtime::shutdown::SessionSignals;
 use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
@@ -113,7 +111,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         && let Some(plan) = &args.plan
         && let Some(run) = resume::latest_unfinished(&args.options.journal, Path::new(plan))?
     {
-        return resume::resume_run(&run, (&args.options, &args.permissions), ChangePolicy::Reject, &[]).await;
+        let mode = (ChangePolicy::Reject, Interaction::Terminal);
+        return resume::resume_run(&run, (&args.options, &args.permissions), mode, &[]).await;
     }
     let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
@@ -122,13 +121,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
                 "cli::detached_stdin",
                 "a plan from standard input cannot run in the background",
                 "pass a plan file",
-            ));
-        }
-        if SessionSignals::is_active() {
-            return Err(CliError::usage(
-                "cli::detached_session",
-                "a session cannot run a plan in the background",
-                "`kapell run PLAN --detach` does, in a shell; `questions`, `logs`, and `result` work here all the same",
             ));
         }
         if matches!(target, CommandTarget::Goal(_)) && !args.yes {
@@ -140,10 +132,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         }
         if args.detached_as.is_none() {
             let run = unused_run_id(&args.options.journal)?;
-            return detach(&files::journal_location(&args.options.journal)?, &run).await;
+            return detach(&files::journal_location(&args.options.journal)?, &run, "run").await;
         }
-        guard::detach_from_terminal()
-            .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
+        leave_terminal()?;
     }
     let agents_files = args.options.agents.files(match target {
         CommandTarget::Plan(plan) => files::plan_path(plan),

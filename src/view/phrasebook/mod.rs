@@ -7,5 +7,5 @@ mod words;
 
 pub use describe::describe;
 pub use unstarted::sum_unstarted;
-pub use words::call_arguments;
+pub use words::{call_arguments, end_cause_text};
 pub(crate) use words::{log_text, progress_text};

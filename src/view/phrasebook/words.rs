@@ -166,7 +166,7 @@ pub(super) fn failed_replan_lines(number: u32, failure: &Failure) -> Vec<ReportL
 }
 
 /// Describes the cause of a run's end, with the command that helps.
-pub(super) fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
+pub fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
     match cause {
         EndCause::RequiredAgentUnavailable { agent } => {
             format!("agent `{agent}` is `required` and unavailable; `kapell agents test {agent}` shows the reason")

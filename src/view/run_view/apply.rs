@@ -55,6 +55,9 @@ impl RunView {
                 self.foreach_tasks.insert(parent.clone(), (items.len(), at));
                 self.progress.items_added(parent, items.len(), (self.started_calls, at));
             }
+            Event::ToolCallsAdded { parent, calls } if self.records_history => {
+                self.results.calls_added(parent, calls.len());
+            }
             Event::GroupStarted { task, .. } => {
                 if let Some(definition) = self.task_definition(task.as_str()).cloned() {
                     self.results.group_started(task, definition.members());

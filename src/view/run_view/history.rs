@@ -36,6 +36,11 @@ impl RunHistory {
         self.ledger.spending()
     }
 
+    /// Returns the latest attempt of a task.
+    pub fn latest_attempt(&self, task: &TaskId) -> Option<&AttemptHistory> {
+        self.attempts.get(self.latest_attempts.get(task)?)
+    }
+
     pub(super) fn apply(&mut self, record: &Record) {
         let at = record.at;
         self.ledger.apply(&record.event);

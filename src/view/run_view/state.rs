@@ -18,7 +18,7 @@ use crate::model::{
     SkipReason, Task, TaskId, Timestamp,
 };
 use crate::view::drawing::DrawnTask;
-use crate::view::run_result::{RunResult, TaskStatus};
+use crate::view::run_result::{RunResult, TaskResult, TaskStatus};
 use crate::view::text::truncated;
 
 /// The state of the connection to an agent.
@@ -101,6 +101,12 @@ impl RunView {
     /// Returns the result so far.
     pub fn result(&self) -> &RunResult {
         &self.results.result
+    }
+
+    /// Returns the result so far of a task, an item, or a task in a group; also of a call of a prompt, if the history is
+    /// recorded.
+    pub fn task_result(&self, id: &TaskId) -> Option<&TaskResult> {
+        self.results.calls.get(id).or_else(|| self.result().task(id))
     }
 
     /// Returns the result so far, to complete it.

@@ -14,6 +14,10 @@ pub(super) struct TaskResults {
     items: IdHashMap<TaskId, (TaskId, usize)>,
     /// The tasks of groups by ID, each with its group and its ID within the group.
     members: IdHashMap<TaskId, (TaskId, TaskId)>,
+    /// The calls of prompts by ID. Empty unless the history is recorded.
+    pub(super) calls: IdHashMap<TaskId, TaskResult>,
+    /// The number of calls of each prompt.
+    call_counts: IdHashMap<TaskId, usize>,
     /// The failures that triggered the last replan.
     pub(super) replan_causes: Vec<TaskId>,
 }
@@ -134,6 +138,14 @@ impl TaskResults {
         }
     }
 
+    /// Adds calls that a prompt makes.
+    pub(super) fn calls_added(&mut self, parent: &TaskId, count: usize) {
+        let known = self.call_counts.entry(parent.clone()).or_default();
+        let added = (*known + 1..).take(count).map(|number| (parent.tool_call(number), TaskResult::default()));
+        self.calls.extend(added);
+        *known += count;
+    }
+
     /// Marks the tasks whose results these tasks use.
     fn mark_needed(&mut self, tasks: &[Arc<Task>]) {
         for need in tasks.iter().filter(|task| !task.is_synthesis()).flat_map(|task| &task.needs) {
@@ -157,13 +169,16 @@ impl TaskResults {
             .collect()
     }
 
-    /// Returns a task or an item; `None` for an unknown ID.
+    /// Returns a task, an item, or a call of a prompt; `None` for an unknown ID.
     pub(super) fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
         if let Some((parent, index)) = self.items.get(id).cloned() {
             return self.task_mut(&parent)?.items.as_mut()?.get_mut(index);
         }
         if let Some((group, name)) = self.members.get(id).cloned() {
             return self.task_mut(&group)?.tasks.as_mut()?.get_mut(&name);
+        }
+        if let Some(call) = self.calls.get_mut(id) {
+            return Some(call);
         }
         self.result.tasks.get_mut(id)
     }

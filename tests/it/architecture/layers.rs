@@ -26,13 +26,33 @@ const LAYERS: &[(&str, &[&str])] = &[
     // History and JSON lines show the contents of the journal, and read it themselves.
     ("ui", &["model", "engine", "view", "json_schema", "journal", "system"]),
     ("runtime", BELOW_CLI),
-    ("cli", BELOW_CLI),
+    // The pages show what the commands show, and cancel runs that no process drives.
+    ("serve", BELOW_CLI),
+    (
+        "cli",
+        &[
+            "model",
+            "expression",
+            "engine",
+            "view",
+            "config",
+            "journal",
+            "mcp",
+            "llm",
+            "planner",
+            "ui",
+            "demo",
+            "runtime",
+            "serve",
+            "system",
+        ],
+    ),
     ("demo", &[]),
     // The binary.
     ("main", &["cli"]),
 ];
 
-/// The rooms that `cli` may name, and `runtime` too.
+/// The rooms that `runtime` and `serve` may name.
 const BELOW_CLI: &[&str] = &[
     "model",
     "expression",

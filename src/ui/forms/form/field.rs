@@ -36,11 +36,15 @@ pub struct FormField {
 
 /// The constraints of the schema on a value, besides its type.
 #[derive(Debug, Default)]
-struct ValueLimits {
-    minimum: Option<Number>,
-    maximum: Option<Number>,
-    format: Option<String>,
-    pattern: Option<String>,
+pub struct ValueLimits {
+    /// The minimum of a number, of the characters of a text, or of the choices.
+    pub minimum: Option<Number>,
+    /// The maximum.
+    pub maximum: Option<Number>,
+    /// The format, such as `email`.
+    pub format: Option<String>,
+    /// A regular expression that matches a part of the text.
+    pub pattern: Option<String>,
 }
 
 impl FormField {
@@ -70,6 +74,11 @@ impl FormField {
             },
             validator,
         }
+    }
+
+    /// Returns the constraints on a value, besides its kind.
+    pub fn limits(&self) -> &ValueLimits {
+        &self.limits
     }
 
     /// Parses a typed line.

@@ -14,6 +14,6 @@ mod schema;
 mod tests;
 mod typed;
 
-pub use field::FormField;
+pub use field::{FormField, ValueLimits};
 pub use form_schema::FormSchema;
 pub use kind::{FieldChoice, Kind};

@@ -1,0 +1,174 @@
+//! `kapell serve`: serves the run pages, on which people watch and steer runs in a browser.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::HostError;
+use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::exit::print;
+use crate::cli::common::files;
+use crate::cli::common::run_options::speaks_for_a_person;
+use crate::cli::{CliError, Exit};
+use crate::config::AgentsFile;
+use crate::engine::Run;
+use crate::journal;
+use crate::runtime::shutdown;
+use crate::serve::{AccessToken, AgentsSource, DriverProgram, PageServer, ServeError, ServeSettings};
+use crate::system::environment;
+use crate::ui::forms::url_prompt::{Browser, PageUrl};
+
+/// The directory with plans, if there is one and no other is named.
+const DEFAULT_PLANS: &str = "plans";
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The address to listen at; port 0 chooses a free port. Beyond this machine, `--token-env` is required
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7440")]
+    addr: SocketAddr,
+    /// The directory with the plans that can be started [default: plans, if it exists]
+    #[arg(long, value_name = "DIR")]
+    plans: Option<PathBuf>,
+    /// Open the page in a browser
+    #[arg(long)]
+    open: bool,
+    /// The environment variable with the token that gives access [default: a new token each time]
+    #[arg(long, value_name = "VAR")]
+    token_env: Option<String>,
+    /// Another name of this machine that browsers use, such as that of a proxy; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    #[command(flatten)]
+    agents: AgentsArg,
+    #[command(flatten)]
+    journal: JournalArg,
+}
+
+/// The agents files, as commands find them.
+struct CommandAgents(AgentsArg);
+
+impl AgentsSource for CommandAgents {
+    fn of_run(&self, run: &Run) -> AgentsFile {
+        files::load_agents_for_run(&self.0, run).unwrap_or_default()
+    }
+
+    fn of_plan(&self, plan: &Path) -> Result<Option<AgentsFile>, String> {
+        let agents = self.0.files(Some(plan));
+        match agents.first() {
+            None => Ok(None),
+            Some(_) => files::read_agents(&agents).map(Some).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+pub(crate) async fn serve(args: ServeArgs) -> Result<Exit, CliError> {
+    // The page answers questions, so no agent may serve it.
+    speaks_for_a_person()?;
+    let settings = settings(&args)?;
+    let token = settings.token.clone();
+    let stopped = shutdown::interrupted().map_err(HostError::Signals)?;
+    let server = PageServer::bind(args.addr, settings).await.map_err(cannot_serve)?;
+    let address = server.address();
+    match &args.token_env {
+        // A token that a person chose is not printed.
+        Some(variable) => {
+            message!("open http://{address}/#t=TOKEN with the value of `{variable}` as TOKEN; Ctrl-C ends the server");
+            print(&format!("http://{address}/\n"))?;
+        }
+        None => {
+            message!("open this address in a browser; Ctrl-C ends the server, and no run");
+            print(&format!("http://{address}/#t={}\n", token.as_str()))?;
+        }
+    }
+    if args.open {
+        open_page(&format!("http://{address}/#t={}", token.as_str())).await;
+    }
+    server.serve(stopped).await.map_err(cannot_serve)?;
+    Ok(Exit::Success)
+}
+
+fn settings(args: &ServeArgs) -> Result<ServeSettings, CliError> {
+    let journal = files::journal_location(&args.journal)?;
+    Ok(ServeSettings {
+        store: journal::store(&journal),
+        content_root: files::content_root(&journal),
+        agents: std::sync::Arc::new(CommandAgents(args.agents.clone())),
+        plans: plans_directory(args)?,
+        program: program(args, &journal)?,
+        token: token(args)?,
+        hosts: args.allow_host.clone(),
+    })
+}
+
+/// Returns the absolute path of the directory with plans.
+fn plans_directory(args: &ServeArgs) -> Result<Option<PathBuf>, CliError> {
+    match &args.plans {
+        Some(directory) if directory.is_dir() => Ok(Some(files::absolute(directory).into())),
+        Some(directory) => Err(CliError::usage(
+            "cli::no_directory",
+            format!("`{}` is not a directory", directory.display()),
+            "pass the directory with the plans",
+        )),
+        None => {
+            Ok(Some(Path::new(DEFAULT_PLANS)).filter(|path| path.is_dir()).map(|path| files::absolute(path).into()))
+        }
+    }
+}
+
+/// Returns this program with the options of this command, for the runs that the page starts.
+fn program(args: &ServeArgs, journal: &journal::JournalLocation) -> Result<DriverProgram, CliError> {
+    let executable = std::env::current_exe()
+        .map_err(|error| CliError::failed("cli::program", "the path of this program is unknown", error))?;
+    let agents = args.agents.agents.iter().flat_map(|path| ["--agents".into(), files::absolute(path).into()]);
+    let journal = files::absolute(Path::new(&journal.to_string()));
+    Ok(DriverProgram {
+        executable,
+        agents_options: agents.collect(),
+        journal_options: vec!["--journal".into(), journal.into()],
+        hidden_variables: args.token_env.iter().cloned().collect(),
+    })
+}
+
+fn token(args: &ServeArgs) -> Result<AccessToken, CliError> {
+    let Some(variable) = &args.token_env else {
+        if !args.addr.ip().is_loopback() {
+            return Err(CliError::usage(
+                "cli::token_required",
+                format!("`{}` can be reached from other machines, so the token must be one that you chose", args.addr),
+                "put a token into an environment variable, and name it with `--token-env VAR`",
+            ));
+        }
+        return AccessToken::random()
+            .map_err(|error| CliError::failed("cli::no_random_numbers", "no token can be made", error));
+    };
+    let value = environment::variable(variable).and_then(|value| value.into_string().ok()).unwrap_or_default();
+    AccessToken::chosen(&value).map_err(|problem| {
+        CliError::usage(
+            "cli::invalid_token",
+            format!("invalid token in the environment variable `{variable}`: {problem}"),
+            "`openssl rand -hex 32` prints one",
+        )
+    })
+}
+
+async fn open_page(address: &str) {
+    let opened = match PageUrl::parse(address) {
+        Ok(page) => Browser::default().open(&page).await,
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = opened {
+        message!("{problem}; open the address yourself");
+    }
+}
+
+fn cannot_serve(error: ServeError) -> CliError {
+    match error {
+        ServeError::Bind { address, source } => CliError::usage(
+            "cli::address",
+            format!("cannot listen at {address}: {source}"),
+            "`--addr 127.0.0.1:0` chooses a free port",
+        ),
+        error @ ServeError::Failed(_) => CliError::failed("cli::server", "the server stopped", error),
+    }
+}

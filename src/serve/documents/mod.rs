@@ -1,0 +1,22 @@
+//! The documents of the API: JSON made from the events of runs.
+
+mod comparison;
+mod exchanges;
+mod form;
+mod header;
+mod markdown;
+mod metrics;
+mod plan_document;
+mod question;
+mod run_document;
+mod task_document;
+mod task_output;
+mod trace;
+
+pub(super) use comparison::comparison_json;
+pub(super) use form::inputs_schema;
+pub(super) use metrics::metrics_text;
+pub(super) use plan_document::plan_json;
+pub(super) use run_document::{patch_json, snapshot_json};
+pub(super) use task_document::{TaskSources, task_json};
+pub(super) use task_output::is_inline_image;

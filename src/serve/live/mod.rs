@@ -1,0 +1,9 @@
+//! Runs as they progress, read from the journal that any process may write.
+
+mod list_entries;
+mod open_page;
+mod page_cache;
+
+pub(super) use list_entries::{ListEntries, ListEntry};
+pub(super) use open_page::OpenPage;
+pub(super) use page_cache::PageCache;

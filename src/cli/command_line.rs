@@ -10,7 +10,7 @@ use super::common::exit::{CliError, Exit, print_raw, print_usage};
 use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
 use super::help::with_help;
-use super::history::{logs, replay, result, runs};
+use super::history::{logs, replay, report, result, runs};
 use super::plans::{fmt, graph, plan, schema, validate};
 use super::repl::session;
 use super::runs::{answer, call, cancel, questions, read, resume, retry, run, serve, signal};
@@ -65,6 +65,8 @@ enum CliCommand {
     Logs(logs::LogsArgs),
     /// Replay the progress of a run
     Replay(replay::ReplayArgs),
+    /// Write a run as one HTML file, which opens in a browser without a server
+    Report(report::ReportArgs),
     /// List open questions
     Questions(questions::QuestionsArgs),
     /// Answer a question of a running or paused run
@@ -152,6 +154,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Result(args) => result::result(&args),
         CliCommand::Logs(args) => logs::logs(args, &mut io::stdout().lock()),
         CliCommand::Replay(args) => replay::replay(args).await,
+        CliCommand::Report(args) => report::report(&args),
         CliCommand::Questions(args) => questions::questions(args),
         CliCommand::Answer(args) => answer::answer(args).await,
         CliCommand::Signal(args) => signal::signal(args),

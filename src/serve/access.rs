@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256};
 
-use super::api_error::ApiError;
+use super::page_api_error::PageApiError;
 
 /// The name of the cookie of a session.
 const COOKIE_NAME: &str = "kapell_session";
@@ -20,15 +20,15 @@ pub(super) const MIN_TOKEN_CHARS: usize = 16;
 
 /// The secret that gives access to all runs.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AccessToken(String);
+pub struct PageToken(String);
 
-impl std::fmt::Debug for AccessToken {
+impl std::fmt::Debug for PageToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AccessToken(***)")
+        f.write_str("PageToken(***)")
     }
 }
 
-impl AccessToken {
+impl PageToken {
     /// Returns a new token.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ pub(super) enum Permit {
 /// The rules for requests.
 #[derive(Debug)]
 pub(super) struct AccessRules {
-    token: AccessToken,
+    token: PageToken,
     session: String,
     /// The names of this server, with its port.
     hosts: Vec<String>,
@@ -90,7 +90,7 @@ pub(super) struct AccessRules {
 
 impl AccessRules {
     /// Returns the rules of a server at `address` that `names` are further names of.
-    pub(super) fn new(token: AccessToken, address: SocketAddr, names: &[String]) -> Self {
+    pub(super) fn new(token: PageToken, address: SocketAddr, names: &[String]) -> Self {
         let port = address.port();
         let own = (!address.ip().is_unspecified()).then(|| address.to_string());
         let local = ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}"));
@@ -103,11 +103,11 @@ impl AccessRules {
     ///
     /// # Errors
     /// Returns the refusal.
-    pub(super) fn check_every(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
+    pub(super) fn check_every(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), PageApiError> {
         let host =
             headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.authority().map(|a| a.as_str()));
         if !host.is_some_and(|host| self.hosts.contains(&host.to_lowercase())) {
-            return Err(ApiError::forbidden(
+            return Err(PageApiError::forbidden(
                 "serve::unknown_host",
                 "the request names another host than this server",
                 "open the address that `kapell serve` printed; `--allow-host NAME` adds a name",
@@ -115,7 +115,7 @@ impl AccessRules {
         }
         let query = uri.query().unwrap_or_default();
         if query.split('&').any(|pair| matches!(pair.split('=').next(), Some("token" | "t" | "access_token"))) {
-            return Err(ApiError::bad_request(
+            return Err(PageApiError::bad_request(
                 "serve::token_in_query",
                 "a token in the query of an address ends up in logs",
                 "send it as `Authorization: Bearer TOKEN`",
@@ -128,8 +128,8 @@ impl AccessRules {
     ///
     /// # Errors
     /// Returns the refusal.
-    pub(super) fn check_api(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Permit, ApiError> {
-        let permit = self.permit(headers).ok_or_else(ApiError::no_session)?;
+    pub(super) fn check_api(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Permit, PageApiError> {
+        let permit = self.permit(headers).ok_or_else(PageApiError::no_session)?;
         let changes = *method != Method::GET && *method != Method::HEAD;
         let is_guarded = changes || uri.path() == "/api/stream";
         if permit == Permit::Session && is_guarded {
@@ -142,7 +142,7 @@ impl AccessRules {
     ///
     /// # Errors
     /// Returns the refusal.
-    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), PageApiError> {
         let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
         let origin = text(ORIGIN.as_str());
         let host = text(HOST.as_str()).unwrap_or_default();
@@ -158,7 +158,7 @@ impl AccessRules {
         };
         match is_allowed {
             true => Ok(()),
-            false => Err(ApiError::forbidden(
+            false => Err(PageApiError::forbidden(
                 "serve::foreign_origin",
                 "the request does not come from a page of this server",
                 "programs send `Authorization: Bearer TOKEN`",
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn rules() -> AccessRules {
-        let token = AccessToken::chosen("a-long-enough-token").expect("valid");
+        let token = PageToken::chosen("a-long-enough-token").expect("valid");
         AccessRules::new(token, "127.0.0.1:4200".parse().expect("an address"), &["runs.example".to_owned()])
     }
 
@@ -281,6 +281,6 @@ mod tests {
         assert!(!check("Basic a-long-enough-token"));
         assert!(!check("Bearer"));
         assert!(rules.session_cookie("a-long-enough").is_none());
-        assert!(AccessToken::chosen("short").is_err() && AccessToken::chosen("with spaces in a long one").is_err());
+        assert!(PageToken::chosen("short").is_err() && PageToken::chosen("with spaces in a long one").is_err());
     }
 }

@@ -8,10 +8,14 @@ use axum::http::{HeaderValue, Response, StatusCode};
 /// The page itself.
 const PAGE: &[u8] = include_bytes!("../../web/dist/index.html");
 
+/// The script and the style of the page.
+pub(super) const SCRIPT: &str = include_str!("../../web/dist/app.js");
+pub(super) const STYLE: &str = include_str!("../../web/dist/app.css");
+
 /// The other files, each with its name and type.
 const FILES: [(&str, &str, &[u8]); 4] = [
-    ("app.js", "text/javascript; charset=utf-8", include_bytes!("../../web/dist/app.js")),
-    ("app.css", "text/css; charset=utf-8", include_bytes!("../../web/dist/app.css")),
+    ("app.js", "text/javascript; charset=utf-8", SCRIPT.as_bytes()),
+    ("app.css", "text/css; charset=utf-8", STYLE.as_bytes()),
     ("icon.svg", "image/svg+xml", include_bytes!("../../web/dist/icon.svg")),
     ("licenses.txt", "text/plain; charset=utf-8", include_bytes!("../../web/dist/licenses.txt")),
 ];

@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use axum::http::StatusCode;
 use tokio::process::Command;
 
-use super::api_error::ApiError;
+use super::page_api_error::PageApiError;
 use crate::model::text::truncate_chars;
 use crate::system::environment;
 use crate::view::text::printable_text;
@@ -33,7 +33,7 @@ impl DriverProgram {
     ///
     /// # Errors
     /// Returns what the command says is wrong.
-    pub(super) async fn run(&self, arguments: &[OsString]) -> Result<String, ApiError> {
+    pub(super) async fn run(&self, arguments: &[OsString]) -> Result<String, PageApiError> {
         self.execute(arguments.iter().chain(&self.agents_options).chain(&self.journal_options)).await
     }
 
@@ -41,12 +41,12 @@ impl DriverProgram {
     ///
     /// # Errors
     /// Returns what the command says is wrong.
-    pub(super) async fn run_with_text(&self, arguments: &[OsString], text: String) -> Result<String, ApiError> {
+    pub(super) async fn run_with_text(&self, arguments: &[OsString], text: String) -> Result<String, PageApiError> {
         let text = ["--".into(), text.into()];
         self.execute(arguments.iter().chain(&self.agents_options).chain(&text)).await
     }
 
-    async fn execute(&self, arguments: impl Iterator<Item = &OsString>) -> Result<String, ApiError> {
+    async fn execute(&self, arguments: impl Iterator<Item = &OsString>) -> Result<String, PageApiError> {
         let is_shared =
             |(name, _): &(OsString, OsString)| self.hidden_variables.iter().all(|hidden| OsStr::new(hidden) != name);
         let output = Command::new(&self.executable)
@@ -58,7 +58,7 @@ impl DriverProgram {
             .output()
             .await
             .map_err(|error| {
-                ApiError::internal(format_args!("cannot start `{}`: {error}", self.executable.display()))
+                PageApiError::internal(format_args!("cannot start `{}`: {error}", self.executable.display()))
             })?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -68,7 +68,7 @@ impl DriverProgram {
 }
 
 /// Returns the error that a command printed.
-fn failure(output: &Output) -> ApiError {
+fn failure(output: &Output) -> PageApiError {
     let text = String::from_utf8_lossy(&output.stderr);
     let (code, rest) = text
         .find("error[")
@@ -79,7 +79,7 @@ fn failure(output: &Output) -> ApiError {
         None => (rest, None),
     };
     let shown = |text: &str| printable_text(&truncate_chars(text.trim(), MAX_SHOWN_CHARS)).into_owned();
-    let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code, shown(message));
+    let error = PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code, shown(message));
     match help {
         Some(help) => error.with_help(shown(help)),
         None => error,

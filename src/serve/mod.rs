@@ -4,17 +4,21 @@
 //! that it starts have processes of their own, so the end of the server ends no run.
 
 mod access;
-mod api_error;
 mod assets;
 mod documents;
 mod driver_program;
 mod live;
+mod page_api_error;
+mod report;
 mod routes;
+mod serve_error;
 mod server;
 mod settings;
 mod state;
 
-pub use access::AccessToken;
+pub use access::PageToken;
 pub use driver_program::DriverProgram;
-pub use server::{PageServer, ServeError};
+pub use report::report_html;
+pub use serve_error::ServeError;
+pub use server::PageServer;
 pub use settings::{AgentsSource, ServeSettings};

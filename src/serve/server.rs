@@ -1,7 +1,6 @@
 //! The server: its socket, its routes, and what holds for every request.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,8 +14,9 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 
 use super::access::AccessRules;
-use super::api_error::ApiError;
+use super::page_api_error::PageApiError;
 use super::routes;
+use super::serve_error::ServeError;
 use super::settings::ServeSettings;
 use super::state::{ServeState, Shared};
 
@@ -34,23 +34,6 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (CACHE_CONTROL, "no-store"),
 ];
-
-/// A server that cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address cannot be used.
-    #[error("cannot listen at {address}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The socket failed.
-    #[error("the server failed")]
-    Failed(#[source] io::Error),
-}
 
 /// A server at an address.
 pub struct PageServer {
@@ -105,7 +88,7 @@ async fn guard(State(state): State<Shared>, request: Request, next: Next) -> Res
     response
 }
 
-fn check(state: &ServeState, request: &Request) -> Result<(), ApiError> {
+fn check(state: &ServeState, request: &Request) -> Result<(), PageApiError> {
     let (uri, headers) = (request.uri(), request.headers());
     state.access.check_every(headers, uri)?;
     let path = uri.path();

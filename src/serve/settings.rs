@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{AccessToken, DriverProgram};
+use super::access::PageToken;
+use super::driver_program::DriverProgram;
 use crate::config::AgentsFile;
 use crate::engine::Run;
 use crate::journal::Store;
@@ -33,7 +34,7 @@ pub struct ServeSettings {
     /// The program that drives the runs that the page starts.
     pub program: DriverProgram,
     /// The secret that gives access.
-    pub token: AccessToken,
+    pub token: PageToken,
     /// Further names of this machine that browsers use.
     pub hosts: Vec<String>,
 }

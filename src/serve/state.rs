@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::access::AccessRules;
-use super::api_error::ApiError;
 use super::live::{ListEntries, OpenPage, PageCache};
+use super::page_api_error::PageApiError;
 use super::settings::ServeSettings;
 use crate::journal::{JournalError, JournalReader};
 use crate::model::{RunId, Timestamp};
@@ -49,12 +49,12 @@ impl ServeState {
     }
 
     /// Returns the run with this name: its ID, the start or the end of its ID, or `last`.
-    pub(super) fn find_run(&self, name: &str) -> Result<RunId, ApiError> {
+    pub(super) fn find_run(&self, name: &str) -> Result<RunId, PageApiError> {
         Ok(self.settings.store.open_reader()?.find_run(name)?)
     }
 
     /// Returns the page of the run with this name, up to date.
-    pub(super) fn open(&self, name: &str) -> Result<(RunId, Arc<Mutex<OpenPage>>), ApiError> {
+    pub(super) fn open(&self, name: &str) -> Result<(RunId, Arc<Mutex<OpenPage>>), PageApiError> {
         let run = self.find_run(name)?;
         match self.pages.open(&run) {
             Ok(page) => Ok((run, page)),
@@ -72,11 +72,11 @@ impl ServeState {
 /// Fails as the work does, or if it panics.
 pub(super) async fn blocking<T: Send + 'static>(
     state: &Shared,
-    work: impl FnOnce(&Shared) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
+    work: impl FnOnce(&Shared) -> Result<T, PageApiError> + Send + 'static,
+) -> Result<T, PageApiError> {
     let state = Arc::clone(state);
     let done = tokio::task::spawn_blocking(move || work(&state)).await;
-    done.unwrap_or_else(|_| Err(ApiError::internal("the request failed (this is a bug in kapell)")))
+    done.unwrap_or_else(|_| Err(PageApiError::internal("the request failed (this is a bug in kapell)")))
 }
 
 /// Returns the current time.

@@ -6,4 +6,5 @@ mod architecture;
 mod cli;
 mod documents;
 mod mcp;
+mod serve;
 mod support;

@@ -1,6 +1,7 @@
 //! What several commands share.
 
 pub(crate) mod args;
+pub(crate) mod command_agents;
 pub(crate) mod command_target;
 pub(crate) mod confirm;
 pub(crate) mod detach;

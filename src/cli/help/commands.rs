@@ -132,6 +132,7 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     help("result", &["kapell result", "kapell result last read --json"], LOOKUP, &[]),
     help("logs", &["kapell logs -f", "kapell logs last --task read --since 2h"], LOOKUP, &[TIMES]),
     help("replay", &["kapell replay last --speed 10"], LOOKUP, &[LIVE_VIEW, TIMES]),
+    help("report", &["kapell report last -o report.html"], LOOKUP, &[TIMES]),
     help("questions", &["kapell questions", "kapell questions last --json"], LOOKUP, &[TIMES]),
     help("answer", &["kapell answer last q1 --field confirm=yes", "kapell answer last q1 --decline"], LOOKUP, &[]),
     help(

@@ -5,5 +5,6 @@ mod prune;
 pub(crate) mod clean_tokens;
 pub(crate) mod logs;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod result;
 pub(crate) mod runs;

@@ -7,15 +7,14 @@ use clap::Args;
 
 use crate::HostError;
 use crate::cli::common::args::{AgentsArg, JournalArg};
+use crate::cli::common::command_agents::CommandAgents;
 use crate::cli::common::exit::print;
 use crate::cli::common::files;
 use crate::cli::common::run_options::speaks_for_a_person;
 use crate::cli::{CliError, Exit};
-use crate::config::AgentsFile;
-use crate::engine::Run;
 use crate::journal;
 use crate::runtime::shutdown;
-use crate::serve::{AccessToken, AgentsSource, DriverProgram, PageServer, ServeError, ServeSettings};
+use crate::serve::{DriverProgram, PageServer, PageToken, ServeError, ServeSettings};
 use crate::system::environment;
 use crate::ui::forms::url_prompt::{Browser, PageUrl};
 
@@ -43,23 +42,6 @@ pub(crate) struct ServeArgs {
     agents: AgentsArg,
     #[command(flatten)]
     journal: JournalArg,
-}
-
-/// The agents files, as commands find them.
-struct CommandAgents(AgentsArg);
-
-impl AgentsSource for CommandAgents {
-    fn of_run(&self, run: &Run) -> AgentsFile {
-        files::load_agents_for_run(&self.0, run).unwrap_or_default()
-    }
-
-    fn of_plan(&self, plan: &Path) -> Result<Option<AgentsFile>, String> {
-        let agents = self.0.files(Some(plan));
-        match agents.first() {
-            None => Ok(None),
-            Some(_) => files::read_agents(&agents).map(Some).map_err(|error| error.to_string()),
-        }
-    }
 }
 
 pub(crate) async fn serve(args: ServeArgs) -> Result<Exit, CliError> {
@@ -130,7 +112,7 @@ fn program(args: &ServeArgs, journal: &journal::JournalLocation) -> Result<Drive
     })
 }
 
-fn token(args: &ServeArgs) -> Result<AccessToken, CliError> {
+fn token(args: &ServeArgs) -> Result<PageToken, CliError> {
     let Some(variable) = &args.token_env else {
         if !args.addr.ip().is_loopback() {
             return Err(CliError::usage(
@@ -139,11 +121,11 @@ fn token(args: &ServeArgs) -> Result<AccessToken, CliError> {
                 "put a token into an environment variable, and name it with `--token-env VAR`",
             ));
         }
-        return AccessToken::random()
+        return PageToken::random()
             .map_err(|error| CliError::failed("cli::no_random_numbers", "no token can be made", error));
     };
     let value = environment::variable(variable).and_then(|value| value.into_string().ok()).unwrap_or_default();
-    AccessToken::chosen(&value).map_err(|problem| {
+    PageToken::chosen(&value).map_err(|problem| {
         CliError::usage(
             "cli::invalid_token",
             format!("invalid token in the environment variable `{variable}`: {problem}"),

@@ -37,8 +37,8 @@ fn task_json(pages: [&OpenPage; 2], diff: &Value) -> Value {
         let result = pages[index].page().view().task_result(&id);
         let output = result.and_then(|result| result.output.as_ref()).map(|output| output.value().into_owned());
         let text = row.error.clone().or_else(|| row.reason.clone()).or_else(|| output.as_ref().map(value_text));
-        let took = row.started.zip(row.ended).map(|(start, end)| millis(end.since(start)));
-        Some(json!({"status": row.state, "agent": row.agent, "ms": took, "text": text.unwrap_or_default()}))
+        let elapsed = row.started.zip(row.ended).map(|(start, end)| millis(end.since(start)));
+        Some(json!({"status": row.state, "agent": row.agent, "ms": elapsed, "text": text.unwrap_or_default()}))
     };
     let name = rows.iter().flatten().next().map_or_else(|| printable(id.as_str()).into_owned(), |row| row.name.clone());
     let mut object = json!({"id": id, "name": name, "a": side(0), "b": side(1), "same": diff["same"]});

@@ -12,7 +12,7 @@ use crate::view::text::printable_text;
 const MAX_DEPTH: usize = 32;
 
 /// Returns a text as it is written in HTML.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     push_escaped(&mut html, text);
     html

@@ -1,30 +1,16 @@
 //! A task with all that is known of it.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
 use super::exchanges::Exchanges;
 use super::task_output::output_json;
 use super::trace::Trace;
-use crate::model::{AgentId, AttemptId, Effect, Operation, Record, Secrets, SentCall, TaskId, Timestamp, Work};
+use crate::model::{AttemptId, Effect, Operation, Secrets, SentCall, TaskId, Timestamp, Work};
+use crate::serve::live::TaskSources;
 use crate::view::RunView;
 use crate::view::page::{RowState, RunPage, TaskRow};
 use crate::view::run_view::{AttemptHistory, LoggedMessage};
 use crate::view::text::{printable, printable_text};
-
-/// What a task is described from, beside the page of its run.
-#[derive(Debug)]
-pub(crate) struct TaskSources {
-    /// The events of the run, with the large contents of results.
-    pub(crate) records: Vec<Record>,
-    /// The calls of the run.
-    pub(crate) calls: Vec<SentCall>,
-    /// The secrets of the agents file, which are masked.
-    pub(crate) secrets: Secrets,
-    /// What the processes of agents wrote to standard error.
-    pub(crate) stderr: HashMap<AgentId, Vec<(Timestamp, String)>>,
-}
 
 /// The maximum number of lines of standard error for each call.
 const MAX_STDERR_LINES: usize = 50;

@@ -15,7 +15,7 @@ use crate::HostError;
 use crate::journal::{ControlRequest, JournalError};
 use crate::model::{Answer, Form, JsonObject, Question, QuestionId, RunId, RunStatus};
 use crate::runtime::ResumableRun;
-use crate::serve::api_error::ApiError;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking};
 use crate::system::process::RequestSender;
 use crate::ui::forms::form_prompt::AnswerInput;
@@ -52,9 +52,9 @@ enum AnswerAction {
 
 impl AnswerBody {
     /// Returns the answer to a question.
-    fn into_request(self, question: &Question) -> Result<ControlRequest, ApiError> {
+    fn into_request(self, question: &Question) -> Result<ControlRequest, PageApiError> {
         let invalid = |problem: String| {
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_answer", printable(&problem))
+            PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_answer", printable(&problem))
         };
         let id = question.id.clone();
         let all = self.all && self.action == AnswerAction::Accept;
@@ -88,12 +88,12 @@ impl AnswerBody {
 ///
 /// # Errors
 /// Fails if this process must not act for a person, or if the run accepts no requests.
-fn send(state: &ServeState, run: &RunId, request: &ControlRequest) -> Result<String, ApiError> {
+fn send(state: &ServeState, run: &RunId, request: &ControlRequest) -> Result<String, PageApiError> {
     let reader = state.settings.store.open_reader()?;
     let sender = RequestSender::current().from_page();
     let driver = reader.driver(run)?.and_then(|driver| driver.pid);
     if let Some(reason) = sender.objection(driver.as_slice()) {
-        return Err(ApiError::forbidden(
+        return Err(PageApiError::forbidden(
             "serve::not_a_person",
             &format!("this server must not act for a person: {reason}"),
             "start `kapell serve` in your own terminal",
@@ -120,7 +120,7 @@ pub(super) async fn answer(
     State(state): State<Shared>,
     Path((name, question)): Path<(String, String)>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let body: AnswerBody = read_json(request.into_body()).await?;
     let id = QuestionId::from(question);
     let asked = id.clone();
@@ -133,7 +133,7 @@ pub(super) async fn answer(
     })
     .await?;
     let ControlRequest::Answer { answer: sent, all, .. } = sent else {
-        return Err(ApiError::internal("the request is not an answer"));
+        return Err(PageApiError::internal("the request is not an answer"));
     };
     let give_up = Instant::now() + EFFECT_TIMEOUT;
     let effect = loop {
@@ -162,13 +162,16 @@ pub(super) async fn answer(
     json_response(StatusCode::OK, &json!({"status": status, "message": message}))
 }
 
-fn find_open_question(view: &crate::view::RunView, id: &QuestionId) -> Result<std::sync::Arc<Question>, ApiError> {
+fn find_open_question(view: &crate::view::RunView, id: &QuestionId) -> Result<std::sync::Arc<Question>, PageApiError> {
     let asked = view.question(id.as_str()).ok_or_else(|| {
-        ApiError::not_found("serve::unknown_question", format!("the run has no question `{}`", printable(id.as_str())))
+        PageApiError::not_found(
+            "serve::unknown_question",
+            format!("the run has no question `{}`", printable(id.as_str())),
+        )
     })?;
     match &asked.answer {
         None => Ok(std::sync::Arc::clone(&asked.question)),
-        Some((answer, by)) => Err(ApiError::new(
+        Some((answer, by)) => Err(PageApiError::new(
             StatusCode::CONFLICT,
             "serve::already_answered",
             format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
@@ -176,7 +179,7 @@ fn find_open_question(view: &crate::view::RunView, id: &QuestionId) -> Result<st
     }
 }
 
-fn answer_effect(state: &ServeState, run: &RunId, id: &QuestionId) -> Result<AnswerEffect, ApiError> {
+fn answer_effect(state: &ServeState, run: &RunId, id: &QuestionId) -> Result<AnswerEffect, PageApiError> {
     let page = state.pages.open(run)?;
     let page = page.lock();
     if let Some((answer, by)) = page.page().view().question(id.as_str()).and_then(|asked| asked.answer.clone()) {
@@ -205,7 +208,7 @@ pub(super) async fn signal(
     State(state): State<Shared>,
     Path((name, signal)): Path<(String, String)>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let SignalBody { data } = read_json(request.into_body()).await?;
     let run = blocking(&state, move |state| {
         let run = state.find_run(&name)?;
@@ -217,7 +220,10 @@ pub(super) async fn signal(
 }
 
 /// Cancels a run, whether or not a process drives it.
-pub(super) async fn cancel(State(state): State<Shared>, Path(name): Path<String>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn cancel(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Response<Body>, PageApiError> {
     let handle = Handle::current();
     let cancelled = blocking(&state, move |state| {
         let run = state.find_run(&name)?;
@@ -255,10 +261,14 @@ pub(super) async fn cancel(State(state): State<Shared>, Path(name): Path<String>
 }
 
 /// Cancels a run that no process drives. Returns whether it has ended.
-fn cancel_here(state: &ServeState, run: &RunId, handle: &Handle) -> Result<bool, ApiError> {
+fn cancel_here(state: &ServeState, run: &RunId, handle: &Handle) -> Result<bool, PageApiError> {
     let sender = RequestSender::current().from_page();
     if let Some(reason) = sender.objection(&[]) {
-        return Err(ApiError::forbidden("serve::not_a_person", &reason, "start `kapell serve` in your own terminal"));
+        return Err(PageApiError::forbidden(
+            "serve::not_a_person",
+            &reason,
+            "start `kapell serve` in your own terminal",
+        ));
     }
     let store = &*state.settings.store;
     match ResumableRun::load(store, run, Some(&state.settings.content_root), false) {
@@ -268,12 +278,12 @@ fn cancel_here(state: &ServeState, run: &RunId, handle: &Handle) -> Result<bool,
     }
 }
 
-fn host_error(error: HostError) -> ApiError {
+fn host_error(error: HostError) -> PageApiError {
     match error {
         HostError::Journal(error) => error.into(),
         HostError::Ended { status, .. } => {
-            ApiError::new(StatusCode::CONFLICT, "journal::ended", format!("the run has already ended: {status}"))
+            PageApiError::new(StatusCode::CONFLICT, "journal::ended", format!("the run has already ended: {status}"))
         }
-        other => ApiError::internal(other),
+        other => PageApiError::internal(other),
     }
 }

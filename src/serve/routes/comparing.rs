@@ -7,9 +7,9 @@ use axum::http::{Response, StatusCode};
 use super::request_data::json_response;
 use crate::journal::JournalReader;
 use crate::model::RunId;
-use crate::serve::api_error::ApiError;
 use crate::serve::documents::comparison_json;
 use crate::serve::live::OpenPage;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking, now};
 use crate::ui::history::RunDetails;
 
@@ -17,7 +17,7 @@ use crate::ui::history::RunDetails;
 pub(super) async fn diff(
     State(state): State<Shared>,
     Path((first, second)): Path<(String, String)>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let compared = blocking(&state, move |state| {
         let runs = [state.find_run(&first)?, state.find_run(&second)?];
         let pages = [open(state, &runs[0])?, open(state, &runs[1])?];
@@ -28,13 +28,13 @@ pub(super) async fn diff(
 }
 
 /// Opens a page of its own, since two shared ones would be locked at once.
-fn open(state: &ServeState, run: &RunId) -> Result<OpenPage, ApiError> {
+fn open(state: &ServeState, run: &RunId) -> Result<OpenPage, PageApiError> {
     let mut page = OpenPage::open(&*state.settings.store, run, &state.settings.content_root)?;
     page.update()?;
     Ok(page)
 }
 
-fn details(page: &OpenPage, run: &RunId) -> Result<RunDetails, ApiError> {
+fn details(page: &OpenPage, run: &RunId) -> Result<RunDetails, PageApiError> {
     let reader: &dyn JournalReader = page.reader();
     let mut details = RunDetails::new(run, page.driver());
     for record in reader.records(run, 0) {

@@ -10,19 +10,19 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_P
 use axum::http::{HeaderValue, Response};
 use tokio_util::io::ReaderStream;
 
-use crate::serve::api_error::ApiError;
 use crate::serve::documents::is_inline_image;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{Shared, blocking};
 
 /// Returns a file of a run. Only images are shown in the page; a browser saves everything else.
 pub(super) async fn file(
     State(state): State<Shared>,
     Path((run, name)): Path<(String, String)>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let (file, length, name) = blocking(&state, move |state| {
         let run = state.find_run(&run)?;
         let path = FilePath::new(&name);
-        let unknown = || ApiError::not_found("serve::unknown_file", "the run has no such file");
+        let unknown = || PageApiError::not_found("serve::unknown_file", "the run has no such file");
         if path.components().any(|part| !matches!(part, Component::Normal(_))) || name.contains(['\\', '\0']) {
             return Err(unknown());
         }

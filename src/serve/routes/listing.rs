@@ -8,8 +8,8 @@ use serde_json::json;
 use super::request_data::{json_response, query_number, query_value, query_values};
 use crate::journal::{RunFilter, RunSummary};
 use crate::model::RunStatus;
-use crate::serve::api_error::ApiError;
 use crate::serve::live::ListEntry;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking};
 
 /// The number of runs of a list, unless the request says otherwise, and the maximum.
@@ -29,12 +29,12 @@ struct Selection {
 }
 
 impl Selection {
-    fn read(uri: &Uri) -> Result<Self, ApiError> {
+    fn read(uri: &Uri) -> Result<Self, PageApiError> {
         let names =
             query_values(uri, "status").flat_map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>());
         let statuses = names.filter(|name| !name.is_empty()).map(|name| {
             serde_json::from_value::<RunStatus>(name.clone().into()).map_err(|_| {
-                ApiError::bad_request(
+                PageApiError::bad_request(
                     "serve::invalid_query",
                     format!("unknown status `{name}`"),
                     "running, paused, interrupted, succeeded, partial, failed, and cancelled are known",
@@ -51,7 +51,7 @@ impl Selection {
     }
 
     /// Returns the runs, latest first, and whether there are more.
-    fn runs(&self, state: &ServeState) -> Result<(Vec<ListEntry>, bool), ApiError> {
+    fn runs(&self, state: &ServeState) -> Result<(Vec<ListEntry>, bool), PageApiError> {
         let Some(reader) = state.reader()? else { return Ok((Vec::new(), false)) };
         let is_simple = self.text.is_none() && self.before.is_none();
         let read = if is_simple { self.limit + 1 } else { MAX_SEARCHED_RUNS };
@@ -83,20 +83,20 @@ impl Selection {
 }
 
 /// Returns the runs that match, latest first.
-pub(super) async fn list(State(state): State<Shared>, request: Request) -> Result<Response<Body>, ApiError> {
+pub(super) async fn list(State(state): State<Shared>, request: Request) -> Result<Response<Body>, PageApiError> {
     let selection = Selection::read(request.uri())?;
     let (runs, more) = blocking(&state, move |state| selection.runs(state)).await?;
     json_response(StatusCode::OK, &json!({"runs": runs, "more": more}))
 }
 
 /// Returns the latest runs, for a stream of their changes.
-pub(super) fn latest(state: &ServeState) -> Result<Vec<ListEntry>, ApiError> {
+pub(super) fn latest(state: &ServeState) -> Result<Vec<ListEntry>, PageApiError> {
     let selection = Selection { filter: RunFilter::default(), text: None, before: None, limit: DEFAULT_RUNS };
     Ok(selection.runs(state)?.0)
 }
 
 /// Returns all runs of the journal.
-pub(super) fn all(state: &ServeState) -> Result<Vec<ListEntry>, ApiError> {
+pub(super) fn all(state: &ServeState) -> Result<Vec<ListEntry>, PageApiError> {
     let Some(reader) = state.reader()? else { return Ok(Vec::new()) };
     let summaries = reader.runs(MAX_SEARCHED_RUNS)?;
     Ok(summaries.iter().map(|summary| state.entries.entry(summary, &state.pages)).collect())

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::request_data::json_response;
 use crate::config;
 use crate::model::Plan;
-use crate::serve::api_error::ApiError;
 use crate::serve::documents::plan_json;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking};
 use crate::view::text::{printable, printable_text};
 
@@ -20,7 +20,7 @@ use crate::view::text::{printable, printable_text};
 const MAX_PLANS: usize = 500;
 
 /// Returns the plans of the directory.
-pub(super) async fn list(State(state): State<Shared>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn list(State(state): State<Shared>) -> Result<Response<Body>, PageApiError> {
     let plans = blocking(&state, |state| {
         let Some(directory) = &state.settings.plans else { return Ok(Vec::new()) };
         Ok(files(directory)?.iter().map(|file| entry_json(state, directory, file)).collect())
@@ -29,7 +29,10 @@ pub(super) async fn list(State(state): State<Shared>) -> Result<Response<Body>, 
 }
 
 /// Returns a plan with the form of its inputs and its graph.
-pub(super) async fn show(State(state): State<Shared>, Path(file): Path<String>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn show(
+    State(state): State<Shared>,
+    Path(file): Path<String>,
+) -> Result<Response<Body>, PageApiError> {
     let plan = blocking(&state, move |state| {
         let path = plan_path(state, &file)?;
         Ok(plan_json(&file, &load(state, &path)?))
@@ -38,26 +41,26 @@ pub(super) async fn show(State(state): State<Shared>, Path(file): Path<String>) 
 }
 
 /// Returns the directory with the plans.
-pub(super) fn plans_directory(state: &ServeState) -> Result<&FilePath, ApiError> {
+pub(super) fn plans_directory(state: &ServeState) -> Result<&FilePath, PageApiError> {
     state.settings.plans.as_deref().ok_or_else(|| {
-        ApiError::new(StatusCode::CONFLICT, "serve::no_plans", "this server starts no plans")
+        PageApiError::new(StatusCode::CONFLICT, "serve::no_plans", "this server starts no plans")
             .with_help("`kapell serve --plans DIR` names the directory with the plans")
     })
 }
 
 /// Returns the path of a plan. Only the files of the list have one, so that no other file can be named.
-pub(super) fn plan_path(state: &ServeState, file: &str) -> Result<PathBuf, ApiError> {
+pub(super) fn plan_path(state: &ServeState, file: &str) -> Result<PathBuf, PageApiError> {
     let directory = plans_directory(state)?;
     match files(directory)?.iter().any(|known| known == file) {
         true => Ok(directory.join(file)),
-        false => Err(ApiError::not_found("serve::unknown_plan", format!("there is no plan `{}`", printable(file)))),
+        false => Err(PageApiError::not_found("serve::unknown_plan", format!("unknown plan `{}`", printable(file)))),
     }
 }
 
 /// Reads a plan.
-pub(super) fn load(state: &ServeState, path: &FilePath) -> Result<Plan, ApiError> {
+pub(super) fn load(state: &ServeState, path: &FilePath) -> Result<Plan, PageApiError> {
     read(state, path).map_err(|problem| {
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_plan", printable_text(&problem))
+        PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_plan", printable_text(&problem))
     })
 }
 
@@ -76,9 +79,9 @@ fn read(state: &ServeState, path: &FilePath) -> Result<Plan, String> {
 }
 
 /// Returns the names of the plan files of a directory, sorted.
-fn files(directory: &FilePath) -> Result<Vec<String>, ApiError> {
+fn files(directory: &FilePath) -> Result<Vec<String>, PageApiError> {
     let entries = fs::read_dir(directory).map_err(|error| {
-        ApiError::internal(format_args!("cannot read the directory of plans `{}`: {error}", directory.display()))
+        PageApiError::internal(format_args!("cannot read the directory of plans `{}`: {error}", directory.display()))
     })?;
     let names = entries
         .flatten()

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use crate::serve::api_error::ApiError;
+use crate::serve::page_api_error::PageApiError;
 
 /// The maximum size of the body of a request.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -27,10 +27,14 @@ pub(super) fn query_value(uri: &Uri, name: &str) -> Option<String> {
 ///
 /// # Errors
 /// Fails if the value is not one.
-pub(super) fn query_number(uri: &Uri, name: &str) -> Result<Option<u64>, ApiError> {
+pub(super) fn query_number(uri: &Uri, name: &str) -> Result<Option<u64>, PageApiError> {
     let Some(text) = query_value(uri, name) else { return Ok(None) };
     let number = text.parse().map_err(|_| {
-        ApiError::bad_request("serve::invalid_query", format!("`{name}` must be a whole number"), "correct the address")
+        PageApiError::bad_request(
+            "serve::invalid_query",
+            format!("`{name}` must be a whole number"),
+            "correct the address",
+        )
     })?;
     Ok(Some(number))
 }
@@ -39,13 +43,13 @@ pub(super) fn query_number(uri: &Uri, name: &str) -> Result<Option<u64>, ApiErro
 ///
 /// # Errors
 /// Fails if the body is too large, or is not the JSON that is expected.
-pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, PageApiError> {
     let bytes: Bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "serve::body_too_large", "the body has more than 1 MiB")
+        PageApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "serve::body_too_large", "the body has more than 1 MiB")
     })?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|error| {
-        ApiError::bad_request(
+        PageApiError::bad_request(
             "serve::invalid_body",
             format!("invalid JSON in the body: {error}"),
             "`/api/openapi.json` describes the body",
@@ -54,8 +58,8 @@ pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiE
 }
 
 /// Returns a response with JSON.
-pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Result<Response<Body>, ApiError> {
-    let text = serde_json::to_string(value).map_err(ApiError::internal)?;
+pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Result<Response<Body>, PageApiError> {
+    let text = serde_json::to_string(value).map_err(PageApiError::internal)?;
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

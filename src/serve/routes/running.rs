@@ -8,19 +8,17 @@ use serde_json::{Value, json};
 use super::request_data::{json_response, query_number};
 use crate::journal::JournalReader;
 use crate::model::RunId;
-use crate::serve::api_error::ApiError;
-use crate::serve::documents::snapshot_json;
+use crate::serve::documents::{event_json, snapshot_json};
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{Shared, blocking, now};
 use crate::view::RunView;
-use crate::view::phrasebook::describe;
-use crate::view::report_line::Verbosity;
 
 /// The number of events of a page, unless the request says otherwise, and the maximum.
 const DEFAULT_EVENTS: u64 = 500;
 const MAX_EVENTS: u64 = 2_000;
 
 /// Returns the page of a run.
-pub(super) async fn show(State(state): State<Shared>, Path(run): Path<String>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn show(State(state): State<Shared>, Path(run): Path<String>) -> Result<Response<Body>, PageApiError> {
     let page = blocking(&state, move |state| {
         let (_, page) = state.open(&run)?;
         let page = page.lock();
@@ -34,7 +32,7 @@ pub(super) async fn events(
     State(state): State<Shared>,
     Path(run): Path<String>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let after = query_number(request.uri(), "after")?;
     let limit = query_number(request.uri(), "limit")?.unwrap_or(DEFAULT_EVENTS).clamp(1, MAX_EVENTS);
     let events = blocking(&state, move |state| {
@@ -50,18 +48,13 @@ fn events_json(
     reader: &dyn JournalReader,
     run: &RunId,
     (after, limit): (Option<u64>, u64),
-) -> Result<Vec<Value>, ApiError> {
+) -> Result<Vec<Value>, PageApiError> {
     let mut view = RunView::new(run);
     let mut events = Vec::new();
     for record in reader.records(run, 0) {
         let record = record?;
         if after.is_none_or(|after| record.seq > after) {
-            let lines = describe(&view, &record, Verbosity::EveryEvent);
-            let text: Vec<String> = lines.iter().map(|line| format!("{}: {}", line.subject, line.text)).collect();
-            let event = serde_json::to_value(&record.event).map_err(ApiError::internal)?;
-            events.push(json!({
-                "seq": record.seq, "at": record.at, "type": event["type"], "text": text.join("\n"), "event": event,
-            }));
+            events.push(event_json(&view, &record));
             if events.len() as u64 == limit {
                 break;
             }

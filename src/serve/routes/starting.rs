@@ -14,8 +14,8 @@ use tempfile::NamedTempFile;
 use super::plans::{load, plan_path, plans_directory};
 use super::request_data::{json_response, query_value, read_json};
 use crate::model::{JsonObject, Plan, RunId};
-use crate::serve::api_error::ApiError;
 use crate::serve::documents::inputs_schema;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{Shared, blocking};
 use crate::system::clock;
 use crate::ui::forms::form::FormSchema;
@@ -35,12 +35,12 @@ struct StartBody {
 }
 
 /// Starts a run of a plan. A goal becomes a plan first, which a person looks at and starts.
-pub(super) async fn start(State(state): State<Shared>, request: Request) -> Result<Response<Body>, ApiError> {
+pub(super) async fn start(State(state): State<Shared>, request: Request) -> Result<Response<Body>, PageApiError> {
     let body: StartBody = read_json(request.into_body()).await?;
     match (body.plan, body.goal) {
         (Some(plan), None) => start_plan(&state, plan, body.inputs).await,
         (None, Some(goal)) if body.inputs.is_empty() => plan_goal(&state, goal).await,
-        _ => Err(ApiError::bad_request(
+        _ => Err(PageApiError::bad_request(
             "serve::invalid_body",
             "the body must have either `plan`, with its `inputs`, or `goal`",
             "`/api/openapi.json` describes the body",
@@ -48,7 +48,7 @@ pub(super) async fn start(State(state): State<Shared>, request: Request) -> Resu
     }
 }
 
-async fn start_plan(state: &Shared, file: String, inputs: Map<String, Value>) -> Result<Response<Body>, ApiError> {
+async fn start_plan(state: &Shared, file: String, inputs: Map<String, Value>) -> Result<Response<Body>, PageApiError> {
     let (path, parameters) = blocking(state, move |state| {
         let path = plan_path(state, &file)?;
         let plan = load(state, &path)?;
@@ -66,12 +66,13 @@ async fn start_plan(state: &Shared, file: String, inputs: Map<String, Value>) ->
 }
 
 /// Returns a private file with the values of the inputs; `None` if none is given.
-fn parameters_file(plan: &Plan, inputs: Map<String, Value>) -> Result<Option<NamedTempFile>, ApiError> {
+fn parameters_file(plan: &Plan, inputs: Map<String, Value>) -> Result<Option<NamedTempFile>, PageApiError> {
     if inputs.is_empty() {
         return Ok(None);
     }
-    let invalid =
-        |problem: String| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_input", printable(&problem));
+    let invalid = |problem: String| {
+        PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_input", printable(&problem))
+    };
     let form = FormSchema::parse_schema(&inputs_schema(&plan.inputs));
     let mut values = JsonObject::new();
     for (name, value) in inputs {
@@ -84,14 +85,14 @@ fn parameters_file(plan: &Plan, inputs: Map<String, Value>) -> Result<Option<Nam
         };
         values.insert(name, value);
     }
-    let mut file = tempfile::Builder::new().suffix(".json").tempfile().map_err(ApiError::internal)?;
-    file.write_all(Value::Object(values).to_string().as_bytes()).map_err(ApiError::internal)?;
-    file.flush().map_err(ApiError::internal)?;
+    let mut file = tempfile::Builder::new().suffix(".json").tempfile().map_err(PageApiError::internal)?;
+    file.write_all(Value::Object(values).to_string().as_bytes()).map_err(PageApiError::internal)?;
+    file.flush().map_err(PageApiError::internal)?;
     Ok(Some(file))
 }
 
 /// Plans a goal, and returns the file with the plan. Nothing runs.
-async fn plan_goal(state: &Shared, goal: String) -> Result<Response<Body>, ApiError> {
+async fn plan_goal(state: &Shared, goal: String) -> Result<Response<Body>, PageApiError> {
     let directory = plans_directory(state)?;
     let name = format!("goal-{}.yaml", RunId::from(clock::new_id().to_string()).short());
     let path: PathBuf = directory.join(&name);
@@ -100,7 +101,10 @@ async fn plan_goal(state: &Shared, goal: String) -> Result<Response<Body>, ApiEr
 }
 
 /// Resumes a run.
-pub(super) async fn resume(State(state): State<Shared>, Path(name): Path<String>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn resume(
+    State(state): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Response<Body>, PageApiError> {
     let run = blocking(&state, move |state| state.find_run(&name)).await?;
     state.settings.program.run(&["resume".into(), run.as_str().into(), "--detach".into()]).await?;
     json_response(StatusCode::OK, &json!({"message": format!("run {} continues", run.short())}))
@@ -119,11 +123,11 @@ struct RetryBody {
 }
 
 impl RetryBody {
-    fn arguments(self, run: &RunId) -> Result<Vec<OsString>, ApiError> {
+    fn arguments(self, run: &RunId) -> Result<Vec<OsString>, PageApiError> {
         let mut arguments: Vec<OsString> = vec!["retry".into(), run.as_str().into()];
         match (self.task, self.failed) {
             (Some(_), true) => {
-                return Err(ApiError::bad_request(
+                return Err(PageApiError::bad_request(
                     "serve::invalid_body",
                     "`task` and `failed` exclude each other",
                     "remove one of them",
@@ -145,13 +149,13 @@ pub(super) async fn preview_retry(
     State(state): State<Shared>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let part = RetryBody { task: query_value(request.uri(), "task"), failed: false };
     let run = blocking(&state, move |state| state.find_run(&name)).await?;
     let mut arguments = part.arguments(&run)?;
     arguments.extend(["--dry-run".into(), "--output".into(), "json".into()]);
     let preview = match state.settings.program.run(&arguments).await {
-        Ok(printed) => serde_json::from_str(&printed).map_err(ApiError::internal)?,
+        Ok(printed) => serde_json::from_str(&printed).map_err(PageApiError::internal)?,
         Err(refused) if refused.is_refusal() => json!({"again": [], "kept": [], "refused": refused.to_string()}),
         Err(error) => return Err(error),
     };
@@ -163,7 +167,7 @@ pub(super) async fn retry(
     State(state): State<Shared>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, PageApiError> {
     let part: RetryBody = read_json(request.into_body()).await?;
     let run = blocking(&state, move |state| state.find_run(&name)).await?;
     let mut arguments = part.arguments(&run)?;
@@ -171,6 +175,6 @@ pub(super) async fn retry(
     started(&state.settings.program.run(&arguments).await?)
 }
 
-fn started(printed: &str) -> Result<Response<Body>, ApiError> {
+fn started(printed: &str) -> Result<Response<Body>, PageApiError> {
     json_response(StatusCode::CREATED, &json!({"run": printed.trim()}))
 }

@@ -18,15 +18,17 @@ use tokio::time::sleep;
 use super::listing;
 use super::request_data::{query_number, query_value};
 use crate::journal::Holder;
-use crate::model::RunId;
-use crate::serve::api_error::ApiError;
+use crate::model::{RunId, RunStatus};
 use crate::serve::documents::patch_json;
 use crate::serve::live::{ListEntry, OpenPage};
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{Shared, blocking, now};
 
 /// The interval between looks at the journal. With the interval of a driver for answers, a page shows within 300 ms what
 /// another process answered.
 const POLL_INTERVAL: Duration = Duration::from_millis(60);
+/// The interval for a run that has ended, of which only repetitions can be news.
+const ENDED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum time between two patches: at most five a second.
 const PATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// The interval between looks at the list of runs.
@@ -37,9 +39,9 @@ const READER_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Streams the changes of a run, or of the list of runs.
-pub(super) async fn stream(State(state): State<Shared>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn stream(State(state): State<Shared>, request: Request) -> Result<Response, PageApiError> {
     let permit = Arc::clone(&state.streams).try_acquire_owned().map_err(|_| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "serve::too_many_streams", "too many pages are open")
+        PageApiError::new(StatusCode::SERVICE_UNAVAILABLE, "serve::too_many_streams", "too many pages are open")
             .with_help("close some of them")
     })?;
     let last_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -55,7 +57,7 @@ pub(super) async fn stream(State(state): State<Shared>, request: Request) -> Res
 }
 
 /// What a patch says that no event does.
-type Liveness = (crate::model::RunStatus, Option<Holder>, Vec<RunId>);
+type Liveness = (RunStatus, Option<Holder>, Vec<RunId>);
 
 /// Streams patches with the changes of a run after the event `after`.
 ///
@@ -86,7 +88,8 @@ fn run_changes(
                 }
                 sleep(PATCH_INTERVAL.saturating_sub(started.elapsed())).await;
             } else {
-                sleep(POLL_INTERVAL).await;
+                let has_ended = shown.as_ref().is_some_and(|(status, ..)| !status.is_unfinished());
+                sleep(if has_ended { ENDED_POLL_INTERVAL } else { POLL_INTERVAL }).await;
             }
         }
     })

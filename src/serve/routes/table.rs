@@ -5,8 +5,8 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, get, post};
 
 use super::{actions, comparing, files, listing, metrics, openapi, plans, running, session, starting, stream, tasks};
-use crate::serve::api_error::ApiError;
 use crate::serve::assets;
+use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::Shared;
 
 /// Returns all routes of the API: a path in the syntax of OpenAPI, its methods, and what serves it.
@@ -42,6 +42,6 @@ pub(crate) fn router() -> Router<Shared> {
             .route(&path.replace("{file}", if path.contains("/files/") { "{*file}" } else { "{file}" }), method_router)
     });
     let unknown =
-        || async { ApiError::not_found("serve::unknown_path", "there is nothing at this path").into_response() };
+        || async { PageApiError::not_found("serve::unknown_path", "there is nothing at this path").into_response() };
     all.fallback(unknown)
 }

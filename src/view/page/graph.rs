@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Serialize, Serializer};
 
+use super::graph_task::GraphTask;
 use super::grouping::grouped;
-use super::task_row::RowKind;
-use crate::model::{Plan, Task, TaskId};
+use crate::model::{Plan, TaskId};
 use crate::view::text::truncated;
 
 /// The size of a node, and the space between two nodes and two layers, in pixels.
@@ -73,30 +73,6 @@ pub struct GraphEdge {
 
 fn serialize_points<S: Serializer>(points: &[(f64, f64)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(points.iter().map(|(x, y)| [x, y]))
-}
-
-/// What the graph shows of a task.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct GraphTask<'t> {
-    task: &'t Task,
-    pub(super) kind: RowKind,
-}
-
-impl<'t> GraphTask<'t> {
-    pub(super) fn of(task: &'t Task) -> Self {
-        Self { task, kind: RowKind::of_task(task) }
-    }
-
-    /// Returns the name of what it does, which the tasks of a group share.
-    pub(super) fn work(&self) -> String {
-        let routes: Vec<String> =
-            self.task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
-        routes.join(" or ")
-    }
-
-    fn is_conditional(&self) -> bool {
-        self.task.condition.is_some() || self.task.hook.is_some()
-    }
 }
 
 /// Draws the graph of these tasks of one scope.
@@ -179,12 +155,17 @@ fn place(count: usize, edges: &[(usize, usize)]) -> Places {
             (column as f64 * (width + NODE_GAP), layer as f64 * (height + LAYER_GAP))
         })
         .collect();
-    let widest = columns.iter().copied().max().unwrap_or_default();
+    let max_columns = columns.iter().copied().max().unwrap_or_default();
     let path = |&(from, to): &(usize, usize)| {
         let (start, end) = (corners[from], corners[to]);
         vec![(start.0 + width / 2.0, start.1 + height), (end.0 + width / 2.0, end.1)]
     };
     let paths = edges.iter().map(path).collect();
     let extent = |count: usize, size: f64, gap: f64| (count as f64 * (size + gap) - gap).max(0.0);
-    Places { width: extent(widest, width, NODE_GAP), height: extent(columns.len(), height, LAYER_GAP), corners, paths }
+    Places {
+        width: extent(max_columns, width, NODE_GAP),
+        height: extent(columns.len(), height, LAYER_GAP),
+        corners,
+        paths,
+    }
 }

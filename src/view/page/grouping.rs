@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::GraphTask;
+use super::graph_task::GraphTask;
 
 /// The number of nodes up to which every task is a node of its own.
 const MAX_SINGLE_NODES: usize = 300;

@@ -5,6 +5,7 @@
 
 mod critical_path;
 mod graph;
+mod graph_task;
 mod grouping;
 mod row_tree;
 mod run_page;

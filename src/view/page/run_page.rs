@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::critical_path::critical_path;
-use super::graph::{GraphTask, PageGraph, page_graph};
+use super::graph::{PageGraph, page_graph};
+use super::graph_task::GraphTask;
 use super::row_tree::{NewRow, RowEntry, RowTree};
 use super::segments::{SegmentKind, SegmentOutcome};
 use super::task_row::{RowCounts, RowKind, RowProgress, RowState, TaskRow};
@@ -117,14 +118,14 @@ impl RunPage {
         let before = self.view.last_event_at();
         self.view.apply(record);
         self.seq = Some(record.seq);
-        let mut step = Step { seq: record.seq, at: record.at, before, touched: Vec::new() };
+        let mut step = RowStep { seq: record.seq, at: record.at, before, touched: Vec::new() };
         self.apply_to_rows(&record.event, &mut step);
         for index in step.touched {
             self.refresh(index, record.seq);
         }
     }
 
-    fn apply_to_rows(&mut self, event: &Event, step: &mut Step) {
+    fn apply_to_rows(&mut self, event: &Event, step: &mut RowStep) {
         let at = step.at;
         match event {
             Event::RunStarted { plan, .. } => self.add_tasks(&plan.tasks, None, step),
@@ -228,7 +229,7 @@ impl RunPage {
     }
 
     /// Adds the tasks of the plan, of a patch, or of a group.
-    fn add_tasks(&mut self, tasks: &[Arc<Task>], parent: Option<usize>, step: &mut Step) {
+    fn add_tasks(&mut self, tasks: &[Arc<Task>], parent: Option<usize>, step: &mut RowStep) {
         step.touched.reserve(tasks.len());
         let scope = parent.map(|parent| self.rows.entry(parent).row.id.clone());
         let full_id = |id: &TaskId| scope.as_ref().map_or_else(|| id.clone(), |scope| scope.member(id));
@@ -258,7 +259,7 @@ impl RunPage {
         }
     }
 
-    fn add_items(&mut self, parent: &TaskId, count: usize, step: &mut Step) {
+    fn add_items(&mut self, parent: &TaskId, count: usize, step: &mut RowStep) {
         let Some(index) = self.rows.index(parent) else { return };
         self.begin(parent, SegmentKind::Running, step);
         for number in 0..count {
@@ -269,7 +270,7 @@ impl RunPage {
         self.order_changed = step.seq;
     }
 
-    fn add_iteration(&mut self, parent: &TaskId, ready_at: Option<Timestamp>, step: &mut Step) {
+    fn add_iteration(&mut self, parent: &TaskId, ready_at: Option<Timestamp>, step: &mut RowStep) {
         let Some(index) = self.rows.index(parent) else { return };
         self.begin(parent, SegmentKind::Running, step);
         let item = self.add_item(index, self.rows.entry(index).children.len());
@@ -292,7 +293,7 @@ impl RunPage {
         self.rows.add(new, Some(parent))
     }
 
-    fn add_calls(&mut self, parent: &TaskId, calls: &[PromptCall], step: &mut Step) {
+    fn add_calls(&mut self, parent: &TaskId, calls: &[PromptCall], step: &mut RowStep) {
         let Some(index) = self.rows.index(parent) else { return };
         self.begin(parent, SegmentKind::Running, step);
         let known = self.rows.entry(index).children.len();
@@ -320,7 +321,7 @@ impl RunPage {
         }
     }
 
-    fn begin(&mut self, task: &TaskId, kind: SegmentKind, step: &mut Step) {
+    fn begin(&mut self, task: &TaskId, kind: SegmentKind, step: &mut RowStep) {
         let at = step.at;
         self.change(task, step, |entry| {
             if !entry.has_ended {
@@ -330,14 +331,14 @@ impl RunPage {
     }
 
     /// Changes a row, which is refreshed at the end of the step.
-    fn change(&mut self, task: &TaskId, step: &mut Step, change: impl FnOnce(&mut RowEntry)) {
+    fn change(&mut self, task: &TaskId, step: &mut RowStep, change: impl FnOnce(&mut RowEntry)) {
         let Some(index) = self.rows.index(task) else { return };
         change(self.rows.entry_mut(index));
         step.touch(index);
     }
 
     /// Ends a row, so that others no longer wait for it.
-    fn end(&mut self, task: &TaskId, outcome: Option<SegmentOutcome>, step: &mut Step) {
+    fn end(&mut self, task: &TaskId, outcome: Option<SegmentOutcome>, step: &mut RowStep) {
         let Some(index) = self.rows.index(task) else { return };
         let entry = self.rows.entry_mut(index);
         entry.segments.end(step.at, outcome);
@@ -354,7 +355,7 @@ impl RunPage {
         }
     }
 
-    fn question_changed(&mut self, id: &QuestionId, step: &mut Step, change: impl FnOnce(&mut RowEntry)) {
+    fn question_changed(&mut self, id: &QuestionId, step: &mut RowStep, change: impl FnOnce(&mut RowEntry)) {
         self.questions_changed.insert(id.clone(), step.seq);
         let question = self.view.question(id.as_str()).map(|asked| Arc::clone(&asked.question));
         if let Some(task) = question.as_ref().and_then(|question| question.asker.task()) {
@@ -362,7 +363,7 @@ impl RunPage {
         }
     }
 
-    fn question_answered(&mut self, id: &QuestionId, step: &mut Step) {
+    fn question_answered(&mut self, id: &QuestionId, step: &mut RowStep) {
         let at = step.at;
         let question = self.view.question(id.as_str()).map(|asked| Arc::clone(&asked.question));
         let task = question.as_ref().and_then(|question| question.asker.task());
@@ -377,7 +378,7 @@ impl RunPage {
     }
 
     /// Continues with a row after a time without a process. What lasted then ended with the last event before.
-    fn resume(&mut self, index: usize, reattached: &[&TaskId], step: &mut Step) {
+    fn resume(&mut self, index: usize, reattached: &[&TaskId], step: &mut RowStep) {
         step.touch(index);
         let entry = self.rows.entry_mut(index);
         entry.segments.end(step.before, None);
@@ -508,7 +509,7 @@ fn only_route(task: &Task) -> Option<(AgentId, Arc<str>)> {
 }
 
 /// An event that is being applied.
-struct Step {
+struct RowStep {
     seq: u64,
     at: Timestamp,
     /// The time of the event before.
@@ -516,7 +517,7 @@ struct Step {
     touched: Vec<usize>,
 }
 
-impl Step {
+impl RowStep {
     fn touch(&mut self, index: usize) {
         self.touched.push(index);
     }

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_follow_one_another() {
+    fn segments_end_when_others_begin() {
         let mut segments = Segments::default();
         segments.begin(SegmentKind::Queued, Timestamp(1), (0, None));
         segments.begin(SegmentKind::Queued, Timestamp(2), (0, None));

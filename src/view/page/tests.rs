@@ -134,7 +134,7 @@ fn rows_agree_with_the_view() {
 }
 
 #[test]
-fn every_row_follows_its_parent() {
+fn every_row_comes_after_its_parent() {
     for records in sample_runs() {
         let page = page_of(&records);
         let mut seen = Vec::new();

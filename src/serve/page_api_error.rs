@@ -6,18 +6,19 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::json;
 
+use super::serve_error::ServeError;
 use crate::journal::JournalError;
 
 /// A request that cannot be served.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(super) struct PageApiError {
     status: StatusCode,
     code: String,
     message: String,
     help: Option<String>,
 }
 
-impl ApiError {
+impl PageApiError {
     pub(super) fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status, code: code.into(), message: message.into(), help: None }
     }
@@ -61,14 +62,14 @@ impl ApiError {
     }
 }
 
-impl std::fmt::Display for ApiError {
+impl std::fmt::Display for PageApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)?;
         self.help.as_ref().map_or(Ok(()), |help| write!(f, " ({help})"))
     }
 }
 
-impl From<JournalError> for ApiError {
+impl From<JournalError> for PageApiError {
     fn from(error: JournalError) -> Self {
         let (status, code) = match &error {
             JournalError::UnknownRun { .. } => (StatusCode::NOT_FOUND, "serve::unknown_run"),
@@ -83,7 +84,16 @@ impl From<JournalError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
+impl From<ServeError> for PageApiError {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Journal(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl IntoResponse for PageApiError {
     fn into_response(self) -> Response<Body> {
         let mut error = json!({"code": self.code, "message": self.message});
         if let Some(help) = self.help {

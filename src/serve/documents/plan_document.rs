@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::form::input_fields;
 use crate::model::{Plan, Task};
-use crate::view::page::{PageGraph, RowKind};
+use crate::view::PlanDrawing;
+use crate::view::page::RowKind;
 use crate::view::text::{printable, printable_text};
 
 /// Returns a plan file: `{file, name, description, fields, graph, tasks}`.
@@ -13,7 +14,7 @@ pub(crate) fn plan_json(file: &str, plan: &Plan) -> Value {
         "file": file,
         "name": printable(&plan.name),
         "fields": input_fields(&plan.inputs),
-        "graph": PageGraph::of_plan(plan),
+        "graph": PlanDrawing::new(&plan.tasks),
         "tasks": plan.tasks.iter().map(|task| task_json(task)).collect::<Vec<_>>(),
     });
     if let Some(description) = &plan.description {

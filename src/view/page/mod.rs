@@ -4,9 +4,6 @@
 //! changed since any event can be sent to a reader that has seen that event.
 
 mod critical_path;
-mod graph;
-mod graph_task;
-mod grouping;
 mod row_tree;
 mod run_page;
 mod segments;
@@ -14,7 +11,6 @@ mod task_row;
 #[cfg(test)]
 mod tests;
 
-pub use graph::{GraphEdge, GraphNode, PageGraph};
 pub use run_page::{PageChanges, RunPage};
 pub use segments::{Segment, SegmentKind, SegmentOutcome};
 pub use task_row::{RowCounts, RowKind, RowProgress, RowState, TaskRow};

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use super::critical_path::critical_path;
-use super::graph::{PageGraph, page_graph};
-use super::graph_task::GraphTask;
 use super::row_tree::{NewRow, RowEntry, RowTree};
 use super::segments::{SegmentKind, SegmentOutcome};
 use super::task_row::{RowCounts, RowKind, RowProgress, RowState, TaskRow};
@@ -12,6 +10,7 @@ use crate::model::{
     AgentId, Effect, Event, IdHashMap, Outcome, PromptCall, QuestionId, Record, RequestId, RunId, Task, TaskId,
     Timestamp,
 };
+use crate::view::drawing::PlanDrawing;
 use crate::view::run_view::{AgentConnection, AskedQuestion, RunView, WaitingOn};
 use crate::view::text::truncated;
 
@@ -89,11 +88,8 @@ impl RunPage {
     }
 
     /// Returns the graph of the planned tasks. It depends on the plan and its replans only.
-    pub fn graph(&self) -> PageGraph {
-        let roots = self.rows.entries().filter(|entry| entry.parent.is_none());
-        let tasks: Vec<GraphTask<'_>> =
-            roots.filter_map(|entry| entry.definition.as_deref().map(GraphTask::of)).collect();
-        page_graph(&tasks)
+    pub fn graph(&self) -> PlanDrawing {
+        PlanDrawing::new(self.view.planned_tasks())
     }
 
     /// Returns what has changed since the event `since`.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::journal::samples as journal_samples;
 use crate::model::{Event, Record, RunStatus, TaskId, Timestamp};
-use crate::view::TaskStatus;
 use crate::view::samples::{self, SimulatedTask};
+use crate::view::{PlanDrawing, TaskStatus};
 
 /// What a reader knows of a page, as JSON.
 #[derive(Debug, Default, PartialEq)]
@@ -218,7 +218,7 @@ fn killed_attempt_ends_with_the_last_event_before_the_pause() {
 fn no_node_moves_during_a_run() {
     for records in sample_runs() {
         let mut page = RunPage::new(&journal_samples::sample_run_id());
-        let mut graph: Option<PageGraph> = None;
+        let mut graph: Option<PlanDrawing> = None;
         for record in &records {
             page.apply(record);
             let changes = matches!(record.event, Event::RunStarted { .. } | Event::Replanned { .. });
@@ -228,17 +228,6 @@ fn no_node_moves_during_a_run() {
             graph = Some(page.graph());
         }
     }
-}
-
-#[test]
-fn tasks_of_a_large_flat_plan_are_grouped() {
-    let tasks = vec![SimulatedTask { millis: 1, items: None }; 1_000];
-    let page = page_of(&samples::simulated_run(&tasks, 8)[..1]);
-    let graph = page.graph();
-    assert_eq!((graph.nodes.len(), graph.nodes[0].members.len()), (1, 1_000));
-    assert_eq!(graph.nodes[0].name.as_deref(), Some("1000 × research.search"));
-    let small = page_of(&samples::many_started_tasks(40)).graph();
-    assert_eq!(small.nodes.len(), 40);
 }
 
 #[test]

@@ -151,6 +151,6 @@ fn cannot_serve(error: ServeError) -> CliError {
             format!("cannot listen at {address}: {source}"),
             "`--addr 127.0.0.1:0` chooses a free port",
         ),
-        error @ ServeError::Failed(_) => CliError::failed("cli::server", "the server stopped", error),
+        error => CliError::failed("cli::server", "the server stopped", error),
     }
 }

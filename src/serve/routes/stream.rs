@@ -27,7 +27,7 @@ use crate::serve::state::{Shared, blocking, now};
 /// The interval between looks at the journal. With the interval of a driver for answers, a page shows within 300 ms what
 /// another process answered.
 const POLL_INTERVAL: Duration = Duration::from_millis(60);
-/// The interval for a run that has ended, of which only repetitions can be news.
+/// The interval for a run that has ended. Only later runs that repeat a part of it are news.
 const ENDED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum time between two patches: at most five a second.
 const PATCH_INTERVAL: Duration = Duration::from_millis(200);

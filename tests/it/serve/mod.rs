@@ -4,4 +4,5 @@ mod acting;
 mod client;
 mod reading;
 mod refusals;
+mod reports;
 mod streaming;

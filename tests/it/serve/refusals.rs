@@ -82,9 +82,9 @@ fn every_response_has_the_headers_that_protect_a_page() {
 #[test]
 fn paths_lead_to_no_other_files() {
     let place = Workspace::new();
-    place.write_agents(&[]).write("plan.yaml", "name: secret\ntasks: [{ id: a, wait: { sleep: 1ms } }]\n");
+    place.write_agents(&[]).write("plan.yaml", "name: secret\ntasks: [{ id: a, sleep: 1ms }]\n");
     let server = Server::start(&place);
-    place.write("plans/ok.yaml", "name: ok\ntasks: [{ id: a, wait: { sleep: 1ms } }]\n");
+    place.write("plans/ok.yaml", "name: ok\ntasks: [{ id: a, sleep: 1ms }]\n");
     let run = server.run("plan.yaml");
     server.wait_for_status(&run, &["succeeded"]);
     std::fs::create_dir_all(place.path(&format!("journal.files/{run}"))).expect("a folder");

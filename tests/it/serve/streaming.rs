@@ -43,15 +43,17 @@ fn stream_continues_after_server_and_driver_are_killed() {
     place.write_agents(&[]).write("plan.yaml", KEEP);
     let server = Server::start(&place);
     let (port, run) = (server.port, server.run("plan.yaml"));
-    let mut known = KnownRows::of(&server.get(&format!("/api/runs/{run}")));
+    let page = server.get(&format!("/api/runs/{run}"));
+    let mut known = KnownRows::of(&page);
     let path = format!("/api/stream?run={run}&after={}", known.seq);
     let asked = |patch: &Value| patch["questions"].as_array().expect("questions").iter().any(|q| q["status"] == "open");
-    for event in server.stream(&path, None) {
+    let mut stream = server.stream(&path, None);
+    let mut is_asked = asked(&page);
+    while !is_asked {
+        let event = stream.next().expect("a patch");
         assert_eq!((event.name.as_str(), event.id), ("patch", event.data["seq"].as_u64()));
         known.patch(&event.data);
-        if asked(&event.data) {
-            break;
-        }
+        is_asked = asked(&event.data);
     }
     let process = server.get(&format!("/api/runs/{run}"))["run"]["process"].as_u64().expect("a driver");
     server.kill();

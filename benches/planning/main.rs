@@ -10,6 +10,7 @@ mod lines;
 mod models;
 mod retrieval;
 mod score;
+mod servers;
 mod stages;
 
 use std::path::PathBuf;
@@ -46,6 +47,10 @@ struct BenchArgs {
     goals: Option<usize>,
     /// The only set whose goals the model plans.
     set: Option<String>,
+    /// The form of plans, as in an agents file.
+    form: Option<String>,
+    /// Whether the model plans the goals over real servers, and nothing else.
+    servers: bool,
     /// A folder with the files of LiveMCPBench.
     livemcpbench: Option<PathBuf>,
 }
@@ -64,6 +69,8 @@ impl BenchArgs {
                 "--provider" => parsed.provider = Some(value()?),
                 "--goals" => parsed.goals = Some(value()?.parse()?),
                 "--set" => parsed.set = Some(value()?),
+                "--form" => parsed.form = Some(value()?),
+                "--servers" => parsed.servers = true,
                 "--livemcpbench" => parsed.livemcpbench = Some(value()?.into()),
                 other => return Err(format!("unknown argument `{other}`").into()),
             }
@@ -78,6 +85,12 @@ async fn main() -> BenchResult<()> {
         println!("nothing is measured here but by `cargo bench --bench planning`");
         return Ok(());
     };
+    if arguments.servers {
+        let live = arguments.live.as_deref().ok_or("`--servers` needs `--live BASE_URL`")?;
+        let text = |given: &Option<String>, default: &str| given.as_deref().unwrap_or(default).to_owned();
+        let (model, provider) = (text(&arguments.model, "model"), text(&arguments.provider, "llama.cpp"));
+        return servers::measure(live, &model, &provider, &text(&arguments.form, "auto"));
+    }
     match &arguments.livemcpbench {
         Some(folder) => retrieval::measure(folder).await?,
         None => println!("skipped: the recall of tools needs `--livemcpbench DIR`"),
@@ -106,7 +119,8 @@ async fn main() -> BenchResult<()> {
         arguments.model.as_deref().unwrap_or("model"),
         arguments.provider.as_ref().map(|provider| format!("provider = {provider:?}\n")).unwrap_or_default(),
     );
-    let agents = agents_file(Some(&text))?;
+    let form = arguments.form.as_deref().unwrap_or("auto");
+    let agents = agents_file(Some((&text, form)))?;
     let models = Models::new(agents.models.iter().cloned())?.ok_or("a model is configured")?;
     println!("\n{:24} {:>6} {}", format!("{live}"), "goals", Score::HEADER);
     let is_chosen = |name: &str| arguments.set.as_ref().is_none_or(|set| set == name);
@@ -172,11 +186,15 @@ async fn plan_goal(model: &CountingModel<'_>, agents: &AgentsFile, tools: &[Tool
     }
 }
 
-/// Returns an agents file with one agent, and with a model.
-fn agents_file(model: Option<&str>) -> BenchResult<AgentsFile> {
+/// Returns an agents file with one agent, and with a model and the form of plans.
+fn agents_file(live: Option<(&str, &str)>) -> BenchResult<AgentsFile> {
     // A model that does not stop would take minutes for each goal.
-    let planner = if model.is_some() { format!("max_tokens = {MAX_TOKENS}") } else { "max_tasks = 40".to_owned() };
-    let model = model.unwrap_or("[llm]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"recorded\"\n");
+    let planner = match live {
+        Some((_, form)) => format!("max_tokens = {MAX_TOKENS}\nform = {form:?}"),
+        None => "max_tasks = 40".to_owned(),
+    };
+    let model =
+        live.map(|(model, _)| model).unwrap_or("[llm]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"recorded\"\n");
     let text = format!("{model}[planner]\n{planner}\n[agents.{AGENT}]\ncommand = \"true\"\n");
     config::parse_agents("agents.toml", &text, &ProcessEnvironment).map_err(|mistakes| mistakes.to_string().into())
 }

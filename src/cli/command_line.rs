@@ -11,7 +11,7 @@ use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
 use super::help::with_help;
 use super::history::{logs, replay, report, result, runs};
-use super::plans::{fmt, graph, plan, schema, validate};
+use super::plans::{fmt, graph, plan, saved, schema, validate};
 use super::repl::session;
 use super::runs::{answer, call, cancel, questions, read, resume, retry, run, serve, signal};
 use super::setup::{agents, demo_agent, doctor, init, packaging_files};
@@ -45,6 +45,9 @@ enum CliCommand {
     Retry(retry::RetryArgs),
     /// Write a plan for a goal, to edit and run it later
     Plan(plan::PlanArgs),
+    /// Save plans by name, and list, print, and remove them
+    #[command(subcommand)]
+    Plans(saved::PlansCommand),
     /// Check a plan and its agents file, and report all errors
     Validate(validate::ValidateArgs),
     /// Format plans: the indentation, the order of keys, and the lines between sections
@@ -145,6 +148,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
         CliCommand::Resume(args) => resume::resume(args).await,
         CliCommand::Retry(args) => retry::retry(args).await,
         CliCommand::Plan(args) => plan::plan(args).await,
+        CliCommand::Plans(command) => saved::plans(command),
         CliCommand::Validate(args) => validate::validate(args).await,
         CliCommand::Fmt(args) => fmt::fmt(&args),
         CliCommand::Graph(args) => graph::graph(args),

@@ -12,6 +12,7 @@ mod common;
 mod completion;
 mod help;
 mod history;
+mod import;
 mod plans;
 mod repl;
 mod runs;

@@ -15,7 +15,7 @@ mod tests;
 mod validate;
 mod yaml;
 
-pub use agents::agents_file::{AgentsFile, PlannerSettings};
+pub use agents::agents_file::{AgentsFile, PlannerForm, PlannerSettings};
 pub use agents::environment::{Environment, ProcessEnvironment};
 pub use agents::file::{load_agents, load_agents_files, parse_agents};
 pub use agents::host_section::{HostPermissionError, HostSettings, HttpSettings, ShellSettings};

@@ -14,6 +14,7 @@ mod network;
 mod options;
 mod pool;
 pub mod process;
+mod relay_host;
 mod requests;
 #[cfg(test)]
 mod samples;
@@ -28,6 +29,6 @@ pub use host::{ClientHost, NoopHost, ReportingHost};
 pub use login::{LoginStart, PageLogin, begin_login, log_out, login_info};
 pub(crate) use network::{build_client, client_builder, is_loopback};
 pub use options::{LoginPolicy, Options, SamplingSupport, UnreachablePolicy};
-pub use pool::Pool;
+pub use pool::{EarlyPool, Pool};
 pub use session::validation::schema_warnings;
 pub(crate) use transport::http_response::{HttpError, is_json, media_type};

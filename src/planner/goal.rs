@@ -2,17 +2,20 @@
 //! that fails validation is never returned as valid, and never changed so that it passes.
 
 use super::answer::plan_draft;
+use super::answer::plan_example::{self, ExampleReply};
 use super::answer::reply_form::Conclusion;
 use super::planning::{
-    GeneratedPlan, Goal, PlanError, PlanningContext, PlanningOutcome, PlanningProgress, PlanningResult, Remark,
+    GeneratedPlan, Goal, PlanError, PlanExample, PlanningContext, PlanningOutcome, PlanningProgress, PlanningResult,
+    Remark,
 };
 use super::prompt::rules;
 use super::repair_loop::{
-    AnswerValidator, EmptyReply, PlannerLog, PlannerReply, PlanningObserver, PlanningPrompt, plan_with_repairs,
+    AnswerValidator, EmptyReply, PlannerLog, PlannerReply, PlanningObserver, PlanningPrompt, PlanningPrompts,
+    plan_with_repairs,
 };
-use super::schema::answer_schema::{self, FormLimits};
-use super::selection::sub_goals;
+use super::schema::answer_schema::{self, FormLimits, PlanForm};
 use super::selection::tool_selection::{self, ToolOffer, ToolQuery};
+use super::selection::{similar_plans, sub_goals};
 use super::token_limit::TokenLimit;
 use crate::config;
 use crate::model::{ChatMessage, ChatRequest, ChatRole, PlannerExchange, ReplySchema};
@@ -68,6 +71,31 @@ async fn ask_for_steps(
     }
 }
 
+/// What a person can do if no agent can do what a goal needs.
+const IMPOSSIBLE_HELP: &str =
+    "`kapell agents tools` lists what the agents offer; `kapell agents add` adds one that can do more";
+
+/// A saved plan, and the reply that it could be made from.
+type RecalledPlan<'a> = (&'a PlanExample, ExampleReply);
+
+/// Returns the saved plans for similar goals whose tools exist.
+fn find_examples<'a>(goal: &Goal<'a>, offers: &[ToolOffer<'_>]) -> Vec<RecalledPlan<'a>> {
+    let similar = similar_plans::similar_plans(goal.text, goal.examples).into_iter();
+    let exists = |tool: &String| offers.iter().any(|offer| offer.name() == *tool);
+    let examples = similar.filter_map(|example| Some((example, plan_example::example_reply(&example.text)?)));
+    examples.filter(|(_, example)| example.tools.iter().all(exists)).collect()
+}
+
+/// Writes the examples that a form can express, each with its goal.
+fn example_lines(examples: &[RecalledPlan<'_>], form: PlanForm) -> String {
+    let is_possible = |(_, example): &&RecalledPlan<'_>| form == PlanForm::Full || example.is_compact();
+    let lines = examples.iter().filter(is_possible).map(|(plan, example)| {
+        let goal = plan.goal.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("A plan that worked for a similar goal: {goal}\n{}\n\n", example.reply)
+    });
+    lines.collect()
+}
+
 async fn generate_plan(
     goal: &Goal<'_>,
     context: &PlanningContext<'_>,
@@ -79,17 +107,28 @@ async fn generate_plan(
     }
     let tools = all.len();
     let mut observer = observer;
-    let query = match tools > tool_selection::MAX_TOOLS {
+    let examples = find_examples(goal, &all);
+    if !examples.is_empty() {
+        let plans = examples.iter().map(|(example, _)| example.name.clone()).collect();
+        (observer.on_progress)(PlanningProgress::Recalled { plans });
+    }
+    let max_tools = context.agents.planner.max_tools;
+    let mut query = match tools > max_tools {
         true => ask_for_steps(goal, &all, context, &mut observer).await,
         false => ToolQuery::default(),
     };
-    let offers = tool_selection::select(all, &query);
+    query.names.extend(examples.iter().flat_map(|(_, example)| example.tools.iter().cloned()));
+    let offers = tool_selection::select(all, &query, max_tools);
     (observer.on_progress)(PlanningProgress::Started { shown: offers.len(), tools });
-    let schema = answer_schema::plan_schema(&offers, FormLimits::of(context.agents));
-    let prompt = PlanningPrompt {
-        system: rules::SYSTEM.to_owned(),
-        question: rules::goal_prompt(goal, &offers, context),
-        output: ReplySchema { name: "plan".to_owned(), schema, is_described: true },
+    let prompt = |limits: FormLimits| PlanningPrompt {
+        system: rules::system_prompt(limits.form),
+        question: rules::goal_prompt(goal, &offers, (context, limits), &example_lines(&examples, limits.form)),
+        output: ReplySchema {
+            name: "plan".to_owned(),
+            schema: answer_schema::plan_schema(&offers, limits),
+            is_described: true,
+        },
+        limits,
     };
     let validator = AnswerValidator {
         goal: *goal,
@@ -102,13 +141,17 @@ async fn generate_plan(
             Ok(((text.to_owned(), validated), warnings))
         },
     };
-    Ok(match plan_with_repairs(prompt, &validator, observer).await? {
+    let simplified = |limits: FormLimits| Some(prompt(limits));
+    let prompts = PlanningPrompts { first: prompt(FormLimits::of(context.agents)), simplified: &simplified };
+    Ok(match plan_with_repairs(prompts, &validator, observer).await? {
         PlannerReply::Valid((text, validated), reply) => {
             PlanningOutcome::Plan(Box::new(GeneratedPlan { text, validated, reply }))
         }
         PlannerReply::Conclusion(Conclusion::Answer(answer)) => PlanningOutcome::Answer(answer),
         PlannerReply::Conclusion(Conclusion::Question(question)) => PlanningOutcome::Question(question),
-        PlannerReply::Conclusion(Conclusion::Impossible(missing)) => return Err(PlanError::Impossible { missing }),
+        PlannerReply::Conclusion(Conclusion::Impossible(missing)) => {
+            return Err(PlanError::Impossible { missing, help: IMPOSSIBLE_HELP.to_owned() });
+        }
     })
 }
 

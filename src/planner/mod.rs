@@ -13,11 +13,12 @@ mod samples;
 mod schema;
 mod selection;
 mod token_limit;
+mod watched_request;
 
 pub use goal::plan;
 pub use goal_check::find_missing_part;
 pub use plan_patch::{ReplanCause, replan};
 pub use planning::{
-    ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanningContext, PlanningOutcome, PlanningProgress,
-    PlanningResult, RejectedPlan, Remark,
+    ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanExample, PlanningContext, PlanningOutcome,
+    PlanningProgress, PlanningResult, RejectedPlan, Remark,
 };

@@ -7,7 +7,8 @@ use super::answer::plan_draft;
 use super::planning::{Goal, PlanError, PlanningContext};
 use super::prompt::rules;
 use super::repair_loop::{
-    AnswerValidator, EmptyReply, PlannerLog, PlannerReply, PlanningObserver, PlanningPrompt, plan_with_repairs,
+    AnswerValidator, EmptyReply, PlannerLog, PlannerReply, PlanningObserver, PlanningPrompt, PlanningPrompts,
+    plan_with_repairs,
 };
 use super::schema::answer_schema::{self, FormLimits};
 use super::selection::tool_selection::{self, ToolQuery};
@@ -45,7 +46,7 @@ pub async fn replan(
     if all.is_empty() {
         return Err(PlanError::NoTools);
     }
-    let offers = tool_selection::select(all, &tool_query(request));
+    let offers = tool_selection::select(all, &tool_query(request), context.agents.planner.max_tools);
     let first_number = first_unused_number(request);
     let named = |is_included: fn(&TaskProgress) -> bool| {
         request.tasks.iter().filter(move |snapshot| is_included(&snapshot.progress)).map(|snapshot| &snapshot.task.id)
@@ -58,13 +59,15 @@ pub async fn replan(
     let dependencies: Vec<String> = referable.into_iter().chain(new).collect();
     let schema = answer_schema::patch_schema(&offers, &pending, &dependencies, limits);
     let prompt = PlanningPrompt {
-        system: rules::SYSTEM.to_owned(),
+        system: rules::system_prompt(limits.form),
         question: rules::tools_prompt(&offers, context.catalog)
-            + &user_prompt(request, cause, first_number, context.agents.planner.max_tasks)
+            + &user_prompt(request, cause, first_number, limits.max_tasks)
             + &rules::time_line(context)
             + &format!("Goal: {}\nAnswer:", plan_goal(&request.plan)),
         output: ReplySchema { name: "plan_patch".to_owned(), schema, is_described: true },
+        limits,
     };
+    let prompts = PlanningPrompts { first: prompt, simplified: &|_| None };
     // The caller counts the exchanges.
     let observer = PlanningObserver { on_progress: &mut |_| {}, log: &mut PlannerLog::default() };
     let PlanningContext { agents, catalog, file, .. } = *context;
@@ -76,7 +79,7 @@ pub async fn replan(
         draft: &|reply| plan_draft::write_patch(request, first_number, reply, &offers),
         load: &|text| load_plan_patch(file, text, &PatchContext { agents, catalog, request }),
     };
-    match plan_with_repairs(prompt, &validator, observer).await? {
+    match plan_with_repairs(prompts, &validator, observer).await? {
         PlannerReply::Valid(patch, _) => Ok(patch),
         PlannerReply::Conclusion(_) => Ok(PlanPatch::default()),
     }

@@ -13,6 +13,19 @@ pub struct Goal<'a> {
     pub max_replans: u32,
     /// What the user added to the goal since, in order.
     pub remarks: &'a [Remark],
+    /// The saved plans, which those of similar goals are examples of.
+    pub examples: &'a [PlanExample],
+}
+
+/// A saved plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanExample {
+    /// The name that it is saved with.
+    pub name: String,
+    /// The goal that it is for.
+    pub goal: String,
+    /// The text of the plan file.
+    pub text: String,
 }
 
 /// What a user added to a goal.
@@ -124,13 +137,13 @@ pub enum PlanError {
     },
     /// The agents cannot do anything of the goal.
     #[error("no agent can do this: {missing}")]
-    #[diagnostic(
-        code(planner::impossible),
-        help("`kapell agents tools` lists what the agents offer; `kapell agents add` adds one that can do more")
-    )]
+    #[diagnostic(code(planner::impossible))]
     Impossible {
         /// What is missing, in the model's words.
         missing: String,
+        /// What a person can do about it.
+        #[help]
+        help: String,
     },
     /// The model refused to plan the goal, or its endpoint filtered the reply.
     #[error("{reason}")]
@@ -163,6 +176,11 @@ pub enum PlanningProgress {
         /// The number of tools of all agents.
         tools: usize,
     },
+    /// The model is shown these saved plans, because their goals are similar.
+    Recalled {
+        /// The names of the plans.
+        plans: Vec<String>,
+    },
     /// The model is asked for a plan.
     Started {
         /// The number of tools in the request.
@@ -170,6 +188,17 @@ pub enum PlanningProgress {
         /// The number of tools of all agents.
         tools: usize,
     },
+    /// The model has written a task. Another reply can replace it.
+    TaskWritten {
+        /// The number of the task, from 1.
+        number: usize,
+        /// The title.
+        title: String,
+        /// The tool that it calls.
+        tool: String,
+    },
+    /// The reply has no plan or repeats itself, and the model is asked for a plan in the compact form.
+    Simplified,
     /// The plan is not valid, and the model is asked for a repair.
     Repairing {
         /// The number of diagnostics of the plan.

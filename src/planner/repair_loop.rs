@@ -5,14 +5,17 @@ use serde_json::Value;
 
 use super::answer::plan_draft::{self, PlanDraft};
 use super::answer::reply_form::{self, Conclusion};
+use super::answer::streamed_reply;
 use super::planning::{Goal, PlanError, PlanningContext, PlanningProgress, RejectedPlan};
 use super::prompt::rules;
+use super::schema::answer_schema::{FormLimits, PlanForm};
 use super::token_limit::TokenLimit;
-use crate::config::{Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS};
+use super::watched_request::{ReplyEnd, WatchedReply, request_reply};
+use crate::config::{AgentsFile, Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS, PlannerForm};
 use crate::model::text::truncate_chars;
 use crate::model::{
-    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplySchema,
-    ReplyStatus, tool_call_markup,
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, LlmSpec, PlannerExchange,
+    ReplySchema, ReplyStatus, tool_call_markup,
 };
 
 /// The maximum number of repairs. A model that has not fixed its reply by then rarely does.
@@ -23,6 +26,9 @@ const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
 
 /// The maximum length of a reply without a plan when it is repeated to the model.
 const MAX_ECHO_CHARS: usize = 2_000;
+
+/// The maximum number of tokens of a reply in the compact form, which the bounds of its schema fit into.
+const MAX_COMPACT_TOKENS: u32 = 2_048;
 
 /// The number of requests to a model, and its replies.
 #[derive(Default)]
@@ -77,6 +83,25 @@ pub(super) struct PlanningPrompt {
     pub(super) question: String,
     /// The schema of the reply.
     pub(super) output: ReplySchema,
+    /// The form of the plan.
+    pub(super) limits: FormLimits,
+}
+
+/// The prompts for a plan.
+pub(super) struct PlanningPrompts<'a> {
+    /// The prompt of the first request.
+    pub(super) first: PlanningPrompt,
+    /// Returns the prompt for a simpler form, if there is one.
+    pub(super) simplified: &'a (dyn Fn(FormLimits) -> Option<PlanningPrompt> + Sync),
+}
+
+impl PlanningPrompts<'_> {
+    /// Returns the prompt for a model that cannot write the form of `limits`.
+    fn simpler(&self, limits: FormLimits, agents: &AgentsFile) -> Option<PlanningPrompt> {
+        let may_be_compact = limits.form == PlanForm::Full && agents.planner.form == PlannerForm::Auto;
+        // Models behind hosted endpoints are larger.
+        (may_be_compact && limits.has_bounds).then(|| (self.simplified)(limits.compact()))?
+    }
 }
 
 /// The rejection of a reply.
@@ -94,34 +119,39 @@ struct RepairRequest {
     answer: String,
     /// The message of each diagnostic, with its task.
     problems: Vec<String>,
+    /// Whether the reply is a plan, although not a valid one.
+    is_readable: bool,
 }
 
 /// Requests a plan, and at most two repairs.
 pub(super) async fn plan_with_repairs<T>(
-    prompt: PlanningPrompt,
+    prompts: PlanningPrompts<'_>,
     validator: &AnswerValidator<'_, T>,
     observer: PlanningObserver<'_>,
 ) -> Result<PlannerReply<T>, PlanError> {
     let PlanningObserver { on_progress, log } = observer;
     let PlanningContext { llm, agents, .. } = *validator.context;
+    let model = agents.planner_model().map_or(LlmSpec::DEFAULT_NAME, |spec| spec.model.as_str());
     let mut limit = TokenLimit::from_agents(agents);
+    let mut limits = prompts.first.limits;
     let mut request = ChatRequest {
         model: agents.planner.model.clone(),
-        system: Some(prompt.system),
-        messages: vec![ChatMessage::text(ChatRole::User, prompt.question).into()],
         temperature: agents.planner.temperature,
         reasoning_effort: agents.planner.reasoning_effort.clone(),
-        output: Some(prompt.output),
         ..ChatRequest::default()
     };
+    set_prompt(&mut request, &prompts.first);
     let mut rejected = None;
     let mut repairs = 0;
     let mut last_answer = String::new();
     loop {
         log.requests += 1;
-        request.max_tokens = limit.current();
-        let reply = match llm.chat(&request).await {
-            Ok(reply) => reply,
+        request.max_tokens = match limits.form {
+            PlanForm::Full => limit.current(),
+            PlanForm::Compact => limit.current().min(MAX_COMPACT_TOKENS),
+        };
+        let WatchedReply { reply, end } = match request_reply(llm, &request, (limits, model), on_progress).await {
+            Ok(watched) => watched,
             // An endpoint may reject a limit that it does not support.
             Err(ChatError::Endpoint { status: Some(400 | 422), .. }) if limit.shrink() => continue,
             Err(source) => return Err(PlanError::Model { source, rejected }),
@@ -130,14 +160,25 @@ pub(super) async fn plan_with_repairs<T>(
         if let Some(warning) = &reply.warning {
             on_progress(PlanningProgress::Warned(warning.clone()));
         }
-        let repair = match evaluate(validator, &reply, &mut limit) {
+        let repair = match evaluate(validator, &reply, (end, limits), &mut limit) {
             Ok(accepted) => return Ok(accepted),
             Err(AnswerRejection::Refused(reason)) => return Err(PlanError::Refused { reason }),
             Err(AnswerRejection::Repairable(repair)) => repair,
         };
         repairs += 1;
         // A model that repeats its reply word for word would do so again.
-        let is_repeated = reply.reply_status() == ReplyStatus::Complete && repair.answer == last_answer;
+        let is_complete = end == ReplyEnd::Repetition || reply.reply_status() == ReplyStatus::Complete;
+        let is_repeated = is_complete && repair.answer == last_answer;
+        // A model that cannot repair its plan may be able to write a simpler one.
+        let is_hopeless = !repair.is_readable || is_repeated || repairs >= MAX_REPAIRS;
+        let simpler = if is_hopeless { prompts.simpler(limits, agents) } else { None };
+        if let Some(simpler) = simpler {
+            on_progress(PlanningProgress::Simplified);
+            limits = simpler.limits;
+            set_prompt(&mut request, &simpler);
+            rejected = Some(Box::new(repair.rejected));
+            continue;
+        }
         if repairs > MAX_REPAIRS || is_repeated {
             return Err(PlanError::Invalid(Box::new(repair.rejected)));
         }
@@ -152,19 +193,35 @@ pub(super) async fn plan_with_repairs<T>(
     }
 }
 
+/// Sets the prompt of a conversation that begins.
+fn set_prompt(request: &mut ChatRequest, prompt: &PlanningPrompt) {
+    request.system = Some(prompt.system.clone());
+    request.messages = vec![ChatMessage::text(ChatRole::User, prompt.question.clone()).into()];
+    request.output = Some(prompt.output.clone());
+}
+
 fn evaluate<T>(
     validator: &AnswerValidator<'_, T>,
     reply: &ChatReply,
+    (end, limits): (ReplyEnd, FormLimits),
     limit: &mut TokenLimit,
 ) -> Result<PlannerReply<T>, AnswerRejection> {
     let answer = reply.text();
+    if end == ReplyEnd::Repetition && limits.form == PlanForm::Full {
+        let message = "the answer was ended, because it repeats itself or has an endless task".to_owned();
+        let mistakes = Diagnostics::for_file(validator.context.file, "plan::cut_off", message);
+        let mistakes = mistakes.with_help("set `form = \"compact\"` in `[planner]`, or choose a larger model");
+        return Err(reject_unreadable(validator, &answer, mistakes));
+    }
     if let Some(reason) = refusal(reply) {
         return Err(AnswerRejection::Refused(reason));
     }
-    if let Some(mistakes) = truncation_problem(validator.context, reply, &answer, limit) {
+    if end == ReplyEnd::Endpoint
+        && let Some(mistakes) = truncation_problem(validator.context, reply, &answer, limit)
+    {
         return Err(reject_unreadable(validator, &answer, mistakes));
     }
-    let Some(object) = reply_form::find_reply(&answer) else {
+    let Some(mut object) = reply_form::find_reply(&answer) else {
         let message = match (reply.parts.iter().find_map(describe_tool_call), tool_call_markup(&answer)) {
             (Some(call), _) => format!(
                 "the answer is {call}, but tools cannot be called during planning: answer with a plan as text whose \
@@ -179,6 +236,11 @@ fn evaluate<T>(
         let mistakes = Diagnostics::for_file(validator.context.file, "plan::no_plan", message);
         return Err(reject_unreadable(validator, &answer, mistakes));
     };
+    if limits.form == PlanForm::Compact
+        && let Some(Value::Array(tasks)) = object.get_mut("tasks")
+    {
+        tasks.truncate(streamed_reply::tasks_before_repetition(tasks).len());
+    }
     if validator.empty_reply == EmptyReply::Conclusion
         && !reply_form::has_tasks(&object)
         && let Some(conclusion) = reply_form::conclusion(&object)
@@ -219,6 +281,7 @@ fn evaluate<T>(
         rejected: RejectedPlan { text: draft.text, mistakes },
         answer,
         problems,
+        is_readable: true,
     }))
 }
 
@@ -291,7 +354,12 @@ fn reject_unreadable<T>(validator: &AnswerValidator<'_, T>, answer: &str, mistak
     let problems = mistakes.list().iter().map(|diagnostic| format!("- {}", diagnostic.message)).collect();
     let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
     let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();
-    AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems })
+    AnswerRejection::Repairable(RepairRequest {
+        rejected: RejectedPlan { text, mistakes },
+        answer,
+        problems,
+        is_readable: false,
+    })
 }
 
 /// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.

@@ -19,7 +19,7 @@ use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{Llm, Models};
 use crate::mcp::process::log;
-use crate::mcp::{LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
+use crate::mcp::{EarlyPool, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
 use crate::model::{AgentId, AgentSpec, Plan, RunId, Timestamp, TraceContext};
 use crate::system::{clock, environment, process};
 use crate::ui::answers::policy::NoInput;
@@ -52,6 +52,7 @@ pub struct Host<'r> {
     run: RunId,
     agents: AgentsFile,
     catalog: AgentCatalog,
+    connections: Option<EarlyPool>,
     llm: Option<Arc<dyn Llm>>,
     store: Arc<dyn Store>,
     durability: Durability,
@@ -71,6 +72,7 @@ pub struct HostBuilder<'r> {
     run: Option<RunId>,
     agents: AgentsFile,
     catalog: AgentCatalog,
+    connections: Option<EarlyPool>,
     llm: Option<Arc<dyn Llm>>,
     store: Option<Arc<dyn Store>>,
     durability: Durability,
@@ -160,9 +162,12 @@ impl<'r> Host<'r> {
             .map(|resumable| (resumable.sessions.clone(), engine::sampling_usage(&resumable.records)))
             .unwrap_or_default();
         let sampled = sampled.into_iter().map(|(agent, usage)| (agent, usage.requests, usage.tokens));
-        let pool = Pool::new(used, self.options, Arc::clone(&host) as Arc<_>)
-            .with_sessions(sessions)
-            .with_sampling_usage(sampled);
+        let pool = Pool::new(used, self.options, Arc::clone(&host) as Arc<_>);
+        let pool = match self.connections {
+            Some(connections) => Box::pin(pool.adopt(connections)).await,
+            None => pool,
+        };
+        let pool = pool.with_sessions(sessions).with_sampling_usage(sampled);
         let directory = request.directory();
         let fingerprints = plan.agents.iter().map(|(id, policy)| (id.clone(), policy.fingerprint.clone())).collect();
         let secrets = self.agents.secrets.clone();
@@ -260,6 +265,13 @@ impl<'r> HostBuilder<'r> {
     #[must_use]
     pub fn catalog(mut self, catalog: AgentCatalog) -> Self {
         self.catalog = catalog;
+        self
+    }
+
+    /// Sets connections to agents from before the run. The run uses them instead of new ones.
+    #[must_use]
+    pub fn connections(mut self, connections: Option<EarlyPool>) -> Self {
+        self.connections = connections;
         self
     }
 
@@ -367,6 +379,7 @@ impl<'r> HostBuilder<'r> {
             run: self.run.unwrap_or_else(new_run_id),
             agents: self.agents,
             catalog: self.catalog,
+            connections: self.connections,
             llm,
             store: self.store.unwrap_or_else(|| Arc::new(MemoryJournal::default())),
             durability: self.durability,

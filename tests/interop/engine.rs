@@ -21,6 +21,8 @@ pub(crate) struct LlmEngine {
 impl LlmEngine {
     /// The name of its model.
     pub(crate) const MODEL: &str = "tiny-random";
+    /// The name of the small model that understands a little language.
+    pub(crate) const SMALL_MODEL: &str = "smollm2";
 
     /// Starts the engine on a free port and waits until it answers.
     pub(crate) fn start() -> Result<Self, Failed> {
@@ -42,15 +44,25 @@ impl LlmEngine {
         Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()), CONTEXT)
     }
 
+    /// Starts the engine with the small model, and a seed.
+    pub(crate) fn start_small_model() -> Result<Self, Failed> {
+        let mut command = Command::new(Self::python());
+        Self::launch_model(command.env("LLM_SEED", "1"), ("smollm2.gguf", Self::SMALL_MODEL), 8_192)
+    }
+
     fn python() -> PathBuf {
         root().join(".interop/llm/bin/python")
     }
 
     fn launch(command: &mut Command, context: u32) -> Result<Self, Failed> {
+        Self::launch_model(command, ("tiny.gguf", Self::MODEL), context)
+    }
+
+    fn launch_model(command: &mut Command, (file, name): (&str, &str), context: u32) -> Result<Self, Failed> {
         let mut process = command
             .arg(root().join("tests/llm-engine/serve.py"))
-            .arg(root().join(".interop/llm/tiny.gguf"))
-            .args(["--alias", Self::MODEL, "--until-stdin-closes", "--context", &context.to_string()])
+            .arg(root().join(".interop/llm").join(file))
+            .args(["--alias", name, "--until-stdin-closes", "--context", &context.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -23,6 +23,7 @@ mod old_servers;
 mod reattach;
 mod recording_proxy;
 mod repl;
+mod small_model;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
 mod support;
@@ -40,6 +41,7 @@ const PYTHON_1_1_STAMP: &str = ".interop/python-1.1/stamp";
 const PYTHON_1_2_STAMP: &str = ".interop/python-1.2/stamp";
 const PYTHON_1_6_STAMP: &str = ".interop/python-1.6/stamp";
 const LLM_STAMP: &str = ".interop/llm/tiny.gguf.stamp";
+const SMALL_MODEL_STAMP: &str = ".interop/llm/smollm2.gguf.stamp";
 
 /// The shipped agents file of the demo.
 const DEMO_AGENTS: &str = "agents.toml";
@@ -181,6 +183,11 @@ fn main() {
         trial_with_requirements("wrong_key_is_reported", &[LLM_STAMP], llm::wrong_key),
         trial_with_requirements("rejected_request_is_not_repeated", &[LLM_STAMP], llm::rejected_request),
         trial_with_requirements("oversized_conversation_is_reported", &[LLM_STAMP], llm::oversized_conversation),
+        trial_with_requirements(
+            "small_model_plans_or_refuses",
+            &[PYTHON_STAMP, SMALL_MODEL_STAMP],
+            small_model::plans_or_refuses,
+        ),
         trial_with_requirements("cancelled_request_frees_its_slot", &[LLM_STAMP], llm::cancelled_request),
     ];
     trials.extend(features::trials());

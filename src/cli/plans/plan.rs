@@ -9,9 +9,12 @@ use clap::Args;
 use crate::cli::common::args::{AgentsArg, RefreshArg};
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::exit::{print, print_raw};
-use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalOutcome, GoalRequest, GoalSession, write_plan_schema};
+use crate::cli::common::goal::{
+    ConnectionUse, DEFAULT_MAX_REPLANS, GoalOutcome, GoalRequest, GoalSession, SavedPlans, write_plan_schema,
+};
 use crate::cli::common::run_options::person_at_terminal;
 use crate::cli::common::{files, run_context};
+use crate::cli::import::known_servers::known_servers;
 use crate::cli::{CliError, Exit};
 use crate::planner::PlanError;
 use crate::runtime::new_run_id;
@@ -59,7 +62,8 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let screen = run_context::open_screen()?;
     let run = new_run_id();
-    let saved = files::saved_plan_path(&files::default_journal_location()?, &run);
+    let journal = files::default_journal_location()?;
+    let saved = files::saved_plan_path(&journal, &run);
     let human = person_at_terminal(&screen, &run)?;
     let goal = GoalRequest {
         text,
@@ -69,6 +73,9 @@ pub(crate) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
         screen: &screen,
         human: &*human,
         saved_path: saved,
+        examples: SavedPlans::of(&journal).examples(),
+        known_servers: &|| known_servers(&agents),
+        connections: ConnectionUse::Planning,
     };
     let planned = goal.plan(&mut GoalSession::default()).await;
     screen.flush();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::common::execute::{execute, start_guard};
+use crate::cli::common::execute::{KnownAgents, execute, start_guard};
 use crate::cli::common::files;
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::common::tool_target::ToolTarget;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile};
+use crate::config::{self, AgentsFile};
 use crate::engine::NewRun;
 use crate::expression::closest_match;
 use crate::model::{AgentId, Answer, JsonObject, Plan, RunSource, ToolInfo};
@@ -63,7 +63,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
     let seed = jitter_seed(&context.run);
     let new_run =
         NewRun { plan: Arc::new(plan), inputs, seed, planning: None, source: Some(Arc::new(source)), id: None };
-    execute(context, agents, AgentCatalog::new(), new_run.into()).await
+    execute(context, agents, KnownAgents::default(), new_run.into()).await
 }
 
 /// Parses arguments of the form `KEY=VALUE`, as the schema of the tool types them.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::common::execute::{execute, start_guard};
+use crate::cli::common::execute::{KnownAgents, execute, start_guard};
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{Interaction, RunOptions};
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog};
+use crate::config;
 use crate::engine::NewRun;
 use crate::runtime::{jitter_seed, new_run_id};
 
@@ -44,5 +44,5 @@ pub(crate) async fn read(args: ReadArgs) -> Result<Exit, CliError> {
     let context = RunContext::new(new_run_id(), &args.options, Interaction::Terminal)?;
     let inputs = Arc::new(json!({"uri": args.uri}));
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&context.run), planning: None, source: None, id: None };
-    execute(context, agents, AgentCatalog::new(), new_run.into()).await
+    execute(context, agents, KnownAgents::default(), new_run.into()).await
 }

@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::input_prompt::provide_secrets;
 use crate::cli::common::args::{JournalArg, JsonArg};
 use crate::cli::common::detach::{detach, leave_terminal};
-use crate::cli::common::execute::execute;
+use crate::cli::common::execute::{KnownAgents, execute};
 use crate::cli::common::files;
 use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{
     Interaction, PermissionArgs, RunOptions, check_permissions, speaks_for_a_person,
 };
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
+use crate::config::{self, AgentsFile, InputSources};
 use crate::engine::Run;
 use crate::model::{Event, ParamsFile, Plan, Record, RunId, RunSource};
 use crate::runtime::ResumableRun;
@@ -140,7 +140,7 @@ pub(crate) async fn resume_run(
     if let Some(exit) = provide_secrets(&context, &mut resumable, params).await? {
         return Ok(exit);
     }
-    execute(context, agents, AgentCatalog::default(), resumable.into()).await
+    execute(context, agents, KnownAgents::default(), resumable.into()).await
 }
 
 /// Describes how the plan file and the agents file differ from those that the run began with.

@@ -10,7 +10,7 @@ use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::detach::{detach, leave_terminal};
-use crate::cli::common::execute::execute;
+use crate::cli::common::execute::{KnownAgents, execute};
 use crate::cli::common::exit::{print, print_json};
 use crate::cli::common::files;
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
@@ -19,7 +19,7 @@ use crate::cli::common::run_options::{
 };
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
-use crate::config::{self, AgentCatalog, AgentsFile, InputSources};
+use crate::config::{self, AgentsFile, InputSources};
 use crate::engine::{NewRun, RepeatPolicy, Rerun, RerunError, RerunPreview, Run};
 use crate::model::{AgentId, Answer, HOST_AGENT, ParamsFile, Plan, Record, RunId, RunSource, RunStatus, TaskId};
 use crate::runtime::{ContentStore, jitter_seed};
@@ -135,7 +135,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             return Ok(Exit::Denied);
         }
     }
-    execute(context, agents, AgentCatalog::default(), rerun.into()).await
+    execute(context, agents, KnownAgents::default(), rerun.into()).await
 }
 
 /// Prints which tasks would run again, and which keep their results.

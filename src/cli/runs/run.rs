@@ -11,12 +11,16 @@ use super::resume::{self, ChangePolicy};
 use crate::cli::common::args::JsonArg;
 use crate::cli::common::command_target::CommandTarget;
 use crate::cli::common::detach::{detach, leave_terminal};
-use crate::cli::common::execute::{execute, start_guard};
+use crate::cli::common::execute::{KnownAgents, execute, start_guard};
 use crate::cli::common::exit::{print, print_json, show_diagnostics};
 use crate::cli::common::files;
-use crate::cli::common::goal::{DEFAULT_MAX_REPLANS, GoalOutcome, GoalPlan, GoalRequest, GoalSession};
+use crate::cli::common::goal::{
+    ConnectionUse, DEFAULT_MAX_REPLANS, GoalOutcome, GoalPlan, GoalRequest, GoalSession, KnownServer, SavedPlans,
+    work_history,
+};
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, PermissionArgs, RunOptions, RunOutputFormat};
+use crate::cli::import::known_servers::known_servers;
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, ValidatedPlan};
@@ -25,8 +29,8 @@ use crate::model::{Effect, GoalPlanning, Plan, Route, RunId, RunSource, RunStatu
 use crate::runtime::{Freshness, jitter_seed};
 use crate::ui::forms::form_prompt;
 use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
-use crate::view::task_tree;
 use crate::view::text::{count_text, printable_lines, work_text};
+use crate::view::{PlanEstimate, task_tree};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -102,6 +106,14 @@ impl Review {
 }
 
 pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    let mut session = GoalSession::default();
+    let ended = Box::pin(run_in_session(args, &mut session)).await;
+    session.close().await;
+    ended
+}
+
+/// Runs a plan or a goal. The session keeps connections that the run did not take over.
+async fn run_in_session(args: RunArgs, session: &mut GoalSession) -> Result<Exit, CliError> {
     let args = RunArgs { options: args.options.with_json(args.json), ..args };
     // The parent of a detached process is a kapell process, which was checked.
     if args.detached_as.is_none() {
@@ -151,13 +163,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     };
     let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
     let context = RunContext::new(run, &args.options, interaction)?;
+    let known_servers = || known_servers(&agents);
     let goal = match target {
-        CommandTarget::Goal(text) => Some(goal_request(text, &args, &agents, &context)?),
+        CommandTarget::Goal(text) => Some(goal_request(text, &args, (&agents, &known_servers), &context)?),
         CommandTarget::Plan(_) => None,
     };
-    let mut session = GoalSession::default();
     let mut loaded = match (&goal, target) {
-        (Some(goal), _) => match interruptible(&context.screen, plan_goal(goal, &mut session)).await? {
+        (Some(goal), _) => match interruptible(&context.screen, plan_goal(goal, session)).await? {
             PlannedGoal::Plan(loaded) => *loaded,
             PlannedGoal::Answer(answer) => return print_answer(&answer, context.output),
         },
@@ -187,7 +199,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let review = Review::of(&args, &target);
     if review != Review::None {
-        let goal = goal.as_ref().map(|goal| (goal, &mut session));
+        let goal = goal.as_ref().map(|goal| (goal, &mut *session));
         let reviewed = review_plan((&context, &agents), review, goal, &mut loaded);
         if let Some(exit) = interruptible(&context.screen, reviewed).await? {
             return Ok(exit);
@@ -211,7 +223,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
     let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source), id: None };
-    execute(context, agents, catalog, new_run.into()).await
+    let known = KnownAgents { catalog, connections: session.remove_connections() };
+    execute(context, agents, known, new_run.into()).await
 }
 
 /// A plan that is ready to run.
@@ -267,7 +280,7 @@ enum PlannedGoal {
 fn goal_request<'a>(
     text: &'a str,
     args: &RunArgs,
-    agents: &'a AgentsFile,
+    (agents, known_servers): (&'a AgentsFile, &'a (dyn Fn() -> Vec<KnownServer> + Sync)),
     context: &'a RunContext,
 ) -> Result<GoalRequest<'a>, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
@@ -285,6 +298,9 @@ fn goal_request<'a>(
         screen: &context.screen,
         human: &*context.human,
         saved_path: files::saved_plan_path(&context.journal, &context.run),
+        examples: SavedPlans::of(&context.journal).examples(),
+        known_servers,
+        connections: if args.dry_run { ConnectionUse::Planning } else { ConnectionUse::Run },
     })
 }
 
@@ -327,12 +343,14 @@ async fn review_plan(
     // A plan from standard input has no file that can be changed.
     let path = PathBuf::from(&loaded.file);
     let mut mistakes = None::<String>;
+    let history = work_history(&context.journal);
     loop {
+        let estimate = history.estimate(&loaded.validated.plan);
         let file = path.is_file().then_some(path.as_path());
         let text = match (&mistakes, review) {
             (Some(mistakes), _) => mistakes.clone(),
-            (None, Review::File) => loaded.text.clone(),
-            (None, _) => plan_outline(&loaded.validated.plan, &loaded.catalog),
+            (None, Review::File) => format!("{}\n# {}: {}\n", loaded.text, estimate.work_text(), estimate.cost_text()),
+            (None, _) => plan_outline(&loaded.validated.plan, &loaded.catalog, &estimate),
         };
         let validity = if mistakes.is_none() { PlanValidity::Valid } else { PlanValidity::Invalid };
         let wishes = if goal.is_some() { PlanWishes::Possible } else { PlanWishes::Impossible };
@@ -387,26 +405,10 @@ async fn review_plan(
     }
 }
 
-/// Describes the calls and model requests that a plan makes if everything succeeds at once.
-fn estimated_work(plan: &Plan) -> String {
-    let calls = plan.all_tasks().filter(|task| !task.routes().is_empty()).count();
-    let requests = plan.all_tasks().filter(|task| task.prompt().is_some()).count();
-    // The items of a list are known only when the plan runs, and a model decides about its tools itself.
-    let is_open = plan.all_tasks().any(|task| {
-        task.foreach.is_some() || task.repeat.is_some() || task.prompt().is_some_and(|prompt| !prompt.tools.is_empty())
-    });
-    let mut text = if is_open { "at least ".to_owned() } else { String::new() };
-    text += &count_text(calls, "call");
-    if requests > 0 {
-        text += &format!(" and {}", count_text(requests, "model request"));
-    }
-    text
-}
-
 /// Returns the outline of a plan, one task a line. `catalog` holds the tools of the agents, where they are known.
-fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
+fn plan_outline(plan: &Plan, catalog: &AgentCatalog, estimate: &PlanEstimate) -> String {
     let tasks = count_text(plan.written_tasks().count(), "task");
-    let mut text = format!("{}: {tasks}, {}\n", plan.name, estimated_work(plan));
+    let mut text = format!("{}: {tasks}, {}\n", plan.name, estimate.work_text());
     for task in &plan.tasks {
         let effect = task.routes().first().map(|first| effect(plan, task, first, catalog)).unwrap_or_default();
         let work = format!("{}{effect}", work_text(task));
@@ -420,7 +422,7 @@ fn plan_outline(plan: &Plan, catalog: &AgentCatalog) -> String {
         }
         text.push('\n');
     }
-    text
+    text + &format!("estimated: {}\n", estimate.cost_text())
 }
 
 /// Describes in parentheses the effect of repeating a call, where the agent's tools are known.

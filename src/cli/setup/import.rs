@@ -7,11 +7,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
 use super::agents_editor::AgentsEditor;
-use super::import_sources::{ImportSource, ImportSources, read_file, read_places};
 use crate::cli::common::args::{AgentsArg, OutputFormat};
 use crate::cli::common::confirm::confirm;
 use crate::cli::common::exit::{print, print_json, show_diagnostics};
 use crate::cli::common::run_options::speaks_for_a_person;
+use crate::cli::import::import_sources::{ImportSource, ImportSources, read_file, read_places};
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentEntry, AgentsDocument, HOSTS, ImportSelection, ImportStatus, ImportedAgent, McpHost};
 use crate::view::text::{count_text, printable};

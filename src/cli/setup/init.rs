@@ -6,11 +6,11 @@ use std::io::{self, Write as _};
 use clap::Args;
 use serde_json::Value;
 
-use super::import_sources::{ImportSources, read_places};
 use crate::cli::common::confirm::confirm;
 use crate::cli::common::exit::show_diagnostics;
 use crate::cli::common::goal::PLAN_SCHEMA;
 use crate::cli::common::run_options::speaks_for_a_person;
+use crate::cli::import::import_sources::{ImportSources, read_places};
 use crate::cli::plans::schema::{SchemaFormat, schema_text};
 use crate::cli::{CliError, Exit};
 use crate::config::{AgentsDocument, ImportSelection};

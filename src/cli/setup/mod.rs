@@ -9,7 +9,6 @@ mod complete;
 pub(crate) mod demo_agent;
 pub(crate) mod doctor;
 mod import;
-mod import_sources;
 pub(crate) mod init;
 pub(crate) mod login;
 pub(crate) mod packaging_files;

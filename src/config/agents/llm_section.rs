@@ -65,6 +65,8 @@ pub(crate) fn read_planner(fields: CheckedTable<'_, PlannerKeys>, model: Option<
         temperature,
         reasoning_effort: fields.text(&PLANNER.reasoning_effort).map(str::to_owned),
         max_tasks: fields.integer(&PLANNER.max_tasks).unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),
+        max_tools: fields.integer(&PLANNER.max_tools).unwrap_or(PlannerSettings::DEFAULT_MAX_TOOLS),
+        form: fields.choice(&PLANNER.form).unwrap_or_default(),
     }
 }
 

@@ -414,13 +414,16 @@ fn default_model_comes_first() {
 fn planner_limits_do_not_need_a_model() {
     let planner = |text: &str| parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect("valid").planner;
     assert_eq!(planner(""), PlannerSettings::default());
-    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"";
+    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"\nmax_tools = \
+                8\nform = \"compact\"";
     let expected = PlannerSettings {
         model: None,
         max_tokens: Some(32_000),
         temperature: Some(0.5),
         reasoning_effort: Some("high".to_owned()),
         max_tasks: 40,
+        max_tools: 8,
+        form: PlannerForm::Compact,
     };
     assert_eq!(planner(text), expected);
 }

@@ -117,6 +117,7 @@ fn choices_match_the_model_types() {
     reads::<SchemaChecks>(&keys::AGENT.check_results);
     reads::<MaxTokensField>(&keys::LLM.max_tokens_field);
     reads::<StructuredOutput>(&keys::LLM.structured_output);
+    reads::<crate::config::PlannerForm>(&keys::PLANNER.form);
     reads::<ForcedToolChoice>(&keys::LLM.tool_choice);
     reads::<SystemRole>(&keys::LLM.system_role);
     assert_eq!(words(&keys::LLM.provider), providers::PRESETS.each_ref().map(|preset| preset.name));

@@ -158,6 +158,17 @@ impl AgentConnections {
         }
     }
 
+    /// Returns whether there is a connection that can be used.
+    pub(crate) async fn is_connected(&self) -> bool {
+        let state = self.slots[0].state.lock().await;
+        state.connection.as_ref().is_some_and(|connection| connection.is_usable())
+    }
+
+    /// Makes further connections for another pool.
+    pub(crate) fn move_to(&mut self, pool: Arc<PoolShared>) {
+        self.pool = pool;
+    }
+
     /// Returns a connection without a permit, for requests that do not cause requests of the agent.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::samples::{agents, catalog, tool};
 use super::*;
-use crate::config::Diagnostics;
+use crate::config::{Diagnostics, PlannerForm};
 use crate::llm::{Llm, OnDelta};
 use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, JsonObject, PlannerExchange, ToolInfo, Usage};
 use crate::planner::planning::Remark;
@@ -303,7 +303,7 @@ async fn conclusions_need_one_request() {
     assert_eq!((question.text.as_str(), question.choices.len()), ("Which one?", 2));
     for tasks in [json!([]), json!(null)] {
         let impossible = conclude(json!({"tasks": tasks, "missing": "No tool sends e-mail."})).await;
-        assert!(matches!(impossible, Err(PlanError::Impossible { missing }) if missing == "No tool sends e-mail."));
+        assert!(matches!(impossible, Err(PlanError::Impossible { missing, .. }) if missing == "No tool sends e-mail."));
     }
     let empty = json!({"tasks": [], "missing": null});
     let transcript =
@@ -330,7 +330,7 @@ async fn remarks_come_after_the_goal() {
         Remark::Answer { question: "Which one?".to_owned(), answer: "The red one".to_owned() },
         Remark::Wish { reply: plan_calling("box.find", "it").to_string(), wish: "Look twice".to_owned() },
     ];
-    let goal = Goal { text: "Find it", max_replans: 0, remarks: &remarks };
+    let goal = Goal { text: "Find it", remarks: &remarks, ..Goal::default() };
     plan(&goal, &context, &mut |_| {}).await.result.expect_err("no endpoint");
     let requests = llm.requests.into_inner().expect("no panic");
     let prompt = requests[0].messages[0].text_content();
@@ -365,4 +365,119 @@ async fn no_request_without_tools() {
     assert!(
         matches!(transcript.planning, PlanningResult { result: Err(PlanError::NoTools), requests: 0, ref exchanges } if exchanges.is_empty())
     );
+}
+
+/// A weak model: it streams each reply, and then repeats the end of it forever.
+struct EndlessLlm {
+    replies: Mutex<Vec<(String, String)>>,
+    requests: Mutex<Vec<ChatRequest>>,
+}
+
+#[async_trait::async_trait]
+impl Llm for EndlessLlm {
+    async fn chat_stream(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError> {
+        self.requests.lock().expect("no panic").push(request.clone());
+        let (start, repeated) = self.replies.lock().expect("no panic").remove(0);
+        on_delta(&start);
+        while !repeated.is_empty() {
+            on_delta(&repeated);
+            tokio::task::yield_now().await;
+        }
+        reply_with(start)
+    }
+}
+
+/// Plans with an endless model whose endpoint enforces bounds.
+async fn run_endless_planning(replies: &[(&str, &str)], form: PlannerForm) -> PlanningTranscript {
+    let replies = replies.iter().map(|(start, repeated)| ((*start).to_owned(), (*repeated).to_owned())).collect();
+    let llm = EndlessLlm { replies: Mutex::new(replies), requests: Mutex::default() };
+    let (mut agents, catalog) = (agents(&["box", "gone"]), catalog(vec![find_tool()]));
+    agents.models[0].dialect.schema_bounds = true;
+    agents.planner.form = form;
+    let context = PlanningContext { llm: &llm, agents: &agents, catalog: &catalog, file: "plan.yaml", local_time: "" };
+    let mut progress = Vec::new();
+    let planning = plan(&Goal { text: "Find it", ..Goal::default() }, &context, &mut |step| progress.push(step)).await;
+    PlanningTranscript { planning, progress, requests: llm.requests.into_inner().expect("no panic") }
+}
+
+const FIND_IT: &str = r#"{"title": "It", "tool": "box.find", "args": {"q": "it"}}"#;
+
+fn it_was_written(number: usize) -> PlanningProgress {
+    PlanningProgress::TaskWritten { number, title: "It".to_owned(), tool: "box.find".to_owned() }
+}
+
+#[tokio::test]
+async fn endless_answers_end_and_are_replaced_by_the_compact_form() {
+    let again = format!(", {FIND_IT}");
+    let start = format!("{{\"tasks\": [{FIND_IT}");
+    let transcript =
+        run_endless_planning(&[("{\"tasks\": [{\"title\": \"", "x/y/"), (&start, &again)], PlannerForm::Auto).await;
+    let planned = planned(transcript.planning.result);
+    // The synthesis is one more task.
+    assert_eq!(planned.validated.plan.tasks.len(), 2);
+    let expected = [
+        PlanningProgress::Started { shown: 1, tools: 1 },
+        PlanningProgress::Simplified,
+        it_was_written(1),
+        it_was_written(2),
+    ];
+    assert_eq!(transcript.progress, expected);
+    let exchanges = &transcript.planning.exchanges;
+    let reasons: Vec<&str> = exchanges.iter().map(|exchange| exchange.stop_reason.as_str()).collect();
+    assert_eq!((reasons, exchanges[0].model.as_str()), (vec!["repetition"; 2], "m"));
+    assert!(exchanges.iter().all(|exchange| exchange.usage.is_some_and(|usage| usage.output_tokens > 0)));
+    let compact = &transcript.requests[1];
+    assert_eq!((compact.max_tokens, compact.messages.len()), (2_048, 1));
+    insta::assert_snapshot!("compact_system", compact.system.as_deref().expect("rules"));
+    insta::assert_snapshot!("compact_question", compact.messages[0].text_content());
+}
+
+#[tokio::test]
+async fn full_form_is_never_simplified() {
+    let again = format!(", {FIND_IT}");
+    let start = format!("{{\"tasks\": [{FIND_IT}");
+    let endless = (&*start, &*again);
+    let transcript = run_endless_planning(&[endless, endless, endless], PlannerForm::Full).await;
+    let codes: Vec<_> = diagnostics(&transcript).list().iter().map(|found| found.code.clone()).collect();
+    assert_eq!((codes, transcript.planning.requests), (vec!["plan::cut_off".to_owned()], 2));
+}
+
+#[tokio::test]
+async fn compact_form_is_used_at_once_if_it_is_configured() {
+    let twice = format!("{{\"tasks\": [{FIND_IT}, {FIND_IT}]}}");
+    let transcript = run_endless_planning(&[(&twice, "")], PlannerForm::Compact).await;
+    assert_eq!(planned(transcript.planning.result).validated.plan.tasks.len(), 2);
+    let nothing = r#"{"tasks": [], "missing": "No tool sends e-mail."}"#;
+    let transcript = run_endless_planning(&[(nothing, "")], PlannerForm::Compact).await;
+    assert!(matches!(transcript.planning.result, Err(PlanError::Impossible { .. })));
+    assert!(transcript.requests[0].system.as_ref().is_some_and(|system| system.contains("Call Ada")));
+}
+
+#[tokio::test]
+async fn saved_plans_of_similar_goals_are_examples() {
+    let llm = ScriptedPlanLlm {
+        answers: Mutex::new(vec![reply_with(plan_calling("box.find", "it"))]),
+        requests: Mutex::default(),
+    };
+    let (agents, catalog) = (agents(&["box", "gone"]), catalog(vec![find_tool()]));
+    let context = PlanningContext { llm: &llm, agents: &agents, catalog: &catalog, file: "plan.yaml", local_time: "" };
+    let example = |name: &str, goal: &str, tool: &str| PlanExample {
+        name: name.to_owned(),
+        goal: goal.to_owned(),
+        text: format!("name: x\ntasks:\n- {{ id: a, agent: box, tool: {tool}, with: {{ q: red book }} }}\n"),
+    };
+    let examples = [
+        example("books", "Find the red\nbook of Ada", "find"),
+        example("gone", "Find the red book of Bob", "search"),
+        example("other", "Send a message", "find"),
+    ];
+    let goal = Goal { text: "Find a blue book of Ada", examples: &examples, ..Goal::default() };
+    let mut progress = Vec::new();
+    plan(&goal, &context, &mut |step| progress.push(step)).await.result.expect("a plan");
+    assert_eq!(progress[0], PlanningProgress::Recalled { plans: vec!["books".to_owned()] });
+    let requests = llm.requests.into_inner().expect("no panic");
+    let prompt = requests[0].messages[0].text_content();
+    let line = "A plan that worked for a similar goal: Find the red book of Ada\n\
+        {\"tasks\":[{\"title\":\"a\",\"tool\":\"box.find\",\"args\":{\"q\":\"red book\"}}]}\n";
+    assert!(prompt.contains(line), "{prompt}");
 }

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use super::super::answer::reply_form::THINK;
 use super::super::selection::tool_selection::ToolOffer;
 use super::schema_size::{STRICT_LIMITS, SchemaSize};
-use super::strict_arguments::{OptionalKeys, nullable, object_with_required, strict_arguments};
-use crate::config::AgentsFile;
+use super::strict_arguments::{
+    ArgumentBounds, ArgumentForm, OptionalKeys, nullable, object_with_required, strict_arguments,
+};
+use crate::config::{AgentsFile, PlannerForm};
 
 /// The levels above a tool's arguments: the plan, its list of tasks, and a task.
 const LEVELS_ABOVE: usize = 3;
@@ -21,6 +23,18 @@ const MAX_TEXT_CHARS: usize = 4_000;
 const MAX_DEPENDENCIES: usize = 8;
 const MAX_THINK_TOOLS: usize = 4;
 const MAX_CHOICES: usize = 6;
+/// The limits of the compact form: weak models fill what they may, so everything together must fit in a short reply.
+const MAX_COMPACT_TASKS: usize = 6;
+const COMPACT_BOUNDS: ArgumentBounds = ArgumentBounds { max_chars: 300, max_items: 8 };
+
+/// The form of a plan in a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::planner) enum PlanForm {
+    /// Calls, prompts, lists, and conditions.
+    Full,
+    /// Calls of tools alone.
+    Compact,
+}
 
 /// What the schema of a reply can contain.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +43,21 @@ pub(in crate::planner) struct FormLimits {
     pub(in crate::planner) max_tasks: usize,
     /// Whether the endpoint accepts `maxItems`, `maxLength`, and `pattern`. Some reject a schema with them.
     pub(in crate::planner) has_bounds: bool,
+    /// The form of a plan.
+    pub(in crate::planner) form: PlanForm,
 }
 
 impl FormLimits {
     /// Returns the limits of the planning model.
     pub(in crate::planner) fn of(agents: &AgentsFile) -> Self {
         let has_bounds = agents.planner_model().is_some_and(|spec| spec.dialect.schema_bounds);
-        Self { max_tasks: agents.planner.max_tasks, has_bounds }
+        let limits = Self { max_tasks: agents.planner.max_tasks, has_bounds, form: PlanForm::Full };
+        if agents.planner.form == PlannerForm::Compact { limits.compact() } else { limits }
+    }
+
+    /// Returns the limits of the compact form.
+    pub(in crate::planner) fn compact(self) -> Self {
+        Self { max_tasks: self.max_tasks.min(MAX_COMPACT_TASKS), form: PlanForm::Compact, ..self }
     }
 
     fn text(self, max_chars: usize) -> Value {
@@ -49,6 +71,17 @@ impl FormLimits {
         match self.has_bounds {
             true => json!({"type": "array", "items": items, "maxItems": max_items}),
             false => json!({"type": "array", "items": items}),
+        }
+    }
+
+    /// Returns how the arguments of tools are written.
+    fn arguments(self) -> ArgumentForm {
+        let optional = self.optional_keys();
+        match self.form {
+            PlanForm::Full => ArgumentForm { reference: Some(self.reference()), optional, bounds: None },
+            PlanForm::Compact => {
+                ArgumentForm { reference: None, optional, bounds: self.has_bounds.then_some(COMPACT_BOUNDS) }
+            }
         }
     }
 
@@ -89,7 +122,13 @@ impl FormLimits {
 /// variant with the arguments as JSON text.
 ///
 /// The validator checks that a plan has tasks, because some endpoints (Azure) do not accept `minItems`.
+///
+/// In the compact form, a plan is `{tasks, missing}`, and a task is `{title, tool, args}`.
 pub(in crate::planner) fn plan_schema(offers: &[ToolOffer<'_>], limits: FormLimits) -> Value {
+    if limits.form == PlanForm::Compact {
+        let missing = limits.text(COMPACT_BOUNDS.max_chars);
+        return limits.object([("tasks", tasks_schema(offers, &json!({}), limits))], [("missing", missing)]);
+    }
     let text = limits.text(MAX_TEXT_CHARS);
     let choices = limits.list(limits.text(MAX_TITLE_CHARS), MAX_CHOICES);
     let question = limits.object([("text", text.clone()), ("choices", choices)], []);
@@ -123,21 +162,28 @@ fn id_enum(ids: &[String]) -> Value {
 /// Returns the schema of a list of tasks. `after` is the schema of the tasks that must end first.
 fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> Value {
     let task = |tools: Value, arguments: Value| {
-        limits.object(
-            [
-                ("title", limits.text(MAX_TITLE_CHARS)),
-                ("tool", json!({"type": "string", "enum": tools})),
-                ("args", arguments),
-            ],
-            [("after", after.clone()), ("each", limits.reference()), ("if", limits.text(MAX_REFERENCE_CHARS))],
-        )
+        let required = [
+            ("title", limits.text(MAX_TITLE_CHARS)),
+            ("tool", json!({"type": "string", "enum": tools})),
+            ("args", arguments),
+        ];
+        match limits.form {
+            PlanForm::Compact => limits.object(required, []),
+            PlanForm::Full => limits.object(
+                required,
+                [("after", after.clone()), ("each", limits.reference()), ("if", limits.text(MAX_REFERENCE_CHARS))],
+            ),
+        }
     };
     let names: Vec<String> = offers.iter().map(ToolOffer::name).collect();
     let thinking = limits.object(
         [("prompt", json!({"type": "string"}))],
         [("tools", limits.list(id_enum(&names), MAX_THINK_TOOLS)), ("list", json!({"type": "boolean"}))],
     );
-    let mut variants = vec![task(json!([THINK]), thinking)];
+    let mut variants = match limits.form {
+        PlanForm::Full => vec![task(json!([THINK]), thinking)],
+        PlanForm::Compact => Vec::new(),
+    };
     let mut loose: Vec<Value> = Vec::new();
     let overhead = SchemaSize::measure_size(&task(json!([]), json!({})));
     // The size of the rest of the schema, including the names of loose tools.
@@ -147,9 +193,9 @@ fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> 
         values: 2 * MAX_ENUM_IDS + 2 * offers.len() + 2,
         characters: 4_000 + 2 * names.iter().map(String::len).sum::<usize>(),
     });
-    let reference = limits.reference();
+    let form = limits.arguments();
     for (offer, name) in offers.iter().zip(&names) {
-        let strict = strict_arguments(&offer.tool.input_schema, &reference, limits.optional_keys()).map(|arguments| {
+        let strict = strict_arguments(&offer.tool.input_schema, &form).map(|arguments| {
             let size = SchemaSize::measure_size(&arguments);
             let size = SchemaSize {
                 levels: size.levels,
@@ -168,7 +214,11 @@ fn tasks_schema(offers: &[ToolOffer<'_>], after: &Value, limits: FormLimits) -> 
         }
     }
     if !loose.is_empty() {
-        variants.push(task(loose.into(), json!({"type": "string"})));
+        let text = match limits.form {
+            PlanForm::Full => json!({"type": "string"}),
+            PlanForm::Compact => limits.text(COMPACT_BOUNDS.max_chars),
+        };
+        variants.push(task(loose.into(), text));
     }
     limits.list(json!({ "anyOf": variants }), limits.max_tasks)
 }
@@ -180,7 +230,7 @@ mod tests {
     use crate::model::{JsonObject, ToolInfo};
 
     fn schema_of(tools: &[ToolInfo]) -> Value {
-        schema_within(tools, FormLimits { max_tasks: 16, has_bounds: false })
+        schema_within(tools, FormLimits { max_tasks: 16, has_bounds: false, form: PlanForm::Full })
     }
 
     fn schema_within(tools: &[ToolInfo], limits: FormLimits) -> Value {
@@ -193,7 +243,10 @@ mod tests {
         let closed = tool("closed", json!({"properties": {"q": {"type": "integer"}}}));
         let open = tool("open", json!({"additionalProperties": true}));
         for has_bounds in [false, true] {
-            let schema = schema_within(&[open.clone(), closed.clone()], FormLimits { max_tasks: 2, has_bounds });
+            let schema = schema_within(
+                &[open.clone(), closed.clone()],
+                FormLimits { max_tasks: 2, has_bounds, form: PlanForm::Full },
+            );
             let variants = &schema["properties"]["tasks"]["items"]["anyOf"];
             let tools: Vec<_> = (0..3).map(|index| &variants[index]["properties"]["tool"]["enum"]).collect();
             assert_eq!(tools, [&json!(["think"]), &json!(["box.closed"]), &json!(["box.open"])]);
@@ -225,9 +278,39 @@ mod tests {
     }
 
     #[test]
+    fn compact_plan_has_calls_alone() {
+        let tools = [
+            tool("closed", json!({"properties": {"q": {"type": "integer"}, "t": {"type": "string"}}})),
+            tool("open", json!({"additionalProperties": true})),
+        ];
+        let full = FormLimits { max_tasks: 16, has_bounds: true, form: PlanForm::Full };
+        let schema = schema_within(&tools, full.compact());
+        let task = |tool: &str, arguments: Value| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "title": {"type": "string", "maxLength": MAX_TITLE_CHARS},
+                    "tool": {"type": "string", "enum": [tool]}, "args": arguments,
+                },
+                "required": ["title", "tool", "args"], "additionalProperties": false,
+            })
+        };
+        let text = json!({"type": "string", "maxLength": COMPACT_BOUNDS.max_chars});
+        let arguments = json!({
+            "type": "object", "properties": {"q": {"type": "integer"}, "t": text}, "required": [],
+            "additionalProperties": false,
+        });
+        let variants = json!([task("box.closed", arguments), task("box.open", text.clone())]);
+        let tasks = json!({"type": "array", "items": {"anyOf": variants}, "maxItems": MAX_COMPACT_TASKS});
+        assert_eq!(schema["properties"], json!({"tasks": tasks, "missing": text}));
+        assert_eq!(schema["required"], json!(["tasks"]));
+    }
+
+    #[test]
     fn patch_keeps_and_refers_to_existing_tasks() {
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-        let schema = patch_schema(&[], &ids(&["t2"]), &[], FormLimits { max_tasks: 16, has_bounds: true });
+        let schema =
+            patch_schema(&[], &ids(&["t2"]), &[], FormLimits { max_tasks: 16, has_bounds: true, form: PlanForm::Full });
         let kept = json!({"type": "array", "items": {"type": "string", "enum": ["t2"]}, "maxItems": 1});
         assert_eq!(schema["properties"]["keep"], kept);
         let task = &schema["properties"]["tasks"]["items"]["anyOf"][0]["properties"];

@@ -34,11 +34,28 @@ pub(super) fn object_with_required(properties: JsonObject, is_required: impl Fn(
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-/// Converts a tool's arguments to a strict object, if a strict schema can express them. Each value can also be a
-/// reference to a result, which matches `reference`, and optional arguments can be null or omitted.
-pub(super) fn strict_arguments(schema: &JsonObject, reference: &Value, optional: OptionalKeys) -> Option<Value> {
+/// How arguments are written.
+#[derive(Debug)]
+pub(super) struct ArgumentForm {
+    /// The schema of a reference to a result, which any value can be. If it is absent, only texts can be references.
+    pub(super) reference: Option<Value>,
+    /// How an optional argument without a value is written.
+    pub(super) optional: OptionalKeys,
+    /// The maximum lengths of texts and lists, if they are limited.
+    pub(super) bounds: Option<ArgumentBounds>,
+}
+
+/// The maximum lengths of an argument.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ArgumentBounds {
+    pub(super) max_chars: usize,
+    pub(super) max_items: usize,
+}
+
+/// Converts a tool's arguments to a strict object, if a strict schema can express them.
+pub(super) fn strict_arguments(schema: &JsonObject, form: &ArgumentForm) -> Option<Value> {
     let (resolving, remaining) = (Vec::new(), MAX_SCHEMA_NODES);
-    let mut strict = StrictSchemaBuilder { root: schema, reference, optional, resolving, remaining };
+    let mut strict = StrictSchemaBuilder { root: schema, form, resolving, remaining };
     let has_keywords = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties"]
         .iter()
         .any(|keyword| schema.get(*keyword).is_some_and(|value| *value != Value::Bool(false)));
@@ -57,7 +74,10 @@ pub(super) fn nullable(schema: Value) -> Value {
 
 /// Returns a schema that also accepts a reference. Plain text accepts one already.
 fn referable(schema: Value, reference: &Value) -> Value {
-    let is_text = |schema: &Value| *schema == json!({"type": "string"});
+    let is_text = |schema: &Value| {
+        schema.get("type").is_some_and(|kind| kind == "string")
+            && !["enum", "pattern"].iter().any(|key| schema.get(*key).is_some())
+    };
     let accepts_text = is_text(&schema)
         || schema.get("anyOf").and_then(Value::as_array).is_some_and(|variants| variants.iter().any(is_text));
     if accepts_text { schema } else { either(schema, reference.clone()) }
@@ -85,9 +105,7 @@ fn either(schema: Value, other: Value) -> Value {
 /// validator checks later.
 struct StrictSchemaBuilder<'s> {
     root: &'s JsonObject,
-    /// The schema of a reference to a result.
-    reference: &'s Value,
-    optional: OptionalKeys,
+    form: &'s ArgumentForm,
     /// The references that are being inlined: a repeated one is recursive.
     resolving: Vec<&'s str>,
     /// The number of schemas that may still be added.
@@ -97,7 +115,11 @@ struct StrictSchemaBuilder<'s> {
 impl<'s> StrictSchemaBuilder<'s> {
     /// Returns the schema of a value, or of a reference to one.
     fn value(&mut self, schema: &'s Value) -> Option<Value> {
-        Some(referable(self.schema(schema)?, self.reference))
+        let schema = self.schema(schema)?;
+        Some(match &self.form.reference {
+            Some(reference) => referable(schema, reference),
+            None => schema,
+        })
     }
 
     fn schema(&mut self, schema: &'s Value) -> Option<Value> {
@@ -118,7 +140,7 @@ impl<'s> StrictSchemaBuilder<'s> {
         }
         if !schema.keys().any(|key| KEYWORDS.contains(&key.as_str())) {
             // A value of an unknown type is rarely an object or a list.
-            return Some(json!({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}));
+            return Some(json!({"anyOf": [self.text(), {"type": "number"}, {"type": "boolean"}]}));
         }
         match self.type_names(schema)?.as_slice() {
             [] => None,
@@ -162,16 +184,23 @@ impl<'s> StrictSchemaBuilder<'s> {
     fn typed(&mut self, schema: &'s JsonObject, kind: &str) -> Option<Value> {
         match kind {
             "string" | "number" | "integer" | "boolean" => {
-                let mut strict = json!({"type": kind});
+                let mut strict = if kind == "string" { self.text() } else { json!({"type": kind}) };
                 if let Some(values) = enum_values(schema) {
                     let fits = |value: &&Value| json_type(value) == kind || (kind == "number" && value.is_number());
+                    strict = json!({"type": kind});
                     strict["enum"] = values.into_iter().filter(fits).cloned().collect();
                 }
                 Some(strict)
             }
             "null" => Some(json!({"type": "null"})),
             "array" if schema.contains_key("prefixItems") => None,
-            "array" => Some(json!({"type": "array", "items": self.value(schema.get("items")?)?})),
+            "array" => {
+                let mut list = json!({"type": "array", "items": self.value(schema.get("items")?)?});
+                if let Some(bounds) = self.form.bounds {
+                    list["maxItems"] = bounds.max_items.into();
+                }
+                Some(list)
+            }
             "object" => self.strict_object(schema),
             _ => None,
         }
@@ -186,12 +215,20 @@ impl<'s> StrictSchemaBuilder<'s> {
             schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let strict = properties.iter().map(|(name, schema)| {
             let strict = self.value(schema)?;
-            let is_nullable = self.optional == OptionalKeys::Null && !required.contains(&name.as_str());
+            let is_nullable = self.form.optional == OptionalKeys::Null && !required.contains(&name.as_str());
             Some((name.clone(), if is_nullable { nullable(strict) } else { strict }))
         });
         let strict: JsonObject = strict.collect::<Option<_>>()?;
-        let is_required = |name: &str| self.optional == OptionalKeys::Null || required.contains(&name);
+        let is_required = |name: &str| self.form.optional == OptionalKeys::Null || required.contains(&name);
         Some(object_with_required(strict, is_required))
+    }
+
+    /// Returns the schema of a text.
+    fn text(&self) -> Value {
+        match self.form.bounds {
+            Some(bounds) => json!({"type": "string", "maxLength": bounds.max_chars}),
+            None => json!({"type": "string"}),
+        }
     }
 }
 
@@ -222,7 +259,7 @@ mod tests {
     use super::*;
 
     fn build_strict(schema: Value) -> Option<Value> {
-        strict_arguments(&object(schema), &reference(), OptionalKeys::Null)
+        strict_arguments(&object(schema), &form(OptionalKeys::Null))
     }
 
     /// Returns the strict schema of one argument.
@@ -237,6 +274,10 @@ mod tests {
 
     fn reference() -> Value {
         json!({"type": "string", "pattern": "^\\$"})
+    }
+
+    fn form(optional: OptionalKeys) -> ArgumentForm {
+        ArgumentForm { reference: Some(reference()), optional, bounds: None }
     }
 
     #[test]
@@ -270,9 +311,30 @@ mod tests {
             "properties": {"city": {"type": "string"}, "stay": {"properties": {"nights": {"type": "integer"}}}},
             "required": ["city"],
         });
-        let built = strict_arguments(&object(schema), &reference(), OptionalKeys::Omitted).expect("a schema");
+        let built = strict_arguments(&object(schema), &form(OptionalKeys::Omitted)).expect("a schema");
         assert_eq!(built["required"], json!(["city"]));
         assert_eq!(built["properties"]["stay"]["anyOf"][0]["required"], json!([]));
+    }
+
+    #[test]
+    fn bounded_arguments_are_short_and_refer_only_in_texts() {
+        let schema = json!({
+            "properties": {
+                "city": {"type": "string"}, "nights": {"type": "integer"}, "any": {}, "kind": {"enum": ["a"]},
+                "tags": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["city"],
+        });
+        let bounds = Some(ArgumentBounds { max_chars: 20, max_items: 2 });
+        let form = ArgumentForm { reference: None, optional: OptionalKeys::Omitted, bounds };
+        let built = strict_arguments(&object(schema), &form).expect("a schema");
+        let text = json!({"type": "string", "maxLength": 20});
+        let expected = json!({
+            "city": text, "nights": {"type": "integer"},
+            "any": {"anyOf": [text, {"type": "number"}, {"type": "boolean"}]},
+            "kind": {"type": "string", "enum": ["a"]}, "tags": {"type": "array", "items": text, "maxItems": 2},
+        });
+        assert_eq!(built["properties"], expected);
     }
 
     #[test]

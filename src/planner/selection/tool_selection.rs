@@ -9,10 +9,6 @@ use super::terms;
 use crate::config::AgentCatalog;
 use crate::model::{AgentId, ToolInfo};
 
-/// The maximum number of tools that a model is shown, except for tools that the goal names. Models choose worse from
-/// many more: in RAG-MCP (Gan and Sun, 2025), retrieval raised the accuracy of tool selection from 14% to 43%.
-pub(in crate::planner) const MAX_TOOLS: usize = 30;
-
 /// The maximum number of tools that each agent is represented with, however little they match. All agents together get
 /// at most a third of the tools.
 const MAX_FLOOR: usize = 2;
@@ -67,17 +63,21 @@ pub(in crate::planner) struct ToolQuery {
 }
 
 /// Selects the tools that a model is shown, in their original order. Selects all if they are few; otherwise those that
-/// the query names, a few of each agent, and those that match a text best, in turns.
-pub(in crate::planner) fn select<'a>(offers: Vec<ToolOffer<'a>>, query: &ToolQuery) -> Vec<ToolOffer<'a>> {
-    if offers.len() <= MAX_TOOLS {
+/// the query names, a few of each agent, and those that match a text best, in turns. `max_tools` are few.
+pub(in crate::planner) fn select<'a>(
+    offers: Vec<ToolOffer<'a>>,
+    query: &ToolQuery,
+    max_tools: usize,
+) -> Vec<ToolOffer<'a>> {
+    if offers.len() <= max_tools {
         return offers;
     }
-    let mut chosen: HashSet<usize> = named_tools(&offers, query).take(MAX_TOOLS).collect();
+    let mut chosen: HashSet<usize> = named_tools(&offers, query).take(max_tools).collect();
     let ranker = Ranker::new(offers.iter().map(ToolOffer::search_document).collect());
     let rankings: Vec<Vec<usize>> = query.texts.iter().map(|text| ranker.rank(terms::query(text))).collect();
-    let limit = MAX_TOOLS.max(chosen.len());
+    let limit = max_tools.max(chosen.len());
     let mut agents: BTreeMap<&AgentId, usize> = offers.iter().map(|offer| (offer.agent, 0)).collect();
-    let floor = (MAX_TOOLS / 3 / agents.len()).min(MAX_FLOOR);
+    let floor = (max_tools / 3 / agents.len()).min(MAX_FLOOR);
     // The best of each text in turns, and then what matches none, in the original order.
     let places = 0..offers.len();
     let interleaved = places.clone().flat_map(|place| rankings.iter().filter_map(move |ranking| ranking.get(place)));
@@ -115,6 +115,8 @@ mod tests {
     use super::*;
     use crate::planner::samples::catalog;
 
+    const MAX_TOOLS: usize = crate::config::PlannerSettings::DEFAULT_MAX_TOOLS;
+
     fn tool(name: &str, description: &str, arguments: &[&str]) -> ToolInfo {
         let properties: serde_json::Map<_, _> =
             arguments.iter().map(|argument| ((*argument).to_owned(), json!({"type": "string"}))).collect();
@@ -132,7 +134,7 @@ mod tests {
     }
 
     fn selected_names(catalog: &AgentCatalog, goal: &str) -> Vec<String> {
-        select(tool_offers(catalog), &query(goal)).iter().map(ToolOffer::name).collect()
+        select(tool_offers(catalog), &query(goal), MAX_TOOLS).iter().map(ToolOffer::name).collect()
     }
 
     #[test]
@@ -174,7 +176,8 @@ mod tests {
         let texts = ["send the messages", "convert currencies", "Do it"].map(str::to_owned).to_vec();
         let query = ToolQuery { texts, names: vec!["box.other_59".to_owned()] };
         add("bank", vec![tool("exchange", "Converts a currency", &["amount"])]);
-        let chosen: Vec<String> = select(tool_offers(&catalog), &query).iter().map(ToolOffer::name).collect();
+        let chosen: Vec<String> =
+            select(tool_offers(&catalog), &query, MAX_TOOLS).iter().map(ToolOffer::name).collect();
         assert_eq!(chosen.len(), MAX_TOOLS);
         for name in ["bank.exchange", "clock.now", "mail.mail_0", "box.other_59"] {
             assert!(chosen.iter().any(|chosen| chosen == name), "{name}: {chosen:?}");

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::config::AgentCatalog;
-use crate::mcp::{Agents as _, ClientHost, LoginPolicy, NoopHost, Options, Pool, UnreachablePolicy};
+use crate::mcp::{Agents as _, ClientHost, EarlyPool, LoginPolicy, NoopHost, Options, Pool, UnreachablePolicy};
 use crate::model::{AgentId, AgentInfo, AgentSpec, Completion, CompletionRequest, Failure, Secrets, Timestamp};
 
 use super::offers_cache::OffersCache;
@@ -56,6 +56,17 @@ impl<'d> Discovery<'d> {
         probes
             .map(|probe| (probe.agent, probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
             .collect()
+    }
+
+    /// Returns what [`Self::catalog`] does, and the connections, for a run. An earlier description is never used.
+    pub async fn catalog_and_connections(self, agents: Vec<AgentSpec>) -> (AgentCatalog, EarlyPool) {
+        let early = EarlyPool::new(agents.iter().cloned(), self.options.clone());
+        let probes = join_all(agents.iter().map(|agent| self.connect(early.pool(), agent))).await;
+        let catalog = probes
+            .into_iter()
+            .map(|probe| (probe.agent, probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
+            .collect();
+        (catalog, early)
     }
 
     /// Asks one agent.

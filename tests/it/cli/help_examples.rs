@@ -61,6 +61,10 @@ impl Prepared {
                 servers.0 = Some(add_model(&place));
                 None
             }
+            "plans show" | "plans remove" => {
+                shell(&place, "kapell plans save weekend plan.yaml");
+                None
+            }
             "agents login" | "agents logout" => {
                 servers.1 = Some(add_protected_agent(&place, command == "agents logout"));
                 None

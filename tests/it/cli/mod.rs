@@ -45,6 +45,7 @@ mod resources;
 mod resuming;
 mod retrying;
 mod same_user;
+mod saved_plans;
 mod schema_bombs;
 mod secrets;
 mod shell_tasks;

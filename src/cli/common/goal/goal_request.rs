@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::known_server::{KnownServer, servers_text};
 use super::planning_meter::{MeteredModels, PlanningMeter};
 use crate::cli::common::exit::show_diagnostics;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, NO_MODEL_HELP};
 use crate::llm::Models;
+use crate::mcp::EarlyPool;
 use crate::model::{Answer, GoalPlanning, PlannerExchange};
 use crate::planner::{
-    self, ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanningContext, PlanningOutcome, PlanningProgress,
-    PlanningResult, RejectedPlan, Remark,
+    self, ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanExample, PlanningContext, PlanningOutcome,
+    PlanningProgress, PlanningResult, RejectedPlan, Remark,
 };
 use crate::runtime::{self, Discovery, Freshness};
 use crate::system::clock;
@@ -52,6 +54,21 @@ pub(crate) struct GoalRequest<'a> {
     pub(crate) human: &'a dyn Human,
     /// The path for a plan that is not valid.
     pub(crate) saved_path: PathBuf,
+    /// The saved plans.
+    pub(crate) examples: Vec<PlanExample>,
+    /// Returns the servers that are known but not in use.
+    pub(crate) known_servers: &'a (dyn Fn() -> Vec<KnownServer> + Sync),
+    /// What the connections to agents are for.
+    pub(crate) connections: ConnectionUse,
+}
+
+/// What the connections to agents are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionUse {
+    /// Planning alone.
+    Planning,
+    /// Planning, and the run of the plan.
+    Run,
 }
 
 /// What was said and spent so far for a goal.
@@ -63,9 +80,23 @@ pub(crate) struct GoalSession {
     exchanges: Vec<PlannerExchange>,
     /// The tools that the agents offered, once they were asked.
     catalog: Option<AgentCatalog>,
+    /// The connections to the agents, if a run will use them.
+    connections: Option<EarlyPool>,
 }
 
 impl GoalSession {
+    /// Returns the connections to the agents, for the run.
+    pub(crate) fn remove_connections(&mut self) -> Option<EarlyPool> {
+        self.connections.take()
+    }
+
+    /// Closes the connections that no run uses.
+    pub(crate) async fn close(&mut self) {
+        if let Some(connections) = self.connections.take() {
+            connections.close().await;
+        }
+    }
+
     /// Adds a wish of the person about the plan in a reply.
     pub(crate) fn add_wish(&mut self, reply: &str, wish: String) {
         self.remarks.push(Remark::Wish { reply: reply.to_owned(), wish });
@@ -100,7 +131,7 @@ impl GoalRequest<'_> {
         let llm = self.load_models()?;
         let catalog = match session.catalog.take() {
             Some(catalog) => catalog,
-            None => self.discover_catalog().await?,
+            None => self.discover_catalog(session).await?,
         };
         let outcome = self.plan_with(&llm, &catalog, session).await;
         session.catalog = Some(catalog.clone());
@@ -127,7 +158,8 @@ impl GoalRequest<'_> {
         let context = PlanningContext { llm, agents: self.agents, catalog, file: &file, local_time: &local_time };
         let mut questions = 0;
         loop {
-            let goal = Goal { text: self.text, max_replans: self.max_replans, remarks: &session.remarks };
+            let (remarks, examples) = (&session.remarks, &self.examples);
+            let goal = Goal { text: self.text, max_replans: self.max_replans, remarks, examples };
             let mut report = |progress| self.report_progress(progress);
             let planning = planner::plan(&goal, &context, &mut report);
             let PlanningResult { result, requests, exchanges } =
@@ -220,11 +252,21 @@ impl GoalRequest<'_> {
     }
 
     /// Returns the tools of each agent. An agent that does not answer is reported and omitted.
-    async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
+    async fn discover_catalog(&self, session: &mut GoalSession) -> Result<AgentCatalog, CliError> {
         let options = runtime::connect_options(self.agents, None)?;
         let discovery = Discovery::new(options, &self.agents.secrets, self.freshness);
         let agents = self.agents.agents.values().cloned().collect();
-        let catalog = show_while(self.screen, "connecting to agents", discovery.catalog(agents)).await;
+        let discovered = async {
+            match self.connections {
+                ConnectionUse::Planning => (discovery.catalog(agents).await, None),
+                ConnectionUse::Run => {
+                    let (catalog, connections) = discovery.catalog_and_connections(agents).await;
+                    (catalog, Some(connections))
+                }
+            }
+        };
+        let (catalog, connections) = show_while(self.screen, "connecting to agents", discovered).await;
+        session.connections = connections;
         for (agent, info) in &catalog {
             if let Err(reason) = info {
                 self.screen.println(format!("planning without agent `{agent}`: {}", printable(reason)));
@@ -235,6 +277,17 @@ impl GoalRequest<'_> {
 
     fn report_progress(&self, progress: PlanningProgress) {
         self.screen.println(match progress {
+            // Elsewhere, the outline of the plan suffices.
+            PlanningProgress::TaskWritten { .. } if !self.screen.capabilities().live => return,
+            PlanningProgress::TaskWritten { number, title, tool } => {
+                format!("  {number}. {} ({})", printable(&title), printable(&tool))
+            }
+            PlanningProgress::Recalled { plans } => {
+                format!("similar saved plans: {} (`kapell plans show NAME` prints one)", printable(&plans.join(", ")))
+            }
+            PlanningProgress::Simplified => {
+                "the answer does not contain a plan; asking for calls of tools alone".to_owned()
+            }
             PlanningProgress::ChoosingTools { tools } => {
                 format!("choosing among {} with {}", count_text(tools, "tool"), self.model_name())
             }
@@ -261,10 +314,14 @@ impl GoalRequest<'_> {
                 let saved = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
                 saved.err().unwrap_or_else(|| Box::new(PlanError::Model { source, rejected: None }).into())
             }
+            PlanError::Impossible { missing, help } => {
+                let known = servers_text(&missing, self.text, &(self.known_servers)());
+                let help = known.map_or_else(|| help.clone(), |known| format!("{known}; {help}"));
+                Box::new(PlanError::Impossible { missing, help }).into()
+            }
             PlanError::NoTools
             | PlanError::NoTasks { .. }
             | PlanError::Unanswered { .. }
-            | PlanError::Impossible { .. }
             | PlanError::Refused { .. } => Box::new(error).into(),
         }
     }

@@ -65,6 +65,15 @@ table! {
     temperature: TEMPERATURE, "The temperature. Default: the model's own.";
     reasoning_effort: Text, "The reasoning effort. Default: the model's own.";
     max_tasks: Integer(1, 100), "Maximum number of tasks in a generated plan. Default: 16.";
+    max_tools: Integer(1, 200),
+        "Maximum number of tools that the planning model is shown. Fewer suit a small context. Default: 30.";
+    form: Choice(&[
+        ("auto", "The full form; after an answer that repeats itself or is not a plan, the compact one."),
+        ("full", "Calls, prompts, lists, and conditions."),
+        ("compact", "Calls of tools alone, with a short prompt: for very small models."),
+    ]),
+        "The form of prompts and plans. Default: `auto`. Only a model with `schema_bounds` is asked for the compact form \
+         automatically.";
 }
 
 table! {

@@ -16,15 +16,15 @@ const MAX_BUNDLE_BYTES: u64 = 1024 * 1024 * 1024;
 const MANIFEST: &str = "manifest.json";
 
 /// A file with agents.
-pub(super) struct ImportSource {
+pub(crate) struct ImportSource {
     /// The host, if it is known.
-    pub(super) host: Option<&'static McpHost>,
+    pub(crate) host: Option<&'static McpHost>,
     /// The path of the file.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The agents of the file.
-    pub(super) agents: ImportedAgents,
+    pub(crate) agents: ImportedAgents,
     /// Where the bundle is unpacked, if the file is one.
-    pub(super) bundle: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 impl ImportSource {
@@ -32,7 +32,7 @@ impl ImportSource {
     ///
     /// # Errors
     /// Fails if the bundle cannot be read or written.
-    pub(super) fn unpack(&self) -> Result<(), CliError> {
+    pub(crate) fn unpack(&self) -> Result<(), CliError> {
         match &self.bundle {
             Some(directory) if !directory.exists() => archive::unpack(&self.path, directory, MAX_BUNDLE_BYTES)
                 .map_err(|error| failed_to_read(&self.path, error)),
@@ -43,18 +43,18 @@ impl ImportSource {
 
 /// The files that were found.
 #[derive(Default)]
-pub(super) struct ImportSources {
+pub(crate) struct ImportSources {
     /// The files that could be read.
-    pub(super) files: Vec<ImportSource>,
+    pub(crate) files: Vec<ImportSource>,
     /// The diagnostics of the other files.
-    pub(super) broken: Vec<Diagnostics>,
+    pub(crate) broken: Vec<Diagnostics>,
 }
 
 /// Reads one file, of the named host or of the one that it is recognized as.
 ///
 /// # Errors
 /// Fails if the file cannot be read.
-pub(super) fn read_file(path: &Path, from: Option<&'static McpHost>) -> Result<ImportSource, CliError> {
+pub(crate) fn read_file(path: &Path, from: Option<&'static McpHost>) -> Result<ImportSource, CliError> {
     let is_bundle = path.extension().is_some_and(|extension| extension == "mcpb" || extension == "dxt");
     if is_bundle {
         return read_bundle(path);
@@ -70,7 +70,7 @@ pub(super) fn read_file(path: &Path, from: Option<&'static McpHost>) -> Result<I
 }
 
 /// Reads the files of all hosts, or of one.
-pub(super) fn read_places(only: Option<&'static McpHost>) -> ImportSources {
+pub(crate) fn read_places(only: Option<&'static McpHost>) -> ImportSources {
     let mut sources = ImportSources::default();
     let home = directories::BaseDirs::new().map(|directories| directories.home_dir().to_owned()).unwrap_or_default();
     let project = std::env::current_dir().unwrap_or_default();

@@ -123,6 +123,8 @@ export interface GraphNode {
   detail?: string;
   /** Set for a group whose tasks are drawn in its box. */
   is_group?: boolean;
+  /** Set for a task with several calls. */
+  is_repeated?: boolean;
 }
 
 export interface GraphEdge {

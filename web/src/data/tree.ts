@@ -3,8 +3,15 @@ import type { Counts, TaskRow } from "./contract";
 /** A group with more members is closed until a person opens it. */
 export const MAX_OPEN_MEMBERS = 12;
 
+/** Returns the name of a row within its group: that of an item without the name of its task. */
+export function memberName(row: TaskRow, rows: ReadonlyMap<string, TaskRow>): string {
+  const group = row.parent ? rows.get(row.parent)?.name : undefined;
+  return group && row.name.startsWith(`${group} `) ? row.name.slice(group.length + 1) : row.name;
+}
+
 export interface VisibleRow {
   row: TaskRow;
+  name: string;
   level: number;
   /** The position among its siblings, from 1, and their number. */
   position: number;
@@ -71,7 +78,7 @@ export class TaskTree {
         if (!row) return;
         const members = this.members(id);
         const open = kept ? members.some((member) => kept.has(member)) : this.isOpen(id, opened);
-        result.push({ row, level, position: index + 1, siblings: shown.length, members: members.length, open });
+        result.push({ row, name: memberName(row, this.rows), level, position: index + 1, siblings: shown.length, members: members.length, open });
         if (open && members.length > 0) walk(members, level + 1);
       });
     };

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../data/api";
 import type { RunStatus, RunSummary } from "../data/contract";
-import { cost, firstLine, plural } from "../data/format";
+import { cost, count, firstLine, plural } from "../data/format";
 import { announce, notifyError, now } from "../data/live";
 import { go, link, route, setQuery } from "../data/route";
 import { Stream } from "../data/stream";
@@ -217,7 +217,7 @@ export function RunsPage() {
                 <td class="c-tasks">
                   <CountsBar counts={run.counts} />
                   <span class="muted">
-                    {done(run.counts)} of {plural(run.counts.total, "task")}
+                    {count(done(run.counts))} of {plural(run.counts.total, "task")}
                     {run.counts.asking > 0 && ", asks"}
                     {run.counts.failed > 0 && `, ${run.counts.failed} failed`}
                   </span>

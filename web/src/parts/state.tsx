@@ -144,20 +144,24 @@ export function State({ state, children }: { state: TaskState | RunStatus; child
   );
 }
 
+const URGENT = new Set<keyof Counts>(["failed", "asking", "retrying"]);
 const BAR: (keyof Counts)[] = ["succeeded", "failed", "cancelled", "skipped", "retrying", "asking", "running", "waiting"];
 
 /** Returns the parts of a bar, each with its start and length from 0 to 1. */
 export function barParts(counts: Counts): { state: TaskState; count: number; start: number; size: number }[] {
-  const total = Math.max(1, counts.total);
-  let start = 0;
-  const parts = [];
-  for (const state of BAR) {
+  // One failure of a thousand tasks is still seen.
+  const weights = BAR.map((state) => {
     const value = counts[state] ?? 0;
-    if (value === 0) continue;
-    parts.push({ state: state as TaskState, count: value, start, size: value / total });
-    start += value / total;
-  }
-  return parts;
+    return value === 0 ? 0 : URGENT.has(state) ? Math.max(value, counts.total * 0.01) : value;
+  });
+  const total = Math.max(1, weights.reduce((sum, weight) => sum + weight, 0));
+  let start = 0;
+  return BAR.flatMap((state, index) => {
+    const size = (weights[index] ?? 0) / total;
+    if (size === 0) return [];
+    start += size;
+    return { state: state as TaskState, count: counts[state] ?? 0, start: start - size, size };
+  });
 }
 
 export const done = (counts: Counts): number => counts.succeeded + counts.failed + counts.skipped + counts.cancelled;

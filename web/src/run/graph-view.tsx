@@ -2,7 +2,7 @@ import { select } from "d3-selection";
 import { type ZoomTransform, zoom, zoomIdentity } from "d3-zoom";
 import { Component, createRef } from "preact";
 import type { Counts, Graph, GraphNode, TaskState } from "../data/contract";
-import { shown } from "../data/format";
+import { count, shown } from "../data/format";
 import { pushKeys } from "../parts/keys";
 import { barParts, done, StateShape, WORDS } from "../parts/state";
 import { type Box, Drawing, overlaps } from "./geometry";
@@ -58,11 +58,14 @@ export class GraphView extends Component<Props, State> {
   private observer: ResizeObserver | null = null;
   private removeKeys: (() => void) | null = null;
   private placed = this.props.memory.transform !== undefined;
+  /** Whether a person has not moved the graph since it was fitted: then a panel beside it fits it again. */
+  private fitted = false;
 
   override componentDidMount(): void {
     const svg = this.svg.current;
     if (!svg) return;
-    this.behavior.on("zoom", (event: { transform: ZoomTransform }) => {
+    this.behavior.on("zoom", (event: { transform: ZoomTransform; sourceEvent: unknown }) => {
+      if (event.sourceEvent) this.fitted = false;
       this.props.memory.transform = event.transform;
       this.setState({ transform: event.transform });
     });
@@ -72,9 +75,10 @@ export class GraphView extends Component<Props, State> {
     this.observer = new ResizeObserver(() => {
       const { clientWidth: width, clientHeight: height } = svg;
       if (width === 0) return;
+      const before = this.state.width;
       this.setState({ width, height }, () => {
         const { graph, selected } = this.props;
-        if (!this.placed && graph.nodes.length > 0) this.fit(0.55);
+        if (graph.nodes.length > 0 && (!this.placed || (this.fitted && width !== before))) this.fit(0.55);
         // The panel of a task takes a part of the view.
         if (selected) this.reveal(selected);
       });
@@ -117,7 +121,7 @@ export class GraphView extends Component<Props, State> {
     const { width, height } = this.state;
     const { graph } = this.props;
     if (width === 0 || graph.width === 0) return;
-    this.placed = true;
+    this.placed = this.fitted = true;
     const whole = Math.min((width - 2 * MARGIN) / graph.width, (height - 2 * MARGIN) / graph.height, 1.15);
     const k = Math.max(whole, min);
     const isWhole = k === whole;
@@ -138,6 +142,7 @@ export class GraphView extends Component<Props, State> {
   }
 
   private zoomBy(factor: number): void {
+    this.fitted = false;
     if (this.svg.current) select(this.svg.current).call(this.behavior.scaleBy, factor);
   }
 
@@ -378,8 +383,9 @@ class Node extends Component<NodeProps> {
     const { w, h } = node;
     const name = shown(item.name);
     const classes = ["node", item.state ? `s-${item.state}` : "plain", selected && "selected", critical && "critical", item.dimmed && "dimmed", item.frame && "frame"];
-    const stacked = !item.frame && item.counts != null;
-    const inset = item.state ? 40 : 14;
+    const counts = item.frame ? null : item.counts;
+    const stacked = !item.frame && (counts != null || node.is_repeated === true);
+    const inset = item.state ? 36 : 14;
     const two = h >= 42 && item.detail !== "";
     return (
       <g id={id} class={classes.filter(Boolean).join(" ")} transform={`translate(${node.x} ${node.y})`} role="img" aria-label={item.label}>
@@ -388,7 +394,7 @@ class Node extends Component<NodeProps> {
         <rect class="card" width={w} height={h} rx="10" />
         {item.state && !item.frame && <path class="strip" d={`M10 0a10 10 0 0 0 -10 10v${h - 20}a10 10 0 0 0 10 10q-5 -4 -5 -10v${20 - h}q0 -6 5 -10z`} />}
         {item.state && !item.frame && (
-          <svg class={`state-icon s-${item.state}`} x="14" y={h / 2 - 8 - (stacked ? 3 : 0)} width="16" height="16" viewBox="0 0 16 16">
+          <svg class={`state-icon s-${item.state}`} x="12" y={h / 2 - 8 - (counts ? 3 : 0)} width="16" height="16" viewBox="0 0 16 16">
             <StateShape state={item.state} />
           </svg>
         )}
@@ -405,20 +411,20 @@ class Node extends Component<NodeProps> {
           </>
         ) : (
           <>
-            <text class="name" x={inset} y={h / 2 + (two ? -3 : 5) - (stacked ? 3 : 0)}>
-              {fitText(name, w - inset - 14, fontOf(600, 13))}
+            <text class="name" x={inset} y={h / 2 + (two ? -3 : 5) - (counts ? 3 : 0)}>
+              {fitText(name, w - inset - 8, fontOf(600, 13))}
             </text>
             {two && (
-              <text class="detail" x={inset} y={h / 2 + 14 - (stacked ? 3 : 0)}>
-                {fitText(shown(item.detail), w - inset - 14, fontOf(400, 11.5))}
+              <text class="detail" x={inset} y={h / 2 + 14 - (counts ? 3 : 0)}>
+                {fitText(shown(item.detail), w - inset - 8, fontOf(400, 11.5))}
               </text>
             )}
           </>
         )}
-        {stacked && item.counts && (
+        {counts && (
           <g transform={`translate(12 ${h - 9})`}>
             <rect class="bar-empty" width={w - 24} height="4" rx="2" />
-            {barParts(item.counts).map((part) => (
+            {barParts(counts).map((part) => (
               <rect key={part.state} class={`bar s-${part.state}`} x={part.start * (w - 24)} width={part.size * (w - 24)} height="4" />
             ))}
           </g>
@@ -430,8 +436,9 @@ class Node extends Component<NodeProps> {
 
 /** The second line of a group: how much of it is done, and how much failed. */
 export function groupDetail(counts: Counts): string {
-  const text = `${done(counts)} of ${counts.total} done`;
-  return counts.failed > 0 ? `${text}, ${counts.failed} failed` : counts.asking > 0 ? `${text}, ${counts.asking} asking` : text;
+  const progress = `${count(done(counts))} of ${count(counts.total)}`;
+  if (counts.failed > 0) return `${count(counts.failed)} failed · ${progress}`;
+  return counts.asking > 0 ? `${count(counts.asking)} asking · ${progress}` : `${progress} done`;
 }
 
 export const stateWord = (state: TaskState): string => WORDS[state] ?? state;

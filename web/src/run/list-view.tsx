@@ -1,5 +1,5 @@
 import type { TaskRow } from "../data/contract";
-import { cost, count, firstLine, plural, short } from "../data/format";
+import { cost, count, firstLine, plural, short, shown } from "../data/format";
 import type { VisibleRow } from "../data/tree";
 import { CountsBar, countWords, State } from "../parts/state";
 import { Clock, Elapsed, Empty, Text } from "../parts/text";
@@ -148,8 +148,8 @@ export function NameCell({ item, toggle }: { item: VisibleRow; toggle: () => voi
       ) : (
         <span class="toggle-space" />
       )}
-      <span class="name" title={item.row.id}>
-        <Text>{item.row.name}</Text>
+      <span class="name" title={`${shown(item.row.name)} (${shown(item.row.id)})`}>
+        <Text>{item.name}</Text>
       </span>
       {item.members > 0 && <span class="member-count">{count(item.members)}</span>}
       {item.row.critical && <span class="visually-hidden">on the critical path</span>}

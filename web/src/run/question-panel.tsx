@@ -70,11 +70,10 @@ export function QuestionForm({ store, question }: { store: RunStore; question: Q
       <p class="question-message">
         <Text>{question.message}</Text>
       </p>
+      <p class="muted">
+        <Text>{question.asker}</Text>
+      </p>
       <dl class="facts">
-        <dt>Asked by</dt>
-        <dd>
-          <Text>{question.asker}</Text>
-        </dd>
         {question.task && (
           <>
             <dt>Task</dt>

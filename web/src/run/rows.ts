@@ -92,14 +92,18 @@ export function useRows({ store, cursor, selected, filter, open, move }: ViewPro
     }),
   );
 
-  // What another view, the search for failures, or a link chose is scrolled into view.
+  // What another view, the search for failures, or a link chose is scrolled into view, once its groups are open.
+  const wanted = useRef<string | null>(null);
   useEffect(() => {
-    const id = selected ?? at;
-    if (id === null) return;
-    store.reveal(id);
-    const position = index.get(id);
-    if (position !== undefined) list.current?.scrollTo(position);
-  }, [selected, at, list.current !== null]);
+    wanted.current = selected ?? at;
+    if (wanted.current !== null) store.reveal(wanted.current);
+  }, [selected, at]);
+  useEffect(() => {
+    const position = wanted.current === null ? undefined : index.get(wanted.current);
+    if (position === undefined || !list.current?.element?.clientHeight) return;
+    list.current.scrollTo(position);
+    wanted.current = null;
+  });
 
   return { rows, current, list };
 }

@@ -7,7 +7,7 @@ import { notify, notifyError } from "../data/live";
 import { withQuery } from "../data/route";
 import type { RunStore } from "../data/run-store";
 import { nodeMembers } from "../data/graph";
-import { byUrgency, countStates } from "../data/tree";
+import { byUrgency, countStates, memberName } from "../data/tree";
 import { Form } from "../parts/form";
 import { Json } from "../parts/json";
 import { CountsBar, countWords, State, StateIcon } from "../parts/state";
@@ -95,9 +95,9 @@ function Facts({ row, detail }: { row: TaskRow; detail: TaskDetail | null }) {
       )}
       {detail?.retry_effect && (
         <>
-          <dt>A retry</dt>
+          <dt>On retry</dt>
           <dd>
-            <Text>{detail.retry_effect}</Text>
+            <Text>{detail.retry_effect.replace(/^A retry /, "")}</Text>
           </dd>
         </>
       )}
@@ -135,7 +135,7 @@ function Members({ store, ids }: { store: RunStore; ids: string[] }) {
             <a href={withQuery({ task: row.id })}>
               <StateIcon state={row.state} />
               <span class="member-name">
-                <Text>{row.name}</Text>
+                <Text>{memberName(row, store.rows)}</Text>
               </span>
               <span class="muted number">{row.started != null ? <Elapsed from={row.started} to={row.ended} /> : ""}</span>
             </a>

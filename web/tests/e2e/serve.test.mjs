@@ -21,13 +21,13 @@ inputs:
   topic: { type: string, required: true, description: What to read about }
   pages: { type: integer, default: 3, description: How many pages to read }
 tasks:
-  - { id: find, title: Find pages, shell: "echo 'found \${{ inputs.topic }}'", effect: read_only }
+  - { id: find, title: Find pages, shell: "echo found \${{ inputs.topic }}", effect: read_only }
   - id: read
     title: Read each page
     needs: [find]
     foreach: \${{ ["first", "second", "third"] }}
     as: page
-    shell: "sleep 0.3; echo '\${{ page }} <script>window.pwned=1</script> <img src=x onerror=window.pwned=1>'"
+    shell: "sleep 0.3; echo \${{ page }} '<script>window.pwned=1</script> <img src=x onerror=window.pwned=1>'"
     effect: read_only
   - id: region
     title: Which region?
@@ -116,8 +116,8 @@ describe("kapell serve", { skip: !program && "KAPELL names no program" }, () => 
     await page.goto(`${address}/#/start/brief.yaml`);
     await page.getByLabel("topic").fill("databases");
     await page.getByRole("button", { name: "Start", exact: true }).click();
-    await page.getByRole("heading", { name: "brief" }).waitFor();
-    await page.locator(".node").first().waitFor();
+    await page.waitForURL(/#\/runs\/./);
+    await page.locator(".run-page .node").first().waitFor();
     return decodeURIComponent(/#\/runs\/([^/?]+)/.exec(page.url())[1]);
   }
 

@@ -152,7 +152,7 @@ export class MockRun {
     if (asks) {
       const question = `q${this.questions.size + 1}`;
       this.questions.set(question, {
-        id: question, kind: what === "ask" ? "form" : "approval", asker: def.evil ?? (what === "ask" ? "the plan" : "kapell"), task: id, agent: def.agent, tool: def.tool,
+        id: question, kind: what === "ask" ? "form" : "approval", asker: def.evil ?? (what === "ask" ? `task \`${id}\` asks` : `kapell asks, in task \`${id}\``), task: id, agent: def.agent, tool: def.tool,
         message: def.evil ?? (what === "ask" ? "Which region should the brief cover?" : "Publish the brief to the shared folder?"),
         asked: this.now, deadline: this.now + 600_000, default: what === "ask" ? "accept" : "decline", status: "open",
         ...(what === "ask" ? { fields: REGION } : { arguments: def.with ?? {}, effect: "at_most_once" }),

@@ -141,6 +141,12 @@ describe("lists", () => {
     expect(barParts(counts).map((part) => [part.state, part.start, part.size])).toEqual([["succeeded", 0, 0.5], ["running", 0.5, 0.25], ["waiting", 0.75, 0.25]]);
   });
 
+  it("shows one failure of a thousand tasks in a bar", () => {
+    const parts = barParts({ ...counts, total: 1000, waiting: 0, running: 0, succeeded: 999, failed: 1 });
+    expect(parts.map((part) => part.state)).toEqual(["succeeded", "failed"]);
+    expect(parts[1]?.size).toBeGreaterThan(0.009);
+  });
+
   it("finds a gap in the events", () => {
     expect(hasGap([{ seq: 1 }, { seq: 2 }, { seq: 4 }])).toBe(2);
     expect(hasGap([{ seq: 3 }, { seq: 4 }])).toBeNull();

@@ -19,6 +19,8 @@ interface Props {
   /** Keeps the end in view while rows are added, if it is in view. */
   stick?: boolean;
   attributes?: Record<string, unknown>;
+  /** Refers to the list, to scroll it: Preact passes `ref` to a component like any property. */
+  handle?: { current: VirtualList | null };
 }
 
 /** A list that has only the rows in view in the document. */
@@ -42,6 +44,7 @@ export class VirtualList extends Component<Props> {
   }
 
   override componentDidMount(): void {
+    if (this.props.handle) this.props.handle.current = this;
     this.virtualizer = new Virtualizer<HTMLDivElement, Element>(this.options());
     this.unmount = this.virtualizer._didMount();
     this.virtualizer._willUpdate();
@@ -50,6 +53,7 @@ export class VirtualList extends Component<Props> {
 
   override componentWillUnmount(): void {
     this.unmount?.();
+    if (this.props.handle) this.props.handle.current = null;
   }
 
   override componentDidUpdate(previous: Props): void {
@@ -58,8 +62,20 @@ export class VirtualList extends Component<Props> {
     if (this.props.stick && element && this.props.count !== previous.count && this.atEnd) element.scrollTop = element.scrollHeight;
   }
 
-  scrollTo(index: number, align: "auto" | "center" = "auto"): void {
-    this.virtualizer?.scrollToIndex(index, { align });
+  /** Scrolls a row into view: as little as possible, or to the middle if it is far away. */
+  scrollTo(index: number): void {
+    const element = this.scroller.current;
+    const rows = element?.querySelector<HTMLElement>(".virtual-rows");
+    if (!element || !rows) return;
+    const { rowHeight } = this.props;
+    // The header stays at the top.
+    const height = element.clientHeight - rows.offsetTop;
+    const top = index * rowHeight;
+    const above = element.scrollTop - top;
+    const below = top + rowHeight - element.scrollTop - height;
+    if (above <= 0 && below <= 0) return;
+    if (Math.max(above, below) > height) element.scrollTop = top - (height - rowHeight) / 2;
+    else element.scrollTop = above > 0 ? top : top + rowHeight - height;
   }
 
   get element(): HTMLDivElement | null {

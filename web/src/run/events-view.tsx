@@ -82,7 +82,7 @@ export function EventsView({ store, filter }: { store: RunStore; filter: string 
         </p>
       )}
       <VirtualList
-        ref={list}
+        handle={list}
         class="event-list"
         count={shownEvents.length}
         rowHeight={ROW_HEIGHT}

@@ -85,7 +85,7 @@ export function ListView(props: ViewProps) {
 
   return (
     <VirtualList
-      ref={list}
+      handle={list}
       class="task-list"
       count={rows.length}
       rowHeight={ROW_HEIGHT}

@@ -123,7 +123,7 @@ export function TimelineView(props: ViewProps) {
         <Empty title="No task matches">Change or clear the search.</Empty>
       ) : (
         <VirtualList
-          ref={list}
+          handle={list}
           class="time-list"
           count={rows.length}
           rowHeight={ROW_HEIGHT}

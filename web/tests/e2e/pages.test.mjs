@@ -154,6 +154,32 @@ describe("keyboard", () => {
   });
 });
 
+describe("lists", () => {
+  it("scroll to the row that the keyboard or the search for failures leads to", async () => {
+    const page = await open();
+    await page.goto(to(runs.large, "list"));
+    await page.locator(".grid-row.row").first().waitFor();
+    const isInView = () =>
+      page.waitForFunction(() => {
+        const row = document.querySelector('.row[tabindex="0"]')?.getBoundingClientRect();
+        const list = document.querySelector(".virtual").getBoundingClientRect();
+        return row && row.top >= list.top - 1 && row.bottom <= list.bottom + 1;
+      });
+    await page.keyboard.press("f");
+    await page.getByRole("complementary").getByRole("heading", { name: "Page 42", exact: true }).waitFor();
+    await page.locator(".row.selected").waitFor();
+    await isInView();
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("End");
+    await page.waitForFunction(() => document.activeElement.dataset.id === "c13.6");
+    await isInView();
+    for (let step = 0; step < 30; step += 1) await page.keyboard.press("k");
+    await page.waitForFunction(() => document.activeElement.dataset.id === "c9.4");
+    await isInView();
+    await close(page);
+  });
+});
+
 describe("acting", () => {
   it("starts a plan from its form, retries what failed, and compares both runs", async () => {
     const page = await open();

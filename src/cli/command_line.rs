@@ -9,7 +9,7 @@ use super::common::args::OutputFormat;
 use super::common::exit::{CliError, Exit, print_raw, print_usage};
 use super::common::output::{OutputArgs, start_logging};
 use super::completion::completion_script;
-use super::help::with_help;
+use super::help::{with_help, with_suggestion};
 use super::history::{logs, replay, report, result, runs};
 use super::plans::{fmt, graph, plan, saved, schema, validate};
 use super::repl::session;
@@ -109,7 +109,7 @@ pub fn main() -> Exit {
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, stdout_format(&matches))));
     let (cli, stdout) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return print_usage(&error),
+        Err(error) => return print_usage(&with_suggestion(error, std::env::args_os())),
     };
     cli.output.apply();
     let _logging = start_logging(&cli.output);

@@ -3,8 +3,9 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _};
 use clap_complete::env::Shells;
 use serde_json::Value;
 
@@ -18,6 +19,9 @@ use crate::view::text::printable;
 
 /// The maximum number of runs that are suggested.
 const MAX_RUNS: usize = 50;
+
+/// The minimum length of a word that is taken for the name of a run.
+const MIN_RUN_NAME: usize = 4;
 
 /// Returns the script that registers the completions of a shell.
 ///
@@ -36,9 +40,40 @@ pub(crate) fn runs() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| matching(current, known_runs(&NO_JOURNAL).unwrap_or_default()))
 }
 
-/// Returns a completer for the tasks of the latest run.
+/// Returns a completer for the tasks of the run on the command line, or else of the latest one.
 pub(crate) fn tasks() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| matching(current, known_tasks(&NO_JOURNAL).unwrap_or_default()))
+    ArgValueCompleter::new(|current: &OsStr| {
+        matching(current, known_tasks(&NO_JOURNAL, &command_line()).unwrap_or_default())
+    })
+}
+
+/// Returns a completer for the open questions of the run on the command line.
+pub(crate) fn questions() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let words = command_line();
+        let mut after_command = words.iter().skip_while(|word| *word != "answer").skip(1);
+        let run = after_command.find(|word| !word.starts_with('-'));
+        matching(current, run.and_then(|run| known_questions(&NO_JOURNAL, run)).unwrap_or_default())
+    })
+}
+
+/// Returns a completer for plan files, and for the directories on the way to them.
+pub(crate) fn plans() -> ArgValueCompleter {
+    ArgValueCompleter::new(plan_files())
+}
+
+/// Returns a completer for plan files, the directories on the way to them, and runs.
+pub(crate) fn plans_and_runs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let runs = matching(current, known_runs(&NO_JOURNAL).unwrap_or_default());
+        plan_files().complete(current).into_iter().chain(runs).collect()
+    })
+}
+
+fn plan_files() -> PathCompleter {
+    PathCompleter::any().filter(|path: &Path| {
+        path.extension().is_some_and(|extension| matches!(extension.to_str(), Some("yaml" | "yml"))) && path.is_file()
+    })
 }
 
 /// Returns a completer for agents.
@@ -54,10 +89,14 @@ pub(crate) fn tools() -> ArgValueCompleter {
 /// Returns a completer for the arguments of the tool on the command line, as `KEY=` or `KEY=VALUE`.
 pub(crate) fn tool_arguments() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        // The shell passes the words of its command line as arguments.
-        let words: Vec<String> = std::env::args().collect();
-        matching(current, known_arguments(&NO_AGENTS, &words).unwrap_or_default())
+        matching(current, known_arguments(&NO_AGENTS, &command_line()).unwrap_or_default())
     })
+}
+
+/// Returns the words of the command line that is completed, which the shell passes as arguments.
+fn command_line() -> Vec<String> {
+    // Other bytes than UTF-8 are part of no name.
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// A command line without `--agents`.
@@ -96,10 +135,14 @@ pub(crate) fn known_questions(journal: &JournalArg, run: &str) -> Option<Vec<Sug
     Some(view.open_questions().map(question).collect())
 }
 
-/// Returns the tasks of the latest run of a journal.
-pub(crate) fn known_tasks(journal: &JournalArg) -> Option<Vec<Suggestion>> {
+/// Returns the tasks of the run that the words of a command line name, or else of the latest one.
+pub(crate) fn known_tasks(journal: &JournalArg, words: &[String]) -> Option<Vec<Suggestion>> {
     let reader = files::open_journal(journal).ok()?;
-    let view = history::read_view(&*reader, &reader.find_run("last").ok()?).ok()?;
+    let looks_like_run =
+        |word: &&String| word.len() >= MIN_RUN_NAME && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let named = words.iter().filter(looks_like_run).find_map(|word| reader.find_run(word).ok());
+    let run = named.or_else(|| reader.find_run("last").ok())?;
+    let view = history::read_view(&*reader, &run).ok()?;
     Some(view.result().tasks.iter().map(|(id, task)| (id.to_string(), task.title.clone())).collect())
 }
 

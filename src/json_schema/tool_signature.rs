@@ -107,7 +107,10 @@ struct Types<'s> {
 
 impl Types<'_> {
     fn text(&self, schema: &Value, depth: usize) -> String {
-        let Some(schema) = schema.as_object().filter(|_| depth < self.limits.depth) else { return "any".to_owned() };
+        let Some(schema) = schema.as_object() else { return "any".to_owned() };
+        if depth >= self.limits.depth {
+            return outline(schema);
+        }
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let resolved = resolve_reference(self.root, reference);
             return resolved.map_or_else(|| "any".to_owned(), |schema| self.keywords(schema, depth + 1));
@@ -179,6 +182,15 @@ impl Types<'_> {
             }
         }
         if known.is_empty() { "any".to_owned() } else { known.join(" | ") }
+    }
+}
+
+/// Returns the type of a schema that is too deep to be described: a list or an object without its contents.
+fn outline(schema: &JsonObject) -> String {
+    match schema.get("type").and_then(Value::as_str) {
+        Some(name @ ("string" | "number" | "integer" | "boolean" | "null" | "object")) => name.to_owned(),
+        Some("array") => "[any]".to_owned(),
+        _ => "any".to_owned(),
     }
 }
 

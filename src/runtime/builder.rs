@@ -418,7 +418,9 @@ pub fn connect_options(agents: &AgentsFile, state_dir: Option<&Path>) -> Result<
         Some(directory) => directory.to_owned(),
         None => journal::state_directory()?,
     };
-    let sampling = match agents.models.as_slice() {
+    // A model without its key would refuse each request, and an agent may do without one.
+    let usable: Vec<_> = agents.models.iter().filter(|model| model.unset_variables.is_empty()).collect();
+    let sampling = match usable.as_slice() {
         [] => SamplingSupport::Off,
         models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
         _ => SamplingSupport::Plain,

@@ -2,7 +2,7 @@
 
 STEPS is a JSON list of [expect, text] or [expect, text, command]: each text is typed once what is expected was shown after
 the text before it. Then the shell command is run; `$COMMAND` is the id of the process on the terminal. What the terminal
-showed, without control sequences, goes to stdout. The exit code is that of the command, or 99 if a step was never reached.
+showed, without control sequences, goes to stdout. SESSION_TERM and SESSION_COLUMNS describe the terminal. The exit code is that of the command, or 99 if a step was never reached.
 """
 
 import fcntl
@@ -19,13 +19,15 @@ import time
 
 # For a machine that is very slow.
 DEADLINE = time.monotonic() + 300
+TERM = os.environ.get("SESSION_TERM", "xterm")
+COLUMNS = int(os.environ.get("SESSION_COLUMNS", "100"))
 CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]|\r")
 
 steps, command = json.loads(sys.argv[1]), sys.argv[2:]
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execvpe(command[0], command, {**os.environ, "TERM": "xterm"})
-fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    os.execvpe(command[0], command, {**os.environ, "TERM": TERM})
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
 
 received, seen, shown = b"", 0, ""
 while time.monotonic() < DEADLINE:

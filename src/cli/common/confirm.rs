@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
+use super::exit::print_prompt;
 use crate::ui::terminal::controlling_terminal::is_in_foreground;
 use crate::ui::terminal::line_reader::LineReader;
 
@@ -19,7 +20,7 @@ pub(crate) async fn confirm(question: &str) -> bool {
         return false;
     }
     let Ok(lines) = LineReader::from_terminal(terminal) else { return false };
-    message!("{question} [y/N]");
+    print_prompt(&format!("{question} [y/N]"));
     let answer = lines.next_line().await.unwrap_or_default();
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }

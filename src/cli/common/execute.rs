@@ -19,7 +19,7 @@ use crate::engine::synthesis::unfinished;
 use crate::journal::Store;
 use crate::mcp::EarlyPool;
 use crate::mcp::process::guard;
-use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp};
+use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp, describe_unset};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
 #[cfg(feature = "otel")]
 use crate::runtime::trace_of_run;
@@ -34,7 +34,7 @@ use crate::ui::reporters::screenful::Screenful;
 use crate::ui::reporters::{EndContext, ProgressOptions, ProgressReporter};
 use crate::ui::terminal::screen::{Screen, ScreenSize};
 use crate::view::report_line::Verbosity;
-use crate::view::text::{bytes_text, count_text};
+use crate::view::text::{bytes_text, count_text, printable};
 use crate::view::{self, ResultFile, ResultScope, RunResult, TaskResult};
 use crate::{Host, journal};
 
@@ -215,6 +215,7 @@ pub(crate) async fn execute(
     #[cfg(feature = "otel")]
     let mut spans = OtlpReporter::start(&run, trace_of_run(&run))
         .map_err(|error| CliError::failed("cli::otel", "cannot export the spans of the run", error))?;
+    report_unusable_models(&screen, &agents);
     let cache = OffersCache::new(&connect_options(&agents, None)?);
     let mut watcher = OffersWatcher::new(cache, agents.agents.clone());
     let mut builder = Host::builder()
@@ -276,6 +277,17 @@ pub(crate) async fn execute(
         mem::forget(result);
     }
     Ok(exit)
+}
+
+/// Says why agents see a host without a language model, although the agents file has some.
+fn report_unusable_models(screen: &Screen, agents: &AgentsFile) {
+    let mut unset = agents.models.iter().map(|model| describe_unset(&model.unset_variables));
+    if let Some(Some(reason)) = unset.next()
+        && unset.all(|model| model.is_some())
+        && verbosity() != Verbosity::Quiet
+    {
+        screen.println(format!("no language model is used: {}", printable(&reason)));
+    }
 }
 
 fn lines_error(error: JsonLinesError) -> CliError {

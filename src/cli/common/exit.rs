@@ -161,10 +161,16 @@ impl From<HostError> for CliError {
             HostError::Ended { run, status } => Self::usage(
                 "cli::nothing_to_resume",
                 format!("run `{}` has already ended: {status}", run.short()),
-                format!(
-                    "`kapell runs show {0}` shows its outcome; `kapell retry {0} --from TASK` reruns a part of it",
-                    run.short()
-                ),
+                match status {
+                    RunStatus::Succeeded => format!(
+                        "`kapell result {0}` prints its result; `kapell retry {0} --from TASK` reruns a part of it",
+                        run.short()
+                    ),
+                    _ => format!(
+                        "`kapell runs show {0}` shows its outcome; `kapell retry {0}` reruns what did not succeed",
+                        run.short()
+                    ),
+                },
             ),
             HostError::Model(source) => {
                 Self::failed("cli::invalid_model", "a language model of the agents file is not usable", source)
@@ -340,7 +346,12 @@ impl fmt::Display for WrappedError<'_> {
 
 /// Wraps a line at a width, and indents what follows below its beginning.
 fn wrap_line(line: &str, width: usize) -> String {
-    let indent = " ".repeat(line.len() - line.trim_start().len() + 2);
+    wrap_with_indent(line, width, line.len() - line.trim_start().len() + 2)
+}
+
+/// Wraps a line at a width, and indents what follows.
+fn wrap_with_indent(line: &str, width: usize, indent: usize) -> String {
+    let indent = " ".repeat(indent);
     let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
     let options = options.word_separator(WordSeparator::AsciiSpace).word_splitter(WordSplitter::NoHyphenation);
     textwrap::fill(line, options)
@@ -367,6 +378,13 @@ pub(crate) fn print_message(text: &str) {
     let mut stderr = io::stderr().lock();
     let text = if has_color(&stderr) { printable_styled(text) } else { printable_unstyled(text) };
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+}
+
+/// Prints a question to stderr as [`print_message`] does. The answer follows on its line.
+pub(crate) fn print_prompt(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(printable_unstyled(text).as_bytes()).and_then(|()| stderr.write_all(b" "));
+    let _ = stderr.flush();
 }
 
 /// Prints an error or the help of the command line, and returns the exit code. It may contain arbitrary arguments, so it
@@ -405,6 +423,19 @@ pub(crate) fn output_width() -> usize {
     size.map_or(usize::MAX, |(_, columns)| usize::from(columns))
 }
 
+/// The columns by which the rest of a long line is indented.
+const HANGING_INDENT: usize = 6;
+
+/// Wraps the lines of a text at words, for a terminal with this width. The rest of an indented line is indented like it.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let wrap = |line: &str| match line.len() - line.trim_start_matches(' ').len() {
+        _ if width == usize::MAX => line.to_owned(),
+        0 => wrap_with_indent(line, width, HANGING_INDENT),
+        indent => wrap_with_indent(line, width, indent),
+    };
+    text.lines().map(|line| wrap(line) + "\n").collect()
+}
+
 /// Prints text to stdout unchanged, for a file or a program.
 ///
 /// # Errors
@@ -416,22 +447,6 @@ pub(crate) fn print_raw(text: &str) -> Result<(), CliError> {
             Err(CliError::failed("cli::output", "cannot write the result to stdout", error))
         }
         _ => Ok(()),
-    }
-}
-
-/// Prints items to stdout as a JSON list, or each as text, which may have styles.
-///
-/// # Errors
-/// Fails as [`print()`] does.
-pub(crate) fn print_items<T>(
-    format: OutputFormat,
-    items: &[T],
-    json: impl Fn(&T) -> Value,
-    text: impl Fn(&T) -> String,
-) -> Result<(), CliError> {
-    match format {
-        OutputFormat::Json => print_json(&items.iter().map(json).collect::<Value>()),
-        OutputFormat::Text => print_styled(&items.iter().map(text).collect::<String>()),
     }
 }
 

@@ -12,6 +12,7 @@ use super::output::mask_in_diagnostics;
 use crate::cli::CliError;
 use crate::config::{self, AgentsFile, AgentsFiles, ProcessEnvironment};
 use crate::engine::Run;
+use crate::expression::closest_match;
 use crate::journal::{self, JournalError, JournalLocation, JournalReader, Store};
 use crate::model::{AgentSpec, ParamsFile, Record, RunId, Timestamp};
 use crate::runtime::ContentStore;
@@ -87,11 +88,15 @@ pub(crate) fn load_agent(arg: &AgentsArg, name: &str) -> Result<(AgentSpec, Agen
 /// Returns the error for an agent that is not in the agents file.
 pub(crate) fn unknown_agent(name: &str, file: &AgentsFile) -> CliError {
     let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
-    CliError::usage(
-        "cli::unknown_agent",
-        format!("agent `{name}` is not in the agents file"),
-        format!("the agents file has {}", known.join(", ")),
-    )
+    let help = match closest_match(name, known.iter().copied()) {
+        Some(similar) => format!("did you mean `{similar}`?"),
+        None if known.is_empty() => {
+            "the agents file has no agents; `kapell agents import` adds those of other hosts, and `kapell agents add` adds one"
+                .to_owned()
+        }
+        None => format!("the agents file has {}", known.join(", ")),
+    };
+    CliError::usage("cli::unknown_agent", format!("agent `{name}` is not in the agents file"), help)
 }
 
 /// Returns the path as an absolute one.

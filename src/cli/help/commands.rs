@@ -139,7 +139,16 @@ pub(super) const COMMANDS: &[CommandHelp] = &[
     help("replay", &["kapell replay last --speed 10"], LOOKUP, &[LIVE_VIEW, TIMES]),
     help("report", &["kapell report last -o report.html"], LOOKUP, &[TIMES]),
     help("questions", &["kapell questions", "kapell questions last --json"], LOOKUP, &[TIMES]),
-    help("answer", &["kapell answer last q1 --field confirm=yes", "kapell answer last q1 --decline"], LOOKUP, &[]),
+    help(
+        "answer",
+        &[
+            "kapell answer last q1 --field confirm=yes",
+            "kapell answer last q1 --decline",
+            "kapell answer last q1 --arguments '{\"title\": \"Lisbon\", \"text\": \"Read more.\"}'",
+        ],
+        LOOKUP,
+        &[],
+    ),
     help(
         "signal",
         &["kapell signal last deployed", "kapell signal last deployed --data '{\"build\": 7}'"],

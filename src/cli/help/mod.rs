@@ -3,7 +3,9 @@
 mod commands;
 mod manual;
 mod render;
+mod suggestions;
 mod variables;
 
 pub(crate) use manual::manual_pages;
 pub(crate) use render::with_help;
+pub(crate) use suggestions::with_suggestion;

@@ -80,8 +80,10 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// A run: its ID, the start or end of its ID, or `last`
+    #[arg(add = completion::runs())]
     first: String,
     /// Another run
+    #[arg(add = completion::runs())]
     second: String,
     #[command(flatten)]
     journal: JournalArg,

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::common::exit::print;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config;
 use crate::system::files;
@@ -12,7 +13,7 @@ use crate::system::files;
 #[derive(Debug, Args)]
 pub(crate) struct FmtArgs {
     /// The plans; - formats standard input to standard output
-    #[arg(value_name = "PLAN", required = true)]
+    #[arg(value_name = "PLAN", required = true, add = completion::plans())]
     plans: Vec<String>,
     /// Change nothing; list the plans that are not formatted, and exit with 1 if there are any
     #[arg(long)]

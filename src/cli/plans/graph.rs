@@ -18,7 +18,7 @@ use crate::view::{PlanDrawing, RunView, dot, mermaid, svg, task_tree};
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
     /// The plan, - for standard input, or a run: its ID, the start or end of its ID, or `last`
-    #[arg(value_name = "PLAN|RUN", add = completion::runs())]
+    #[arg(value_name = "PLAN|RUN", add = completion::plans_and_runs())]
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,

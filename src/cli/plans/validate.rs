@@ -12,6 +12,7 @@ use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
 use crate::cli::common::exit::{print_json, show_diagnostics};
 use crate::cli::common::files;
 use crate::cli::common::run_context::open_screen;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, Diagnostics};
 use crate::model::{AgentId, AgentSpec};
@@ -23,6 +24,7 @@ use crate::view::text::printable;
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// The plan, or - for standard input
+    #[arg(add = completion::plans())]
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,

@@ -77,7 +77,7 @@ impl LineCompleter {
         match arg.get_id().as_str() {
             "run" | "first" | "second" => complete_with(arg, move |_| completion::known_runs(&journal)),
             "question" => complete_with(arg, move |_| completion::known_questions(&journal, words.get(1)?)),
-            "task" | "from" => complete_with(arg, move |_| completion::known_tasks(&journal)),
+            "task" | "from" => complete_with(arg, move |_| completion::known_tasks(&journal, &words)),
             "names" | "agent" => complete_with(arg, move |_| completion::known_agents(&agents)),
             "target" => complete_with(arg, move |_| completion::known_tools(&agents)),
             "arguments" => complete_with(arg, move |_| completion::known_arguments(&agents, &words)),

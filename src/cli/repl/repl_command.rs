@@ -72,7 +72,7 @@ pub(super) enum ReplCommand {
     Validate(validate::ValidateArgs),
     /// Print the task graph of a plan
     Graph(graph::GraphArgs),
-    /// Test which features of the language models work
+    /// Check agents, runtimes, models, the journal, and the terminal, and name the fixes
     Doctor(doctor::DoctorArgs),
     /// End the session
     #[command(visible_alias = "exit")]

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
+use super::call::parse_object;
+use super::changed_call::DescribedCall;
 use crate::cli::common::args::JournalArg;
 use crate::cli::common::remote_run::RemoteRun;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::journal::ControlRequest;
 use crate::mcp::{self, RedirectError};
-use crate::model::{Form, Question, RunId};
+use crate::model::{Answer, Form, JsonObject, Question, RunId};
 use crate::ui::forms::form_prompt::AnswerInput;
 use crate::ui::history::read_view;
 use crate::view::RunView;
@@ -20,21 +22,25 @@ use crate::view::text::{answer_action, printable};
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel", "redirect_url"])))]
+#[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "arguments", "accept", "decline", "cancel", "redirect_url"])))]
 pub(crate) struct AnswerArgs {
     /// The run: its ID, the start or end of its ID, or `last`
     #[arg(add = completion::runs())]
     run: String,
     /// The question, such as q1; `kapell questions` lists them
+    #[arg(add = completion::questions())]
     question: String,
-    /// Say yes, with this field of the form; may be repeated
+    /// Say yes, with this field of the form, or with this argument of the call that awaits approval; may be repeated
     #[arg(long, value_name = "NAME=VALUE", conflicts_with_all = ["decline", "cancel"])]
     field: Vec<String>,
+    /// Say yes to the call with these arguments instead of those that it has; `--field` has precedence
+    #[arg(long, value_name = "JSON", value_parser = parse_object, conflicts_with_all = ["decline", "cancel"])]
+    arguments: Option<JsonObject>,
     /// Say yes
     #[arg(long, conflicts_with_all = ["decline", "cancel"])]
     accept: bool,
     /// With --accept: say yes to every further call of the same tool in this run too
-    #[arg(long, requires = "accept", conflicts_with_all = ["field", "decline", "cancel"])]
+    #[arg(long, requires = "accept", conflicts_with_all = ["field", "arguments", "decline", "cancel"])]
     all: bool,
     /// Say no
     #[arg(long, conflicts_with = "cancel")]
@@ -43,13 +49,18 @@ pub(crate) struct AnswerArgs {
     #[arg(long)]
     cancel: bool,
     /// Complete a login whose browser runs on another machine: the address at which the browser ended
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["field", "accept", "decline", "cancel"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["field", "arguments", "accept", "decline", "cancel"])]
     redirect_url: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
 }
 
 impl AnswerArgs {
+    /// Returns whether the call that awaits approval gets other arguments.
+    fn changes_arguments(&self) -> bool {
+        self.arguments.is_some() || !self.field.is_empty()
+    }
+
     fn input(&self) -> AnswerInput {
         if self.decline {
             AnswerInput::Decline
@@ -77,13 +88,26 @@ pub(crate) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     if let Some(address) = &args.redirect_url {
         return complete_login(run, &asked.question, address).await;
     }
-    let answer = args.input().into_answer(&asked.question.form).map_err(|problem| {
-        CliError::usage(
-            "cli::invalid_answer",
-            format!("invalid answer to question `{id}`: {}", printable(&problem)),
-            format!("`kapell questions {short}` shows the fields of the question"),
-        )
-    })?;
+    if args.arguments.is_some() && asked.question.call.is_none() {
+        return Err(CliError::usage(
+            "cli::no_call",
+            format!("`--arguments` has no effect on question `{id}`: it is not an approval of a call"),
+            "remove `--arguments`",
+        ));
+    }
+    let answer = match &asked.question.call {
+        Some(call) if args.changes_arguments() => {
+            let described = DescribedCall::find(&*remote.reader, run, &view, call).await?;
+            Answer::Accept { content: Some(described.changed(args.arguments.clone(), &args.field)?) }
+        }
+        _ => args.input().into_answer(&asked.question.form).map_err(|problem| {
+            CliError::usage(
+                "cli::invalid_answer",
+                format!("invalid answer to question `{id}`: {}", printable(&problem)),
+                format!("`kapell questions {short}` shows the fields of the question"),
+            )
+        })?,
+    };
     if args.all && asked.question.call.is_none() && asked.question.item.is_none() {
         return Err(CliError::usage(
             "cli::not_an_item",

@@ -36,7 +36,8 @@ pub(crate) struct CallArgs {
     options: RunOptions,
 }
 
-fn parse_object(text: &str) -> Result<JsonObject, String> {
+/// Parses a JSON object of a command line.
+pub(super) fn parse_object(text: &str) -> Result<JsonObject, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
 
@@ -70,7 +71,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<Exit, CliError> {
 ///
 /// # Errors
 /// Names the argument that is unknown or does not fit, and what is expected.
-fn parse_arguments(target: &str, tool: &ToolInfo, given: &[String]) -> Result<JsonObject, CliError> {
+pub(super) fn parse_arguments(target: &str, tool: &ToolInfo, given: &[String]) -> Result<JsonObject, CliError> {
     let invalid = |message: String, help: String| CliError::usage("cli::invalid_argument", message, help);
     let properties = tool.input_schema.get("properties").and_then(Value::as_object);
     let names = || properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str));

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod cancel;
+mod changed_call;
 mod input_prompt;
 pub(crate) mod questions;
 pub(crate) mod read;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::exit::{print_json, print_styled};
 use crate::cli::common::files;
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::journal::RunSummary;
 use crate::model::DefaultAnswer;
@@ -19,6 +20,7 @@ use crate::view::time::format_time;
 #[derive(Debug, Args)]
 pub(crate) struct QuestionsArgs {
     /// The run: its ID, the start or end of its ID, or `last` [default: every run that has not ended]
+    #[arg(add = completion::runs())]
     run: Option<String>,
     #[command(flatten)]
     journal: JournalArg,

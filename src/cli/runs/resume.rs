@@ -14,6 +14,7 @@ use crate::cli::common::run_context::RunContext;
 use crate::cli::common::run_options::{
     Interaction, PermissionArgs, RunOptions, check_permissions, speaks_for_a_person,
 };
+use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentsFile, InputSources};
 use crate::engine::Run;
@@ -23,6 +24,7 @@ use crate::runtime::ResumableRun;
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The run: its ID, the start or end of its ID, or `last` (the default)
+    #[arg(add = completion::runs())]
     run: Option<String>,
     /// The latest run
     #[arg(long, conflicts_with = "run")]

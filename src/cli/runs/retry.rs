@@ -43,7 +43,7 @@ pub(crate) struct RetryArgs {
     allow_repeats: bool,
     /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results. Shows the difference, and asks
     /// at a terminal
-    #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]
+    #[arg(long, value_name = "FILE", conflicts_with = "accept_changes", add = completion::plans())]
     plan: Option<PathBuf>,
     /// Another value for an input; tasks that use it are rerun. May be repeated
     #[arg(short, long = "param", value_name = "NAME=VALUE")]

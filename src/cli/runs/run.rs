@@ -20,6 +20,7 @@ use crate::cli::common::goal::{
 };
 use crate::cli::common::run_context::{RunContext, interruptible, unused_run_id};
 use crate::cli::common::run_options::{Interaction, PermissionArgs, RunOptions, RunOutputFormat};
+use crate::cli::completion;
 use crate::cli::import::known_servers::known_servers;
 use crate::cli::plans::plan::show_plan;
 use crate::cli::{CliError, Exit};
@@ -35,7 +36,7 @@ use crate::view::{PlanEstimate, task_tree};
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The plan: a YAML file, or - for standard input; or a goal in a sentence, which is planned first
-    #[arg(value_name = "PLAN|GOAL", required_unless_present = "goal")]
+    #[arg(value_name = "PLAN|GOAL", required_unless_present = "goal", add = completion::plans())]
     plan: Option<String>,
     /// The goal; any text, even one that looks like a file name
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["plan", "resume_last"])]
@@ -413,7 +414,8 @@ fn plan_outline(plan: &Plan, catalog: &AgentCatalog, estimate: &PlanEstimate) ->
         let effect = task.routes().first().map(|first| effect(plan, task, first, catalog)).unwrap_or_default();
         let work = format!("{}{effect}", work_text(task));
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
-        text += &format!("  {}: {}", task.id, work);
+        let title = task.title.as_ref().map(|title| format!(" ({title})")).unwrap_or_default();
+        text += &format!("  {}{title}: {work}", task.id);
         if let Some(foreach) = &task.foreach {
             text += &format!(", for each of `{}`", foreach.items.text());
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::exit::print;
+use crate::cli::common::exit::{output_width, print, wrapped};
 use crate::model::{AgentId, AgentInfo, Effect, JsonObject, PromptArgument, ResourceDetails, ToolInfo};
 use crate::ui::tool_signature::{tool_arguments, tool_signature};
 use crate::view::text::printable;
@@ -21,7 +21,7 @@ pub(super) fn print_tools(agent: &AgentId, info: &AgentInfo) -> Result<(), CliEr
     for tool in &info.tools {
         let description = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
         let summary = printable(description.lines().next().unwrap_or_default());
-        print(&format!("{agent}.{}{}\n    {summary}\n", printable(&tool_signature(tool)), effect_text(tool)))?;
+        print_wrapped(&format!("{agent}.{}{}\n    {summary}\n", printable(&tool_signature(tool)), effect_text(tool)))?;
     }
     Ok(())
 }
@@ -44,7 +44,12 @@ pub(super) fn print_tool(agent: &AgentId, tool: &ToolInfo) -> Result<(), CliErro
         let schema = serde_json::to_string_pretty(schema).unwrap_or_default();
         text += &format!("\nschema of the result\n{}\n", indented(&schema));
     }
-    print(&text)
+    print_wrapped(&text)
+}
+
+/// Prints text, wrapped at words on a terminal.
+fn print_wrapped(text: &str) -> Result<(), CliError> {
+    print(&wrapped(text, output_width()))
 }
 
 fn indented(text: &str) -> String {
@@ -81,7 +86,7 @@ fn print_resource(agent: &AgentId, uri: &str, details: &ResourceDetails) -> Resu
     let summary = summary(&[&details.title, &details.name], &details.description);
     let mime_type = details.mime_type.as_deref().map(|mime_type| format!("  {}", printable(mime_type)));
     let mime_type = mime_type.unwrap_or_default();
-    print(&format!("{agent}  {}{mime_type}\n    {summary}\n", printable(uri)))
+    print_wrapped(&format!("{agent}  {}{mime_type}\n    {summary}\n", printable(uri)))
 }
 
 /// Returns the prompts; null if the agent refused to list them.
@@ -99,7 +104,7 @@ pub(super) fn print_prompts(agent: &AgentId, info: &AgentInfo) -> Result<(), Cli
         let arguments: Vec<String> = prompt.arguments.iter().map(argument).collect();
         let (name, arguments) = (printable(&prompt.name), arguments.join(", "));
         let summary = summary(&[&prompt.title], &prompt.description);
-        print(&format!("{agent}.{name}({})\n    {summary}\n", printable(&arguments)))?;
+        print_wrapped(&format!("{agent}.{name}({})\n    {summary}\n", printable(&arguments)))?;
     }
     Ok(())
 }

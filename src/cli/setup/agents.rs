@@ -5,7 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use owo_colors::{OwoColorize, Style};
+use owo_colors::Style;
 use serde_json::{Value, json};
 
 use super::add::{AddArgs, RemoveArgs, add, remove};
@@ -17,10 +17,10 @@ use super::complete::{CompleteArgs, complete};
 use super::import::{ImportArgs, import};
 use super::login::{LoginArgs, LogoutArgs, login, login_text, logout};
 use crate::cli::common::args::{AgentsArg, OutputFormat, RefreshArg};
-use crate::cli::common::exit::{print_items, print_json, print_styled};
+use crate::cli::common::exit::{output_width, print_json, print_styled, wrapped};
 use crate::cli::common::files;
 use crate::cli::common::run_context::open_screen;
-use crate::cli::common::tool_target::{ToolTarget, failure_text};
+use crate::cli::common::tool_target::ToolTarget;
 use crate::cli::completion;
 use crate::cli::{CliError, Exit};
 use crate::config::AgentsFile;
@@ -109,7 +109,11 @@ pub(crate) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
         AgentsCommand::Import(args) => import(args).await,
         AgentsCommand::Test(args) => {
             let (specs, probes) = discover_agents(&args, Freshness::Current).await?;
-            print_items(args.output, &probes, probe_json, probe_text)?;
+            match args.output {
+                OutputFormat::Json => print_json(&probes.iter().map(probe_json).collect::<Value>())?,
+                OutputFormat::Text if probes.is_empty() => {}
+                OutputFormat::Text => print_styled(&wrapped(&probes_table(&probes), output_width()))?,
+            }
             Ok(exit_code(&specs, &probes))
         }
         AgentsCommand::Tools(args) => match args.selection.names.as_slice() {
@@ -343,27 +347,32 @@ fn probe_json(probe: &AgentProbe) -> Value {
     }
 }
 
-fn probe_text(probe: &AgentProbe) -> String {
-    let AgentProbe { agent, result, duration, .. } = probe;
-    match result {
-        Ok(info) => {
-            let server = printable(info.server.as_deref().unwrap_or("(unnamed server)"));
-            let (protocol, offered) = (printable(&info.protocol), offered_text(info));
-            let milliseconds = duration.as_millis();
-            let transport = info.transport.map(|transport| format!(" over {}", transport.name())).unwrap_or_default();
-            let quirks = info.quirks.iter().map(|quirk| format!("    known: {}\n", quirk.description()));
-            let instructions = info.instructions.iter().map(|text| format!("    instructions: {}\n", summary(text)));
-            let warnings = info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning)));
-            let (agent, ok) = (agent.as_str(), "ok".green());
-            let agent = agent.bold();
-            format!("{agent}  {ok}  {server}  MCP {protocol}{transport}  {offered}  {milliseconds} ms\n")
-                + &quirks.chain(instructions).chain(warnings).collect::<String>()
-        }
-        Err(failure) => {
-            let text = failure_text(agent.as_str(), failure);
-            text.replacen("  failed  ", &format!("  {}  ", "failed".red()), 1) + "\n"
-        }
+/// Returns the table of what was found out about agents.
+fn probes_table(probes: &[AgentProbe]) -> String {
+    let mut table = TextTable::default();
+    table.push(TableRow::header(["agent", "status", "time", "offers"]));
+    for AgentProbe { agent, result, duration, .. } in probes {
+        table.push(match result {
+            Ok(info) => {
+                let time = format!("{} ms", duration.as_millis());
+                let row = TableRow::new([agent.as_str(), "ok", &time, &offered_text(info)]);
+                let row = row.with_style(1, Style::new().green());
+                let server = info.server.as_deref().unwrap_or("(unnamed server)");
+                let transport = info.transport.map(|transport| format!(" over {}", transport.name()));
+                let server = format!("{server}, MCP {}{}", info.protocol, transport.unwrap_or_default());
+                let quirks = info.quirks.iter().map(|quirk| format!("known: {}", quirk.description()));
+                let instructions = info.instructions.iter().map(|text| format!("instructions: {}", summary(text)));
+                let warnings = info.warnings.iter().map(|warning| format!("warning: {warning}"));
+                iter::once(server).chain(quirks).chain(instructions).chain(warnings).fold(row, TableRow::with_detail)
+            }
+            Err(failure) => {
+                let row = TableRow::new([agent.as_str(), "failed"]).with_style(1, Style::new().red());
+                let help = failure.help.iter().map(|help| format!("help: {help}"));
+                iter::once(failure.message.clone()).chain(help).fold(row, TableRow::with_detail)
+            }
+        });
     }
+    table.to_string()
 }
 
 /// The maximum length of a summary in characters.

@@ -102,7 +102,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<Exit, CliError> {
     }
     message!("next: `kapell agents test` connects to the agents");
     if !has_agents {
-        message!("      `kapell run {PLAN_FILE}` runs the plan, and `kapell result` shows its result again");
+        message!("      `kapell run {PLAN_FILE}` runs the plan; `kapell result` prints its result");
     }
     Ok(Exit::Success)
 }

@@ -26,8 +26,9 @@ impl AgentsFiles {
     /// the repository, and the file of the user in the platform's configuration directory.
     pub fn find(plan: Option<&Path>) -> Self {
         let user = user_file();
-        let beside_plan = plan.map(|plan| plan.with_file_name(FILE_NAME));
         let here = std::path::absolute(".").unwrap_or_default();
+        let is_here = |path: &PathBuf| std::path::absolute(path).is_ok_and(|path| path == here.join(FILE_NAME));
+        let beside_plan = plan.map(|plan| plan.with_file_name(FILE_NAME)).filter(|path| !is_here(path));
         let above = directories_up(&here).skip(1).map(|directory| directory.join(FILE_NAME));
         let places: Vec<PathBuf> =
             beside_plan.into_iter().chain(std::iter::once(PathBuf::from(FILE_NAME))).chain(above).collect();

@@ -26,7 +26,7 @@ pub struct ListedRun {
 /// How far a run is.
 #[derive(Debug, Clone)]
 struct ListedProgress {
-    /// The number of tasks and items that have ended.
+    /// The number of tasks and items that have ended, without those that were cancelled.
     done: usize,
     /// The number of tasks and items.
     all: usize,
@@ -53,14 +53,15 @@ impl From<RunSummary> for ListedRun {
     }
 }
 
-/// Returns the number of tasks and items that have ended, and of all.
+/// Returns the number of tasks and items that have ended without being cancelled, and of all.
 fn progress(result: &RunResult) -> (usize, usize) {
     let parts = result.tasks.values().flat_map(|task| match task.items.as_deref() {
         None | Some([]) => std::slice::from_ref(task),
         Some(items) => items,
     });
-    let has_ended = |task: &TaskResult| !matches!(task.status, TaskStatus::Waiting | TaskStatus::Running);
-    parts.fold((0, 0), |(done, all), task| (done + usize::from(has_ended(task)), all + 1))
+    let is_done =
+        |task: &TaskResult| matches!(task.status, TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Skipped);
+    parts.fold((0, 0), |(done, all), task| (done + usize::from(is_done(task)), all + 1))
 }
 
 /// Formats `kapell runs list` as a table, in the given order (latest first). Long names of plans are shortened so that a
@@ -218,7 +219,7 @@ mod tests {
     fn progress_counts_items() {
         let events = samples::sample_run();
         let result = crate::view::run_result(&samples::sample_run_id(), &events);
-        assert_eq!(progress(&result), (5, 5));
+        assert_eq!(progress(&result), (4, 5), "one is cancelled");
         assert_eq!(progress(&crate::view::run_result(&samples::sample_run_id(), &events[..8])), (0, 4));
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use console::{Alignment, measure_text_width, pad_str};
+use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use owo_colors::{OwoColorize, Style};
 
 use crate::model::{Event, Record, RunId, RunStatus, TaskId, Timestamp};
@@ -25,6 +25,9 @@ const ROWS_BESIDE_TABLE: usize = 5 + MAX_NEXT_COMMANDS;
 
 /// The maximum number of failed items of a `foreach` task in the table.
 const MAX_FAILED_ITEMS: usize = 3;
+
+/// The maximum number of reasons of failures below the table.
+const MAX_REASONS: usize = 4;
 
 /// The maximum width of titles in the table, and of all other cells.
 const MAX_TITLE_WIDTH: usize = 40;
@@ -63,6 +66,8 @@ struct EndRow {
     attempts: String,
     time: String,
     cost: String,
+    /// The reason of its failure.
+    reason: Option<String>,
 }
 
 impl RunEnd {
@@ -160,10 +165,19 @@ impl RunEnd {
             return Vec::new();
         }
         let room = size.rows.saturating_sub(ROWS_BESIDE_TABLE).max(1);
-        let shown = &self.rows[..self.rows.len().min(room)];
+        // Rows about success give way to the reasons of failures.
+        let reasons = self.rows.iter().filter(|row| row.reason.is_some()).count().min(MAX_REASONS).min(room / 2);
+        let shown = &self.rows[..self.rows.len().min(room - reasons)];
         let table = EndTable::fit(shown, size.columns);
         let mut lines = vec![table.header()];
-        lines.extend(shown.iter().map(|row| table.line(row)));
+        let mut reasons_left = reasons.max(room - shown.len());
+        for row in shown {
+            lines.push(table.line(row));
+            if let Some(reason) = row.reason.as_ref().filter(|_| reasons_left > 0) {
+                reasons_left -= 1;
+                lines.push(format!("    {}", truncate_str(reason, size.columns.saturating_sub(5), "…").red()));
+            }
+        }
         if self.rows.len() > shown.len() {
             let more = format!("… and {} more: `kapell runs show {}`", self.rows.len() - shown.len(), context.run);
             lines.push(more.dimmed().to_string());
@@ -238,7 +252,14 @@ fn end_row(view: &RunView, id: &TaskId, task: &TaskResult) -> EndRow {
         attempts: if task.attempts == 0 { String::new() } else { task.attempts.to_string() },
         time: duration(view, id).map(format_elapsed).unwrap_or_default(),
         cost: spending_text(&spent),
+        reason: failure_reason(task),
     }
+}
+
+/// Returns why a task failed. The reasons of its items stand below them.
+fn failure_reason(task: &TaskResult) -> Option<String> {
+    let failure = task.error.as_ref().filter(|_| task.status == TaskStatus::Failed && failed_items(task) == 0)?;
+    Some(truncated(&failure.message))
 }
 
 /// Returns the time from the start of the first attempt of a task to its end, or to the end of the run.

@@ -3,16 +3,10 @@
 use serde_json::Value;
 
 use super::dialogue::{CANCEL_COMMAND, Dialogue, DialogueExit};
-use crate::json_schema::{CompiledSchema, FormatValidation, SchemaLimits, bounded_message};
 use crate::model::{JsonObject, ProposedCall, Question};
+use crate::ui::forms::changed_arguments::parse_arguments;
 use crate::ui::forms::form_prompt::{call_lines, details};
 use crate::ui::human::{PlanReview, PlanValidity, PlanWishes, ReviewDecision};
-
-/// The maximum length of the description of a violation, in bytes.
-const MAX_VIOLATION_BYTES: usize = 400;
-
-/// The maximum number of violations that are shown.
-const MAX_VIOLATIONS: usize = 5;
 
 /// The scope of an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,65 +172,4 @@ impl Dialogue<'_> {
 /// Returns JSON in one line.
 fn inline(text: &str) -> String {
     serde_json::from_str::<Value>(text).map_or_else(|_| text.replace('\n', " "), |value| value.to_string())
-}
-
-/// Parses changed arguments.
-///
-/// # Errors
-/// Returns what is wrong with them.
-fn parse_arguments(call: &ProposedCall, text: &str) -> Result<JsonObject, Vec<String>> {
-    let arguments = match serde_json::from_str(text) {
-        Ok(Value::Object(arguments)) => arguments,
-        Ok(_) => return Err(vec!["the arguments do not fit: expected a JSON object".to_owned()]),
-        Err(error) => return Err(vec![format!("invalid JSON: {error}")]),
-    };
-    let Some(schema) = call.input_schema.get() else { return Ok(arguments) };
-    // A schema that cannot be checked here is checked again before the call.
-    let compiled =
-        CompiledSchema::compile(Value::Object(schema.clone()), FormatValidation::Always, &SchemaLimits::INLINE);
-    let Ok(compiled) = compiled else { return Ok(arguments) };
-    let value = Value::Object(arguments);
-    let problems: Vec<String> = match compiled.violations(&value, &SchemaLimits::INLINE) {
-        Ok(violations) => violations
-            .iter()
-            .take(MAX_VIOLATIONS)
-            .map(|error| {
-                let text = bounded_message(error, MAX_VIOLATION_BYTES);
-                match error.instance_path().to_string().as_str() {
-                    "" => format!("the arguments do not fit: {text}"),
-                    path => format!("`{path}` does not fit: {text}"),
-                }
-            })
-            .collect(),
-        Err(_) => Vec::new(),
-    };
-    match value {
-        Value::Object(arguments) if problems.is_empty() => Ok(arguments),
-        _ => Err(problems),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::{Effect, InputSchema};
-
-    #[test]
-    fn changed_arguments_fit_the_tool() {
-        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-        let call = ProposedCall {
-            agent: "a".into(),
-            tool: "t".into(),
-            arguments: json!({"n": 1}),
-            effect: Effect::ReadOnly,
-            input_schema: InputSchema::default(),
-        };
-        call.input_schema.set(schema.as_object().expect("an object"));
-        assert_eq!(parse_arguments(&call, "{\"n\": 2}").map(Value::Object), Ok(json!({"n": 2})));
-        for wrong in ["{\"n\": \"x\"}", "{}", "[1]", "{"] {
-            assert!(parse_arguments(&call, wrong).is_err(), "{wrong}");
-        }
-    }
 }

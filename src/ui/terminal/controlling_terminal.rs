@@ -4,10 +4,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
+#[cfg(target_os = "macos")]
+use std::time::Duration;
 
+#[cfg(not(target_os = "macos"))]
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
 use super::screen::{Device, OutputStream, Screen, ScreenCapabilities, ScreenSize};
+
+/// The time after which the end of a question is noticed, and after which an escape sequence is incomplete.
+#[cfg(not(target_os = "macos"))]
+const INPUT_WAIT: u16 = 100;
+#[cfg(target_os = "macos")]
+const INPUT_WAIT: Duration = Duration::from_millis(20);
 
 /// Opens the controlling terminal. Returns `None` if there is none, or if this process is in the background: reading
 /// there would stop it.
@@ -30,6 +40,21 @@ fn open_with(options: &mut OpenOptions) -> Option<File> {
 /// Returns whether this process may use the terminal. A background process that reads from it is stopped.
 pub(crate) fn is_in_foreground(terminal: &File) -> bool {
     tcgetpgrp(terminal).is_ok_and(|foreground| foreground == getpgrp())
+}
+
+/// Waits a moment for input, without reading it. Returns whether a read may return something.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn wait_for_input(terminal: &File) -> bool {
+    let mut ready = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    // After an error, the read reports the reason.
+    poll(&mut ready, INPUT_WAIT).map_or(true, |count| count > 0)
+}
+
+/// Waits a moment for input. `poll` does not support terminals on this system.
+#[cfg(target_os = "macos")]
+pub(crate) fn wait_for_input(_: &File) -> bool {
+    std::thread::sleep(INPUT_WAIT);
+    true
 }
 
 /// Returns a screen on the controlling terminal: `screen` if standard error is that terminal, and otherwise another one.

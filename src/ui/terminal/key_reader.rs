@@ -3,13 +3,9 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-#[cfg(not(target_os = "macos"))]
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(not(target_os = "macos"))]
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{
     FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflush, tcgetattr, tcsetattr,
@@ -18,7 +14,7 @@ use nix::unistd::Pid;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
-use super::controlling_terminal::{is_in_foreground, open_nonblocking};
+use super::controlling_terminal::{is_in_foreground, open_nonblocking, wait_for_input};
 use super::keys::{KeyDecoder, TypedKey};
 use super::screen::{Screen, ScreenPause};
 
@@ -27,12 +23,6 @@ const MAX_QUEUED_KEYS: usize = 1_024;
 
 /// The interval in which a process in the background checks whether it is in the foreground again.
 const FOREGROUND_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The time after which the end of a question is noticed, and after which an escape sequence is incomplete.
-#[cfg(not(target_os = "macos"))]
-const KEY_WAIT: u16 = 100;
-#[cfg(target_os = "macos")]
-const KEY_WAIT: Duration = Duration::from_millis(20);
 
 /// The value of a control character that disables it (`_POSIX_VDISABLE`).
 const DISABLED: libc::cc_t = if cfg!(target_os = "macos") { 0xff } else { 0 };
@@ -243,21 +233,6 @@ impl KeyShared {
     }
 }
 
-/// Waits a moment for a key, without reading it. Returns whether a read may return something.
-#[cfg(not(target_os = "macos"))]
-fn wait_for_key(terminal: &File) -> bool {
-    let mut ready = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
-    // After an error, the read reports the reason.
-    poll(&mut ready, KEY_WAIT).map_or(true, |count| count > 0)
-}
-
-/// Waits a moment for a key. `poll` does not support terminals on this system.
-#[cfg(target_os = "macos")]
-fn wait_for_key(_: &File) -> bool {
-    std::thread::sleep(KEY_WAIT);
-    true
-}
-
 fn is_key_mode(mode: &Termios) -> bool {
     !mode.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO)
 }
@@ -273,7 +248,7 @@ fn read_keys(shared: &KeyShared, keys: &mpsc::Sender<(u64, TypedKey)>) {
             shared.wait_for_foreground();
             continue;
         }
-        if !wait_for_key(&shared.terminal) {
+        if !wait_for_input(&shared.terminal) {
             decoder.end_sequence();
             continue;
         }

@@ -9,7 +9,7 @@ use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetatt
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::controlling_terminal::is_in_foreground;
+use super::controlling_terminal::{is_in_foreground, wait_for_input};
 
 /// The maximum length of a line. Typed lines are far shorter.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
@@ -66,18 +66,28 @@ impl LineReaderShared {
 impl LineReader {
     /// Starts to read lines of `input`.
     pub(crate) fn new(input: impl BufRead + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(LineReaderShared { slot: Mutex::default(), changed: Condvar::new() });
-        let reader = Arc::clone(&shared);
-        // The thread may block in a read forever, so it is never joined.
-        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read_lines(input, &reader))?;
-        Ok(Self { shared, terminal: None })
+        Self::start(input, None, || true)
     }
 
     /// Starts to read lines that are typed at a terminal.
     pub(crate) fn from_terminal(terminal: File) -> io::Result<Self> {
-        let mut lines = Self::new(io::BufReader::new(terminal.try_clone()?))?;
-        lines.terminal = Some(terminal);
-        Ok(lines)
+        let (input, awaited) = (io::BufReader::new(terminal.try_clone()?), terminal.try_clone()?);
+        // Without a question, a line is for another reader of the terminal, such as the prompt of a session.
+        Self::start(input, Some(terminal), move || wait_for_input(&awaited))
+    }
+
+    fn start(
+        input: impl BufRead + Send + 'static,
+        terminal: Option<File>,
+        wait_for_input: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(LineReaderShared { slot: Mutex::default(), changed: Condvar::new() });
+        let reader = Arc::clone(&shared);
+        // The thread may block in a read forever, so it is never joined.
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || read_lines(input, &reader, wait_for_input))?;
+        Ok(Self { shared, terminal })
     }
 
     /// Discards input that was typed but not read, including a partial line.
@@ -160,9 +170,13 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn read_lines(mut input: impl BufRead, shared: &LineReaderShared) {
+/// Reads requested lines. `wait_for_input` waits a moment, and returns whether a read may return a line.
+fn read_lines(mut input: impl BufRead, shared: &LineReaderShared, wait_for_input: impl Fn() -> bool) {
     let _ended = Ended(shared);
     while shared.wait_for_request().is_some() {
+        if !wait_for_input() || !shared.slot().has_waiter() {
+            continue;
+        }
         let mut line = Vec::new();
         let read = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
         let line = read.ok().filter(|count| *count > 0).map(|_| decode_line(&line));

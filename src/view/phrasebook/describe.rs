@@ -160,18 +160,24 @@ impl Description<'_> {
             Event::AttemptSucceeded { attempt, output } => self.succeeded(attempt, output),
             // The next event of the task states the consequence.
             Event::AttemptFailed { attempt, failure } => {
-                let line = || failure_line(attempt.task.as_str(), &self.call_text(&attempt.task), failure);
+                let line = || ReportLine {
+                    kind: LineKind::Retrying,
+                    ..failure_line(attempt.task.as_str(), &self.call_text(&attempt.task), failure)
+                };
                 return self.is_full.then(line);
             }
             Event::RetryScheduled { task, ready_at, agent, reason } => {
-                let call = self.call_text(task);
-                let call = if call.is_empty() { call } else { call + ": " };
                 let delay = ready_at.since(self.at);
                 let when = if delay.is_zero() { String::new() } else { format!(" in {}", format_elapsed(delay)) };
                 let next = match agent {
                     Some(agent) => format!("retrying on {agent}{when}"),
                     None => format!("next attempt{when}"),
                 };
+                if self.is_reported(task, reason) {
+                    return Some(info(task.as_str(), next));
+                }
+                let call = self.call_text(task);
+                let call = if call.is_empty() { call } else { call + ": " };
                 ReportLine::new(LineKind::Retrying, task.as_str(), format!("{call}{}; {next}", truncated(reason)))
             }
             Event::AnswerAccepted { task, .. } => detail(task.as_str(), "saves its answer"),
@@ -263,9 +269,14 @@ impl Description<'_> {
     fn call_text(&self, task: &TaskId) -> String {
         match (self.view.running.get(task), self.view.failed_calls.get(task)) {
             (Some(running), _) => running.summary(self.at),
-            (None, Some((call, ended_at))) => call.summary(*ended_at),
+            (None, Some(ended)) => ended.call.summary(ended.ended_at),
             (None, None) => String::new(),
         }
+    }
+
+    /// Returns whether the line of the last attempt has this message.
+    fn is_reported(&self, task: &TaskId, message: &str) -> bool {
+        self.is_full && self.view.failed_calls.get(task).is_some_and(|ended| ended.failure.as_deref() == Some(message))
     }
 
     fn succeeded(&self, attempt: &AttemptId, output: &ToolOutput) -> ReportLine {
@@ -289,14 +300,14 @@ impl Description<'_> {
         ReportLine::new(LineKind::Succeeded, attempt.task.as_str(), text)
     }
 
-    fn task_ended(&self, task: &TaskId, outcome: &Outcome) -> Option<ReportLine> {
-        let call = || match self.view.foreach_tasks.get(task) {
+    fn task_ended(&self, id: &TaskId, outcome: &Outcome) -> Option<ReportLine> {
+        let call = || match self.view.foreach_tasks.get(id) {
             Some((items, since)) => {
                 format!("{}, {}", count_text(*items, "item"), format_elapsed(self.at.since(*since)))
             }
-            None => self.call_text(task),
+            None => self.call_text(id),
         };
-        let task = task.as_str();
+        let task = id.as_str();
         match outcome {
             // The replan has reported it, or nothing has happened.
             Outcome::Skipped(SkipReason::Replanned | SkipReason::NotTriggered) if !self.is_full => None,
@@ -308,7 +319,13 @@ impl Description<'_> {
                 Some(ReportLine::new(LineKind::Succeeded, task, text))
             }
             Outcome::Failed(failure) => {
-                let mut line = failure_line(task, &call(), &self.without_repetition(failure));
+                let mut line = match self.is_reported(id, &failure.message) {
+                    true => ReportLine {
+                        help: failure.help.as_deref().map(truncated),
+                        ..ReportLine::new(LineKind::Failed, task, call())
+                    },
+                    false => failure_line(task, &call(), &self.without_repetition(failure)),
+                };
                 if self.continues_without(task) {
                     line.kind = LineKind::FailedContinuing;
                 }

@@ -55,6 +55,17 @@ impl RunningCall {
     }
 }
 
+/// A call that ended, until the next event of its task states the consequence.
+#[derive(Debug, Clone)]
+pub(in crate::view) struct EndedCall {
+    /// The call.
+    pub(in crate::view) call: RunningCall,
+    /// The time of its end.
+    pub(in crate::view) ended_at: Timestamp,
+    /// The message of its failure, if an event reported it.
+    pub(in crate::view) failure: Option<String>,
+}
+
 /// The party that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingOn {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::activity::{RunningCall, ScheduledRetry, WaitingOn};
+use super::activity::{EndedCall, RunningCall, ScheduledRetry, WaitingOn};
 use super::questions::AskedQuestion;
 use super::state::{AgentConnection, RunView};
 use crate::model::{AgentId, AttemptId, Event, Outcome, QuestionId, Record, TaskId, Timestamp};
@@ -89,17 +89,17 @@ impl RunView {
                     }
                 }
             }
-            Event::ModelReplied { attempt, .. } => self.call_ended(&attempt.task, at),
+            Event::ModelReplied { attempt, .. } => self.call_ended(&attempt.task, None, at),
             Event::AttemptSucceeded { attempt, output } => {
                 self.results.attempt_succeeded(&attempt.task, output);
                 let call = self.remove_call(&attempt.task, at);
                 self.task_ended(&attempt.task, &Outcome::Succeeded(Arc::clone(output)), call.as_ref());
             }
-            Event::AttemptFailed { attempt, .. } => {
+            Event::AttemptFailed { attempt, failure } => {
                 if let Some(task) = self.results.task_mut(&attempt.task) {
                     task.status = TaskStatus::Waiting;
                 }
-                self.call_ended(&attempt.task, at);
+                self.call_ended(&attempt.task, Some(&failure.message), at);
             }
             Event::RetryScheduled { task, ready_at, agent, .. } => {
                 self.failed_calls.remove(task);
@@ -110,7 +110,7 @@ impl RunView {
                 self.retrying.remove(task);
                 self.timers.remove(task);
                 let call = self.remove_call(task, at);
-                let call = call.or_else(|| self.failed_calls.remove(task).map(|(call, _)| call));
+                let call = call.or_else(|| self.failed_calls.remove(task).map(|ended| ended.call));
                 self.foreach_tasks.remove(task);
                 self.task_ended(task, outcome, call.as_ref());
             }
@@ -244,9 +244,9 @@ impl RunView {
     }
 
     /// Keeps a call that ended until the next event of its task states the consequence.
-    fn call_ended(&mut self, task: &TaskId, at: Timestamp) {
-        if let Some(running) = self.remove_call(task, at) {
-            self.failed_calls.insert(task.clone(), (running, at));
+    fn call_ended(&mut self, task: &TaskId, failure: Option<&str>, ended_at: Timestamp) {
+        if let Some(call) = self.remove_call(task, ended_at) {
+            self.failed_calls.insert(task.clone(), EndedCall { call, ended_at, failure: failure.map(str::to_owned) });
         }
     }
 

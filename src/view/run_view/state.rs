@@ -7,7 +7,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::activity::{OutcomeCounts, RunningCall, ScheduledRetry};
+use super::activity::{EndedCall, OutcomeCounts, RunningCall, ScheduledRetry};
 use super::history::RunHistory;
 use super::progress::{RunProgress, is_counted};
 use super::questions::AskedQuestion;
@@ -53,8 +53,8 @@ pub struct RunView {
     pub(in crate::view) running: IdHashMap<TaskId, RunningCall>,
     /// The number of calls that started.
     pub(super) started_calls: u64,
-    /// The calls whose consequence is in the next event of the task, with the time of their end.
-    pub(in crate::view) failed_calls: IdHashMap<TaskId, (RunningCall, Timestamp)>,
+    /// The calls whose consequence is in the next event of the task.
+    pub(in crate::view) failed_calls: IdHashMap<TaskId, EndedCall>,
     pub(super) retrying: BTreeMap<TaskId, ScheduledRetry>,
     /// The tasks that wait for a time.
     pub(super) timers: BTreeMap<TaskId, Timestamp>,

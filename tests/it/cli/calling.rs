@@ -143,6 +143,22 @@ fn shells_complete_runs_agents_tools_and_arguments() {
     assert_eq!(complete(&["call", "archive.store_document", "ti"]), ["title="]);
     assert_eq!(complete(&["runs", "show", "la"]), ["last"]);
     assert_eq!(complete(&["result", "last", "st"]), ["store_document"]);
+    // Plans are files, and directories lead to them.
+    std::fs::create_dir(place.path("trips")).expect("a folder");
+    place.write("trip.yaml", "").write("trip.toml", "").write("trips/oslo.yml", "");
+    for command in ["run", "validate", "graph", "fmt"] {
+        assert_eq!(complete(&[command, "tri"]), ["trip.yaml", "trips/"], "{command}");
+    }
+    assert_eq!(complete(&["run", "trips/"]), ["trips/oslo.yml"]);
+    // Questions and tasks are those of the run on the line.
+    let first = call(&place, &["archive.store_document", "title=a", "text=c", "--output", "json"]).result();
+    let first = first["run"].as_str().expect("an ID").to_owned();
+    let plan = "name: x\ntasks: [{ id: keep, agent: archive, tool: store_document, with: { title: t, text: x }, approve: Store? }]\n";
+    assert_eq!(place.run_plan(plan, &[]).code, Some(4));
+    assert_eq!(complete(&["answer", "last", "q"]), ["q1"]);
+    assert_eq!(complete(&["answer", &first, "q"]), Vec::<String>::new());
+    assert_eq!(complete(&["logs", "last", "--task", ""]), ["keep"]);
+    assert_eq!(complete(&["logs", &first, "--task", ""]), ["store_document"]);
     let script = place.kapell(&["completions", "bash"]);
     assert!(script.code == Some(0) && script.stdout.contains("COMPLETE"), "{script:?}");
 }

@@ -1,5 +1,6 @@
 //! Commands that look things up.
 
+use crate::support::terminal::run_at_terminal_like;
 use crate::support::workspace::Workspace;
 
 #[test]
@@ -159,4 +160,86 @@ fn sampling_tools_are_listed_when_a_model_is_configured() {
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     place.write("agents.toml", format!("[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n{agents}"));
     assert_eq!(seen(), (true, Some(0)));
+}
+
+#[test]
+fn long_lines_are_wrapped_at_words_on_a_terminal() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    for command in [&["agents", "tools"][..], &["agents", "tools", "archive.store_document"]] {
+        // The offers are known then, so nothing but the result is shown.
+        let whole = place.kapell(command).stdout;
+        let shown = run_at_terminal_like("xterm", 60, &place, (command, &[])).stdout;
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        // Each word is in one piece.
+        let words = |text: &str| {
+            let longer =
+                text.split_whitespace().filter(|word| word.len() > 3 && !word.chars().any(|c| c.is_ascii_digit()));
+            longer.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        let missing: Vec<String> = words(&whole).difference(&words(&shown)).cloned().collect();
+        assert!(missing.is_empty(), "{missing:?} in {shown}");
+    }
+}
+
+#[test]
+fn names_that_almost_fit_are_suggested() {
+    let place = Workspace::new();
+    place.write("lisbon.yaml", "name: x\ntasks: [{ id: a, agent: docs, tool: t }]\n");
+    let missing = place.kapell(&["run", "lisbon.yaml"]);
+    assert_eq!(missing.stderr.matches("agents.toml`").count(), 2, "each place is named once: {missing:?}");
+    place.write_agents(&[]);
+    for (command, code, help) in [
+        (&["validate", "lisbon"][..], "file::unreadable", "did you mean `lisbon.yaml`?"),
+        (&["graph", "lisbn.yaml"], "file::unreadable", "did you mean `lisbon.yaml`?"),
+        (&["agents", "tools", "reserch"], "cli::unknown_agent", "did you mean `research`?"),
+        (&["call", "reserch.research"], "cli::unknown_agent", "did you mean `research`?"),
+        (
+            &["agents", "tools", "nothing-like-it"],
+            "cli::unknown_agent",
+            "the agents file has travel, research, archive",
+        ),
+    ] {
+        let refused = place.kapell(command);
+        assert!(refused.stderr.contains(&format!("error[{code}]")), "{command:?}: {refused:?}");
+        assert!(refused.stderr.contains(help), "{command:?}: {refused:?}");
+    }
+    place.write("agents.toml", "");
+    assert!(place.kapell(&["call", "a.b"]).stderr.contains("`kapell agents add` adds one"));
+    let unknown = place.kapell(&["ps"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("did you mean `kapell runs list`?"), "{unknown:?}");
+}
+
+#[test]
+fn runs_that_have_ended_name_the_command_that_continues() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let plan = "name: x\ntasks: [{ id: keep, agent: archive, tool: store_document, with: { title: t, text: x }, approve: Store? }]\n";
+    assert_eq!(place.run_plan(plan, &[]).code, Some(4));
+    assert_eq!(place.kapell(&["cancel", "last"]).code, Some(0));
+    let listed = place.kapell(&["runs", "list", "--json"]).result();
+    assert_eq!(
+        (&listed[0]["status"], &listed[0]["done"], &listed[0]["tasks"]),
+        (&"cancelled".into(), &0.into(), &1.into())
+    );
+    let refused = place.kapell(&["resume"]);
+    assert_eq!(refused.error_code(), "cli::nothing_to_resume");
+    assert!(refused.stderr.contains("` reruns what did not succeed"), "{refused:?}");
+    assert_eq!(place.kapell(&["call", "archive.store_document", "title=t", "text=x"]).code, Some(0));
+    assert!(place.kapell(&["resume"]).stderr.contains("--from TASK` reruns a part of it"));
+}
+
+#[test]
+fn model_without_its_key_is_not_offered_to_agents() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let model = "[llm]\nprovider = \"openai\"\nmodel = \"m\"\napi_key_env_var = \"KAPELL_TEST_UNSET_KEY\"\n";
+    place.write("agents.toml", format!("{model}\n{agents}"));
+    let plan = "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: Lisbon, delay_ms: 1 } }]\n";
+    let ended = place.run_plan(plan, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.result()["tasks"]["a"]["output"]["summarised"], false);
+    let notice = "no language model is used: the environment variable `KAPELL_TEST_UNSET_KEY` is not set";
+    assert!(ended.stderr.contains(notice), "{ended:?}");
 }

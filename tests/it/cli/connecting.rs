@@ -221,7 +221,7 @@ fn server_that_declares_no_tools_may_refuse_to_list_them() {
     for place in [workspace("without-tools", ""), http_workspace("without-tools", "")] {
         let tested = place.kapell(&["agents", "test"]);
         assert_eq!(tested.code, Some(0), "{tested:?}");
-        assert!(tested.stdout.contains("  0 tools  "), "{tested:?}");
+        assert!(tested.stdout.contains("  0 tools\n"), "{tested:?}");
     }
 }
 

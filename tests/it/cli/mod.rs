@@ -4,6 +4,7 @@ mod agent_questions;
 mod agents_discovery;
 mod agents_files;
 mod calling;
+mod changed_arguments;
 mod clock;
 mod commands;
 mod connecting;

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::interruption;
-use crate::support::terminal::{TypedStep, run_after, run_at_terminal, step};
+use crate::support::scripted_endpoint::ScriptedEndpoint;
+use crate::support::terminal::{TypedStep, run_after, run_at_terminal, run_at_terminal_like, step};
 use crate::support::workspace::{CommandOutput, Workspace, wait_for};
 
 /// The concierge in a separate process, which outlives the session.
@@ -253,7 +254,7 @@ fn words_are_completed_and_lines_are_kept() {
             // The line is shown again below the words.
             step("kapell> resu", "\u{3}"),
             step(PROMPT, "agents te\t\r"),
-            step("demo  ok", ""),
+            step("demo   ok", ""),
             step(PROMPT, "\u{4}"),
         ],
     );
@@ -340,4 +341,57 @@ fn ctrl_c_at_a_question_leaves_the_terminal_to_the_session() {
     );
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
     assert_eq!(effects(&place), [""; 0]);
+}
+
+#[test]
+fn session_works_without_editing_and_at_any_width() {
+    for (term, columns) in [("dumb", 80), ("xterm", 60), ("xterm", 200)] {
+        let place = Workspace::new();
+        let _agent = with_concierge(&place);
+        let steps = [
+            step(PROMPT, "travel_agent destination=Rome\r"),
+            step("confirm> ", "\u{3}"),
+            step("resumes the run", ""),
+            // The question that Ctrl-C ended consumes nothing of the next lines.
+            step(PROMPT, "research_agent topic=Lisbon delay_ms=0\r"),
+            step("The Book of Disquiet", ""),
+            step(PROMPT, "runs --json\r"),
+            step("\"plan\":\"demo.research_agent\",\"status\":\"succeeded\"", ""),
+            step(PROMPT, "typed but discarded\u{3}"),
+            step(PROMPT, "\u{4}"),
+        ];
+        let ended = run_at_terminal_like(term, columns, &place, (&["repl"], &steps));
+        assert_eq!(ended.code, Some(0), "{term}, {columns} columns: {}", ended.stdout);
+        assert_eq!(effects(&place), ["research_agent"], "{term}, {columns} columns");
+    }
+}
+
+#[test]
+fn goal_is_planned_shown_and_run_after_approval() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let arguments = json!({"topic": "Lisbon", "depth": 1, "delay_ms": 1});
+    let task = json!({"title": "Read about it", "tool": "research.research", "args": arguments});
+    let plan = json!({"tasks": [task]}).to_string();
+    let endpoint = ScriptedEndpoint::with_replies([plan.as_str(), plan.as_str(), "Read The Book of Disquiet [t1]."]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.config_section()));
+    let ended = in_session(
+        &place,
+        &[
+            step(PROMPT, "\"Find books about Lisbon\"\r"),
+            step("t1 (Read about it): research.research (read only)", ""),
+            step("run this plan? ", "n\r"),
+            step("nothing ran", ""),
+            step(PROMPT, "goal Find books about Lisbon\r"),
+            step("run this plan? ", "y\r"),
+            step("The Book of Disquiet", ""),
+            step(PROMPT, "runs --json\r"),
+            step("\"status\":\"succeeded\"", ""),
+            step(PROMPT, "quit\r"),
+        ],
+    );
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
+    let runs: Value = serde_json::from_str(&place.kapell(&["runs", "list", "--json"]).stdout).expect("JSON");
+    assert_eq!(runs.as_array().map(Vec::len), Some(1), "{runs}");
 }

@@ -26,6 +26,16 @@ pub(crate) fn run_after<'s>(expected: &'s str, command: &'s str) -> TypedStep<'s
 
 /// Runs kapell on a terminal until it ends. Returns what the terminal showed as the standard output.
 pub(crate) fn run_at_terminal(place: &Workspace, arguments: &[&str], steps: &[TypedStep<'_>]) -> CommandOutput {
+    run_at_terminal_like("xterm", 100, place, (arguments, steps))
+}
+
+/// Runs kapell on a terminal of this type with this number of columns, as [`run_at_terminal`] does.
+pub(crate) fn run_at_terminal_like(
+    term: &str,
+    columns: u16,
+    place: &Workspace,
+    (arguments, steps): (&[&str], &[TypedStep<'_>]),
+) -> CommandOutput {
     let steps: Vec<_> = steps
         .iter()
         .map(|step| match step.command {
@@ -40,6 +50,8 @@ pub(crate) fn run_at_terminal(place: &Workspace, arguments: &[&str], steps: &[Ty
         .arg(json!(steps).to_string())
         .arg(kapell.get_program())
         .args(kapell.get_args())
+        .env("SESSION_TERM", term)
+        .env("SESSION_COLUMNS", columns.to_string())
         .current_dir(place.path(""))
         .stdin(Stdio::null());
     for (name, value) in kapell.get_envs() {

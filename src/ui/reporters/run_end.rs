@@ -170,11 +170,11 @@ impl RunEnd {
         let shown = &self.rows[..self.rows.len().min(room - reasons)];
         let table = EndTable::fit(shown, size.columns);
         let mut lines = vec![table.header()];
-        let mut reasons_left = reasons.max(room - shown.len());
+        let mut remaining_reasons = reasons.max(room - shown.len());
         for row in shown {
             lines.push(table.line(row));
-            if let Some(reason) = row.reason.as_ref().filter(|_| reasons_left > 0) {
-                reasons_left -= 1;
+            if let Some(reason) = row.reason.as_ref().filter(|_| remaining_reasons > 0) {
+                remaining_reasons -= 1;
                 lines.push(format!("    {}", truncate_str(reason, size.columns.saturating_sub(5), "…").red()));
             }
         }

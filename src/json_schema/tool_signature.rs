@@ -249,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn types_that_are_too_deep_are_outlined() {
+        let book = json!({"properties": {
+            "title": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
+            "place": {"type": "object", "properties": {"shelf": {"type": "integer"}}}, "more": {"$ref": "#/$defs/Book"},
+        }});
+        let output = json!({
+            "properties": {"books": {"type": "array", "items": {"$ref": "#/$defs/Book"}}}, "$defs": {"Book": book},
+        });
+        assert_eq!(
+            tool_signature(&tool(json!({"type": "object"}), Some(output))),
+            "t() -> {books?: [{title?: string, tags?: [any], place?: object, more?: any}]}"
+        );
+    }
+
+    #[test]
     fn recursive_and_long_schemas_are_cut() {
         let input = json!({
             "properties": {"node": {"$ref": "#/$defs/Node"}, "code": {"enum": (0..20).collect::<Vec<_>>()}},

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::assets::{SCRIPT, STYLE};
 use super::documents::{escaped_html, event_json, snapshot_json, task_json};
-use super::live::{OpenPage, TaskSources};
+use super::live::{OpenPage, RunRecord};
 use super::serve_error::ServeError;
 use super::settings::AgentsSource;
 use crate::journal::Store;
@@ -46,17 +46,16 @@ pub fn report_html(
 ) -> Result<String, ServeError> {
     let mut open = OpenPage::open(store, run, content_root)?;
     open.update()?;
-    let sources = TaskSources::read((store, content_root), agents, run, |_| true)?;
+    let mut record = RunRecord::open((store, content_root), run)?;
+    record.update(agents)?;
+    let written = record.agent_output(|_| true);
     let path = format!("/api/runs/{run}");
     let mut responses = Map::new();
     responses.insert(path.clone(), without_actions(snapshot_json(&open, now)));
-    responses.insert(format!("{path}/events"), json!({"events": events(run, &sources)}));
-    // A page with the large contents of results.
-    let mut page = RunPage::new(run);
-    sources.records.iter().for_each(|record| page.apply(record));
+    responses.insert(format!("{path}/events"), json!({"events": events(run, &record)}));
     let mut remaining = MAX_TASKS_BYTES;
-    for row in rows_by_weight(&page) {
-        let task = without_links(task_json(&page, row, &sources));
+    for row in rows_by_weight(&record.page) {
+        let task = without_links(task_json(row, &record, &written));
         let size = task.to_string().len();
         if size > remaining {
             continue;
@@ -64,7 +63,7 @@ pub fn report_html(
         remaining -= size;
         responses.insert(format!("{path}/tasks/{}", encoded(&row.id)), task);
     }
-    let title = format!("{} · {}", page.view().plan_name(), run.short());
+    let title = format!("{} · {}", record.page.view().plan_name(), run.short());
     Ok(document(&title, &json!({"run": run, "responses": responses})))
 }
 
@@ -75,7 +74,7 @@ fn rows_by_weight(page: &RunPage) -> Vec<&TaskRow> {
     rows
 }
 
-fn events(run: &RunId, sources: &TaskSources) -> Vec<Value> {
+fn events(run: &RunId, sources: &RunRecord) -> Vec<Value> {
     let (mut view, mut events, mut remaining) = (RunView::new(run), Vec::new(), MAX_EVENTS_BYTES);
     for record in &sources.records {
         // Without its plan and its results, which are elsewhere in the report.

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::engine::FoldError;
 use crate::journal::JournalError;
 
 /// A server that cannot serve, or a run that cannot be shown.
@@ -25,7 +24,4 @@ pub enum ServeError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The events do not form a run.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::access::PageToken;
 use super::driver_program::DriverProgram;
 use crate::config::AgentsFile;
-use crate::engine::Run;
 use crate::journal::Store;
+use crate::model::RunSource;
 
 /// Finds the agents files of runs and plans.
 pub trait AgentsSource: Send + Sync {
-    /// Returns the agents file of a run, as far as it can be read.
-    fn of_run(&self, run: &Run) -> AgentsFile;
+    /// Returns the agents file of a run that began with these files, as far as it can be read.
+    fn of_run(&self, source: Option<&RunSource>) -> AgentsFile;
 
     /// Returns the agents file of a plan; `None` if there is none.
     ///

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::access::AccessRules;
-use super::live::{ListEntries, OpenPage, PageCache};
+use super::live::{ListEntries, OpenPage, PageCache, RunRecords};
 use super::page_api_error::PageApiError;
 use super::settings::ServeSettings;
 use crate::journal::{JournalError, JournalReader};
@@ -21,6 +21,7 @@ pub(super) struct ServeState {
     pub(super) settings: ServeSettings,
     pub(super) access: AccessRules,
     pub(super) pages: PageCache,
+    pub(super) records: RunRecords,
     pub(super) entries: ListEntries,
     pub(super) streams: Arc<Semaphore>,
 }
@@ -33,6 +34,7 @@ impl ServeState {
         let (store, root) = (&settings.store, &settings.content_root);
         Self {
             pages: PageCache::new(Arc::clone(store), root.clone()),
+            records: RunRecords::new(Arc::clone(store), root.clone()),
             entries: ListEntries::new(Arc::clone(store), root.clone()),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             access,

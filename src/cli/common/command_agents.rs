@@ -5,15 +5,15 @@ use std::path::Path;
 use super::args::AgentsArg;
 use super::files;
 use crate::config::AgentsFile;
-use crate::engine::Run;
+use crate::model::RunSource;
 use crate::serve::AgentsSource;
 
 /// The agents files that commands with this argument use.
 pub(crate) struct CommandAgents(pub(crate) AgentsArg);
 
 impl AgentsSource for CommandAgents {
-    fn of_run(&self, run: &Run) -> AgentsFile {
-        files::load_agents_for_run(&self.0, run).unwrap_or_default()
+    fn of_run(&self, source: Option<&RunSource>) -> AgentsFile {
+        files::load_agents_of(&self.0, source).unwrap_or_default()
     }
 
     fn of_plan(&self, plan: &Path) -> Result<Option<AgentsFile>, String> {

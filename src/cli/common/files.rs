@@ -14,7 +14,7 @@ use crate::config::{self, AgentsFile, AgentsFiles, ProcessEnvironment};
 use crate::engine::Run;
 use crate::expression::closest_match;
 use crate::journal::{self, JournalError, JournalLocation, JournalReader, Store};
-use crate::model::{AgentSpec, ParamsFile, Record, RunId, Timestamp};
+use crate::model::{AgentSpec, ParamsFile, Record, RunId, RunSource, Timestamp};
 use crate::runtime::ContentStore;
 use crate::system::clock;
 use crate::view::time::DisplayContext;
@@ -32,7 +32,15 @@ pub(crate) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
 /// # Errors
 /// Returns all diagnostics of a file.
 pub(crate) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
-    match (&arg.agents, run.source()) {
+    load_agents_of(arg, run.source())
+}
+
+/// Does the same for a run that began with the files of `source`.
+///
+/// # Errors
+/// Returns all diagnostics of a file.
+pub(crate) fn load_agents_of(arg: &AgentsArg, source: Option<&RunSource>) -> Result<AgentsFile, CliError> {
+    match (&arg.agents, source) {
         // The run began without one.
         (None, Some(source)) if source.agents.is_empty() => Ok(AgentsFile::default()),
         (None, Some(source)) => {

@@ -6,18 +6,17 @@ use super::exchanges::Exchanges;
 use super::task_output::output_json;
 use super::trace::Trace;
 use crate::model::{AttemptId, Effect, Operation, Secrets, SentCall, TaskId, Timestamp, Work};
-use crate::serve::live::TaskSources;
-use crate::view::RunView;
-use crate::view::page::{RowState, RunPage, TaskRow};
+use crate::serve::live::{AgentOutput, RunRecord};
+use crate::view::page::{RowState, TaskRow};
 use crate::view::run_view::{AttemptHistory, LoggedMessage};
 use crate::view::text::{printable, printable_text};
 
 /// The maximum number of lines of standard error for each call.
 const MAX_STDERR_LINES: usize = 50;
 
-/// Returns a task, which `page` has after the events of `sources`.
-pub(crate) fn task_json(page: &RunPage, row: &TaskRow, sources: &TaskSources) -> Value {
-    let (view, id) = (page.view(), &row.id);
+/// Returns the task of a row, with what its agents wrote to standard error.
+pub(crate) fn task_json(row: &TaskRow, sources: &RunRecord, written: &AgentOutput) -> Value {
+    let (view, id) = (sources.page.view(), &row.id);
     let definition = view.task_definition(id.as_str()).filter(|_| !id.as_str().contains('/'));
     let operation = definition.map_or(Operation::CallTool, |task| task.operation());
     let (mut exchanges, mut trace) = (Exchanges::default(), Trace::default());
@@ -25,7 +24,7 @@ pub(crate) fn task_json(page: &RunPage, row: &TaskRow, sources: &TaskSources) ->
         exchanges.apply(id, record);
         trace.apply(id, operation, record);
     }
-    let calls: Vec<Value> = own_calls(id, sources).map(|call| call_json(view, call, sources)).collect();
+    let calls: Vec<Value> = own_calls(id, sources).map(|call| call_json(call, sources, written)).collect();
     let mut object = json!({
         "row": row,
         "calls": calls,
@@ -53,7 +52,7 @@ pub(crate) fn task_json(page: &RunPage, row: &TaskRow, sources: &TaskSources) ->
 }
 
 /// Returns the calls of a task, and of its model.
-fn own_calls<'s>(id: &'s TaskId, sources: &'s TaskSources) -> impl Iterator<Item = &'s SentCall> {
+fn own_calls<'s>(id: &'s TaskId, sources: &'s RunRecord) -> impl Iterator<Item = &'s SentCall> {
     sources.calls.iter().filter(move |call| {
         let rest = call.attempt.task.as_str().strip_prefix(id.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -66,14 +65,15 @@ fn masked(call: &SentCall, secrets: &Secrets) -> Value {
     arguments
 }
 
-fn call_json(view: &RunView, call: &SentCall, sources: &TaskSources) -> Value {
+fn call_json(call: &SentCall, sources: &RunRecord, written: &AgentOutput) -> Value {
+    let view = sources.page.view();
     let attempt = view.history().attempts.get(&call.attempt);
     let period = attempt.map(|attempt| (attempt.started, attempt.ended.unwrap_or(view.last_event_at())));
     let logs = view.history().logs.iter().filter(|logged| is_about(logged, call, period));
     let log = logs.map(|LoggedMessage { at, message, .. }| {
         json!({"at": at, "level": message.level, "logger": message.logger, "data": message.data})
     });
-    let lines = sources.stderr.get(&call.agent).into_iter().flatten();
+    let lines = written.get(&call.agent).into_iter().flatten();
     let written = lines.filter(|(at, _)| period.is_some_and(|(start, end)| *at >= start && *at <= end));
     let stderr: Vec<Value> =
         written.map(|(at, text)| json!({"at": at, "text": printable(&sources.secrets.mask_text(text))})).collect();

@@ -3,9 +3,9 @@
 mod list_entries;
 mod open_page;
 mod page_cache;
-mod task_sources;
+mod run_record;
 
 pub(super) use list_entries::{ListEntries, ListEntry};
 pub(super) use open_page::OpenPage;
 pub(super) use page_cache::PageCache;
-pub(super) use task_sources::TaskSources;
+pub(super) use run_record::{AgentOutput, RunRecord, RunRecords};

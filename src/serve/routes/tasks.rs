@@ -8,10 +8,8 @@ use serde_json::Value;
 use super::request_data::json_response;
 use crate::model::TaskId;
 use crate::serve::documents::task_json;
-use crate::serve::live::TaskSources;
 use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking};
-use crate::view::page::RunPage;
 
 /// Returns a task with its calls, exchanges, and output.
 pub(super) async fn show(
@@ -29,14 +27,11 @@ fn task_document(state: &ServeState, name: &str, task: &TaskId) -> Result<Value,
         let rest = id.as_str().strip_prefix(task.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let journal = (&*settings.store, &*settings.content_root);
-    let sources = TaskSources::read(journal, &*settings.agents, &run, is_part)?;
-    // A page of its own: the shared one does not have the large contents of results.
-    let mut page = RunPage::new(&run);
-    sources.records.iter().for_each(|record| page.apply(record));
-    let row = page.row(task).ok_or_else(|| {
+    let record = state.records.open(&run, &*settings.agents)?;
+    let record = record.lock();
+    let row = record.page.row(task).ok_or_else(|| {
         PageApiError::not_found("serve::unknown_task", format!("the run has no task `{task}`"))
             .with_help("the page of the run lists its tasks")
     })?;
-    Ok(task_json(&page, row, &sources))
+    Ok(task_json(row, &record, &record.agent_output(is_part)))
 }

@@ -2,13 +2,13 @@
 //! answers immediately, without MCP.
 
 use std::future::ready;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kapell::config::{self, ProcessEnvironment};
 use kapell::engine::{NewRun, Run};
 use kapell::journal::{self, Durability};
-use kapell::mcp::{Agents, CallContext, CallFuture};
+use kapell::mcp::{Agents, CallContext, CallFuture, ResourceWatch};
 use kapell::model::{AgentId, AgentInfo, ContentBlock, Failure, RunId, Secrets, ToolCall, ToolOutput, TraceContext};
 use kapell::runtime::{self, RuntimeHost, Services};
 use kapell::ui::answers::policy::NoInput;
@@ -45,6 +45,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
         trace: TraceContext::of_run(&run),
         content: None,
         cache: None,
+        directory: PathBuf::default(),
     };
     let screen = Screen::stderr()?;
     let mut plain = PlainReporter::new(screen.clone(), jiff::tz::TimeZone::UTC, ProgressOptions::default());
@@ -71,6 +72,10 @@ impl Agents for ImmediateAgents {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![ContentBlock::Text(Digest::of(text).to_string())];
         Box::pin(ready(Ok(Arc::new(ToolOutput { content, ..ToolOutput::default() }))))
+    }
+
+    fn watch_resource(&self, _: ResourceWatch) -> CallFuture<'_> {
+        Box::pin(std::future::pending())
     }
 
     async fn close(&self) {}

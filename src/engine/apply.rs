@@ -85,6 +85,18 @@ impl Fold<'_> {
                 entry.awaited = Some(Awaited::Signal(name.clone()));
                 entry.state = TaskState::AwaitingSignal;
             }
+            Event::WatchStarted { task, watched } => {
+                let node = self.find_node(task)?;
+                let entry = &mut self.state.tasks[node.index()];
+                entry.awaited = Some(Awaited::Change { watched: watched.clone(), baseline: None });
+                entry.state = TaskState::AwaitingChange;
+            }
+            Event::WatchBaselineRecorded { task, fingerprint } => {
+                let node = self.find_node(task)?;
+                if let Some(Awaited::Change { baseline, .. }) = &mut self.state.tasks[node.index()].awaited {
+                    *baseline = Some(fingerprint.clone());
+                }
+            }
             Event::SignalReceived { name, data, .. } => {
                 self.state.signals.entry(name.clone()).or_default().push_back(data.clone());
             }
@@ -266,6 +278,10 @@ impl Fold<'_> {
             Event::BudgetSpent { what } => {
                 self.state.stop_reason.get_or_insert(RunStop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
+            Event::PlanTimeSpent { task, .. } => {
+                let node = self.find_node(task)?;
+                self.state.tasks[node.index()].is_expired = true;
+            }
             Event::RunStopped { task, status, message, outputs } => {
                 let cause = EndCause::Stopped { task: task.clone(), message: message.clone() };
                 let stop = RunStop::Stopped { status: *status, cause, outputs: outputs.clone() };
@@ -324,7 +340,7 @@ impl Fold<'_> {
     }
 
     /// Adds `change` to the running items of the `foreach` task that the node belongs to, if any.
-    fn count_running_item(&mut self, node: NodeIndex, change: isize) {
+    pub(super) fn count_running_item(&mut self, node: NodeIndex, change: isize) {
         if let Some(item) = self.state.graph[node].item() {
             let running = &mut self.state.tasks[item.parent.index()].running_items;
             *running = running.saturating_add_signed(change);
@@ -383,28 +399,6 @@ impl Fold<'_> {
                 self.queues.ready.push_back(dependent);
             }
         }
-    }
-
-    /// Adds the tasks of a group.
-    fn start_group(&mut self, task: &TaskId, inputs: Option<&Arc<Value>>) -> Result<(), UnknownName> {
-        let node = self.find_node(task)?;
-        let members = self.state.graph.add_members(node);
-        for member in &members {
-            let pending = self.state.graph.dependencies(*member).count();
-            let state = if pending == 0 { TaskState::Ready } else { TaskState::Blocked };
-            let ready_at = self.state.last_event_at;
-            self.state.tasks.push(TaskEntry { ready_at, ..TaskEntry::new(state, pending) });
-            if pending == 0 {
-                self.queues.ready.push_back(*member);
-            }
-        }
-        self.state.unfinished_nodes += members.len();
-        let entry = &mut self.state.tasks[node.index()];
-        entry.state = TaskState::Expanded;
-        entry.inputs = inputs.cloned();
-        entry.pending_dependencies = members.len();
-        self.count_running_item(node, 1);
-        Ok(())
     }
 
     /// Adds the next iteration of a `repeat` task.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::expression::{self, ExpressionError, Scope, UriTemplate, json_type_name};
 use crate::model::{
-    CacheRequest, Event, Failure, FailureKind, JsonObject, NodeIndex, NodeKind, Operation, Record, SentCall, Template,
-    Work, relative_file_name, value_as_text,
+    CacheRequest, Event, Failure, FailureKind, JsonObject, MASKED_SECRET, NodeIndex, NodeKind, Operation, Record,
+    SentCall, Template, Work, relative_file_name, value_as_text,
 };
 
 use super::scope::expression_failure;
@@ -99,23 +99,22 @@ impl Run {
         let masked = self.arguments(node)?;
         let template = self.graph[node].task.arguments();
         let is_used = |name: &&str| template.is_some_and(|template| expression::template_uses_input(template, name));
-        let secrets: Vec<&str> = self.plan.secret_inputs().filter(is_used).collect();
+        let secrets: Vec<&str> = self.visible_secrets(node).into_iter().filter(is_used).collect();
         if secrets.is_empty() {
             return Ok(masked);
         }
-        let scope = self.scope(node);
-        // Only the inputs of the run have secrets.
-        if !std::ptr::eq(scope.inputs, Arc::as_ptr(&self.inputs)) {
-            return Ok(masked);
-        }
-        if let Some(name) = self.missing_secrets().into_iter().find(|name| secrets.contains(name)) {
+        let inputs = self.open_inputs(node)?;
+        let is_unknown = |name: &&&str| inputs.get(**name).is_some_and(|value| value == MASKED_SECRET);
+        if let Some(name) = secrets.iter().find(is_unknown) {
             let message =
                 format!("the value of the secret input `{name}` is not known: journals do not contain secrets");
-            let help = format!("`kapell resume RUN --param {name}=…` provides it");
+            let missing = self.missing_secrets().first().map_or((*name).to_owned(), |name| (*name).to_owned());
+            let help = format!("`kapell resume RUN --param {missing}=…` provides it");
             return Err(Failure::new(FailureKind::Expression, message).with_help(help));
         }
+        let scope = self.scope(node);
         let unchanged = self.planned_arguments(node, &scope)?;
-        let open = self.planned_arguments(node, &Scope { inputs: &self.known_inputs, ..scope })?;
+        let open = self.planned_arguments(node, &Scope { inputs: &inputs, ..scope })?;
         let mut arguments = Value::Object(masked);
         restore_secrets(&mut arguments, &Value::Object(unchanged), Value::Object(open));
         Ok(match arguments {

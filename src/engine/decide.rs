@@ -84,12 +84,15 @@ impl Transition<'_> {
         if self.run.is_in_hook(node) {
             return true;
         }
-        match self.run.exceeded_budget(Some(self.run.payer(node)), expense) {
+        match self.run.exceeded_budget(Some(node), expense) {
             None => return true,
             Some(BudgetExceeded::Run(what)) => self.emit(Event::BudgetSpent { what }),
-            Some(BudgetExceeded::Task(what)) => {
-                let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is exhausted: {what}"));
-                self.fail_task(node, failure);
+            Some(BudgetExceeded::Task { owner, what }) => {
+                let owner = match self.run.graph[owner].parent() {
+                    None => "the task's budget".to_owned(),
+                    Some(_) => format!("the budget of `{}`", self.run.graph[owner].id),
+                };
+                self.fail_task(node, Failure::new(FailureKind::BudgetSpent, format!("{owner} is exhausted: {what}")));
             }
         }
         false
@@ -101,7 +104,7 @@ impl Transition<'_> {
         if self.run.is_in_hook(node) {
             return true;
         }
-        match self.run.token_availability(Some(self.run.payer(node)), tokens) {
+        match self.run.token_availability(Some(node), tokens) {
             TokenAvailability::Available => return true,
             TokenAvailability::Reserved(payer) => {
                 let waiting = self.run.queues.waiting_prompts.entry(payer).or_default();
@@ -121,12 +124,11 @@ impl Transition<'_> {
     fn sample_within_budget(&mut self, sampling: WaitingSampling) {
         let WaitingSampling { request, origin, chat } = sampling;
         let asker = origin.attempt().and_then(|attempt| self.run.graph.node_index(attempt.task.as_str()));
-        let payer = asker.map(|node| self.run.payer(node));
-        let refusal = match self.run.exceeded_budget(payer, CostKind::ModelCall) {
-            Some(BudgetExceeded::Run(what) | BudgetExceeded::Task(what)) => {
+        let refusal = match self.run.exceeded_budget(asker, CostKind::ModelCall) {
+            Some(BudgetExceeded::Run(what) | BudgetExceeded::Task { what, .. }) => {
                 Some(format!("the budget is exhausted: {what}"))
             }
-            None => match self.run.token_availability(payer, chat.estimate_tokens()) {
+            None => match self.run.token_availability(asker, chat.estimate_tokens()) {
                 TokenAvailability::Available => None,
                 TokenAvailability::Exceeds(reason) => Some(reason),
                 TokenAvailability::Reserved(_) if self.run.queues.waiting_samplings.len() >= MAX_WAITING_SAMPLINGS => {
@@ -159,7 +161,7 @@ impl Transition<'_> {
     fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in plan.all_tasks() {
-            for agent in task.prompt().into_iter().flat_map(Prompt::agents) {
+            for agent in task.prompt().into_iter().flat_map(Prompt::agents).chain(task.watched_agent()) {
                 self.connect(agent);
             }
             let first = task.routes().iter().map(|route| route.rank).min();
@@ -258,6 +260,8 @@ impl Transition<'_> {
                 }
             }
             Input::SignalReceived { name, data, by } => self.on_signal(name, data, by),
+            Input::WatchBaselineObserved { task, fingerprint } => self.on_watch_baseline(task, fingerprint),
+            Input::WatchEnded { task, result } => self.on_watch_ended(&task, result),
             Input::AgentLogged { origin, message } => self.emit(Event::AgentLogged { origin, message }),
             Input::RequestRefused { question, by, reason } => {
                 self.emit(Event::RequestRefused { question, by, reason });

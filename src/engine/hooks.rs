@@ -15,19 +15,14 @@ impl State {
             if current.task.hook.is_some() {
                 return true;
             }
-            node = match &current.kind {
-                NodeKind::Planned => return false,
-                NodeKind::Member(group) => *group,
-                NodeKind::Item(item) => item.parent,
-                NodeKind::Iteration(iteration) => iteration.parent,
-                NodeKind::ToolCall(call) => call.parent,
-            };
+            let Some(parent) = current.parent() else { return false };
+            node = parent;
         }
     }
 
-    /// Returns whether the end of the run keeps `node` from starting anything else.
+    /// Returns whether the end of the run, or of the plan that it belongs to, keeps `node` from starting anything else.
     pub(super) fn stops(&self, node: NodeIndex) -> bool {
-        self.stop_reason.is_some() && !self.is_in_hook(node)
+        (self.stop_reason.is_some() || self.is_in_expired_plan(node)) && !self.is_in_hook(node)
     }
 
     /// Returns whether `node` keeps its state for the process that resumes the run.

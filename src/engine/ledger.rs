@@ -94,7 +94,7 @@ impl SpendingSink for SpendingTotals {
     }
 }
 
-/// The spending of a run, and of each planned task that has a budget.
+/// The spending of a run, and of each task and plan that has a budget. The names of the accounts are those of nodes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct BudgetAccounts {
     pub(crate) run: SpendingTotals,
@@ -102,10 +102,15 @@ pub(crate) struct BudgetAccounts {
 }
 
 impl BudgetAccounts {
+    /// Opens an account for the node with this ID and everything in it.
+    pub(crate) fn open(&mut self, id: &TaskId) {
+        self.tasks.entry(id.clone()).or_default();
+    }
+
     /// Opens the account of a planned task if the task has a budget.
-    pub(crate) fn open(&mut self, task: &Task) {
+    pub(crate) fn open_planned(&mut self, task: &Task) {
         if task.budget != Budget::default() {
-            self.tasks.entry(task.id.clone()).or_default();
+            self.open(&task.id);
         }
     }
 }
@@ -115,9 +120,12 @@ impl SpendingSink for BudgetAccounts {
         change(&mut self.run);
         if let Payer::Task(task) = payer
             && !self.tasks.is_empty()
-            && let Some(account) = self.tasks.get_mut(&task.planned_task())
         {
-            change(account);
+            for id in task.enclosing_ids() {
+                if let Some(account) = self.tasks.get_mut(id) {
+                    change(account);
+                }
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ impl Transition<'_> {
         self.emit(Event::ReplanStarted { number, failed });
         match self.run.exceeded_budget(None, CostKind::ModelCall) {
             None => self.push_command(Command::Replan(Box::new(self.run.replan_request()))),
-            Some(BudgetExceeded::Run(what) | BudgetExceeded::Task(what)) => {
+            Some(BudgetExceeded::Run(what) | BudgetExceeded::Task { what, .. }) => {
                 let failure = Failure::new(FailureKind::BudgetSpent, format!("the run's budget is exhausted: {what}"));
                 self.emit(Event::Replanned { number, result: Err(failure) });
             }
@@ -366,7 +366,7 @@ impl Fold<'_> {
             self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(agent, policy));
         }
         let added = self.state.graph.add_tasks(&patch.added).map_err(|error| UnknownName(error.to_string()))?;
-        patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open(task));
+        patch.added.iter().for_each(|task| self.state.ledger.spending_mut().open_planned(task));
         let ready_at = self.state.last_event_at;
         for node in &added {
             let is_pending = |dependency: &NodeIndex| {

@@ -75,6 +75,7 @@ impl Run {
             transition.repeat_model_request(attempt);
         }
         transition.resume_saving();
+        transition.resume_watches();
         transition.resume_replan();
         if transition.run.stop_reason.is_some() {
             transition.end_model_requests();
@@ -101,6 +102,7 @@ impl Fold<'_> {
         for conversation in self.state.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
             conversation.deadline = conversation.deadline.map(|deadline| deadline.after(downtime.0));
         }
+        self.extend_plan_deadlines(downtime.0);
         for (id, agent) in &mut self.state.agents {
             agent.connection = ConnectionStatus::initial(id);
             agent.health = AgentHealth::default();

@@ -55,6 +55,7 @@ impl Transition<'_> {
                 self.emit(Event::BudgetSpent { what: format!("time ({time})") });
                 self.cancel_running();
             }
+            self.end_overdue_plans();
             if self.run.is_interrupted() {
                 self.run.drop_all_but_hooks();
             } else if self.run.stop_reason.is_some() {
@@ -102,6 +103,9 @@ impl Transition<'_> {
     fn evaluate_node(&mut self, node: NodeIndex) {
         if self.run.is_interrupted_at(node) {
             return;
+        }
+        if self.run.tasks[node.index()].is_idle() && self.run.is_in_expired_plan(node) && !self.run.is_in_hook(node) {
+            return self.end_task(node, Outcome::Cancelled);
         }
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
@@ -349,10 +353,7 @@ impl Run {
                 waiting.pop_front();
             }
             let has_capacity = |prompt: &WaitingPrompt| {
-                !matches!(
-                    self.token_availability(Some(self.payer(prompt.node)), prompt.tokens),
-                    TokenAvailability::Reserved(_)
-                )
+                !matches!(self.token_availability(Some(prompt.node), prompt.tokens), TokenAvailability::Reserved(_))
             };
             if waiting.front().is_some_and(has_capacity) {
                 prompts_to_start.extend(waiting.pop_front().map(|prompt| prompt.node));

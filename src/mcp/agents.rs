@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{AgentId, AgentInfo, Failure, JsonObject, ToolCall, ToolOutput};
+use crate::model::{AgentId, AgentInfo, Failure, JsonObject, TaskId, ToolCall, ToolOutput};
 
 /// A call in progress. Boxed, since embedding the large future in another one would move it.
 pub type CallFuture<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
@@ -20,6 +21,23 @@ pub struct CallContext {
     pub cancel: CancellationToken,
     /// The checkpoint of an earlier process. The call is resumed from it, and not sent again.
     pub checkpoint: Option<Value>,
+}
+
+/// A resource that a task watches.
+#[derive(Debug)]
+pub struct ResourceWatch {
+    /// The task.
+    pub task: TaskId,
+    /// The agent that offers the resource.
+    pub agent: AgentId,
+    /// The URI.
+    pub uri: String,
+    /// The fingerprint from which a change is recognized. If absent, it is that of the first contents.
+    pub baseline: Option<String>,
+    /// Receives the fingerprint of the first contents, unless there is a baseline.
+    pub observed: oneshot::Sender<String>,
+    /// Ends the watch.
+    pub cancel: CancellationToken,
 }
 
 /// The agents of a run.
@@ -43,6 +61,14 @@ pub trait Agents: Send + Sync {
     /// the agent no longer has, it is [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted). Failing to
     /// resume does not mean that the call failed; `engine::retry` takes this into account.
     fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_>;
+
+    /// Watches a resource until its contents differ from the baseline, and returns them. Connects if necessary, and holds
+    /// no permit. A missing resource has contents of its own, so its creation is a change. The watch ends soon after its
+    /// cancellation.
+    ///
+    /// # Errors
+    /// Returns a failure if the agent does not offer resources, or does not answer for as long as a call may be silent.
+    fn watch_resource(&self, watch: ResourceWatch) -> CallFuture<'_>;
 
     /// Closes all connections and child processes concurrently, each within a bounded time. Afterwards, no connection
     /// can be opened.

@@ -22,7 +22,7 @@ mod scheduler;
 mod session;
 mod transport;
 
-pub use agents::{Agents, CallContext, CallFuture};
+pub use agents::{Agents, CallContext, CallFuture, ResourceWatch};
 pub use auth::pasted_redirect::{RedirectError, complete_login};
 pub(crate) use call::guard::{CallGuard, CallStop};
 pub use host::{ClientHost, NoopHost, ReportingHost};

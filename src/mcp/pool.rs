@@ -9,8 +9,9 @@ use indexmap::IndexMap;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::agents::{Agents, CallContext, CallFuture};
+use super::agents::{Agents, CallContext, CallFuture, ResourceWatch};
 use super::call::run::run;
+use super::call::watch::watch_resource;
 use super::checkpoint::SessionCheckpoint;
 use super::host::ClientHost;
 use super::options::Options;
@@ -141,6 +142,13 @@ impl Agents for Pool {
     fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_> {
         match self.agent(&call.agent) {
             Ok(agent) => Box::pin(run(agent, call, context)),
+            Err(failure) => Box::pin(std::future::ready(Err(failure))),
+        }
+    }
+
+    fn watch_resource(&self, watch: ResourceWatch) -> CallFuture<'_> {
+        match self.agent(&watch.agent) {
+            Ok(agent) => Box::pin(watch_resource(agent, watch)),
             Err(failure) => Box::pin(std::future::ready(Err(failure))),
         }
     }

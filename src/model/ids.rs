@@ -120,6 +120,12 @@ impl TaskId {
         if self.is_planned() { self.clone() } else { Self::from(Self::planned_task_name(&self.0)) }
     }
 
+    /// Returns the IDs of everything that it is a part of, outermost first, and its own.
+    pub fn enclosing_ids(&self) -> impl Iterator<Item = &str> {
+        let ends = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'[' | b'/' | b'.'));
+        ends.map(|(end, _)| &self.0[..end]).chain([&*self.0])
+    }
+
     /// Returns whether this is a planned task, rather than an item, a task of a group, or a tool call.
     pub fn is_planned(&self) -> bool {
         !self.0.bytes().any(|byte| matches!(byte, b'[' | b'/' | b'.'))

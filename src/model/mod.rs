@@ -27,7 +27,7 @@ pub use agent::{
     describe_unset,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
-pub use events::command::{CacheRequest, Command, SentCall, ToolCall};
+pub use events::command::{CacheRequest, Command, SentCall, ToolCall, Watch};
 pub use events::event::{Event, KeptResult, PromptCall, Record, UnsettledCall};
 pub use events::input::Input;
 pub use events::run_info::{EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus};
@@ -61,7 +61,7 @@ pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };
-pub use plans::steps::{Ask, Hook, HookTrigger, Repeat, Stop, StopStatus, Wait};
+pub use plans::steps::{Ask, FileWait, Hook, HookTrigger, Repeat, ResourceWait, Stop, StopStatus, Wait, Watched};
 pub use plans::template::{Expression, JsonObject, Template, value_as_text};
 pub use question::{
     AmbiguityResolution, Answer, Asker, Elicitation, Form, InputSchema, ItemPlace, Origin, ProposedCall, Question,

@@ -91,8 +91,12 @@ impl Secrets {
         match input {
             Input::AgentConnected { info, .. } => self.mask_info(info),
             Input::AgentUnavailable { failure, .. } => self.mask_failure(failure),
-            Input::AttemptEnded { result: Ok(output), .. } => self.mask_output(output),
-            Input::AttemptEnded { result: Err(failure), .. } => self.mask_failure(failure),
+            Input::AttemptEnded { result: Ok(output), .. } | Input::WatchEnded { result: Ok(output), .. } => {
+                self.mask_output(output);
+            }
+            Input::AttemptEnded { result: Err(failure), .. } | Input::WatchEnded { result: Err(failure), .. } => {
+                self.mask_failure(failure);
+            }
             Input::AttemptProgressed { progress, .. } => progress.message.iter_mut().for_each(|text| self.mask(text)),
             Input::InputRequired { requests, .. } => self.mask_value(requests),
             Input::ElicitationRequested { elicitation, .. } => {
@@ -130,6 +134,7 @@ impl Secrets {
             | Input::RequestRefused { .. }
             | Input::InterruptRequested
             | Input::CancelRequested { .. }
+            | Input::WatchBaselineObserved { .. }
             | Input::TimeReached => {}
         }
     }

@@ -172,7 +172,7 @@ impl<'r> Host<'r> {
         let fingerprints = plan.agents.iter().map(|(id, policy)| (id.clone(), policy.fingerprint.clone())).collect();
         let secrets = self.agents.secrets.clone();
         let cache = self.cache.map(|cache| Arc::new(CallCache::new(cache, fingerprints, &directory, secrets)));
-        let tools = HostTools::new(self.agents.host, directory, Arc::clone(&host) as Arc<_>);
+        let tools = HostTools::new(self.agents.host, directory.clone(), Arc::clone(&host) as Arc<_>);
         let services = Services {
             journal,
             agents: Arc::new(RunAgents::new(Arc::new(pool), tools)),
@@ -184,6 +184,7 @@ impl<'r> Host<'r> {
             trace,
             content: content.clone(),
             cache,
+            directory,
         };
         let mut background = Background::default();
         let mut signals = None;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -47,6 +48,8 @@ pub struct Services {
     pub content: Option<Arc<ContentStore>>,
     /// The results of earlier calls. Without it, every call is made.
     pub cache: Option<Arc<CallCache>>,
+    /// The directory of the plan, to which the paths of watched files are relative.
+    pub directory: PathBuf,
 }
 
 /// An error that ends the process before the run has ended. The journal keeps the committed events.
@@ -133,6 +136,8 @@ pub(super) struct Dispatcher {
     pub(super) attempt_tokens: IdHashMap<AttemptId, CancellationToken>,
     /// Questions that are open here. Each token is cancelled when its question is answered, here or elsewhere.
     pub(super) open_questions: HashMap<QuestionId, CancellationToken>,
+    /// The watches in progress. Each token is cancelled when its task ends.
+    pub(super) watches: IdHashMap<TaskId, CancellationToken>,
     /// Cancels the last replan.
     pub(super) replan_token: CancellationToken,
 }
@@ -174,6 +179,7 @@ impl Dispatcher {
             calls: FuturesUnordered::new(),
             effects: JoinSet::new(),
             attempt_tokens: IdHashMap::default(),
+            watches: IdHashMap::default(),
             replan_token: CancellationToken::new(),
             open_questions: HashMap::new(),
         }
@@ -262,7 +268,7 @@ impl Dispatcher {
     fn on_committed(&mut self, done: CommittedStep, reporters: &mut Reporters<'_>) -> ControlFlow<()> {
         let CommittedStep { records, commands } = done;
         self.report_pending(reporters);
-        self.update_open_questions(&records);
+        self.update_effects(&records);
         self.unreported = Some(records);
         // Report the preceding events before a person is asked.
         if commands.iter().any(|command| matches!(command, Command::AskPerson { .. })) {
@@ -327,13 +333,19 @@ impl Dispatcher {
         self.pending_commits.push_back(durable.map(|done| done.map(|()| CommittedStep { records, commands })).boxed());
     }
 
-    /// Withdraws questions here once they are answered anywhere, and completes them once their agents are connected.
-    fn update_open_questions(&mut self, records: &[Record]) {
+    /// Withdraws questions here once they are answered anywhere, completes them once their agents are connected, and ends
+    /// the watches of tasks that have ended.
+    fn update_effects(&mut self, records: &[Record]) {
         for record in records {
             if let Event::QuestionAnswered { question, .. } = &record.event
                 && let Some(answered) = self.open_questions.remove(question)
             {
                 answered.cancel();
+            }
+            if let Event::TaskEnded { task, .. } = &record.event
+                && let Some(ended) = self.watches.remove(task)
+            {
+                ended.cancel();
             }
             if matches!(record.event, Event::AgentConnected { .. }) {
                 self.share_input_schemas();

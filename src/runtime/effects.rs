@@ -12,13 +12,13 @@ use crate::llm::{Llm, OnDelta};
 use crate::mcp::{Agents, CallContext, ClientHost as _};
 use crate::model::{
     Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HumanDuration,
-    Input, JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext,
+    Input, JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext, Watch,
 };
 use crate::ui::human::HumanResponse;
 
 use super::content::{self, CacheSlot, CachedResult, CallCache, ContentStore};
 use super::dispatcher::Dispatcher;
-use super::{RuntimeHost, replanner};
+use super::{RuntimeHost, replanner, watches};
 
 /// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.
 pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
@@ -104,6 +104,7 @@ impl Dispatcher {
                     Some(Input::AnswerSaved { task, result })
                 });
             }
+            Command::Watch(watch) => self.watch(*watch),
             Command::EndRun => unreachable!("the loop ends before"),
         }
     }
@@ -124,6 +125,21 @@ impl Dispatcher {
             Input::AttemptEnded { attempt, result }
         });
         self.calls.push(ended.boxed());
+    }
+
+    /// Watches what a task waits for.
+    fn watch(&mut self, watch: Watch) {
+        let cancel = CancellationToken::new();
+        if let Some(before) = self.watches.insert(watch.task.clone(), cancel.clone()) {
+            before.cancel();
+        }
+        let (agents, host) = (Arc::clone(&self.services.agents), Arc::clone(&self.host));
+        let (directory, contents) = (self.services.directory.clone(), self.services.content.clone());
+        let failure = Failure::new(FailureKind::InvalidResult, panic_message("watched for a change"));
+        let on_panic = Input::WatchEnded { task: watch.task.clone(), result: Err(failure) };
+        self.spawn_effect(on_panic, async move {
+            watches::watch(watch, agents, host, (&directory, contents), cancel).await
+        });
     }
 
     /// Returns the store for the contents of a call, if there is one, and the host that gets its warnings.

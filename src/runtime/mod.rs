@@ -17,6 +17,7 @@ mod replanner;
 mod run_handle;
 mod run_request;
 pub mod shutdown;
+mod watches;
 
 #[cfg(feature = "otel")]
 pub use builder::trace_of_run;

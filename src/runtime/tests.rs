@@ -1,5 +1,6 @@
 //! Tests of the dispatcher with scripted agents, a scripted person, and a journal that can be slow or broken.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::{RunClock, RuntimeError, RuntimeHost, Services, run};
 use crate::engine::{NewRun, Run};
 use crate::journal::{JournalError, JournalWriter};
 use crate::llm::{Llm, OnDelta};
-use crate::mcp::{Agents, CallContext, CallFuture, ClientHost};
+use crate::mcp::{Agents, CallContext, CallFuture, ClientHost, ResourceWatch};
 use crate::model::{
     AgentId, AgentInfo, Answer, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, Event, Failure,
     FailureKind, Form, Input, JsonObject, Origin, Plan, Progress, Question, Record, RunId, RunStatus, Secrets, TaskId,
@@ -125,6 +126,15 @@ impl Agents for ScriptedAgents {
                 other => panic!("no tool `{other}`"),
             };
             Ok(Arc::new(ToolOutput { structured: Some(structured), ..ToolOutput::default() }))
+        })
+    }
+
+    fn watch_resource(&self, watch: ResourceWatch) -> CallFuture<'_> {
+        Box::pin(async move {
+            let output = ToolOutput { structured: Some(json!(watch.baseline)), ..ToolOutput::default() };
+            // Without a receiver, the task has ended.
+            let _ = watch.observed.send("first".into());
+            Ok(Arc::new(output))
         })
     }
 
@@ -296,6 +306,7 @@ async fn run_scenario(tasks: &[(&str, &str, &[&str])], scenario: Scenario) -> Sc
         trace: TraceContext::of_run(&RunId::from("r")),
         content: None,
         cache: None,
+        directory: PathBuf::default(),
     };
     if let Some(input) = scenario.late_input {
         let host = Arc::clone(&host);

@@ -149,7 +149,7 @@ pub(super) fn check_secret_uses(
     let (false, Some(map)) = (secrets.is_empty(), root.as_map()) else { return };
     for (key, entry) in map {
         match &entry.node.value {
-            NodeValue::List(tasks) if key == PLAN.tasks.name => {
+            NodeValue::List(tasks) if has_tasks(key) => {
                 tasks.iter().for_each(|task| check_task(task, &secrets, sink));
             }
             _ if key == PLAN.inputs.name || key.starts_with("x-") => {}
@@ -158,13 +158,27 @@ pub(super) fn check_secret_uses(
     }
 }
 
+/// Returns whether the key of a plan or a task has a list of tasks.
+fn has_tasks(key: &str) -> bool {
+    let keys = [&TASK.tasks, &TASK.otherwise, &TASK.finally, &TASK.on_success, &TASK.on_failure, &TASK.on_cancel];
+    keys.into_iter().any(|known| known.name == key)
+}
+
 fn check_task(task: &DocumentNode<'_>, secrets: &[&str], sink: &mut DiagnosticSink) {
     let is_sent = |key: &str| TASK.with.names().chain(TASK.read.names()).any(|name| name == key);
     // The messages of a prompt are in the journal, and so are the arguments of the prompt of an agent.
     for (key, entry) in task.as_map().into_iter().flatten() {
         match &entry.node.value {
-            NodeValue::List(tasks) if key == PLAN.tasks.name => {
+            NodeValue::List(tasks) if has_tasks(key) => {
                 tasks.iter().for_each(|task| check_task(task, secrets, sink));
+            }
+            NodeValue::Map(cases) if key == TASK.cases.name => {
+                for (_, case) in cases {
+                    match &case.node.value {
+                        NodeValue::List(tasks) => tasks.iter().for_each(|task| check_task(task, secrets, sink)),
+                        _ => check_text(&case.node, key, secrets, sink),
+                    }
+                }
             }
             _ if is_sent(key) || key.starts_with("x-") => {}
             // Other processes see commands, and servers log URLs.

@@ -14,7 +14,7 @@ use crate::engine::state::run_state::State;
 use crate::expression;
 use crate::model::{
     AgentId, Effect, Foreach, GraphError, Group, NodeIndex, NodeKind, Prompt, PromptSource, RunId, Task, TaskId,
-    Template, Timestamp, Wait, Work,
+    Template, Timestamp, Work,
 };
 
 /// The parameters of a rerun.
@@ -359,7 +359,7 @@ fn uses_input(task: &Task, name: &str) -> bool {
             }
         }
         Work::Ask(ask) => templates.push(&ask.message),
-        Work::Wait(Wait::Sleep(template) | Wait::Until(template) | Wait::Signal(template)) => templates.push(template),
+        Work::Wait(wait) => templates.push(wait.template()),
         Work::Stop(stop) => {
             templates.extend(stop.message.iter().chain(stop.outputs.iter().flat_map(|outputs| outputs.values())));
         }

@@ -26,7 +26,7 @@ pub(crate) struct Queues {
     pub(crate) items_by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
     /// `foreach` tasks whose items may have capacity again.
     pub(crate) parents_with_capacity: BTreeSet<NodeIndex>,
-    /// Prompts that wait until reserved tokens are settled, by the task whose budget limits them. The key `None` is the
+    /// Prompts that wait until reserved tokens are settled, by the node whose budget limits them. The key `None` is the
     /// run's budget.
     pub(crate) waiting_prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
     /// Agents' sampling requests that wait until reserved tokens are settled.
@@ -35,6 +35,8 @@ pub(crate) struct Queues {
     pub(crate) outages: Outages,
     /// The times at which delays of nodes end.
     pub(crate) timers: BTreeSet<(Timestamp, NodeIndex)>,
+    /// The times at which the time budgets of plans that run as tasks end. Some of these have ended already.
+    pub(crate) plan_deadlines: BTreeSet<(Timestamp, NodeIndex)>,
     /// The times at which default answers are due. Some of these questions are already answered.
     pub(crate) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
     /// True once the run stops and every node that had not started has ended.

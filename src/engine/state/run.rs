@@ -171,7 +171,7 @@ impl Run {
             next_seq: 1,
             graph,
         };
-        plan.tasks.iter().for_each(|task| state.ledger.spending_mut().open(task));
+        plan.tasks.iter().for_each(|task| state.ledger.spending_mut().open_planned(task));
         let mut queues = Queues::default();
         for index in (0..state.graph.len()).map(NodeIndex::new) {
             let mut dependencies = state.graph.dependencies(index).count();
@@ -228,7 +228,8 @@ impl Run {
         let deadline = self.deadline.filter(|_| self.stop_reason.is_none());
         let cooldown = self.queues.cooldowns.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
         let question = self.queues.question_deadlines.first().map(|(at, _)| *at);
-        [retry, deadline, cooldown, question].into_iter().flatten().min()
+        let plan = self.queues.plan_deadlines.first().map(|(at, _)| *at);
+        [retry, deadline, cooldown, question, plan].into_iter().flatten().min()
     }
 }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::model::{
     AgentId, ChatError, ChatMessage, ChatReply, Failure, HumanDuration, JsonObject, NodeIndex, OnFailure, Outcome,
-    ReplyStatus, SkipReason, TaskId, Timestamp, ToolOutput,
+    ReplyStatus, SkipReason, TaskId, Timestamp, ToolOutput, Watched,
 };
 
 /// The state of a node.
@@ -47,9 +47,13 @@ pub(crate) struct TaskEntry {
     pub(crate) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
     /// The inputs of a plan that runs as a task, once it started.
     pub(crate) inputs: Option<Arc<Value>>,
+    /// The time at which the time budget of a plan that runs as a task ends, once it started.
+    pub(crate) plan_deadline: Option<Timestamp>,
+    /// True if the time budget of a plan that runs as a task is exhausted.
+    pub(crate) is_expired: bool,
     /// The last iteration of a `repeat` task.
     pub(crate) last_iteration: Option<NodeIndex>,
-    /// The time or signal that a task waits for, once it started.
+    /// What a task waits for, once it started.
     pub(crate) awaited: Option<Awaited>,
     /// The node indices of the items of a `foreach` task.
     pub(crate) items: std::ops::Range<usize>,
@@ -64,6 +68,8 @@ pub(crate) enum Awaited {
     Time(Timestamp),
     /// A signal with this name.
     Signal(String),
+    /// A change of a file or a resource, from the fingerprint once it is known.
+    Change { watched: Watched, baseline: Option<String> },
 }
 
 /// The scheduling state of a node.
@@ -80,6 +86,8 @@ pub(crate) enum TaskState {
     Delayed { until: Timestamp },
     /// The node waits for a signal.
     AwaitingSignal,
+    /// The node waits for a change of a file or a resource.
+    AwaitingChange,
     /// An attempt is in progress.
     Running { number: u32, route: usize },
     /// A model request is in progress.
@@ -185,6 +193,7 @@ impl TaskEntry {
             | TaskState::Ready
             | TaskState::AwaitingAnswer
             | TaskState::AwaitingSignal
+            | TaskState::AwaitingChange
             | TaskState::Delayed { .. } => true,
         }
     }

@@ -23,8 +23,8 @@ use crate::model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOu
 
 /// The delay between reads: initially and after each change, and at most. Agents that notify of changes are polled too,
 /// since notifications can get lost.
-const MIN_READ_DELAY: Duration = Duration::from_millis(250);
-const MAX_READ_DELAY: Duration = Duration::from_secs(10);
+pub(super) const MIN_READ_DELAY: Duration = Duration::from_millis(250);
+pub(super) const MAX_READ_DELAY: Duration = Duration::from_secs(10);
 /// The timeout for subscribing to changes of the resource.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,14 +38,17 @@ struct ResourceSnapshot {
 }
 
 /// A subscription to changes of the resource.
-struct ResourceSubscription {
+#[derive(Default)]
+pub(super) struct ResourceSubscription {
     /// The connection on which the subscription was requested.
     connection: Option<Arc<Connection>>,
     source: ChangeSource,
 }
 
+#[derive(Default)]
 enum ChangeSource {
     /// No notifications.
+    #[default]
     None,
     /// The `notifications/resources/updated` notifications of a legacy connection.
     Legacy(watch::Receiver<()>),
@@ -78,9 +81,9 @@ impl ActiveCall<'_> {
         awaits: &Await,
         checkpoint: ResourceCheckpoint,
     ) -> Result<ToolOutput, Failure> {
-        let mut subscription = ResourceSubscription { connection: None, source: ChangeSource::None };
+        let mut subscription = ResourceSubscription::default();
         let outcome = self.read_until_final(awaits, &checkpoint, &mut subscription).await;
-        self.unsubscribe(subscription.source, &checkpoint.uri).await;
+        self.unsubscribe(subscription, &checkpoint.uri).await;
         outcome
     }
 
@@ -93,7 +96,7 @@ impl ActiveCall<'_> {
         let mut backoff = PollBackoff::new(MIN_READ_DELAY);
         let mut previous = None;
         loop {
-            match self.read_contents(&checkpoint.uri, subscription).await {
+            match self.read_resource(&checkpoint.uri, subscription).await.map(ResourceSnapshot::read) {
                 Ok(None) => {
                     let agent = &self.request.agent;
                     let message = format!("agent `{agent}` answered `resources/read` without any contents");
@@ -131,11 +134,11 @@ impl ActiveCall<'_> {
     }
 
     /// Reads the resource, and subscribes to its changes on each new connection.
-    async fn read_contents(
+    pub(super) async fn read_resource(
         &mut self,
         uri: &str,
         subscription: &mut ResourceSubscription,
-    ) -> Result<Option<ResourceSnapshot>, CallError> {
+    ) -> Result<ServerResult, CallError> {
         // No permit is held, because the tool has ended and other calls may need the process.
         self.reconnect_without_permit().await?;
         if !subscription.connection.as_ref().is_some_and(|other| Arc::ptr_eq(other, &self.connection)) {
@@ -143,8 +146,7 @@ impl ActiveCall<'_> {
             subscription.source = self.subscribe(uri).await?;
             subscription.connection = Some(self.connection.clone());
         }
-        let answer = self.service_request(custom_request("resources/read", json!({"uri": uri}))).await?;
-        Ok(ResourceSnapshot::read(answer))
+        self.service_request(custom_request("resources/read", json!({"uri": uri}))).await
     }
 
     /// Subscribes to changes of the resource if the agent supports it. A rejected subscription is not a failure.
@@ -177,10 +179,11 @@ impl ActiveCall<'_> {
         }
     }
 
-    async fn unsubscribe(&mut self, changes: ChangeSource, uri: &str) {
+    /// Ends the subscription.
+    pub(super) async fn unsubscribe(&mut self, subscription: ResourceSubscription, uri: &str) {
         let peer = self.connection.peer.clone();
         let unsubscribing = async move {
-            match changes {
+            match subscription.source {
                 ChangeSource::None => {}
                 ChangeSource::Legacy(_) => {
                     let _ = peer.send_request(custom_request("resources/unsubscribe", json!({"uri": uri}))).await;
@@ -218,7 +221,7 @@ impl ActiveCall<'_> {
 
 impl ResourceSubscription {
     /// Waits for a change notification. Never completes without a subscription.
-    async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) {
         let is_active = match &mut self.source {
             ChangeSource::None => false,
             ChangeSource::Legacy(changes) => changes.changed().await.is_ok(),

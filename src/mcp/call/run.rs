@@ -2,23 +2,19 @@
 //! Never sends a request twice, unless the agent reports that it has not started the call.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::active_call::ActiveCall;
 use super::guard::{CallGuard, canceled_failure};
-use super::poll_backoff::PollBackoff;
+use super::reconnecting::connect_with_retry;
 use crate::mcp::agents::CallContext;
 use crate::mcp::checkpoint::{CallCheckpoint, StreamCheckpoint, interrupted_failure};
 use crate::mcp::message::call_request::CallKind;
 use crate::mcp::message::call_response::{self, CallResponse};
 use crate::mcp::message::failure;
-use crate::mcp::scheduler::ProcessPermit;
 use crate::mcp::session::agent_connections::AgentConnections;
 use crate::mcp::session::catalog::Catalog;
-use crate::mcp::session::connection::Connection;
 use crate::model::{AgentId, Failure, FailureKind, Protocol, SchemaChecks, ToolCall, ToolOutput};
 
 /// Makes a call of `agent`, or resumes one.
@@ -35,7 +31,7 @@ pub(crate) async fn run(
     let checkpoint = checkpoint.map(|checkpoint| CallCheckpoint::from_value(checkpoint, &request)).transpose()?;
     let (connection, permit) = match &checkpoint {
         Some(CallCheckpoint::RemoteTask(_) | CallCheckpoint::Resource(_)) => {
-            Box::pin(connect_with_retry(agent, &request, &cancel)).await?
+            Box::pin(connect_with_retry(agent, &request, &cancel, || agent.acquire())).await?
         }
         _ => tokio::select! {
             biased;
@@ -48,31 +44,6 @@ pub(crate) async fn run(
     let output = call.run_to_output(checkpoint).await;
     call.guard.report_final_progress();
     output.map(Arc::new).map_err(|failure| call.refused_era(failure))
-}
-
-/// Connects for a call that is pending at the agent, with retries until the idle timeout.
-async fn connect_with_retry<'a>(
-    agent: &'a AgentConnections,
-    request: &ToolCall,
-    cancel: &CancellationToken,
-) -> Result<(Arc<Connection>, Option<ProcessPermit<'a>>), Failure> {
-    let mut guard = CallGuard::new(request, agent.host(), cancel.clone());
-    let mut backoff = PollBackoff::new(Duration::ZERO);
-    loop {
-        let stop = match guard.wait(agent.acquire(), std::future::pending()).await {
-            Ok(Ok(ready)) => return Ok(ready),
-            Ok(Err(failure)) if agent.is_closed() => return Err(failure),
-            Ok(Err(failure)) => {
-                backoff.record_failure(failure);
-                match guard.wait(tokio::time::sleep(backoff.delay()), std::future::pending()).await {
-                    Ok(()) => continue,
-                    Err(stop) => stop,
-                }
-            }
-            Err(stop) => stop,
-        };
-        return Err(backoff.explain_failure(guard.stop_failure(stop).unwrap_or_else(|| interrupted_failure(request))));
-    }
 }
 
 impl ActiveCall<'_> {

@@ -7,7 +7,7 @@ use crate::model::text::truncate_bytes;
 use crate::model::{AgentId, Failure, FailureKind, Operation, ToolCall};
 
 /// The JSON-RPC error code for a resource that does not exist, up to 2025-11-25.
-const RESOURCE_NOT_FOUND: i32 = -32002;
+pub(crate) const RESOURCE_NOT_FOUND: i32 = -32002;
 /// The maximum length of an agent's own message in a failure, in bytes.
 const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
 

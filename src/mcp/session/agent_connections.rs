@@ -104,6 +104,11 @@ impl AgentConnections {
         }
     }
 
+    /// Returns how long a call may be silent.
+    pub(crate) fn tool_timeout(&self) -> std::time::Duration {
+        self.spec.policy.tool_timeout.0
+    }
+
     /// Returns the host that answers the agent's requests.
     pub(crate) fn host(&self) -> Arc<dyn ClientHost> {
         self.pool.host.clone()

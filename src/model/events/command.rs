@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Operation, Question,
-    ReplanRequest, RequestId, TaskId, ToolOutput,
+    ReplanRequest, RequestId, TaskId, ToolOutput, Watched,
 };
 
 /// A call that was made.
@@ -94,8 +94,21 @@ pub enum Command {
         /// The name of the file.
         name: String,
     },
+    /// Watch a file or a resource until the task ends.
+    Watch(Box<Watch>),
     /// End the run. No command follows.
     EndRun,
+}
+
+/// A watch of a file or a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The task that waits.
+    pub task: TaskId,
+    /// What it watches.
+    pub watched: Watched,
+    /// The fingerprint from which a change is recognized; absent before the first observation.
+    pub baseline: Option<String>,
 }
 
 /// A call with rendered arguments, as the engine orders it and the agents of a run make it.

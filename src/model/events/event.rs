@@ -10,7 +10,7 @@ use crate::model::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Failure,
     GoalPlanning, HumanDuration, JsonObject, LogMessage, Operation, Origin, Outcome, Plan, PlanPatch, Progress,
     Question, QuestionId, RequestId, RunId, RunSource, RunStatus, SamplingOrigin, StopStatus, TaskId, Timestamp,
-    ToolOutput, is_default,
+    ToolOutput, Watched, is_default,
 };
 
 /// An event with its sequence number and time.
@@ -153,6 +153,21 @@ pub enum Event {
         data: Value,
         /// The sender, by its own account.
         by: String,
+    },
+    /// The task waits for a change of a file or a resource.
+    WatchStarted {
+        /// The task.
+        task: TaskId,
+        /// What it watches.
+        watched: Watched,
+    },
+    /// The state from which the task recognizes a change was observed. A later process compares with it, so that changes
+    /// in between are noticed.
+    WatchBaselineRecorded {
+        /// The task.
+        task: TaskId,
+        /// The fingerprint of the file or the resource.
+        fingerprint: String,
     },
     /// A call is about to be sent.
     AttemptStarted {
@@ -350,6 +365,13 @@ pub enum Event {
     },
     /// The budget of the run is exhausted. Nothing more starts; completed work is kept.
     BudgetSpent {
+        /// The exhausted limit, for people.
+        what: String,
+    },
+    /// The time budget of a plan that runs as a task is exhausted. Its tasks are cancelled.
+    PlanTimeSpent {
+        /// The task, or an item or iteration of it.
+        task: TaskId,
         /// The exhausted limit, for people.
         what: String,
     },

@@ -137,6 +137,20 @@ pub enum Input {
         /// The sender.
         by: String,
     },
+    /// The state of what a task watches was observed for the first time.
+    WatchBaselineObserved {
+        /// The task.
+        task: TaskId,
+        /// The fingerprint of the file or the resource.
+        fingerprint: String,
+    },
+    /// What a task watches is there or has changed, or cannot be watched.
+    WatchEnded {
+        /// The task.
+        task: TaskId,
+        /// The output of the task.
+        result: Result<Arc<ToolOutput>, Failure>,
+    },
     /// An agent sent a log message.
     AgentLogged {
         /// The origin.

@@ -46,6 +46,22 @@ impl Node {
         }
     }
 
+    /// Returns whether it is a call that a model requested, or the request for the prompt of an agent.
+    pub fn is_tool_call(&self) -> bool {
+        matches!(self.kind, NodeKind::ToolCall(_))
+    }
+
+    /// Returns the node that it is a part of: a list, a group, or a prompt.
+    pub fn parent(&self) -> Option<NodeIndex> {
+        match &self.kind {
+            NodeKind::Planned => None,
+            NodeKind::Member(group) => Some(*group),
+            NodeKind::Item(item) => Some(item.parent),
+            NodeKind::Iteration(iteration) => Some(iteration.parent),
+            NodeKind::ToolCall(call) => Some(call.parent),
+        }
+    }
+
     /// Returns whether this node stands for the whole list of a `foreach` or `repeat` task.
     pub fn is_list(&self) -> bool {
         self.list_parent().is_none()
@@ -242,13 +258,10 @@ impl TaskGraph {
     /// Returns the group that a node belongs to, directly or as an item, an iteration, or a call.
     pub fn group_of(&self, mut node: NodeIndex) -> Option<NodeIndex> {
         loop {
-            node = match &self.graph[node].kind {
-                NodeKind::Planned => return None,
-                NodeKind::Member(group) => return Some(*group),
-                NodeKind::Item(item) => item.parent,
-                NodeKind::Iteration(iteration) => iteration.parent,
-                NodeKind::ToolCall(call) => call.parent,
-            };
+            if let NodeKind::Member(group) = &self.graph[node].kind {
+                return Some(*group);
+            }
+            node = self.graph[node].parent()?;
         }
     }
 

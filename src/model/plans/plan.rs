@@ -138,7 +138,7 @@ pub struct Task {
     /// The consequence of a failure for other tasks.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_failure: OnFailure,
-    /// The budget of the task, including all items and exchanges.
+    /// The budget of the task, including all items, exchanges, and tasks in it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub budget: Budget,
     /// How long results of its calls are reused by later calls, also in other runs.
@@ -228,10 +228,18 @@ impl Task {
         matches!(self.work, Work::Synthesis(_))
     }
 
-    /// Returns the agents of its routes and of its prompt.
+    /// Returns the agents of its routes and of its prompt, and the agent whose resource it waits for.
     pub fn agents(&self) -> impl Iterator<Item = &AgentId> {
         let routes = self.routes().iter().map(|route| &route.agent);
-        routes.chain(self.prompt().into_iter().flat_map(Prompt::agents))
+        routes.chain(self.prompt().into_iter().flat_map(Prompt::agents)).chain(self.watched_agent())
+    }
+
+    /// Returns the agent whose resource it waits for.
+    pub fn watched_agent(&self) -> Option<&AgentId> {
+        match &self.work {
+            Work::Wait(Wait::Resource(wait)) => Some(&wait.agent),
+            _ => None,
+        }
     }
 
     /// Returns the operation of its calls.
@@ -260,7 +268,7 @@ pub enum Work {
     Group(Box<Group>),
     /// A question to a person, whose answer is the output.
     Ask(Box<Ask>),
-    /// A time or a signal to wait for.
+    /// A time, a signal, a file, or a resource to wait for.
     Wait(Wait),
     /// An early end of the run.
     Stop(Box<Stop>),
@@ -468,9 +476,17 @@ pub struct SubPlan {
     /// The values of the inputs: a map, rendered in the scope of the task.
     #[serde(rename = "with")]
     pub arguments: Template,
+    /// The budget of each run of the plan.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub budget: Budget,
 }
 
 impl SubPlan {
+    /// Returns the names of the secret inputs.
+    pub fn secret_inputs(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().filter(|(_, spec)| spec.kind == InputType::Secret).map(|(name, _)| name.as_str())
+    }
+
     /// Returns the values of all inputs, with defaults filled in.
     ///
     /// # Errors

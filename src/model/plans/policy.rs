@@ -160,7 +160,7 @@ pub struct Budget {
     /// Attempts of calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<u64>,
-    /// Time since the start of the run; never set for a task, which has `deadline`.
+    /// Time since the start of the plan; never set for a task, which has `deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<HumanDuration>,
 }

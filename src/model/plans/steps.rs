@@ -4,7 +4,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Expression, HumanDuration, JsonObject, Outcome, TaskId, Template};
+use crate::model::{AgentId, Expression, HumanDuration, JsonObject, Outcome, TaskId, Template, is_default};
 
 /// A question that a task asks a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,62 @@ pub enum Wait {
     Until(Template),
     /// A signal with this name, which `kapell signal` sends.
     Signal(Template),
+    /// A file that is there, or that has changed.
+    File(FileWait),
+    /// A resource of an agent that has changed.
+    Resource(ResourceWait),
+}
+
+impl Wait {
+    /// Returns the template of what it waits for.
+    pub fn template(&self) -> &Template {
+        match self {
+            Self::Sleep(template) | Self::Until(template) | Self::Signal(template) => template,
+            Self::File(file) => &file.path,
+            Self::Resource(resource) => &resource.uri,
+        }
+    }
+}
+
+/// A file that a task waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileWait {
+    /// The path, relative to the directory of the plan.
+    pub path: Template,
+    /// True if the file must differ from what it was when the wait began. Otherwise, it only has to be there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub changed: bool,
+}
+
+/// A resource that a task waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceWait {
+    /// The agent that offers the resource.
+    pub agent: AgentId,
+    /// The URI of the resource.
+    pub uri: Template,
+}
+
+/// What a task watches, with rendered templates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Watched {
+    /// A file.
+    File {
+        /// The path, relative to the directory of the plan.
+        path: String,
+        /// True if the file must differ from what it was when the wait began.
+        #[serde(default, skip_serializing_if = "is_default")]
+        changed: bool,
+    },
+    /// A resource of an agent.
+    Resource {
+        /// The agent.
+        agent: AgentId,
+        /// The URI.
+        uri: String,
+    },
 }
 
 /// An early end of the run.

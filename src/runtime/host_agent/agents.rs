@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::command::run_command;
 use super::sending::send_request;
 use super::tool::HostTools;
-use crate::mcp::{Agents, CallContext, CallFuture};
+use crate::mcp::{Agents, CallContext, CallFuture, ResourceWatch};
 use crate::model::{AgentId, AgentInfo, Failure, FailureKind, HOST_AGENT, Operation, ToolCall};
 
 /// The agents of a run, including the host itself.
@@ -45,6 +45,10 @@ impl Agents for RunAgents {
             }
             _ => Box::pin(std::future::ready(Err(unknown_operation(&call)))),
         }
+    }
+
+    fn watch_resource(&self, watch: ResourceWatch) -> CallFuture<'_> {
+        self.agents.watch_resource(watch)
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::model::{Budget, Plan, TaskId};
+use crate::model::{Budget, Plan, Task, TaskId};
 use crate::ui::text_table::{TableRow, TextTable};
 use crate::view::text::count_text;
 use crate::view::{RunResult, SpendingBreakdown, SpendingTotals};
@@ -24,7 +24,13 @@ impl Budgets {
     /// Returns the budgets of a plan.
     pub(super) fn from_plan(plan: &Plan) -> Self {
         let bounded = |budget: Budget| Some(budget).filter(|budget| *budget != Budget::default());
-        let tasks = plan.tasks.iter().filter_map(|task| Some((task.id.clone(), bounded(task.budget)?)));
+        // The budget of a plan that runs once is that of its task.
+        let of_plan = |task: &Task| {
+            let plan = task.group()?.plan.as_ref().filter(|_| task.foreach.is_none() && task.repeat.is_none());
+            bounded(plan?.budget)
+        };
+        let budget = |task: &Task| bounded(task.budget).or_else(|| of_plan(task));
+        let tasks = plan.tasks.iter().filter_map(|task| Some((task.id.clone(), budget(task)?)));
         Self { run: bounded(plan.budget), tasks: tasks.collect() }
     }
 

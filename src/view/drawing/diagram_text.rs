@@ -190,6 +190,14 @@ fn label_lines(task: &Task) -> Vec<String> {
         Work::Wait(Wait::Sleep(duration)) => lines.push(format!("waits for {}", expression_text(&duration.0))),
         Work::Wait(Wait::Until(time)) => lines.push(format!("waits until {}", expression_text(&time.0))),
         Work::Wait(Wait::Signal(name)) => lines.push(format!("waits for the signal {}", expression_text(&name.0))),
+        Work::Wait(Wait::File(file)) => {
+            let change = if file.changed { "changes of the file" } else { "the file" };
+            lines.push(format!("waits for {change} {}", expression_text(&file.path.0)));
+        }
+        Work::Wait(Wait::Resource(resource)) => {
+            let uri = expression_text(&resource.uri.0);
+            lines.push(format!("waits for changes of {uri} of {}", resource.agent));
+        }
         Work::Stop(_) => lines.push("ends the run".to_owned()),
         Work::Call(_) | Work::Prompt(_) | Work::Synthesis(_) => {}
     }

@@ -10,7 +10,7 @@ use super::words::{
 };
 use crate::model::{
     Answer, Asker, AttemptId, EndCause, Event, Failure, FailureKind, Form, GoalPlanning, OnFailure, Operation, Outcome,
-    PromptCall, Question, QuestionId, Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput,
+    PromptCall, Question, QuestionId, Record, RunStatus, SkipReason, TaskId, Timestamp, ToolOutput, Watched,
 };
 use crate::view::report_line::{LineKind, ReportLine, Verbosity};
 use crate::view::run_view::{AgentConnection, RunView};
@@ -134,6 +134,17 @@ impl Description<'_> {
             Event::SignalAwaited { task, name } => {
                 info(task.as_str(), format!("waits for the signal `{}`", truncated(name)))
             }
+            Event::WatchStarted { task, watched } => {
+                let what = match watched {
+                    Watched::File { path, changed: false } => format!("the file `{}`", truncated(path)),
+                    Watched::File { path, changed: true } => format!("a change of the file `{}`", truncated(path)),
+                    Watched::Resource { agent, uri } => format!("a change of `{}` of {agent}", truncated(uri)),
+                };
+                info(task.as_str(), format!("waits for {what}"))
+            }
+            Event::WatchBaselineRecorded { task, .. } => {
+                detail(task.as_str(), "the state before the change is recorded")
+            }
             Event::SignalReceived { name, by, .. } => info(name, format!("signal received ({})", author_text(by))),
             Event::AttemptStarted { attempt, agent, tool } => started(attempt, &route_name(agent, tool)),
             Event::AttemptProgressed { attempt, progress } => {
@@ -231,6 +242,9 @@ impl Description<'_> {
             },
             Event::AgentLogged { origin, message } => log_line(origin, message),
             Event::BudgetSpent { what } => info("budget", format!("spent: {}; nothing more starts", truncated(what))),
+            Event::PlanTimeSpent { task, what } => {
+                info(task.as_str(), format!("its budget is exhausted: {}; its tasks are cancelled", truncated(what)))
+            }
             Event::RequestRefused { question, by, reason } => {
                 let request = match question {
                     Some(question) => format!("an answer to {}", truncated(question.as_str())),

@@ -73,7 +73,7 @@ impl RunView {
                 self.results.started(task);
                 self.timers.insert(task.clone(), *until);
             }
-            Event::SignalAwaited { task, .. } => self.results.started(task),
+            Event::SignalAwaited { task, .. } | Event::WatchStarted { task, .. } => self.results.started(task),
             Event::AttemptStarted { attempt, agent, tool } => {
                 self.attempt_started(attempt, Some((agent, tool)), at);
             }
@@ -197,6 +197,8 @@ impl RunView {
             | Event::RunStopped { .. }
             | Event::RunFinalizing { .. }
             | Event::BudgetSpent { .. }
+            | Event::PlanTimeSpent { .. }
+            | Event::WatchBaselineRecorded { .. }
             | Event::RequestRefused { .. }
             | Event::CancelRequested { .. }
             | Event::InterruptRequested => {}

@@ -50,7 +50,8 @@ impl RunHistory {
             | Event::GroupStarted { task, .. }
             | Event::IterationAdded { parent: task, .. }
             | Event::TimerStarted { task, .. }
-            | Event::SignalAwaited { task, .. } => self.task_started(task, at),
+            | Event::SignalAwaited { task, .. }
+            | Event::WatchStarted { task, .. } => self.task_started(task, at),
             // A result of an earlier run took no time in this one.
             Event::TaskReused { task, .. } => {
                 self.times.shift_remove(task);

@@ -214,6 +214,11 @@ table! {
     WAIT: WaitKeys = "`wait`", required [], "An event to wait for. The wait survives a restart of kapell.";
     webhook | "signal": Text, "The name of a signal, which `kapell signal` sends. Its data is the task's output.";
     question: Text, "A question to a person, who has to say yes.";
+    file: Text, "The path of a file, relative to the directory of the plan. The wait ends when the file is there.";
+    changed: Boolean, "Whether the `file` must differ from what it was when the wait began. Default: false.";
+    resource: Text, "The URI of a resource. The wait ends when its contents differ from what they were when it began; \
+        they are the task's output.";
+    agent: Text, "The agent that offers the `resource`.";
 }
 
 table! {

@@ -5,4 +5,5 @@ pub(super) mod policy;
 pub(super) mod prompts;
 pub(super) mod reader;
 mod resources;
+mod secret_arguments;
 mod steps;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{branches, policy, prompts, resources, steps};
+use super::{branches, policy, prompts, resources, secret_arguments, steps};
 use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{AWAIT, FOREACH, ForeachKeys, REPEAT, TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, NAME_RULE, is_name};
@@ -17,8 +17,7 @@ use crate::config::validate::routes::RouteResolver;
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::{ITERATION_NAMES, PREVIOUS_NAME, RESERVED_NAMES};
 use crate::model::{
-    Await, Call, Expression, Foreach, Group, InputType, JsonObject, Operation, Repeat, SubPlan, Task, TaskId, Template,
-    Work,
+    Await, Call, Expression, Foreach, Group, JsonObject, Operation, Repeat, SubPlan, Task, TaskId, Template, Work,
 };
 
 /// The default name of a `foreach` task's current item.
@@ -100,12 +99,6 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         if !has_branches {
             fields.report_useless(&[&TASK.otherwise, &TASK.cases], "without `tasks` or `switch`", sink);
         }
-        if self.names.scopes.len() > 1
-            && let Some(at) = fields.key_span(&TASK.budget)
-        {
-            let error = sink.error("useless_key", at, "a task in a group has no budget of its own");
-            error.help("set `budget` of the outermost task");
-        }
         (task, edges)
     }
 
@@ -165,7 +158,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
             return match key.name {
                 "tasks" | "switch" => group.read_group(router, used, sink),
                 "plan" => (group.read_sub_plan(router, sink), Vec::new()),
-                _ => (steps::read_step(fields, sink), Vec::new()),
+                _ => (steps::read_step(fields, router, sink), Vec::new()),
             };
         }
         if let Some(call) =
@@ -458,17 +451,8 @@ impl<'n> GroupReader<'_, '_, 'n> {
                 return group(Vec::new(), None, None);
             }
         };
-        if plan.budget != crate::model::Budget::default() {
-            let error = sink.error("sub_plan", node.span, format!("the plan `{name}` has a `budget` of its own"));
-            error.help("remove it there, and set `budget` of this task");
-        }
-        if let Some((input, _)) = plan.inputs.iter().find(|(_, spec)| spec.kind == InputType::Secret) {
-            let message = format!(
-                "the plan `{name}` has the secret input `{input}`, which a plan that runs as a task cannot have"
-            );
-            sink.error("secret_use", node.span, message).help("call what needs the secret in this plan");
-        }
         let arguments = fields.node(&TASK.with);
+        secret_arguments::check_secret_arguments(fields, self.task.names.own().inputs, (name, &plan), sink);
         for (input, entry) in fields.entries(&TASK.with) {
             if !plan.inputs.contains_key(input) {
                 let known = plan.inputs.keys().map(String::as_str);
@@ -483,7 +467,7 @@ impl<'n> GroupReader<'_, '_, 'n> {
             sink.error("missing_input", node.span, message).help("set it in `with`");
         }
         let arguments = Template(arguments.map_or_else(|| JsonObject::new().into(), DocumentNode::to_json));
-        let sub_plan = SubPlan { name: plan.name, inputs: plan.inputs, arguments };
+        let sub_plan = SubPlan { name: plan.name, inputs: plan.inputs, arguments, budget: plan.budget };
         group(plan.tasks, plan.outputs, Some(Box::new(sub_plan)))
     }
 }

@@ -1,11 +1,12 @@
 //! Reads the steps that need no agent: timers, events, questions, and early ends.
 
 use crate::config::diagnostics::sink::DiagnosticSink;
-use crate::config::schema::keys::{ASK, STOP, TASK, TaskKeys, WAIT};
+use crate::config::schema::keys::{ASK, STOP, TASK, TaskKeys, WAIT, WaitKeys};
 use crate::config::schema::table::{CheckedTable, Key};
+use crate::config::validate::routes::RouteResolver;
 use crate::config::validate::work_keys::report_other_work;
 use crate::config::yaml::document::DocumentNode;
-use crate::model::{Ask, DURATION_FORMAT, HumanDuration, Stop, Template, Wait, Work};
+use crate::model::{Ask, DURATION_FORMAT, FileWait, HumanDuration, ResourceWait, Stop, Template, Wait, Work};
 
 /// The keys that name the work of a task without an agent.
 static STEP_KEYS: [&Key<TaskKeys>; 8] =
@@ -47,7 +48,11 @@ pub(in crate::config::validate) fn step_key(
 }
 
 /// Returns the work of a task with one of the step keys, other than a group or a plan.
-pub(in crate::config::validate) fn read_step(fields: CheckedTable<'_, TaskKeys>, sink: &mut DiagnosticSink) -> Work {
+pub(in crate::config::validate) fn read_step(
+    fields: CheckedTable<'_, TaskKeys>,
+    router: &mut RouteResolver<'_>,
+    sink: &mut DiagnosticSink,
+) -> Work {
     let template = |node: &DocumentNode<'_>| Template(node.to_json());
     let nothing = || Work::Wait(Wait::Sleep(Template("0s".into())));
     if let Some(node) = fields.node(&TASK.sleep) {
@@ -59,7 +64,7 @@ pub(in crate::config::validate) fn read_step(fields: CheckedTable<'_, TaskKeys>,
         return Work::Wait(Wait::Until(template(node)));
     }
     if let Some(node) = fields.node(&TASK.wait) {
-        return read_wait(CheckedTable::new(node), sink).unwrap_or_else(nothing);
+        return read_wait(CheckedTable::new(node), router, sink).unwrap_or_else(nothing);
     }
     if let Some(node) = fields.node(&TASK.ask) {
         let ask = CheckedTable::new(node);
@@ -86,23 +91,53 @@ pub(in crate::config::validate) fn read_step(fields: CheckedTable<'_, TaskKeys>,
     nothing()
 }
 
-fn read_wait(wait: CheckedTable<'_, crate::config::schema::keys::WaitKeys>, sink: &mut DiagnosticSink) -> Option<Work> {
-    match (wait.node(&WAIT.webhook), wait.node(&WAIT.question)) {
-        (Some(_), Some(node)) => {
-            let error = sink.error("two_works", node.span, "`wait` has `webhook` or `question`, not both");
-            error.help("split it into two tasks");
-            None
-        }
-        (Some(name), None) => Some(Work::Wait(Wait::Signal(Template(name.to_json())))),
-        (None, Some(message)) => Some(Work::Ask(Box::new(Ask { message: Template(message.to_json()), schema: None }))),
-        (None, None) => {
-            if !wait.has(&WAIT.webhook) && !wait.has(&WAIT.question) {
-                let error = sink.error("missing_key", wait.span(), "`wait` must have `webhook` or `question`");
-                error.help("`sleep` waits for a duration, and `until` for a time");
-            }
-            None
-        }
+/// The keys of what a task waits for.
+static WAIT_KEYS: [&Key<WaitKeys>; 4] = [&WAIT.webhook, &WAIT.question, &WAIT.file, &WAIT.resource];
+
+fn read_wait(
+    wait: CheckedTable<'_, WaitKeys>,
+    router: &mut RouteResolver<'_>,
+    sink: &mut DiagnosticSink,
+) -> Option<Work> {
+    let mut keys = WAIT_KEYS.into_iter().filter(|key| wait.has(key));
+    let Some(key) = keys.next() else {
+        let error =
+            sink.error("missing_key", wait.span(), "`wait` must have `webhook`, `question`, `file`, or `resource`");
+        error.help("`sleep` waits for a duration, and `until` for a time");
+        return None;
+    };
+    if let Some(at) = keys.next().and_then(|other| wait.key_span(other)) {
+        let error = sink.error("two_works", at, "`wait` has one of `webhook`, `question`, `file`, and `resource`");
+        error.help("split it into several tasks");
+        return None;
     }
+    if key.name != WAIT.file.name {
+        wait.report_useless(&[&WAIT.changed], "without `file`", sink);
+    }
+    if key.name != WAIT.resource.name {
+        wait.report_useless(&[&WAIT.agent], "without `resource`", sink);
+    }
+    let node = wait.node(key)?;
+    let template = Template(node.to_json());
+    Some(match key.name {
+        "webhook" => Work::Wait(Wait::Signal(template)),
+        "question" => Work::Ask(Box::new(Ask { message: template, schema: None })),
+        "file" => {
+            let changed = wait.boolean(&WAIT.changed).unwrap_or(false);
+            Work::Wait(Wait::File(FileWait { path: template, changed }))
+        }
+        _ => {
+            let Some(agent) = wait.node(&WAIT.agent) else {
+                if !wait.has(&WAIT.agent) {
+                    let error = sink.error("missing_key", node.span, "`wait` for a `resource` must have `agent`");
+                    error.help("set the agent that offers the resource");
+                }
+                return None;
+            };
+            let route = router.resource_route(agent.as_text().unwrap_or_default(), agent.span, sink)?;
+            Work::Wait(Wait::Resource(ResourceWait { agent: route.agent, uri: template }))
+        }
+    })
 }
 
 /// Checks a duration that is not an expression.

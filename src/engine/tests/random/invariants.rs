@@ -17,6 +17,8 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
     let mut tries: HashMap<(String, AgentId), u32> = HashMap::new();
     let mut done_for: HashSet<String> = HashSet::new();
     let mut calls = 0;
+    let mut group_calls: HashMap<String, u64> = HashMap::new();
+    let mut over_time: HashSet<String> = HashSet::new();
     // Attempts of other operations than a tool.
     let mut reads: HashSet<AttemptId> = HashSet::new();
     for record in records {
@@ -43,7 +45,8 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 prop_assert!(repeat.is_some_and(|repeat| earlier < repeat.max as usize), "too many iterations");
                 expected.insert(parent.item(earlier).to_string());
             }
-            Event::TimerStarted { task, .. } => {
+            Event::TimerStarted { task, .. } | Event::SignalAwaited { task, .. } | Event::WatchStarted { task, .. } => {
+                prop_assert!(!ended.contains(task.as_str()), "`{task}` waits after its end");
                 let is_new = started.insert(base(task));
                 prop_assert!(!replanning || !is_new, "`{task}` began during a replan");
             }
@@ -51,6 +54,9 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 let is_hook = |id: &String| definition(&tasks, &TaskId::from(id.as_str())).hook.is_some();
                 let open = expected.iter().find(|id| !ended.contains(*id) && !is_hook(id));
                 prop_assert!(interrupted || open.is_none(), "the hooks of the plan run before {open:?} has ended");
+            }
+            Event::PlanTimeSpent { task, .. } => {
+                prop_assert!(over_time.insert(task.to_string()), "the time of `{task}` ended twice");
             }
             Event::InterruptRequested => interrupted = true,
             Event::RunResumed { .. } => interrupted = false,
@@ -116,6 +122,22 @@ pub(crate) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), Te
                 let count = tries.entry((attempt.task.to_string(), agent.clone())).or_default();
                 *count += 1;
                 calls += u64::from(task.hook.is_none());
+                if let Some((group, _)) = attempt.task.as_str().rsplit_once('.')
+                    && task.hook.is_none()
+                {
+                    let group = TaskId::from(group);
+                    *group_calls.entry(attempt.task.to_string()).or_default() += 1;
+                    *group_calls.entry(group.to_string()).or_default() += 1;
+                    let of_group = definition(&tasks, &group).group().and_then(|group| group.plan.as_deref());
+                    let limits = [(group, of_group.map(|plan| plan.budget)), (attempt.task.clone(), Some(task.budget))];
+                    for (id, budget) in limits {
+                        let limit = budget.and_then(|budget| budget.tool_calls);
+                        let made: u64 = group_calls[id.as_str()];
+                        prop_assert!(limit.is_none_or(|limit| made <= limit), "`{id}` is over its budget");
+                    }
+                    let is_over = |id: &&str| over_time.contains(*id);
+                    prop_assert!(attempt.task.enclosing_ids().find(is_over).is_none(), "{attempt} is too late");
+                }
                 prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
                 // The model requests of an interrupted run are repeated, so hooks do not wait for them.
                 let replies =

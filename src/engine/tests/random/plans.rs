@@ -29,8 +29,13 @@ enum RandomWork {
     UsePrompt,
     /// A group of two calls, the second after the first, with a hook of the group.
     Group,
+    /// A plan of two calls and a timer, with limits of calls and time, and a task with a budget.
+    SubPlan,
     Ask,
     Sleep,
+    Signal,
+    File,
+    Resource,
     Stop,
 }
 
@@ -70,7 +75,11 @@ pub(crate) fn random_task() -> impl Strategy<Value = RandomTask> {
         1 => Just(RandomWork::UsePrompt),
         2 => Just(RandomWork::Group),
         1 => Just(RandomWork::Ask),
+        1 => Just(RandomWork::SubPlan),
         1 => Just(RandomWork::Sleep),
+        1 => Just(RandomWork::Signal),
+        1 => Just(RandomWork::File),
+        1 => Just(RandomWork::Resource),
         1 => Just(RandomWork::Stop),
     ];
     (
@@ -143,6 +152,29 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
                 let outputs = Some(IndexMap::from([("b".to_owned(), status)]));
                 Work::Group(Box::new(Group { tasks, outputs, plan: None }))
             }
+            RandomWork::SubPlan => {
+                let one = Budget { tool_calls: Some(1), ..Budget::default() };
+                let first = Task { budget: one, ..with_routes(routes.clone(), task("a", &[])) };
+                let nap = Task::new("nap".into(), Work::Wait(Wait::Sleep(Template(json!("2s")))));
+                let nap = Task { needs: vec!["a".into()], ..nap };
+                let last = Task { on_failure: OnFailure::Continue, ..with_routes(routes, task("b", &["nap"])) };
+                let tidy = hook_task("tidy", None, HookTrigger::Always);
+                let tasks = [first, nap, last, tidy].map(Arc::new).to_vec();
+                let time = [Some(1), Some(2), Some(3), None][sketch.max_attempts as usize];
+                let time = time.map(|seconds| HumanDuration(Duration::from_secs(seconds)));
+                let budget = Budget { tool_calls: Some(2), time, ..Budget::default() };
+                let (arguments, inputs) = (Template(json!({})), IndexMap::new());
+                let plan = Some(Box::new(SubPlan { name: "s".into(), inputs, arguments, budget }));
+                Work::Group(Box::new(Group { tasks, outputs: None, plan }))
+            }
+            RandomWork::Signal => Work::Wait(Wait::Signal(Template(json!("go")))),
+            RandomWork::File => {
+                Work::Wait(Wait::File(FileWait { path: Template(json!("a.txt")), changed: sketch.approve }))
+            }
+            RandomWork::Resource => {
+                let agent = routes[0].agent.clone();
+                Work::Wait(Wait::Resource(ResourceWait { agent, uri: Template(json!("note://1")) }))
+            }
             RandomWork::Ask => Work::Ask(Box::new(Ask { message: Template(json!("which?")), schema: None })),
             RandomWork::Sleep => Work::Wait(Wait::Sleep(Template(json!("5s")))),
             RandomWork::Stop => Work::Stop(Box::default()),
@@ -175,8 +207,8 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
         }
     }
     let mut built = (*plan(tasks)).clone();
-    for task in built.tasks.clone().iter().flat_map(|task| task.members()) {
-        built.agents.extend(task.routes().iter().map(|route| (route.agent.clone(), agent_policy())));
+    for task in built.tasks.clone().iter().flat_map(|task| task.members().iter().chain([task])) {
+        built.agents.extend(task.agents().map(|agent| (agent.clone(), agent_policy())));
     }
     built.max_parallel = max_parallel;
     built.budget = budget;

@@ -11,6 +11,8 @@ pub(crate) enum PendingEffect {
     Call(AttemptId),
     ModelRequest(AttemptId),
     Question(crate::model::QuestionId),
+    /// A watch of a task, and whether the state before a change is known.
+    Watch(TaskId, bool),
     Replan(Box<ReplanRequest>),
 }
 
@@ -42,6 +44,16 @@ pub(crate) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
                 Input::QuestionAnswered { question, answer: Answer::Accept { content }, by: "p".into() }
             }
         },
+        PendingEffect::Watch(task, has_baseline) => {
+            if !has_baseline && choose(3) > 0 {
+                before.push(Input::WatchBaselineObserved { task: task.clone(), fingerprint: choose(9).to_string() });
+            }
+            let result = match choose(5) {
+                0 => Err(Failure::new(FailureKind::InvalidArguments, "not readable")),
+                _ => Ok(text("changed")),
+            };
+            Input::WatchEnded { task, result }
+        }
         PendingEffect::Replan(request) => {
             // A process after a kill numbers its requests differently.
             let sampling = crate::model::RequestId::from(format!("planner/{}/{}", request.number, choose(usize::MAX)));
@@ -90,6 +102,21 @@ pub(crate) fn seeded_choices(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
+impl Driver {
+    /// Sleeps until the next timer, or sends the signal that a task waits for if there is no timer.
+    pub(crate) fn wait_or_signal(&mut self) -> Result<(), TestCaseError> {
+        if self.run.next_wakeup().is_some() {
+            self.sleep();
+            return Ok(());
+        }
+        let before = self.records.len();
+        self.send_input(Input::SignalReceived { name: "go".into(), data: json!(1), by: "p".into() });
+        let ends = |record: &Record| matches!(record.event, Event::TaskEnded { .. });
+        prop_assert!(self.records[before..].iter().any(ends), "nothing is under way and the run has not ended");
+        Ok(())
+    }
+}
+
 /// Drives a plan to its end. `dice` decides every result and every order.
 pub(crate) fn simulate(
     plan: &Arc<Plan>,
@@ -108,6 +135,7 @@ pub(crate) fn simulate(
                 Command::RequestModel { attempt, .. } => under_way.push(PendingEffect::ModelRequest(attempt)),
                 Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),
                 Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
+                Command::Watch(watch) => under_way.push(PendingEffect::Watch(watch.task, watch.baseline.is_some())),
                 Command::EndRun => {
                     let spent = crate::view::run_result(&"r".into(), &driver.records).spent;
                     let tokens = spent.input_tokens + spent.output_tokens;
@@ -119,8 +147,7 @@ pub(crate) fn simulate(
             }
         }
         if under_way.is_empty() {
-            prop_assert!(driver.run.next_wakeup().is_some(), "nothing is under way and the run has not ended");
-            driver.sleep();
+            driver.wait_or_signal()?;
             continue;
         }
         if dice(200) == 0 {

@@ -291,6 +291,7 @@ impl AgentModel {
             Command::RequestModel { attempt, .. } => PendingEffect::ModelRequest(attempt),
             Command::Replan(request) => PendingEffect::Replan(request),
             Command::AskPerson { question } => PendingEffect::Question(question.id.clone()),
+            Command::Watch(watch) => PendingEffect::Watch(watch.task, watch.baseline.is_some()),
             _ => return Ok(None),
         }))
     }
@@ -358,8 +359,7 @@ fn simulate_with_crashes(
             return Ok(driver.records);
         }
         if under_way.is_empty() {
-            prop_assert!(driver.run.next_wakeup().is_some(), "nothing is under way and the run has not ended");
-            driver.sleep();
+            driver.wait_or_signal()?;
             continue;
         }
         if choose(300) == 0 {
@@ -469,6 +469,10 @@ proptest! {
                         Command::RequestModel { attempt, .. } => under_way.push(PendingEffect::ModelRequest(attempt)),
                         Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
                         Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),
+                        Command::Watch(watch) => {
+                            prop_assert!(!finished.contains(&watch.task), "a finished wait begins again");
+                            under_way.push(PendingEffect::Watch(watch.task, watch.baseline.is_some()));
+                        }
                         _ => {}
                     }
                 }
@@ -480,7 +484,7 @@ proptest! {
                         let (before, input) = complete_effect(next, &mut dice);
                         before.into_iter().chain([input]).for_each(|input| driver.send_input(input));
                     }
-                    None => driver.sleep(),
+                    None => driver.wait_or_signal()?,
                 }
             }
             check_invariants(&plan, &driver.records)?;

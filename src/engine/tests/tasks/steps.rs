@@ -73,7 +73,12 @@ fn sub_plan_sees_only_its_inputs() {
     if let Work::Group(group) = &mut sub.work {
         let spec = json!({"kind": "integer", "required": true});
         let inputs = IndexMap::from([("n".to_owned(), serde_json::from_value(spec).expect("an input"))]);
-        group.plan = Some(Box::new(SubPlan { name: "s".into(), inputs, arguments: Template(json!({"n": 3})) }));
+        group.plan = Some(Box::new(SubPlan {
+            name: "s".into(),
+            inputs,
+            arguments: Template(json!({"n": 3})),
+            budget: Budget::default(),
+        }));
     }
     let mut driver = Driver::connected(&plan_with_agent(vec![sub.clone()]));
     let Some(Command::StartAttempt(call)) = driver.commands.pop() else { panic!("no call") };

@@ -1,0 +1,6 @@
+//! Watches what tasks wait for: files, and resources of agents.
+
+mod file;
+mod watch;
+
+pub(super) use watch::watch;

@@ -41,6 +41,7 @@ pub use schema::export::{agents_schema, answers_schema, plan_schema};
 pub(crate) use schema::table::{NAME_RULE, is_name};
 pub use validate::{
     AgentCatalog, NO_MODEL_HELP, PatchContext, ValidatedPlan, load_plan, load_plan_patch, load_plan_without_agents,
+    read_schedule,
 };
 pub use yaml::parser::{read_data, write_data};
 pub use yaml::read::read_text;

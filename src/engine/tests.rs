@@ -17,11 +17,11 @@ use super::{NewRun, Resumption, Run, StepOutput, sent_calls};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Ask, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart,
     ChatReply, ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression,
-    Failure, FailureKind, FileWait, Foreach, GoalPlanning, Group, Hook, HookTrigger, HumanDuration, Input, InputSpec,
-    ItemPlace, MicroDollars, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, PlannerExchange, Prompt,
-    PromptSource, PromptTool, QuestionPolicy, Record, Repeat, ReplanPolicy, ReplanRequest, ResourceWait, Retry, Route,
-    RunStatus, SamplingOrigin, ServerPrompt, SkipReason, SubPlan, Task, TaskId, Template, Timestamp, ToolChoice,
-    ToolInfo, ToolOutput, Usage, Wait, Work,
+    Failure, FailureKind, FileWait, Foreach, GoalPlanning, Group, Hook, HookTrigger, HumanDuration, Input, ItemPlace,
+    MicroDollars, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, PlannerExchange, Prompt, PromptSource,
+    PromptTool, QuestionPolicy, Record, Repeat, ReplanPolicy, ReplanRequest, ResourceWait, Retry, Route, RunStatus,
+    SamplingOrigin, ServerPrompt, SkipReason, SubPlan, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo,
+    ToolOutput, Usage, Wait, Work,
 };
 
 /// The environment variable that multiplies the number of random schedules of each property.
@@ -87,6 +87,7 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
         description: None,
         missing: None,
         check_goal: false,
+        schedule: None,
         inputs: IndexMap::new(),
         env: IndexMap::new(),
         max_parallel: 8,

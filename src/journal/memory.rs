@@ -11,7 +11,7 @@ use super::raw_record::PAGE_BYTES;
 use super::store::check_accepts_requests;
 use super::{
     CommitFuture, ControlQueue, ControlRequest, Durability, Holder, JournalError, JournalReader, JournalWriter, Lease,
-    QueuedRequest, RawRecord, RecoveryScan, RunFilter, RunSummary, Store,
+    QueuedRequest, RawRecord, RecoveryScan, RunFilter, RunSummary, ScheduleLog, SchedulePosition, Store,
 };
 use crate::model::{CheckpointKey, Checkpoints, Event, QuestionId, Record, RunId, RunStatus, Timestamp};
 use crate::system::process::RequestSender;
@@ -29,6 +29,7 @@ struct Content {
     /// The runs that have started, in this order.
     run_order: Vec<RunId>,
     last_request_id: i64,
+    schedules: HashMap<String, SchedulePosition>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +65,10 @@ impl Store for MemoryJournal {
         Box::new(MemoryControlQueue { journal: self.clone(), run: run.clone(), last_read_id: 0 })
     }
 
+    fn schedule_log(&self) -> Box<dyn ScheduleLog> {
+        Box::new(self.clone())
+    }
+
     fn prune(&self, run: &RunId) -> Result<(), JournalError> {
         let _lease = self.acquire_lease(run)?;
         let mut content = self.content.lock();
@@ -82,6 +87,20 @@ impl Store for MemoryJournal {
 
     fn recovery_scan(&self) -> RecoveryScan {
         RecoveryScan { intact: self.content.lock().run_order.iter().rev().cloned().collect(), damaged: Vec::new() }
+    }
+}
+
+impl ScheduleLog for MemoryJournal {
+    fn position(&mut self, schedule: &str, now: Timestamp) -> Result<SchedulePosition, JournalError> {
+        let mut content = self.content.lock();
+        let begin = SchedulePosition { handled: now, claimed: None };
+        Ok(*content.schedules.entry(schedule.to_owned()).or_insert(begin))
+    }
+
+    fn advance(&mut self, schedule: &str, from: SchedulePosition, to: SchedulePosition) -> Result<bool, JournalError> {
+        let mut content = self.content.lock();
+        let position = content.schedules.get_mut(schedule).filter(|position| **position == from);
+        Ok(position.map(|position| *position = to).is_some())
     }
 }
 

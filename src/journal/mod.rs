@@ -12,6 +12,7 @@ mod raw_record;
 mod reading;
 #[cfg(test)]
 pub(crate) mod samples;
+mod schedule_log;
 mod sqlite;
 mod store;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use location::JournalLocation;
 pub use memory::MemoryJournal;
 pub use open::{default_location, format_version, state_directory, store};
 pub use raw_record::RawRecord;
+pub use schedule_log::{ScheduleLog, SchedulePosition};
 pub use store::{
     CommitFuture, ControlQueue, ControlRequest, Durability, JournalReader, JournalWriter, QueuedRequest, RecoveryScan,
     RunFilter, RunSummary, Store, current_status,

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Holder, JournalError, Lease, RawRecord};
+use super::{Holder, JournalError, Lease, RawRecord, ScheduleLog};
 use crate::model::{Answer, CheckpointKey, Checkpoints, QuestionId, Record, RunId, RunStatus, Timestamp};
 use crate::system::process::RequestSender;
 
@@ -36,6 +36,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Returns the control queue of `run`. It is opened on first use, since most runs end before they get a request.
     fn control_queue(&self, run: &RunId) -> Box<dyn ControlQueue>;
+
+    /// Returns the record of schedules: the occurrences that have been handled. It is opened on first use.
+    fn schedule_log(&self) -> Box<dyn ScheduleLog>;
 
     /// Deletes a run. Later runs may reuse its space.
     ///

@@ -172,6 +172,27 @@ fn run_has_one_driver_at_a_time() {
 }
 
 #[test]
+fn each_occurrence_is_claimed_once() {
+    for_each_store(|store| {
+        let (mut log, mut other) = (store.schedule_log(), store.schedule_log());
+        let at = |handled, claimed: Option<u64>| SchedulePosition {
+            handled: Timestamp(handled),
+            claimed: claimed.map(Timestamp),
+        };
+        assert_eq!(log.position("daily", Timestamp(5)).expect("reads"), at(5, None));
+        // Only a new schedule begins now.
+        assert_eq!(other.position("daily", Timestamp(9)).expect("reads"), at(5, None));
+        assert!(log.advance("daily", at(5, None), at(5, Some(7))).expect("claims"));
+        assert!(!other.advance("daily", at(5, None), at(5, Some(7))).expect("comes too late"));
+        assert_eq!(other.position("daily", Timestamp(9)).expect("reads"), at(5, Some(7)));
+        assert!(other.advance("daily", at(5, Some(7)), at(7, None)).expect("completes"));
+        assert!(!log.advance("daily", at(5, Some(7)), at(7, None)).expect("was completed"));
+        assert!(!log.advance("unknown", at(5, None), at(7, None)).expect("has no position"));
+        assert_eq!(log.position("hourly", Timestamp(9)).expect("reads"), at(9, None));
+    });
+}
+
+#[test]
 fn checkpoints_last_until_the_run_ends() {
     for_each_store(|store| {
         let (writer, run) = (open_writer(store), RunId::from("run"));

@@ -61,6 +61,7 @@ pub(crate) use plans::policy::is_default;
 pub use plans::policy::{
     AgentPolicy, Backoff, Budget, Consent, DefaultAnswer, Effect, OnFailure, QuestionPolicy, ReplanPolicy, Retry,
 };
+pub use plans::schedule::{DueOccurrence, MissedOccurrences, Occurrences, Schedule, ScheduleError};
 pub use plans::steps::{Ask, FileWait, Hook, HookTrigger, Repeat, ResourceWait, Stop, StopStatus, Wait, Watched};
 pub use plans::template::{Expression, JsonObject, Template, value_as_text};
 pub use question::{

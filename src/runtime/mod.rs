@@ -16,6 +16,7 @@ mod orphans;
 mod replanner;
 mod run_handle;
 mod run_request;
+pub mod schedules;
 pub mod shutdown;
 mod watches;
 

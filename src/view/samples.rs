@@ -58,6 +58,7 @@ pub(crate) fn plan_of(name: &str, tasks: Vec<Arc<Task>>, agents: &[&str]) -> Arc
         description: None,
         missing: None,
         check_goal: false,
+        schedule: None,
         inputs: IndexMap::new(),
         env: IndexMap::new(),
         replan: None,

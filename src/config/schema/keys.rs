@@ -12,6 +12,6 @@ pub(crate) use agents::{
 pub(crate) use answers::ANSWERS;
 pub(crate) use plan::{
     ASK, AWAIT, BACKOFF, BUDGET, CACHE, FALLBACK, FOREACH, ForeachKeys, HTTP, HttpKeys, INPUT, InputKeys, PLAN,
-    PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ, REPEAT, RESULT, RETRY, ReadKeys, SHELL, STOP, SYNTHESIS,
-    ShellKeys, TASK, TaskKeys, USE_PROMPT, UsePromptKeys, WAIT, WaitKeys,
+    PLAN_PATCH, PlanKeys, PlanPatchKeys, QUESTIONS, READ, REPEAT, RESULT, RETRY, ReadKeys, SCHEDULE, SHELL, STOP,
+    SYNTHESIS, ShellKeys, TASK, TaskKeys, USE_PROMPT, UsePromptKeys, WAIT, WaitKeys,
 };

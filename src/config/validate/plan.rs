@@ -12,7 +12,7 @@ use super::tasks::branches::{TRIGGERS, with_hooks};
 use super::tasks::reader::{self, ScopeTasks};
 use super::tasks::{policy, prompts};
 use super::validated_plan::ValidatedPlan;
-use super::{inputs, replan};
+use super::{inputs, replan, schedule};
 use crate::config::agents::agents_file::AgentsFile;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::diagnostics::sink::DiagnosticSink;
@@ -117,12 +117,14 @@ fn read_plan(
         let message = "`check_goal` has no effect without `result: synthesize`";
         sink.warning("useless_key", at, message).help("set `result: synthesize`, or remove `check_goal`");
     }
+    let schedule = schedule::read(fields, &inputs, sink);
     let plan = Plan {
         name: fields.text(&PLAN.name).map_or_else(|| default_plan_name(file), str::to_owned),
         description: fields.text(&PLAN.description).map(str::to_owned),
         env: used.used_env(),
         missing: fields.text(&PLAN.missing).map(str::to_owned),
         check_goal,
+        schedule,
         inputs,
         max_parallel: fields.integer(&PLAN.max_parallel).unwrap_or(DEFAULT_MAX_PARALLEL),
         budget: policy::read_budget(fields.node(&PLAN.budget)),

@@ -5,6 +5,7 @@ mod error;
 mod lease;
 mod reader;
 mod recovery_scan;
+mod schedule_log;
 mod schema;
 mod store;
 mod writer;

@@ -9,10 +9,11 @@ use super::control_queue::SqliteControlQueue;
 use super::lease::FileLease;
 use super::reader::SqliteReader;
 use super::recovery_scan::recovery_scan;
+use super::schedule_log::SqliteScheduleLog;
 use super::schema;
 use super::writer::SqliteWriter;
 use crate::journal::{
-    ControlQueue, Durability, JournalError, JournalReader, JournalWriter, Lease, RecoveryScan, Store,
+    ControlQueue, Durability, JournalError, JournalReader, JournalWriter, Lease, RecoveryScan, ScheduleLog, Store,
 };
 use crate::model::{CheckpointKey, RunId};
 
@@ -44,6 +45,10 @@ impl Store for SqliteStore {
 
     fn control_queue(&self, run: &RunId) -> Box<dyn ControlQueue> {
         Box::new(SqliteControlQueue::new(&self.path, run))
+    }
+
+    fn schedule_log(&self) -> Box<dyn ScheduleLog> {
+        Box::new(SqliteScheduleLog::new(&self.path))
     }
 
     fn prune(&self, run: &RunId) -> Result<(), JournalError> {

@@ -5,5 +5,6 @@ pub(crate) mod host_pattern;
 pub(crate) mod inputs;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod schedule;
 pub(crate) mod steps;
 pub(crate) mod template;

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentPolicy, Ask, Budget, Effect, Expression, Hook, HumanDuration, InputSpec, InputType, JsonObject,
-    MASKED_SECRET, OnFailure, QuestionPolicy, Repeat, ReplanPolicy, Retry, Stop, TaskId, Template, Wait, is_default,
+    MASKED_SECRET, OnFailure, QuestionPolicy, Repeat, ReplanPolicy, Retry, Schedule, Stop, TaskId, Template, Wait,
+    is_default,
 };
 
 /// A valid plan: all names resolve and the graph has no cycle.
@@ -26,6 +27,9 @@ pub struct Plan {
     /// True if a language model checks at the end whether the goal is reached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check_goal: bool,
+    /// When the plan runs by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// Inputs by name.
     pub inputs: IndexMap<String, InputSpec>,
     /// The environment variables that expressions use, with their values when the plan was validated.

@@ -56,3 +56,4 @@ mod streaming;
 mod synthesis_claims;
 mod terminal_answers;
 mod terminal_safety;
+mod waits;

@@ -102,6 +102,81 @@ fn sub_plan_has_inputs_and_outputs_of_its_own() {
 }
 
 #[test]
+fn sub_plan_has_a_budget_and_secrets_of_its_own() {
+    const TOKEN: &str = "swordfish-4711";
+    let place = workspace();
+    let mut command =
+        place.command(["run", "sub-plan-limits.yaml", "--output", "json", "--no-input", "--journal", "j.db"]);
+    command.env("KAPELL_DEMO_DIR", place.path("documents")).env("CITY_TOKEN", TOKEN);
+    let ended = CommandOutput::of(&mut command);
+    assert_eq!(ended.result()["outputs"]["cities"], json!([{"third": "failed"}, {"third": "failed"}]), "{ended:?}");
+    let third = &ended.result()["tasks"]["sub"]["items"][1]["tasks"]["third"]["error"];
+    assert_eq!(third["kind"], json!("budget_spent"), "{ended:?}");
+    assert_eq!(third["message"], json!("the budget of `sub[1]` is exhausted: tool calls (2 of 2)"));
+    // The agent got the secret, and nothing else has it.
+    let documents = place.path("documents");
+    let stored = fs::read_dir(&documents).expect("reads").map(|entry| entry.expect("an entry").path());
+    let with_token = stored.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(TOKEN))).count();
+    assert_eq!(with_token, 2);
+    let shown = kapell(&place, &["runs", "show", "last", "--journal", "j.db"]);
+    let log = kapell(&place, &["logs", "last", "--journal", "j.db", "--output", "json"]);
+    for printed in [&ended, &shown, &log] {
+        assert!(!format!("{printed:?}").contains(TOKEN), "{printed:?}");
+    }
+    for name in ["j.db", "j.db-wal"] {
+        let bytes = fs::read(place.path(name)).unwrap_or_default();
+        assert!(!bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()), "{name}");
+    }
+    for (with, code) in [
+        ("{ city: x, token: plain-text-secret }", "plan::secret_use"),
+        ("{ city: '${{ inputs.token }}', token: '${{ inputs.token }}' }", "plan::secret_use"),
+    ] {
+        let plan = format!(
+            "inputs: {{ token: {{ type: secret, required: true }} }}\n\
+             tasks: [{{ id: a, plan: sub-plan/limited.yaml, with: {with} }}]\n"
+        );
+        place.write("wrong.yaml", plan);
+        let checked = kapell(&place, &["validate", "wrong.yaml", "--offline"]);
+        assert_eq!((checked.code, checked.error_code()), (Some(2), code), "{checked:?}");
+    }
+}
+
+#[test]
+fn time_of_a_sub_plan_ends_its_tasks_and_not_the_run() {
+    let place = workspace();
+    place.write("slow.yaml", "budget: { time: 1s }\ntasks: [{ id: nap, sleep: 1h }]\n");
+    place.write(
+        "plan.yaml",
+        "tasks:\n  - { id: sub, plan: slow.yaml, on_failure: continue }\n  - { id: after, sleep: 1ms, needs: [sub] }\n",
+    );
+    let ended = run(&place, "plan.yaml", &[]);
+    let result = ended.result();
+    assert_eq!(result["tasks"]["sub"]["error"]["message"], json!("the budget of the plan is exhausted: time (1s)"));
+    assert_eq!(result["tasks"]["sub"]["tasks"]["nap"]["status"], json!("cancelled"), "{ended:?}");
+    assert_eq!(result["tasks"]["after"]["status"], json!("succeeded"), "{ended:?}");
+}
+
+#[test]
+fn schedules_are_checked() {
+    let place = workspace();
+    for (schedule, code) in [
+        ("'0 25 * * *'", "plan::schedule"),
+        ("{ cron: '0 0 30 2 *' }", "plan::schedule"),
+        ("{ cron: '@daily', timezone: Europe/Nowhere }", "plan::schedule"),
+        ("{ cron: '@daily', missed: never }", "plan::wrong_value"),
+        ("{ timezone: UTC }", "plan::missing_key"),
+    ] {
+        place.write("plan.yaml", format!("schedule: {schedule}\ntasks: [{{ id: a, sleep: 1s }}]\n"));
+        let checked = kapell(&place, &["validate", "plan.yaml", "--offline"]);
+        assert_eq!((checked.code, checked.error_code()), (Some(2), code), "{schedule}: {checked:?}");
+    }
+    let plan = "schedule: '@daily'\ninputs: { x: { type: string, required: true } }\ntasks: [{ id: a, sleep: '${{ inputs.x }}' }]\n";
+    place.write("plan.yaml", plan);
+    let checked = kapell(&place, &["validate", "plan.yaml", "--offline"]);
+    assert_eq!(checked.error_code(), "plan::schedule_input", "{checked:?}");
+}
+
+#[test]
 fn branches_run_the_tasks_of_one_case() {
     let place = workspace();
     for (kind, expected) in [

@@ -29,6 +29,8 @@ table! {
          is planned within the limit of `replan`. Only for `result: synthesize`. Default: `false`.";
     inputs: TableMap(&INPUT.table), "The inputs of a run, available as `inputs.NAME` in expressions.";
     defaults: Table(&DEFAULTS), "Defaults for all tasks.";
+    schedule: OneOf("a cron expression, or a map with `cron`", &[Text, Table(&SCHEDULE.table)]),
+        "When `kapell serve` runs the plan by itself, such as `0 7 * * 1-5`.";
     max_parallel: CONCURRENCY, "Maximum number of concurrent calls of the run. Default: 8.";
     tasks: TableList(&TASK.table), "The tasks. Each task starts as soon as its dependencies have ended.";
     outputs: Object, "The outputs of the run, by name. Default: the answers of all tasks.";
@@ -42,6 +44,20 @@ table! {
     result: OneOf("`merge`, `synthesize`, or a map", &[RESULT_KINDS, Table(&RESULT.table)]),
         "How the result is built from the tasks' answers: `merge` prints each answer, `synthesize` lets a language \
          model write one.";
+}
+
+table! {
+    /// When a plan runs by itself.
+    SCHEDULE: ScheduleKeys = "`schedule`", required [cron], "When `kapell serve` runs the plan by itself.";
+    cron: Text, "The cron expression: minute, hour, day of the month, month, and day of the week, with seconds before them \
+        if there are six fields.";
+    timezone: Text, "The time zone, such as `Europe/Berlin`. Default: that of the system.";
+    missed: Choice(&[
+        ("skip", "They are ignored."),
+        ("once", "The plan runs once for all of them."),
+        ("all", "The plan runs once for each, one after another."),
+    ]), "What becomes of occurrences that came while no scheduler ran, or while the previous run was in progress. Default: \
+        `once`.";
 }
 
 const RESULT_KINDS: ValueType = Choice(&[

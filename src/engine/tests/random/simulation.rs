@@ -103,7 +103,7 @@ pub(crate) fn seeded_choices(seed: u64) -> impl FnMut(usize) -> usize {
 }
 
 impl Driver {
-    /// Sleeps until the next timer, or sends the signal that a task waits for if there is no timer.
+    /// Sleeps until the next timer, or sends the signal that a task waits for without timers.
     pub(crate) fn wait_or_signal(&mut self) -> Result<(), TestCaseError> {
         if self.run.next_wakeup().is_some() {
             self.sleep();

@@ -33,6 +33,15 @@ pub struct InputSources<'a> {
     pub earlier: Option<&'a JsonObject>,
 }
 
+impl InputSources<'_> {
+    /// Returns whether an input needs a value: an optional secret that an earlier run had, too.
+    fn requires(&self, name: &str, spec: &InputSpec) -> bool {
+        let was_secret =
+            || self.earlier.and_then(|earlier| earlier.get(name)).is_some_and(|value| value == MASKED_SECRET);
+        spec.required || was_secret()
+    }
+}
+
 /// Returns the inputs of a run. `parameters` (`name=value`, as on the command line) take precedence over the values of
 /// `file`, and these over the plan's defaults. An optional input without a value is `null`.
 ///
@@ -59,10 +68,7 @@ pub fn resolve_inputs_from(plan: &Plan, sources: &InputSources<'_>) -> Result<Va
                 default => default,
             },
         };
-        // An optional secret of an earlier run is needed again.
-        let was_set =
-            || sources.earlier.and_then(|earlier| earlier.get(name)).is_some_and(|value| value == MASKED_SECRET);
-        if value.is_none() && (spec.required || was_set()) {
+        if value.is_none() && sources.requires(name, spec) {
             let about = spec.description.as_ref().map(|about| format!(": {about}")).unwrap_or_default();
             let error = sink.file_error("missing", format!("the input `{name}` is missing"));
             let variable = spec.from_env.as_ref().map(|name| format!(", or the environment variable `{name}`"));
@@ -99,7 +105,8 @@ pub fn missing_inputs<'p>(plan: &'p Plan, sources: &InputSources<'_>) -> Vec<(&'
     if resolver.sink.has_errors() {
         return Vec::new();
     }
-    let is_missing = |(name, spec): &(&String, &InputSpec)| spec.required && !assigned.contains_key(*name);
+    let is_missing =
+        |(name, spec): &(&String, &InputSpec)| sources.requires(name, spec) && !assigned.contains_key(*name);
     plan.inputs.iter().filter(is_missing).map(|(name, spec)| (name.as_str(), spec)).collect()
 }
 

@@ -240,7 +240,9 @@ async fn drive(
     let now = services.clock.now();
     let (begun, _lease) = match request {
         RunRequest::New(new_run) => (Run::start(new_run, now)?, None),
-        RunRequest::Rerun(rerun) => {
+        RunRequest::Rerun(mut rerun) => {
+            let content = services.content.as_deref();
+            rerun.change_outputs(|output| ContentStore::adopt_saved_output(content, output));
             let earlier = rerun.earlier_id.clone();
             let (run, step) = Run::rerun(rerun, now)?;
             services.content.iter().for_each(|content| content.keep_from(&earlier, &step.records));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use kapell::model::{
-    AttemptId, Effect, Event, Operation, Outcome, Plan, Record, RunStatus, SavedFile, Task, TaskId, Work,
+    Asker, AttemptId, Effect, Event, Operation, Outcome, Plan, Record, RunStatus, SavedFile, Task, TaskId, Work,
 };
 use kapell::runtime::ContentStore;
 use serde_json::Value;
@@ -107,8 +107,16 @@ impl CallHistory {
                 self.expanded.insert(parent.clone(), items.len());
             }
             Event::IterationAdded { parent, .. } => *self.expanded.entry(parent.clone()).or_default() += 1,
-            Event::GroupStarted { task, .. } | Event::TimerStarted { task, .. } => {
+            Event::GroupStarted { task, .. }
+            | Event::TimerStarted { task, .. }
+            | Event::SignalAwaited { task, .. }
+            | Event::WatchStarted { task, .. } => {
                 self.expanded.entry(task.clone()).or_default();
+            }
+            Event::QuestionAsked { question, .. } => {
+                if let Asker::Plan { task } = &question.asker {
+                    self.expanded.entry(task.clone()).or_default();
+                }
             }
             Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } if self.expanded.contains_key(task) => {}
             Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => {
@@ -147,7 +155,7 @@ impl CallHistory {
                 Work::Group(group) => {
                     group.tasks.iter().for_each(|member| self.add_calls(member, &id.member(&member.id), calls));
                 }
-                Work::Wait(_) => {}
+                Work::Wait(_) | Work::Ask(_) => {}
                 // Reading changes nothing, so such a task has no `effect`.
                 Work::Call(call) if call.operation == Operation::ReadResource => calls.push((id, Effect::ReadOnly)),
                 _ => calls.push((id, task.effect.expect("the plan says so of every other task"))),

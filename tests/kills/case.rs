@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kapell::journal::{self, JournalError, JournalReader};
 use kapell::model::{Asker, AttemptId, Event, Question, Record, RunStatus};
@@ -43,6 +45,8 @@ pub(crate) struct CrashCase {
     resolutions: HashMap<AttemptId, &'static str>,
     /// The number of processes so far.
     processes: usize,
+    /// True if the run got the signal that a task waits for.
+    is_signalled: bool,
 }
 
 impl CrashCase {
@@ -59,7 +63,14 @@ impl CrashCase {
             .write("agents.toml", agents_file(&place, &servers))
             .write("plan.yaml", plan)
             .write("inner.yaml", INNER_PLAN);
-        let case = Self { name: name.to_owned(), place, servers, resolutions: HashMap::new(), processes: 0 };
+        let case = Self {
+            name: name.to_owned(),
+            place,
+            servers,
+            resolutions: HashMap::new(),
+            processes: 0,
+            is_signalled: false,
+        };
         case.write_answers();
         case
     }
@@ -154,7 +165,25 @@ impl CrashCase {
     fn spawn_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
         self.processes += 1;
         self.write_answers();
-        run_until(self.place.command(self.next_command()), kill_point, &self.place)
+        let is_over = AtomicBool::new(false);
+        let next = self.place.command(self.next_command());
+        std::thread::scope(|scope| {
+            if !self.is_signalled {
+                let signal = ["signal", "last", "go", "--data", "{\"n\": 7}", "--journal", "journal.db"];
+                let mut command = self.place.command(signal);
+                let (is_over, is_signalled) = (&is_over, &mut self.is_signalled);
+                scope.spawn(move || {
+                    // Before the run starts, there is none to send it to.
+                    while !*is_signalled && !is_over.load(Ordering::Relaxed) {
+                        *is_signalled = command.output().expect("it runs").status.success();
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                });
+            }
+            let end = run_until(next, kill_point, &self.place);
+            is_over.store(true, Ordering::Relaxed);
+            end
+        })
     }
 
     /// Returns the command that a person would type next.
@@ -170,8 +199,10 @@ impl CrashCase {
 
     /// Writes the answers of the person: a yes to every booking, and the known effects of interrupted calls.
     pub(crate) fn write_answers(&self) {
-        let mut text =
-            String::from("answers:\n- { tool: book_trip, message: for an estimated, accept: { confirm: true } }\n");
+        let mut text = String::from(
+            "answers:\n- { tool: book_trip, message: for an estimated, accept: { confirm: true } }\n\
+             - { message: Which room is free?, accept: { room: 4b } }\n",
+        );
         for question in self.open_questions() {
             if let Asker::Host { attempt } = &question.asker
                 && let Some(outcome) = self.resolutions.get(attempt)

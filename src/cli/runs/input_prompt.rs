@@ -17,10 +17,10 @@ use crate::ui::human::HumanResponse;
 pub(crate) async fn ask_for_inputs(
     context: &RunContext,
     plan: &Plan,
-    params: &[String],
+    (params, earlier): (&[String], Option<&JsonObject>),
     given: Option<Value>,
 ) -> Result<Result<Option<Value>, Exit>, CliError> {
-    let sources = InputSources { parameters: params, given: given.as_ref(), ..InputSources::default() };
+    let sources = InputSources { parameters: params, given: given.as_ref(), earlier, ..InputSources::default() };
     let missing = config::missing_inputs(plan, &sources);
     if missing.is_empty() || !context.human.is_person_here() {
         return Ok(Ok(given));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::input_prompt::ask_for_inputs;
 use super::resume::{agent_changes, params_change, plan_changes};
 use crate::HostError;
 use crate::cli::common::args::JsonArg;
@@ -97,16 +98,25 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.from.is_none() && !is_changed && earlier.status() == RunStatus::Succeeded {
         return Err(nothing_to_retry(&earlier_id));
     }
-    let (plan, inputs, source) = match &args.plan {
+    let (plan, source) = match &args.plan {
         Some(path) => corrected_start(path, &args, &agents, &earlier)?,
         None => {
             if !args.accept_changes {
                 check_plan(&earlier_id, &earlier, &agents, args.from.as_deref())?;
             }
-            original_start(&args, &agents, &earlier)?
+            original_start(&args, &agents, &earlier)
         }
     };
     check_permissions(&agents, &plan)?;
+    let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
+    let context = match args.dry_run {
+        true => None,
+        false => Some(RunContext::new(run.clone(), &args.options, interaction)?),
+    };
+    let inputs = match retry_inputs(context.as_ref(), &plan, &args, &earlier).await? {
+        Ok(inputs) => inputs,
+        Err(exit) => return Ok(exit),
+    };
     let new_run = NewRun { plan, inputs, seed: jitter_seed(&run), planning: None, source, id: None };
     let repeats = if args.allow_repeats { RepeatPolicy::Allow } else { RepeatPolicy::Refuse };
     let from = args.from.as_deref().map(TaskId::from);
@@ -116,11 +126,7 @@ pub(crate) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if args.plan.is_none() && !preview.tasks.iter().any(|(_, decision)| decision.is_repeated()) {
         return Err(nothing_to_retry(&rerun.earlier_id));
     }
-    if args.dry_run {
-        return print_preview(&preview, args.options.output);
-    }
-    let interaction = if args.detach { Interaction::Remote } else { Interaction::Terminal };
-    let context = RunContext::new(run, &args.options, interaction)?;
+    let Some(context) = context else { return print_preview(&preview, args.options.output) };
     for change in agent_changes(&rerun.earlier, &agents).into_iter().chain(params_change(&rerun.earlier)) {
         context.screen.println(format!("changed since run {}: {change}", rerun.earlier_id.short()));
     }
@@ -250,21 +256,16 @@ fn original_plan(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
     Arc::new(plan)
 }
 
-/// The plan, inputs and files that a retry begins with.
-type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
+/// The plan and the files that a retry begins with.
+type RetryStart = (Arc<Plan>, Option<Arc<RunSource>>);
 
 /// Returns the start of a retry with the original plan.
-fn original_start(args: &RetryArgs, agents: &AgentsFile, earlier: &Run) -> Result<RetryStart, CliError> {
-    let plan = original_plan(earlier, agents);
-    let inputs = match args.params.is_empty() && plan.secret_inputs().next().is_none() {
-        true => Arc::clone(earlier.inputs()),
-        false => retry_inputs(&plan, args, earlier)?,
-    };
+fn original_start(args: &RetryArgs, agents: &AgentsFile, earlier: &Run) -> RetryStart {
     let source = earlier.source().map(|source| {
         let params = overridden_params(source, args);
         Arc::new(RunSource { params, ..source.clone() })
     });
-    Ok((plan, inputs, source))
+    (original_plan(earlier, agents), source)
 }
 
 /// Returns the start of a retry with another plan.
@@ -272,20 +273,41 @@ fn corrected_start(path: &Path, args: &RetryArgs, agents: &AgentsFile, earlier: 
     let name = path.display().to_string();
     let (name, text) = files::read_plan_text(&name)?;
     let plan = config::load_plan(name, &text, agents, None)?.plan;
-    let inputs = retry_inputs(&plan, args, earlier)?;
     let plan_path = (name != "-").then(|| files::absolute(path));
     let (agents, user_agents) = files::agents_source(&args.options.agents.files(args.plan.as_deref()));
     let params = earlier.source().and_then(|source| overridden_params(source, args));
     let source = RunSource { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents, user_agents, params };
-    Ok((Arc::new(plan), inputs, Some(Arc::new(source))))
+    Ok((Arc::new(plan), Some(Arc::new(source))))
 }
 
-/// Returns the inputs of a retry: those of the earlier run that the plan still has, with the values of `--param`.
-fn retry_inputs(plan: &Plan, args: &RetryArgs, earlier: &Run) -> Result<Arc<Value>, CliError> {
-    let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
-    given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
-    let sources = InputSources { parameters: &args.params, earlier: Some(&given), ..InputSources::default() };
-    Ok(Arc::new(config::resolve_inputs_from(plan, &sources)?))
+/// Returns the inputs of a retry: those of the earlier run that the plan still has, with the values of `--param`. A person
+/// is asked in `context` for those that are missing, such as secrets, which the journal does not contain. Returns the exit
+/// code if the person dismisses the form.
+async fn retry_inputs(
+    context: Option<&RunContext>,
+    plan: &Plan,
+    args: &RetryArgs,
+    earlier: &Run,
+) -> Result<Result<Arc<Value>, Exit>, CliError> {
+    if args.plan.is_none() && args.params.is_empty() && plan.secret_inputs().next().is_none() {
+        return Ok(Ok(Arc::clone(earlier.inputs())));
+    }
+    let mut kept = earlier.inputs().as_object().cloned().unwrap_or_default();
+    kept.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
+    let typed = match context {
+        Some(context) => match ask_for_inputs(context, plan, (&args.params, Some(&kept)), None).await? {
+            Ok(typed) => typed,
+            Err(exit) => return Ok(Err(exit)),
+        },
+        None => None,
+    };
+    let sources = InputSources {
+        parameters: &args.params,
+        given: typed.as_ref(),
+        earlier: Some(&kept),
+        ..InputSources::default()
+    };
+    Ok(Ok(Arc::new(config::resolve_inputs_from(plan, &sources)?)))
 }
 
 /// Returns the parameters file of the earlier run, with the inputs that the command line overrides now.

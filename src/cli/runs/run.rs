@@ -185,7 +185,7 @@ async fn run_in_session(args: RunArgs, session: &mut GoalSession) -> Result<Exit
         None => (None, None),
     };
     if !args.dry_run {
-        given = match ask_for_inputs(&context, &loaded.validated.plan, &args.params, given).await? {
+        given = match ask_for_inputs(&context, &loaded.validated.plan, (&args.params, None), given).await? {
             Ok(given) => given,
             Err(exit) => return Ok(exit),
         };

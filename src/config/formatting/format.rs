@@ -53,9 +53,9 @@ fn is_same(name: &str, text: &str, (data, comments): (&Value, &[String])) -> boo
         && read_syntax(text).is_ok_and(|document| comments_of(&document) == comments)
 }
 
-/// Returns all comments, anchors, and tags of a document, sorted.
+/// Returns all directives, comments, anchors, and tags of a document, sorted.
 fn comments_of(document: &SyntaxDocument) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = document.directives.clone();
     if let Some(root) = &document.root {
         collect(root, &mut found);
     }

@@ -10,6 +10,7 @@ const INDENTATION: usize = 2;
 /// Returns the document as text.
 pub(super) fn write_document(document: &SyntaxDocument) -> String {
     let mut text = String::new();
+    document.directives.iter().for_each(|directive| push_line(directive, &mut text));
     if document.has_start_marker {
         text.push_str("---\n");
     }

@@ -89,8 +89,22 @@ fn unsupported_and_invalid_files_are_reported() {
     };
     assert_eq!(codes("tasks: [\n"), ["yaml::syntax"]);
     assert_eq!(codes("a: 1\na: 2\n"), ["yaml::duplicate_key"]);
-    assert_eq!(codes("? a\n: 1\n"), ["file::unformattable"]);
-    assert_eq!(codes("a: |2\n    b\n"), ["file::unformattable"]);
+    assert_eq!(codes("[a: 1]\n"), ["file::unformattable"]);
+}
+
+#[test]
+fn indicators_and_directives_are_kept_or_written_in_the_standard_style() {
+    for (text, expected) in [
+        ("? name\n: 1\n? tasks\n:\n  - 2\n", "name: 1\ntasks:\n  - 2\n"),
+        ("name: { ? a : 1 }\n", "name: { a: 1 }\n"),
+        ("name: |2\n    b\n   c\n", "name: |2\n    b\n   c\n"),
+        ("name:\n    text: |4-\n            b\n        c\n", "name:\n  text: |2-\n        b\n    c\n"),
+        ("- >2 # x\n     b\n   c\n", "- >2 # x\n     b\n   c\n"),
+        ("%YAML 1.2\n# c\n---\nname: 1\n...\n", "%YAML 1.2\n---\n# c\nname: 1\n"),
+    ] {
+        assert_eq!(formatted(text), expected, "{text}");
+        assert_eq!(formatted(expected), expected, "{text}");
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 /// A document as it is written.
 #[derive(Debug, Default)]
 pub(crate) struct SyntaxDocument {
+    /// The directives before the start marker, such as `%YAML 1.2`.
+    pub(crate) directives: Vec<String>,
     /// True if the document starts with `---`.
     pub(crate) has_start_marker: bool,
     /// The root; `None` for an empty document.
@@ -83,6 +85,9 @@ pub(crate) struct UnsupportedSyntax {
 /// Returns the first part that the formatter does not support.
 pub(crate) fn read_syntax(text: &str) -> Result<SyntaxDocument, UnsupportedSyntax> {
     let mut builder = SyntaxBuilder::new(text);
+    let before_start = text.lines().take_while(|line| *line == "" || line.starts_with(['#', '%', ' ']));
+    let directives = before_start.filter(|line| line.starts_with('%'));
+    builder.document.directives = directives.map(|line| line.trim_end().to_owned()).collect();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| UnsupportedSyntax {
             line: error.marker().line(),
@@ -137,9 +142,11 @@ impl SyntaxBuilder {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(is_explicit) => {
                 if *is_explicit {
-                    self.read_gap(start)?;
+                    // The event begins at the first directive, if there is one.
+                    let marker = (start..self.chars.len()).find(|at| self.is_line_start(*at, "---"));
+                    self.read_gap(marker.unwrap_or(start))?;
                     self.document.has_start_marker = true;
-                    self.cursor = end;
+                    self.cursor = end.max(marker.map_or(0, |at| at + 3));
                 }
                 Ok(())
             }
@@ -156,9 +163,7 @@ impl SyntaxBuilder {
                     return self.add_value(SyntaxNode { properties: Vec::new(), kind: SyntaxKind::Empty });
                 }
                 match style {
-                    ScalarStyle::Literal | ScalarStyle::Folded => {
-                        self.add_block(count, (start, end), text.trim().is_empty())
-                    }
+                    ScalarStyle::Literal | ScalarStyle::Folded => self.add_block(count, (start, end), text),
                     _ => {
                         self.begin_value(start)?;
                         let properties = self.read_properties(count)?;
@@ -259,8 +264,19 @@ impl SyntaxBuilder {
                     }
                     line_breaks = 0;
                 }
-                '?' => return Err(self.unsupported(at, "keys with `?` are not supported")),
-                '%' | '.' => return Err(self.unsupported(at, "directives and `...` are not supported")),
+                // The key follows, and is written without the indicator.
+                '?' => line_breaks = 0,
+                '%' if self.column(at) == 0 => {
+                    at += self.chars[at..].iter().take_while(|c| **c != '\n').count();
+                    line_breaks = 0;
+                    continue;
+                }
+                // Only one document can be read, so its end needs no marker.
+                '.' if self.is_line_start(at, "...") => {
+                    at += 3;
+                    line_breaks = 0;
+                    continue;
+                }
                 _ => return Err(self.unsupported(at, format!("unexpected `{c}`"))),
             }
             at += 1;
@@ -279,6 +295,12 @@ impl SyntaxBuilder {
                 *extra = if self.is_after_block { 0 } else { comment_column.saturating_sub(column) };
             }
         }
+    }
+
+    /// Returns whether a line begins with `text` at `at`.
+    fn is_line_start(&self, at: usize, text: &str) -> bool {
+        let is_there = text.chars().zip(self.chars.get(at..).unwrap_or_default()).filter(|(a, b)| a == *b).count();
+        is_there == text.len() && (at == 0 || self.chars[at - 1] == '\n')
     }
 
     fn column(&self, at: usize) -> usize {
@@ -367,12 +389,8 @@ impl SyntaxBuilder {
     }
 
     /// Adds a block text. Its event starts at its properties or after its header.
-    fn add_block(
-        &mut self,
-        count: usize,
-        (start, end): (usize, usize),
-        is_blank: bool,
-    ) -> Result<(), UnsupportedSyntax> {
+    fn add_block(&mut self, count: usize, (start, end): (usize, usize), text: &str) -> Result<(), UnsupportedSyntax> {
+        let is_blank = text.trim().is_empty();
         let header_at = |from: usize| (from..self.chars.len()).find(|at| matches!(self.chars[*at], '|' | '>'));
         let first = if count > 0 { start } else { header_at(self.cursor).unwrap_or(start) };
         self.begin_value(first)?;
@@ -387,8 +405,14 @@ impl SyntaxBuilder {
             (line.trim_end_matches('\r').to_owned(), at)
         };
         let (header, mut line_start) = next_line();
-        let header = header.trim_end().to_owned();
+        let (indicators, comment) = header.split_at(header.find('#').unwrap_or(header.len()));
+        let has_indentation = indicators.contains(|c: char| c.is_ascii_digit());
+        // The number of columns is that of the standard style.
+        let indicators: String = indicators.chars().map(|c| if c.is_ascii_digit() { '2' } else { c }).collect();
+        let header = format!("{indicators}{comment}").trim_end().to_owned();
         let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+        // With an indicator, the first line can have spaces of its own.
+        let own = text.lines().find(|line| !line.trim().is_empty()).filter(|_| has_indentation).map_or(0, indentation);
         let mut lines: Vec<String> = Vec::new();
         let mut common = None;
         // The event may end at the next token. A line that is indented less is not a part of the text.
@@ -398,7 +422,7 @@ impl SyntaxBuilder {
                 if is_blank || common.is_some_and(|common| indentation(&line) < common) {
                     break;
                 }
-                common.get_or_insert(indentation(&line));
+                common.get_or_insert(indentation(&line).saturating_sub(own));
             }
             lines.push(line);
             line_start = next;
@@ -412,10 +436,6 @@ impl SyntaxBuilder {
             if lines.len() < before {
                 self.lines.push(TriviaLine::Blank);
             }
-        }
-        let explicit = header.split('#').next().unwrap_or_default().chars().find_map(|c| c.to_digit(10));
-        if explicit.is_some() {
-            return Err(self.unsupported(first, "a block text with an indentation indicator is not supported"));
         }
         let common = common.unwrap_or(0);
         for line in &mut lines {

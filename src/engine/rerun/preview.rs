@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::engine::state::run_state::State;
 use crate::expression;
 use crate::model::{
     AgentId, Effect, Foreach, GraphError, Group, NodeIndex, NodeKind, Prompt, PromptSource, RunId, Task, TaskId,
-    Template, Timestamp, Work,
+    Template, Timestamp, ToolOutput, Work,
 };
 
 /// The parameters of a rerun.
@@ -31,6 +32,13 @@ pub struct Rerun {
     pub repeats: RepeatPolicy,
     /// The new run. Its plan is the current plan of the earlier run, or a changed one. It plans no goal.
     pub new_run: NewRun,
+}
+
+impl Rerun {
+    /// Changes the results of the earlier run that the new one may keep.
+    pub fn change_outputs(&mut self, mut change: impl FnMut(&mut Arc<ToolOutput>)) {
+        self.earlier.change_outputs(&mut change);
+    }
 }
 
 /// The policy for `at_most_once` calls that succeeded in the earlier run.

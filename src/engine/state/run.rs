@@ -15,8 +15,8 @@ use super::task::{TaskEntry, TaskState};
 use crate::engine::ledger::Ledger;
 use crate::json_schema::{CompiledSchema, SchemaCheckError};
 use crate::model::{
-    Event, GoalPlanning, GraphError, JsonObject, MASKED_SECRET, NodeIndex, Plan, Record, RunId, RunSource, RunStatus,
-    TaskGraph, Timestamp,
+    Event, GoalPlanning, GraphError, JsonObject, MASKED_SECRET, NodeIndex, Outcome, Plan, Record, RunId, RunSource,
+    RunStatus, TaskGraph, Timestamp, ToolOutput,
 };
 
 /// The parameters of a new run.
@@ -187,6 +187,17 @@ impl Run {
             state.tasks.push(TaskEntry { ready_at: at, ..TaskEntry::new(task, dependencies) });
         }
         Ok(Self { state, queues, known_inputs: Arc::clone(inputs), schemas: HashMap::new() })
+    }
+
+    /// Changes all results that the run has, for another run that keeps some of them.
+    pub(crate) fn change_outputs(&mut self, change: &mut dyn FnMut(&mut Arc<ToolOutput>)) {
+        for entry in &mut self.state.tasks {
+            if let TaskState::Ended(Outcome::Succeeded(output)) = &mut entry.state {
+                change(output);
+            }
+        }
+        let kept = self.state.kept_results.values_mut().flat_map(BTreeMap::values_mut).flatten();
+        kept.for_each(|kept| change(&mut kept.output));
     }
 
     /// Returns the secret inputs whose values the run needs and this process does not know.

@@ -84,6 +84,21 @@ impl ContentStore {
         }
     }
 
+    /// Makes the file of a result that comes from an earlier run a file of the run of `store`. Without a store, the run
+    /// has no files.
+    pub(crate) fn adopt_saved_output(store: Option<&Self>, output: &mut Arc<ToolOutput>) {
+        let Some(saved) = &output.saved else { return };
+        let path = store.map(|store| store.directory().join(SAVED_DIRECTORY).join(&saved.name).display().to_string());
+        if path.as_ref() == Some(&saved.path) {
+            return;
+        }
+        let output = Arc::make_mut(output);
+        match (path, &mut output.saved) {
+            (Some(path), Some(saved)) => saved.path = path,
+            (_, saved) => *saved = None,
+        }
+    }
+
     /// Keeps the saved outputs of an event that comes from an earlier run: they are files of run `to`.
     pub fn move_saved_outputs(root: &Path, record: &mut Record, to: &RunId) {
         for output in record.event.outputs_mut().filter(|output| output.saved.is_some()) {
@@ -194,6 +209,19 @@ mod tests {
         let failure = save_output(&store, "link/c.md", output).await.expect_err("a link");
         assert!(failure.message.contains("symbolic link"), "{failure}");
         assert!(!root.path().join("c.md").exists());
+    }
+
+    #[tokio::test]
+    async fn kept_result_has_the_file_of_its_run() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = |run: &str| Arc::new(ContentStore::new(root.path(), &run.into(), None));
+        let output = Arc::new(ToolOutput::new([json!({"type": "text", "text": "hi"})], None));
+        let mut saved = save_output(&store("earlier"), "b.md", output).await.expect("saves");
+        ContentStore::adopt_saved_output(Some(&store("later")), &mut saved);
+        let path = |output: &ToolOutput| output.saved.as_deref().map(|saved| saved.path.clone());
+        assert_eq!(path(&saved), Some(root.path().join("later/saved/b.md").display().to_string()));
+        ContentStore::adopt_saved_output(None, &mut saved);
+        assert_eq!(path(&saved), None);
     }
 
     #[test]

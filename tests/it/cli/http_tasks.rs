@@ -220,22 +220,72 @@ fn headers_do_not_appear_in_failures() {
 }
 
 #[test]
-fn secret_inputs_reach_headers_and_variables_only() {
-    let server = HttpServer::start(|request, _| Reply::new("200 OK", request.headers["x-key"].clone()));
+fn secret_inputs_reach_requests_and_variables_only() {
+    const KEY: &str = "hunter22-correct-horse";
+    let server = HttpServer::start(|request, _| {
+        // The server returns what it gets.
+        let body = format!("{} {}", request.headers["x-key"], request.body);
+        Reply::new("200 OK", body)
+    });
     let place = Workspace::new();
     place.write("agents.toml", "[shell]\nenabled = true\n[http]\nhosts = [\"127.0.0.1\"]\n");
-    let plan = format!(
-        "name: x\ninputs: {{ key: {{ type: secret, required: true }} }}\ntasks:\n\
-         \x20 - {{ id: x, http: {{ url: '{}/', headers: {{ x-key: '${{{{ inputs.key }}}}' }} }} }}\n\
-         \x20 - {{ id: y, shell: {{ command: 'echo \"$KEY\" | wc -c', env: {{ KEY: '${{{{ inputs.key }}}}' }} }}, save: y.txt }}\n",
-        server.url()
-    );
-    let ended = place.run_plan(&plan, &["--param", "key=hunter22", "--journal", "j.db"]);
+    let plan = "
+        name: x
+        inputs: { key: { type: secret, required: true } }
+        tasks:
+          - { id: x, http: { url: 'URL/x', headers: { x-key: '${{ inputs.key }}' } } }
+          - { id: y, http: { method: POST, url: 'URL/y', headers: { x-key: none }, body: { key: '${{ inputs.key }}' } } }
+          - id: z
+            shell: { command: 'echo \"$KEY\" >&2; echo \"$KEY\"; echo \"$KEY\" | wc -c', env: { KEY: '${{ inputs.key }}' } }
+            save: z.txt
+          - { id: bad, on_failure: continue, shell: { command: 'echo \"$KEY\" >&2; exit 3', env: { KEY: '${{ inputs.key }}' } } }
+          - { id: hook, http: { url: 'URL/hook', headers: { x-key: none } }, finally: [{ id: after, shell: { command: 'echo \"$KEY\"', env: { KEY: '${{ inputs.key }}' } } }] }
+        "
+    .replace("URL", &server.url());
+    place.write("plan.yaml", &plan);
+    let mut command =
+        place.command(["run", "plan.yaml", "--param", &format!("key={KEY}"), "--journal", "j.db", "--output", "json"]);
+    let ended = CommandOutput::of(command.env("KAPELL_LOG", "debug"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(server.received()[0].headers["x-key"], "hunter22");
-    assert_eq!(task(&ended)["output"]["body"], json!("***"));
-    assert_eq!(ended.result()["tasks"]["y"]["output"]["stdout"].as_str().map(str::trim), Some("9"));
-    let refused = place.run_plan(&plan.replace("$KEY\"", "\"${{ inputs.key }}"), &["--param", "key=hunter22"]);
+    let request = |path: &str| server.received().into_iter().find(|request| request.path == path).expect("a request");
+    assert_eq!(request("/x").headers["x-key"], KEY);
+    assert_eq!(request("/y").body, format!("{{\"key\":\"{KEY}\"}}"));
+    assert_eq!(ended.result()["tasks"]["x"]["output"]["body"].as_str().map(str::trim), Some("***"));
+    let length = (KEY.len() + 1).to_string();
+    assert!(ended.result()["tasks"]["z"]["output"]["stdout"].as_str().is_some_and(|text| text.contains(&length)));
+    let mut printed = vec![ended];
+    for arguments in [
+        &["logs", "last", "--output", "json"][..],
+        &["logs", "last"],
+        &["runs", "show", "last"],
+        &["runs", "show", "last", "z"],
+        &["runs", "show", "last", "bad"],
+        &["result", "last"],
+        &["replay", "last"],
+        &["agents", "logs", "host"],
+    ] {
+        printed.push(place.kapell(&[arguments, &["--journal", "j.db"]].concat()));
+    }
+    for output in &printed {
+        assert!(!output.stdout.contains(KEY) && !output.stderr.contains(KEY), "{output:?}");
+    }
+    let mut directories = vec![place.path("")];
+    let mut files = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("reads") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{}", path.display());
+        }
+    }
+    assert!(files > 3, "the journal and the saved output are among {files} files");
+    let refused = place
+        .run_plan(&plan.replace("$KEY\" >&2; exit", "${{ inputs.key }}\"; exit"), &["--param", &format!("key={KEY}")]);
     assert_eq!(refused.error_code(), "plan::secret_use", "{refused:?}");
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::terminal::{run_at_terminal, step};
+use crate::support::terminal::{run_at_terminal, run_at_terminal_like, step};
 use crate::support::workspace::{CommandOutput, Workspace, send_signal, wait_for};
 
 const SECRET: &str = "made-up-token-0123456789";
@@ -111,6 +111,27 @@ fn person_types_the_secret_of_a_resumed_run_unseen() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("Bearer ***") && !ended.stdout.contains(SECRET), "{ended:?}");
     assert!(!journal_contains(&place, SECRET));
+}
+
+#[test]
+fn person_types_the_secret_of_a_retry_unseen() {
+    let plan = SECRET_PLAN.replace("approve: Send it?, ", "").replace("from_env: SEALED_TOKEN", "description: The key");
+    let failing = plan.replace("tool: echo", "tool: echo_typo");
+    for term in ["xterm", "dumb"] {
+        let place = Workspace::new();
+        place.write_agents(&["good"]).write("plan.yaml", &failing);
+        let token = format!("token={SECRET}");
+        assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input", "--param", &token]).code, Some(1));
+        let refused = place.kapell(&["retry", "--no-input"]);
+        assert_eq!((refused.code, refused.error_code()), (Some(2), "input::missing"), "{refused:?}");
+        place.write("plan.yaml", &plan);
+        let typed = format!("{SECRET}\r");
+        let arguments = ["retry", "--plan", "plan.yaml", "--yes"];
+        let ended = run_at_terminal_like(term, 100, &place, (&arguments, &[step("token>", &typed)]));
+        assert_eq!(ended.code, Some(0), "{term}: {ended:?}");
+        assert!(ended.stdout.contains("Bearer ***") && !ended.stdout.contains(SECRET), "{term}: {ended:?}");
+        assert!(!journal_contains(&place, SECRET), "{term}");
+    }
 }
 
 #[test]

@@ -157,6 +157,19 @@ fn time_of_a_sub_plan_ends_its_tasks_and_not_the_run() {
 }
 
 #[test]
+fn anchors_reads_and_limits_run() {
+    let place = workspace();
+    let anchors = run(&place, "anchors.yaml", &[]);
+    let bytes = &anchors.result()["outputs"]["bytes"];
+    assert!(bytes[0].is_u64() && bytes[0] == bytes[1], "{anchors:?}");
+    let reads = run(&place, "reads.yaml", &[]).result()["outputs"].clone();
+    assert!(reads["text"].as_str().is_some_and(|text| text.contains("hello")) && reads["text"] == reads["again"]);
+    let limits = run(&place, "limits.yaml", &[]);
+    assert_eq!(limits.result()["outputs"]["stored"], json!([2, 2]), "{limits:?}");
+    assert_eq!(run(&place, "schedule.yaml", &[]).code, Some(0));
+}
+
+#[test]
 fn schedules_are_checked() {
     let place = workspace();
     for (schedule, code) in [

@@ -92,7 +92,9 @@ fn resource_that_changed_while_no_process_ran_ends_wait() {
     // A missing resource changes when it is there.
     for (before, after) in [(Some("{\"n\": 1}"), "{\"n\": 2}"), (None, "{\"n\": 3}")] {
         let place = watched("subscribe");
-        before.iter().for_each(|text| drop(place.write("state.json", text)));
+        if let Some(before) = before {
+            place.write("state.json", before);
+        }
         let mut child = start(&place, &["--param", "uri=state://1"]);
         wait_for_events(&place, "watch_baseline_recorded", 1);
         kill(&place, &mut child);

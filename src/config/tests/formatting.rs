@@ -95,7 +95,7 @@ fn unsupported_and_invalid_files_are_reported() {
 #[test]
 fn indicators_and_directives_are_kept_or_written_in_the_standard_style() {
     for (text, expected) in [
-        ("? name\n: 1\n? tasks\n:\n  - 2\n", "name: 1\ntasks:\n  - 2\n"),
+        ("? name\n: 1\n? tasks\n:\n  - 2\n", "name: 1\n\ntasks:\n  - 2\n"),
         ("name: { ? a : 1 }\n", "name: { a: 1 }\n"),
         ("name: |2\n    b\n   c\n", "name: |2\n    b\n   c\n"),
         ("name:\n    text: |4-\n            b\n        c\n", "name:\n  text: |2-\n        b\n    c\n"),

@@ -246,7 +246,8 @@ fn secret_inputs_reach_requests_and_variables_only() {
     let mut command =
         place.command(["run", "plan.yaml", "--param", &format!("key={KEY}"), "--journal", "j.db", "--output", "json"]);
     let ended = CommandOutput::of(command.env("KAPELL_LOG", "debug"));
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // The task that fails is tolerated.
+    assert_eq!(ended.code, Some(3), "{ended:?}");
     let request = |path: &str| server.received().into_iter().find(|request| request.path == path).expect("a request");
     assert_eq!(request("/x").headers["x-key"], KEY);
     assert_eq!(request("/y").body, format!("{{\"key\":\"{KEY}\"}}"));

@@ -176,7 +176,7 @@ fn schedules_are_checked() {
         ("'0 25 * * *'", "plan::schedule"),
         ("{ cron: '0 0 30 2 *' }", "plan::schedule"),
         ("{ cron: '@daily', timezone: Europe/Nowhere }", "plan::schedule"),
-        ("{ cron: '@daily', missed: never }", "plan::wrong_value"),
+        ("{ cron: '@daily', missed: never }", "plan::unknown_word"),
         ("{ timezone: UTC }", "plan::missing_key"),
     ] {
         place.write("plan.yaml", format!("schedule: {schedule}\ntasks: [{{ id: a, sleep: 1s }}]\n"));

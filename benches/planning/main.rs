@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use kapell::config::{self, AgentCatalog, AgentsFile, ProcessEnvironment};
-use kapell::llm::Models;
+use kapell::llm::{Llm, Models};
 use kapell::model::{AgentInfo, ToolInfo};
-use kapell::planner::{self, Goal, PlanningContext, PlanningOutcome};
+use kapell::planner::{self, Goal, PlanError, PlanningContext, PlanningOutcome};
 
 use goals::EvalGoal;
 use models::{CountingModel, RecordedAnswers};
@@ -110,6 +110,9 @@ async fn main() -> BenchResult<()> {
         println!("{:24} {:>6} {total}", set.name, set.goals.len());
         valid.push(planned);
     }
+    // What a model that always refuses would reply: this tests that a refusal needs no repair.
+    let refusal = serde_json::json!({"tasks": [], "missing": "No tool can do this."}).to_string();
+    abstention(&RecordedAnswers::new([refusal]), &agents_file(None)?, usize::MAX).await?;
     let Some(live) = &arguments.live else {
         println!("\nskipped: plans of a model need `--live BASE_URL --model NAME`");
         return Ok(());
@@ -146,19 +149,23 @@ async fn main() -> BenchResult<()> {
 }
 
 /// Counts the goals of BFCL that no tool serves and that the model does not plan.
-async fn abstention(models: &Models, agents: &AgentsFile, limit: usize) -> BenchResult<()> {
+async fn abstention(llm: &dyn Llm, agents: &AgentsFile, limit: usize) -> BenchResult<()> {
     let goals = goals::irrelevant_goals()?;
-    let (mut abstained, mut planned) = (0, 0);
+    let (mut abstained, mut planned, mut invalid) = (0, 0, 0);
     for (goal, tools) in goals.iter().take(limit) {
         let catalog = catalog(tools);
-        let context = PlanningContext { llm: models, agents, catalog: &catalog, file: "plan.yaml", local_time: "" };
+        let context = PlanningContext { llm, agents, catalog: &catalog, file: "plan.yaml", local_time: "" };
         let goal = Goal { text: goal, ..Goal::default() };
         match planner::plan(&goal, &context, &mut |_| {}).await.result {
             Ok(PlanningOutcome::Plan(_)) => planned += 1,
+            Err(PlanError::Invalid(_) | PlanError::Model { .. }) => invalid += 1,
             _ => abstained += 1,
         }
     }
-    println!("\nabstention on goals that no tool serves: {abstained} of {}", abstained + planned);
+    let total = abstained + planned + invalid;
+    println!(
+        "\nabstention on goals that no tool serves: {abstained} of {total} ({planned} planned, {invalid} invalid)"
+    );
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use crate::HostError;
 use crate::cli::common::args::{AgentsArg, JournalArg};
@@ -13,8 +15,10 @@ use crate::cli::common::files;
 use crate::cli::common::run_options::speaks_for_a_person;
 use crate::cli::{CliError, Exit};
 use crate::journal;
+use crate::model::Timestamp;
+use crate::runtime::schedules::{self, ScheduleNotice};
 use crate::runtime::shutdown;
-use crate::serve::{DriverProgram, PageServer, PageToken, ServeError, ServeSettings};
+use crate::serve::{DriverProgram, PageServer, PageToken, ScheduledProcesses, ServeError, ServeSettings};
 use crate::system::environment;
 use crate::ui::forms::url_prompt::{Browser, PageUrl};
 
@@ -49,6 +53,10 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<Exit, CliError> {
     speaks_for_a_person()?;
     let settings = settings(&args)?;
     let token = settings.token.clone();
+    let schedules = settings.plans.clone().map(|plans| {
+        let runs = Arc::new(ScheduledProcesses::new(settings.program.clone(), report_schedule));
+        (Arc::clone(&settings.store), plans, runs)
+    });
     let stopped = shutdown::interrupted().map_err(HostError::Signals)?;
     let server = PageServer::bind(args.addr, settings).await.map_err(cannot_serve)?;
     let address = server.address();
@@ -66,8 +74,46 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<Exit, CliError> {
     if args.open {
         open_page(&format!("http://{address}/#t={}", token.as_str())).await;
     }
-    server.serve(stopped).await.map_err(cannot_serve)?;
+    let serving = Box::pin(server.serve(stopped));
+    let scheduling = async {
+        match schedules {
+            Some((store, plans, runs)) => schedules::drive(store, &plans, runs, CancellationToken::new()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        served = serving => served.map_err(cannot_serve)?,
+        // Runs have processes of their own, which outlive this one.
+        () = Box::pin(scheduling) => {}
+    }
     Ok(Exit::Success)
+}
+
+/// Prints what happened to a schedule.
+fn report_schedule(notice: &ScheduleNotice<'_>) {
+    let time = |at: Timestamp| at.to_rfc3339();
+    match notice {
+        ScheduleNotice::Added { plan, next: Some(next) } => {
+            message!("`{}` runs by its schedule, next at {}", plan.display(), time(*next));
+        }
+        ScheduleNotice::Removed { plan } => message!("`{}` no longer runs by its schedule", plan.display()),
+        ScheduleNotice::Unreadable { path, reason } => {
+            message!("the schedule of `{}` cannot be read: {reason}", path.display());
+        }
+        ScheduleNotice::Starting { plan, run, occurrence, is_resumed } => {
+            let verb = if *is_resumed { "resuming" } else { "starting" };
+            message!("{verb} run `{}` of `{}` for {}", run.short(), plan.display(), time(*occurrence));
+        }
+        ScheduleNotice::Missed { plan, until } => {
+            message!("`{}` missed its schedule until {}, and skips it", plan.display(), time(*until));
+        }
+        ScheduleNotice::Failed { plan, run, reason } => {
+            message!("run `{}` of `{}` is given up: {reason}", run.short(), plan.display());
+        }
+        ScheduleNotice::JournalFailed { error } => message!("schedules wait for the journal: {error}"),
+        _ => {}
+    }
 }
 
 fn settings(args: &ServeArgs) -> Result<ServeSettings, CliError> {

@@ -14,6 +14,7 @@ use kapell::engine::{NewRun, Run, StepOutput};
 use kapell::expression::{self, Scope, TaskLookup, TaskView};
 use kapell::journal::{self, Durability};
 use kapell::model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput};
+use kapell::view::PlanDrawing;
 use serde_json::{Value, json};
 
 use graph::Graph;
@@ -40,6 +41,10 @@ fn main() -> BenchResult<()> {
     plans.iter().for_each(|plan| print!("{:>14}", format!("{} tasks", plan.plan.tasks.len())));
     println!("{:>10}", "growth");
     print_row("validating the plan", &plans, |plan| load_plan(&plan.text, &plan.agents).map(drop))?;
+    print_row("placing the graph", &plans, |plan| {
+        std::hint::black_box(PlanDrawing::new(&plan.plan.tasks));
+        Ok(())
+    })?;
     print_row("rendering the arguments", &plans, PlanFixture::render)?;
     print_row("deciding", &plans, |plan| plan.run_engine(|_| ()))?;
     print_row("appending to the journal", &plans, |plan| plan.append_records(Durability::Normal))?;

@@ -17,6 +17,9 @@ const LAYER_GAP: f64 = 40.0;
 const BEND_WIDTH: f64 = 8.0;
 /// The number of vertices up to which the order of layers is improved by swaps, which takes quadratic time.
 const MAX_SWAPPED_VERTICES: usize = 300;
+/// The number of vertices up to which layers are ordered to avoid crossings. Larger graphs keep the order of the plan, since
+/// ordering takes more than linear time, and no one sees so many crossings.
+const MAX_ORDERED_VERTICES: usize = 50_000;
 /// The stack of the thread that places vertices. The memory is reserved, but used only as far as paths are long.
 const BASE_STACK_BYTES: usize = 2 << 20;
 const STACK_BYTES_PER_VERTEX: usize = 4 << 10;
@@ -180,8 +183,9 @@ impl LayeredGraph {
         // The crate recurses along paths. It also has code that panics; then the order of the plan has to do.
         let stack = BASE_STACK_BYTES + self.vertices.len() * STACK_BYTES_PER_VERTEX;
         let placed = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, place);
-            thread.ok().and_then(|thread| thread.join().ok())
+            let has_few = self.vertices.len() <= MAX_ORDERED_VERTICES;
+            let thread = has_few.then(|| std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, place))?;
+            thread.ok()?.join().ok()
         });
         let mut components = placed.unwrap_or_default();
         components.iter_mut().for_each(|(places, _, _)| places.sort_unstable_by_key(|(vertex, _)| *vertex));
@@ -364,6 +368,15 @@ mod tests {
     #[test]
     fn empty_scope_has_no_size() {
         assert_eq!(layout_scope(&[], &[]), ScopeLayout::default());
+    }
+
+    #[test]
+    fn graphs_beyond_the_limit_keep_the_order_of_the_plan() {
+        let count = MAX_ORDERED_VERTICES + 2;
+        let edges: Vec<_> = (2..count).map(|node| edge(node % 2, node)).collect();
+        let sizes = vec![NodeSize { width: 10.0, height: 10.0 }; count];
+        let layout = layout_scope(&sizes, &edges);
+        assert!(layout.corners[2..].windows(2).all(|pair| pair[0].x < pair[1].x && pair[0].y == pair[1].y));
     }
 
     #[test]

@@ -93,8 +93,9 @@ export class RunStore {
   private setHeader(header: RunHeader): void {
     this.header.value = header;
     // Without a process, no time passes for a run.
-    frozenAt.value = header.process == null ? header.now : null;
-    if (header.process != null) setServerTime(header.now);
+    const isDriven = header.ended == null && (header.can?.resume === undefined ? header.process != null : !header.can.resume);
+    frozenAt.value = isDriven ? null : header.now;
+    if (isDriven && !report) setServerTime(header.now);
     announce(describe(header, this.openQuestions.value.length));
   }
 

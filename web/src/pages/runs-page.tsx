@@ -2,11 +2,11 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../data/api";
 import type { RunStatus, RunSummary } from "../data/contract";
 import { cost, count, firstLine, plural } from "../data/format";
-import { announce, notifyError, now } from "../data/live";
+import { announce, notifyError } from "../data/live";
 import { go, link, route, setQuery } from "../data/route";
 import { Stream } from "../data/stream";
 import { pushKeys } from "../parts/keys";
-import { CountsBar, done, State, StateIcon, WORDS } from "../parts/state";
+import { CountsBar, done, shownStatus, State, StateIcon, WORDS } from "../parts/state";
 import { Elapsed, Empty, Text, Time } from "../parts/text";
 
 const STATUSES: RunStatus[] = ["running", "paused", "interrupted", "succeeded", "partial", "failed", "cancelled"];
@@ -212,7 +212,7 @@ export function RunsPage() {
                   </span>
                 </td>
                 <td>
-                  <State state={run.status} />
+                  <State state={shownStatus(run)} />
                 </td>
                 <td class="c-tasks">
                   <CountsBar counts={run.counts} />
@@ -225,7 +225,7 @@ export function RunsPage() {
                 <td class="c-started">
                   <Time at={run.started} />
                 </td>
-                <td class="c-number">{run.ended != null || run.status === "running" ? <Elapsed from={run.started} to={run.ended ?? (run.status === "running" ? null : now.peek())} /> : ""}</td>
+                <td class="c-number">{run.ended != null || shownStatus(run) === "running" ? <Elapsed from={run.started} to={run.ended} /> : ""}</td>
                 <td class="c-number c-spent">{run.cost_usd != null && run.cost_usd > 0 ? cost(run.cost_usd) : ""}</td>
               </tr>
             ))}

@@ -126,6 +126,12 @@ export function StateShape({ state }: { state: TaskState | RunStatus }) {
   }
 }
 
+/** Returns the status to show: a run that nothing drives does not run, although its journal says nothing else. */
+export function shownStatus(run: { status: RunStatus; process?: unknown; can?: { resume?: boolean } }): RunStatus {
+  const isDriven = run.can?.resume === undefined ? run.process != null : !run.can.resume;
+  return run.status === "running" && !isDriven ? "interrupted" : run.status;
+}
+
 export function StateIcon({ state, size = 16 }: { state: TaskState | RunStatus; size?: number }) {
   return (
     <svg class={`state-icon s-${state}`} width={size} height={size} viewBox="0 0 16 16" aria-hidden="true">

@@ -8,7 +8,7 @@ import { announce, notify, notifyError } from "../data/live";
 import { go, link, route, setQuery, withQuery } from "../data/route";
 import { RunStore } from "../data/run-store";
 import { pushKeys } from "../parts/keys";
-import { barParts, CountsBar, done, State, StateIcon, WORDS } from "../parts/state";
+import { barParts, CountsBar, done, shownStatus, State, StateIcon, WORDS } from "../parts/state";
 import { Elapsed, Empty, Text, Time } from "../parts/text";
 import { CancelDialog, CompareDialog, RetryDialog } from "./actions";
 import { EventsView } from "./events-view";
@@ -142,7 +142,7 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
             <h1>
               <Text>{header.plan}</Text>
             </h1>
-            <State state={header.status} />
+            <State state={shownStatus(header)} />
             <code class="run-id" title={header.run}>
               {header.short}
             </code>
@@ -218,6 +218,9 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
             )}
           </p>
         </div>
+        {shownStatus(header) === "interrupted" && header.can?.resume && !header.cause && !report && (
+          <p class="callout">No process drives this run. “Resume” continues it where it was.</p>
+        )}
         {header.cause && (
           <p class="callout">
             <Text>{header.cause}</Text>

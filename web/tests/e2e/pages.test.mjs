@@ -256,6 +256,17 @@ describe("connection", () => {
     await close(page);
   });
 
+  it("shows that a run lost its process, and resumes it", async () => {
+    const page = await open();
+    const run = server.add({ plan: "killed", tasks: [...runs.live.defs.values()] }, { until: 1000 });
+    run.lost = run.frozen = true;
+    await page.goto(to(run, "graph"));
+    await page.locator(".run-name .state.s-interrupted").waitFor();
+    await page.getByRole("button", { name: "Resume" }).click();
+    await page.locator(".run-name .state.s-running").waitFor();
+    await close(page);
+  });
+
   it("shows how to sign in without a session", async () => {
     const page = await openPage(browser, address, {});
     await page.getByText("This browser is not signed in").waitFor();

@@ -178,6 +178,23 @@ describe("kapell serve", { skip: !program && "KAPELL names no program" }, () => 
     await close(page);
   });
 
+  it("resumes a run whose process was killed, without a gap in the events", async () => {
+    const page = await open();
+    const run = await start(page);
+    await page.getByText("A question waits for you.").waitFor();
+    const driver = await page.evaluate(async (id) => (await (await fetch(`/api/runs/${id}`)).json()).run.process, run);
+    process.kill(Number(driver), "SIGKILL");
+    await page.locator(".run-name .state.s-interrupted").waitFor();
+    await page.getByRole("button", { name: "Resume" }).click();
+    await page.locator(".run-name .state.s-running").waitFor();
+    await command("answer", run, "q1", "--field", "region=Europe");
+    await page.locator(".run-name .state.s-succeeded").waitFor();
+    await page.keyboard.press("e");
+    await page.locator(".event-type", { hasText: "run_ended" }).waitFor();
+    assert.equal(await page.getByText(/are missing/).count(), 0);
+    await close(page);
+  });
+
   it("reconnects after the server was killed, without a gap in the events", async () => {
     const page = await open();
     const run = await start(page);

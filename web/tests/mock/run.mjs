@@ -278,12 +278,12 @@ export class MockRun {
     const over = this.ended !== null;
     return {
       run: this.run, short: this.short, plan: this.plan, goal: this.goal, status: this.status, started: this.started, ended: this.ended, now: this.now, downtime_ms: 0,
-      process: over ? null : "4711", rerun_of: this.rerunOf, reruns: this.reruns, counts: { ...this.counts }, remaining_ms: over ? null : Math.max(0, this.started + 900_000 - this.now), spent,
+      process: over || this.lost ? null : "4711", rerun_of: this.rerunOf, reruns: this.reruns, counts: { ...this.counts }, remaining_ms: over ? null : Math.max(0, this.started + 900_000 - this.now), spent,
       budgets: { max_cost_usd: 5, max_calls: 200 }, inputs: this.inputs,
       outputs: over && this.counts.succeeded > 0 ? { written: "brief.md", sources: 3, claims: [{ text: "Prices rose by 4 %", source: 1 }, { text: "Two vendors left the market", source: 2 }] } : {},
       answer_markdown_html: over && this.counts.succeeded > 0 ? "<h2>Summary</h2><p>Prices in Europe <strong>rose by 4 %</strong>, and two vendors left the market. The brief compares the remaining five.</p><ul><li>Three sources agree on the prices.</li><li>One number of the draft could not be verified: see <code>check</code>.</li></ul>" : null,
       problems: over && this.counts.failed > 0 ? ["check: the total of the draft differs from the sum of its parts"] : [],
-      can: { cancel: !over, resume: false, retry: over },
+      can: { cancel: !over, resume: Boolean(this.lost) && !over, retry: over },
     };
   }
 

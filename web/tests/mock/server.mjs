@@ -213,6 +213,11 @@ export class MockServer {
       this.publish(run);
       return [200, { message: "The run is cancelled." }];
     }
+    if (what === "resume") {
+      run.lost = run.frozen = false;
+      run.changed.add([...run.rows.keys()][0]);
+      this.publish(run);
+    }
     if (what === "resume") return [200, { message: "The run continues." }];
     if (what === "retry") {
       const target = query.get("task") ?? body.task;

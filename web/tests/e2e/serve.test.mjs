@@ -190,6 +190,7 @@ describe("kapell serve", { skip: !program && "KAPELL names no program" }, () => 
     await command("answer", run, "q1", "--field", "region=Europe");
     await page.locator(".run-name .state.s-succeeded").waitFor();
     await page.keyboard.press("e");
+    await page.getByLabel("Search events").fill("run_ended");
     await page.locator(".event-type", { hasText: "run_ended" }).waitFor();
     assert.equal(await page.getByText(/are missing/).count(), 0);
     await close(page);

@@ -18,7 +18,9 @@ use crate::runtime::ResumableRun;
 use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{ServeState, Shared, blocking};
 use crate::system::process::RequestSender;
+use crate::ui::forms::changed_arguments::check_arguments;
 use crate::ui::forms::form_prompt::AnswerInput;
+use crate::view::run_view::AgentConnection;
 use crate::view::text::{answer_action, printable};
 
 /// The longest wait until the process that drives a run has accepted a request.
@@ -68,7 +70,11 @@ impl AnswerBody {
             if !is_possible || all {
                 return Err(invalid("only the arguments of one approved call can be changed".to_owned()));
             }
-            let answer = Answer::Accept { content: Some(Value::Object(arguments)) };
+            let checked = match &question.call {
+                Some(call) => check_arguments(call, arguments).map_err(|problems| invalid(problems.join("; ")))?,
+                None => arguments,
+            };
+            let answer = Answer::Accept { content: Some(Value::Object(checked)) };
             return Ok(ControlRequest::Answer { question: id, answer, all: false });
         }
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -170,12 +176,25 @@ fn find_open_question(view: &crate::view::RunView, id: &QuestionId) -> Result<st
         )
     })?;
     match &asked.answer {
-        None => Ok(std::sync::Arc::clone(&asked.question)),
+        None => {
+            describe_call(view, &asked.question);
+            Ok(std::sync::Arc::clone(&asked.question))
+        }
         Some((answer, by)) => Err(PageApiError::new(
             StatusCode::CONFLICT,
             "serve::already_answered",
             format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
         )),
+    }
+}
+
+/// Adds the schema of the arguments to a call that awaits approval, if its agent has described the tool in this run.
+fn describe_call(view: &crate::view::RunView, question: &Question) {
+    let Some(call) = &question.call else { return };
+    if let Some(AgentConnection::Connected(info)) = view.agents().get(&call.agent)
+        && let Some(tool) = info.tool(&call.tool)
+    {
+        call.input_schema.set(&tool.input_schema);
     }
 }
 

@@ -101,6 +101,9 @@ fn entry_json(state: &ServeState, directory: &FilePath, file: &str) -> Value {
             if let Some(description) = &plan.description {
                 object["description"] = printable_text(description).into();
             }
+            if let Some(schedule) = &plan.schedule {
+                object["schedule"] = json!(schedule);
+            }
             object
         }
         Err(problem) => json!({"file": file, "name": file, "error": printable_text(&problem)}),

@@ -154,7 +154,6 @@ fn errors_have_codes_and_lines() {
         ("finally: [{ id: b, sleep: 1s, finally: [{ id: c, sleep: 1s }] }]", "nested_hook"),
         ("finally: [{ id: b, wait: {} }]", "missing_key"),
         ("finally: [{ id: b, ask: { message: hi, schema: { type: object } } }]", "bad_schema"),
-        ("finally: [{ id: b, tasks: [{ id: c, sleep: 1s, budget: { tokens: 1 } }] }]", "useless_key"),
         ("finally: [{ id: b, switch: x, cases: { y: [{ id: c, sleep: 1s }] } }]", "bad_switch"),
         ("repeat: { until: output, max: 2 }, foreach: [1]", "two_loops"),
         ("repeat: { until: output }", "missing_key"),

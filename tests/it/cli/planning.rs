@@ -214,7 +214,7 @@ fn terminal_shows_the_plan_of_a_goal_before_it_runs() {
     };
     let no = run(&[("what to change> ", "n\n")], &[]);
     assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
-    for task in ["t1: research.research", "t2: archive.store_document"] {
+    for task in ["t1 (What to read): research.research", "t2 (A note): archive.store_document"] {
         assert!(no.stderr.contains(task), "`{task}` is missing in:\n{}", no.stderr);
     }
     assert!(!place.path("journal.db").exists(), "nothing ran");

@@ -104,7 +104,7 @@ fn arguments_of_prompts_are_validated() {
 fn commands_list_and_complete_what_agents_offer() {
     let place = workspace_with_documents();
     let test = place.kapell(&["agents", "test", "archive"]);
-    assert!(test.stdout.contains("2 tools, 2 resources, 1 resource template, 1 prompt  "), "{test:?}");
+    assert!(test.stdout.contains("2 tools, 2 resources, 1 resource template, 1 prompt\n"), "{test:?}");
     let test: Value = place.kapell(&["agents", "test", "archive", "--output", "json"]).result();
     let counts = ["tools", "resources", "resource_templates", "prompts"].map(|key| test[0][key].as_u64());
     assert_eq!(counts, [Some(2), Some(2), Some(1), Some(1)]);

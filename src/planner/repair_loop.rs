@@ -107,7 +107,7 @@ impl PlanningPrompts<'_> {
 /// The rejection of a reply.
 enum AnswerRejection {
     /// The model can be asked for a repair.
-    Repairable(RepairRequest),
+    Repairable(Box<RepairRequest>),
     /// The model or its endpoint refused, for this reason.
     Refused(String),
 }
@@ -163,7 +163,7 @@ pub(super) async fn plan_with_repairs<T>(
         let repair = match evaluate(validator, &reply, (end, limits), &mut limit) {
             Ok(accepted) => return Ok(accepted),
             Err(AnswerRejection::Refused(reason)) => return Err(PlanError::Refused { reason }),
-            Err(AnswerRejection::Repairable(repair)) => repair,
+            Err(AnswerRejection::Repairable(repair)) => *repair,
         };
         repairs += 1;
         // A model that repeats its reply word for word would do so again.
@@ -277,12 +277,12 @@ fn evaluate<T>(
         .take(MAX_SHOWN_DIAGNOSTICS)
         .map(|diagnostic| describe_diagnostic(diagnostic, &draft))
         .collect();
-    Err(AnswerRejection::Repairable(RepairRequest {
+    Err(AnswerRejection::Repairable(Box::new(RepairRequest {
         rejected: RejectedPlan { text: draft.text, mistakes },
         answer,
         problems,
         is_readable: true,
-    }))
+    })))
 }
 
 /// Describes the tool call in a part of a reply, if it is one.
@@ -354,12 +354,12 @@ fn reject_unreadable<T>(validator: &AnswerValidator<'_, T>, answer: &str, mistak
     let problems = mistakes.list().iter().map(|diagnostic| format!("- {}", diagnostic.message)).collect();
     let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
     let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();
-    AnswerRejection::Repairable(RepairRequest {
+    AnswerRejection::Repairable(Box::new(RepairRequest {
         rejected: RejectedPlan { text, mistakes },
         answer,
         problems,
         is_readable: false,
-    })
+    }))
 }
 
 /// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.

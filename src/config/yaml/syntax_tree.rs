@@ -85,7 +85,7 @@ pub(crate) struct UnsupportedSyntax {
 /// Returns the first part that the formatter does not support.
 pub(crate) fn read_syntax(text: &str) -> Result<SyntaxDocument, UnsupportedSyntax> {
     let mut builder = SyntaxBuilder::new(text);
-    let before_start = text.lines().take_while(|line| *line == "" || line.starts_with(['#', '%', ' ']));
+    let before_start = text.lines().take_while(|line| line.is_empty() || line.starts_with(['#', '%', ' ']));
     let directives = before_start.filter(|line| line.starts_with('%'));
     builder.document.directives = directives.map(|line| line.trim_end().to_owned()).collect();
     for event in Parser::new_from_str(text) {

@@ -65,13 +65,13 @@ impl Trace {
             Event::QuestionDeferred { question, reason } if self.questions.contains(question) => {
                 self.push(at, (PERSON, HOST), &format!("no answer to {question}"), reason);
             }
-            Event::SamplingStarted { request, origin, chat } => {
-                if origin.attempt().is_some_and(|attempt| attempt.task == *task) {
-                    self.requests.insert(request.clone());
-                    let messages = chat.messages.len();
-                    self.push(at, (AGENT, HOST), "sampling/createMessage", &format!("{messages} messages"));
-                    self.push(at, (HOST, MODEL), "chat", &format!("{messages} messages"));
-                }
+            Event::SamplingStarted { request, origin, chat }
+                if origin.attempt().is_some_and(|attempt| attempt.task == *task) =>
+            {
+                self.requests.insert(request.clone());
+                let messages = chat.messages.len();
+                self.push(at, (AGENT, HOST), "sampling/createMessage", &format!("{messages} messages"));
+                self.push(at, (HOST, MODEL), "chat", &format!("{messages} messages"));
             }
             Event::SamplingFinished { request, result } if self.requests.remove(request) => {
                 self.push(at, (MODEL, HOST), "reply", &reply_text(result));

@@ -23,12 +23,12 @@ pub(super) fn clusters(tasks: &[&Task], max_single: usize) -> Vec<Cluster> {
     let graph = ScopeGraph::new(tasks);
     let mut clusters: Vec<Cluster> = Vec::new();
     let mut siblings: HashMap<(&[usize], &[usize], String), usize> = HashMap::new();
-    for index in 0..tasks.len() {
-        if !tasks[index].members().is_empty() || tasks[index].is_plan_hook() {
+    for (index, task) in tasks.iter().enumerate() {
+        if !task.members().is_empty() || task.is_plan_hook() {
             clusters.push(single(index));
             continue;
         }
-        let key = (graph.needs[index].as_slice(), graph.dependents[index].as_slice(), work_text(tasks[index]));
+        let key = (graph.needs[index].as_slice(), graph.dependents[index].as_slice(), work_text(task));
         let known = *siblings.entry(key).or_insert_with(|| {
             clusters.push(Cluster { tasks: Vec::new(), kind: "siblings" });
             clusters.len() - 1

@@ -286,7 +286,7 @@ fn secret_inputs_reach_requests_and_variables_only() {
     }
     assert!(files > 3, "the journal and the saved output are among {files} files");
     let refused = place
-        .run_plan(&plan.replace("$KEY\" >&2; exit", "${{ inputs.key }}\"; exit"), &["--param", &format!("key={KEY}")]);
+        .run_plan(&plan.replace("\"$KEY\" >&2; exit", "${{ inputs.key }}; exit"), &["--param", &format!("key={KEY}")]);
     assert_eq!(refused.error_code(), "plan::secret_use", "{refused:?}");
 }
 

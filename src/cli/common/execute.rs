@@ -214,7 +214,8 @@ pub(crate) async fn execute(
 
     #[cfg(feature = "otel")]
     let mut spans = OtlpReporter::start(&run, trace_of_run(&run))
-        .map_err(|error| CliError::failed("cli::otel", "cannot export the spans of the run", error))?;
+        .map_err(|error| CliError::failed("cli::otel", "cannot export the spans of the run", error))?
+        .map(Box::new);
     report_unusable_models(&screen, &agents);
     let cache = OffersCache::new(&connect_options(&agents, None)?);
     let mut watcher = OffersWatcher::new(cache, agents.agents.clone());
@@ -248,7 +249,7 @@ pub(crate) async fn execute(
     }
     #[cfg(feature = "otel")]
     if let Some(spans) = &mut spans {
-        builder = builder.reporter(spans);
+        builder = builder.reporter(&mut **spans);
     }
     let driven = builder.build()?.run(request).await;
     #[cfg(feature = "otel")]

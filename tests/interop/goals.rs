@@ -184,6 +184,10 @@ fn run_details(place: &Workspace) -> Result<String, Failed> {
     details["run"] = "RUN".into();
     details["started"] = "TIME".into();
     details["ended"] = "TIME".into();
+    // The prompt names the date and the day of the week, whose length varies.
+    for exchange in details["planning"]["exchanges"].as_array_mut().ok_or("no planning")? {
+        exchange["estimated_tokens"] = "TOKENS".into();
+    }
     let times = details["times"].as_object_mut().ok_or("no times")?;
     times.sort_keys();
     for task in times.values_mut() {

@@ -30,7 +30,8 @@ pub(crate) struct ServeArgs {
     /// The address to listen at; port 0 chooses a free port. Beyond this machine, `--token-env` is required
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7440")]
     addr: SocketAddr,
-    /// The directory with the plans that can be started [default: plans, if it exists]
+    /// The directory with the plans that can be started, and that run by their schedules [default: plans, if it exists, but
+    /// without schedules]
     #[arg(long, value_name = "DIR")]
     plans: Option<PathBuf>,
     /// Open the page in a browser
@@ -53,7 +54,9 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<Exit, CliError> {
     speaks_for_a_person()?;
     let settings = settings(&args)?;
     let token = settings.token.clone();
-    let schedules = settings.plans.clone().map(|plans| {
+    // Only a person who names the directory expects runs to start by themselves.
+    let scheduled = settings.plans.clone().filter(|_| args.plans.is_some());
+    let schedules = scheduled.map(|plans| {
         let runs = Arc::new(ScheduledProcesses::new(settings.program.clone(), report_schedule));
         (Arc::clone(&settings.store), plans, runs)
     });

@@ -16,6 +16,20 @@ pub fn truncated(text: &str) -> String {
     printable(&truncate_chars(text.trim(), MAX_TEXT_CHARS)).into_owned()
 }
 
+/// Appends a text as HTML and XML have it, as an element's text or as the value of an attribute.
+pub fn push_markup_text(markup: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '&' => markup.push_str("&amp;"),
+            '<' => markup.push_str("&lt;"),
+            '>' => markup.push_str("&gt;"),
+            '"' => markup.push_str("&quot;"),
+            '\'' => markup.push_str("&#39;"),
+            c => markup.push(c),
+        }
+    }
+}
+
 /// Formats a duration to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
 pub fn format_elapsed(duration: Duration) -> String {
     let millis = duration.as_millis();

@@ -98,7 +98,7 @@ fn plan_of_run(args: &SaveArgs) -> Result<String, CliError> {
     text.filter(is_same).ok_or_else(|| {
         CliError::usage(
             "cli::plan_changed",
-            format!("the plan of run {} is no longer in the file that it was read from", run.short()),
+            format!("the plan file of run {} is missing or has changed since", run.short()),
             "`kapell plans save NAME FILE` saves a plan file",
         )
     })

@@ -6,7 +6,7 @@
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag};
 use url::Url;
 
-use crate::view::text::printable_text;
+use crate::view::text::{printable_text, push_markup_text};
 
 /// The maximum depth of elements. Deeper ones are omitted, and their text stays.
 const MAX_DEPTH: usize = 32;
@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 32;
 /// Returns a text as it is written in HTML.
 pub(crate) fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
-    push_escaped(&mut html, text);
+    push_markup_text(&mut html, text);
     html
 }
 
@@ -43,17 +43,17 @@ impl HtmlWriter {
             Event::End(_) => self.end(),
             Event::Code(code) => {
                 self.html.push_str("<code>");
-                push_escaped(&mut self.html, &code);
+                push_markup_text(&mut self.html, &code);
                 self.html.push_str("</code>");
             }
-            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => push_escaped(&mut self.html, &text),
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => push_markup_text(&mut self.html, &text),
             Event::SoftBreak => self.html.push('\n'),
             Event::HardBreak => self.html.push_str("<br>\n"),
             Event::Rule => self.html.push_str("<hr>\n"),
             Event::TaskListMarker(is_done) => self.html.push_str(if is_done { "☑ " } else { "☐ " }),
             // Their extensions are off.
             Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
-                push_escaped(&mut self.html, &text);
+                push_markup_text(&mut self.html, &text);
             }
         }
     }
@@ -120,19 +120,6 @@ impl HtmlWriter {
 pub(super) fn safe_address(address: &str) -> Option<String> {
     let url = Url::parse(address.trim()).ok()?;
     matches!(url.scheme(), "http" | "https" | "mailto").then(|| url.to_string())
-}
-
-fn push_escaped(html: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            c => html.push(c),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::layout::Point;
 use super::plan_drawing::{DrawnTask, PlanDrawing};
 use crate::view::TaskStatus;
+use crate::view::text::{printable, push_markup_text};
 
 /// The space around the drawing.
 const MARGIN: f64 = 16.0;
@@ -135,17 +136,8 @@ fn mark(status: TaskStatus) -> char {
 /// Escapes text for XML, without characters that XML does not allow or that reorder text.
 fn xml_text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in crate::model::text::printable(text).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
+    let allowed = printable(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
+    push_markup_text(&mut safe, &allowed);
     safe
 }
 

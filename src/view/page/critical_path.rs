@@ -12,7 +12,8 @@ pub(super) fn critical_path(rows: &RowTree) -> Vec<usize> {
         (ended(rows.entry(*index)), std::cmp::Reverse(*index))
     });
     let mut path = Vec::new();
-    while let Some(index) = next.filter(|index| !path.contains(index)) {
+    // A path without a cycle, as that of a valid plan, has each row once.
+    while let Some(index) = next.filter(|_| path.len() < rows.len()) {
         path.push(index);
         let needs = rows.entry(index).row.needs.iter().filter_map(|need| rows.index(need));
         next = needs

@@ -391,7 +391,7 @@ impl RunPage {
         } else if !self.view.running.contains_key(&entry.row.id) {
             self.begin_if_ready(index, step.at);
         }
-        // The end of the run is no longer known.
+        // A resumed run has another end, and so another critical path.
         if self.rows.entry(index).row.is_critical {
             self.rows.entry_mut(index).row.is_critical = false;
             self.rows.entry_mut(index).changed = step.seq;

@@ -114,7 +114,10 @@ impl TestFolder {
 
     fn write_plan(&self, schedule: &str) {
         let text = format!("schedule: {schedule}\ntasks:\n  - {{ id: nap, sleep: 1s }}\n");
-        std::fs::write(self.directory.path().join("plan.yaml"), text).expect("writes");
+        // The file is replaced as a whole, since the directory may be read at the same time.
+        let new = self.directory.path().join("plan.new");
+        std::fs::write(&new, text).expect("writes");
+        std::fs::rename(new, self.directory.path().join("plan.yaml")).expect("renames");
     }
 
     /// Drives the schedule for a time, and then stops or kills the scheduler.

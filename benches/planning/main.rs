@@ -197,7 +197,7 @@ async fn plan_goal(model: &CountingModel<'_>, agents: &AgentsFile, tools: &[Tool
 fn agents_file(live: Option<(&str, &str)>) -> BenchResult<AgentsFile> {
     // A model that does not stop would take minutes for each goal.
     let planner = match live {
-        Some((_, form)) => format!("max_tokens = {MAX_TOKENS}\nform = {form:?}"),
+        Some((_, form)) => format!("max_output_tokens = {MAX_TOKENS}\nform = {form:?}"),
         None => "max_tasks = 40".to_owned(),
     };
     let model =

@@ -33,7 +33,7 @@ impl TokenLimit {
     /// A limit that the agents file sets is kept. The default grows, because the length of a model's reasoning is
     /// unknown.
     pub(super) fn from_agents(agents: &AgentsFile) -> Self {
-        let (initial, max, source) = match agents.planner.max_tokens {
+        let (initial, max, source) = match agents.planner.max_output_tokens {
             Some(limit) => (limit, limit, LimitSource::Planner),
             None => (DEFAULT_MAX_TOKENS, MAX_GROWN_TOKENS, LimitSource::Default),
         };
@@ -66,9 +66,9 @@ impl TokenLimit {
                 let name = agents.planner_model().map_or(LlmSpec::DEFAULT_NAME, |spec| &spec.name);
                 format!("raise `max_output_tokens` of the model `{name}`")
             }
-            LimitSource::Planner => "raise `max_tokens` in `[planner]` of the agents file".to_owned(),
+            LimitSource::Planner => "raise `max_output_tokens` in `[planner]` of the agents file".to_owned(),
             LimitSource::Default => {
-                format!("set `max_tokens` in `[planner]` of the agents file to more than {}", self.current_tokens)
+                format!("set `max_output_tokens` in `[planner]` of the agents file to more than {}", self.current_tokens)
             }
         };
         format!("{key}, choose a model that reasons less, or split the goal")
@@ -82,7 +82,7 @@ mod tests {
 
     fn limit(max_tokens: Option<u32>, max_output_tokens: Option<u32>) -> (TokenLimit, AgentsFile) {
         let mut agents = samples::agents(&[]);
-        agents.planner.max_tokens = max_tokens;
+        agents.planner.max_output_tokens = max_tokens;
         agents.models[0].dialect.max_output_tokens = max_output_tokens;
         (TokenLimit::from_agents(&agents), agents)
     }

@@ -17,7 +17,7 @@ pub(crate) fn plans_or_refuses() -> Result<(), Failed> {
     let python = root().join(".interop/python/bin/python");
     let agents = format!(
         "[llm]\nprovider = \"llama.cpp\"\nbase_url = \"{}/v1\"\nmodel = \"{}\"\ntimeout = \"10m\"\n\
-         [planner]\nform = \"compact\"\nmax_tokens = 512\n\
+         [planner]\nform = \"compact\"\nmax_output_tokens = 512\n\
          [agents.time]\ncommand = {python:?}\nargs = [\"-m\", \"mcp_server_time\", \"--local-timezone\", \"UTC\"]\n\
          startup_timeout = \"60s\"\n",
         engine.url(),

@@ -70,7 +70,7 @@ pub struct PlannerSettings {
     /// The name of the planning model. The default model is used if it is absent.
     pub model: Option<String>,
     /// The maximum tokens of a reply. If it is absent, the limit grows after a reply that was cut off.
-    pub max_tokens: Option<u32>,
+    pub max_output_tokens: Option<u32>,
     /// The temperature. The model's own default is used if it is absent.
     pub temperature: Option<f32>,
     /// The reasoning effort. The model's own default is used if it is absent.
@@ -109,7 +109,7 @@ impl Default for PlannerSettings {
     fn default() -> Self {
         Self {
             model: None,
-            max_tokens: None,
+            max_output_tokens: None,
             temperature: None,
             reasoning_effort: None,
             max_tasks: Self::DEFAULT_MAX_TASKS,

@@ -61,7 +61,7 @@ pub(crate) fn read_planner(fields: CheckedTable<'_, PlannerKeys>, model: Option<
     let temperature = fields.number(&PLANNER.temperature).map(|temperature| temperature as f32);
     PlannerSettings {
         model,
-        max_tokens: fields.integer(&PLANNER.max_tokens),
+        max_output_tokens: fields.integer(&PLANNER.max_output_tokens),
         temperature,
         reasoning_effort: fields.text(&PLANNER.reasoning_effort).map(str::to_owned),
         max_tasks: fields.integer(&PLANNER.max_tasks).unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),

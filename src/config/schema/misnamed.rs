@@ -51,6 +51,7 @@ const MISNAMED_KEYS: &[MisnamedKeys] = &[
     ("LLM", &["type"], "write `provider`"),
     ("LLM", &["name"], "write `model`"),
     ("LLM", &["max_tokens"], "write `max_output_tokens`"),
+    ("PLANNER", &["max_tokens", "max_completion_tokens"], "write `max_output_tokens`"),
 ];
 
 /// Returns the way to write a key of a table that another program calls `name`.

@@ -103,8 +103,8 @@ fn keys_of_other_programs_get_their_right_names() {
 
 #[test]
 fn misnamed_keys_have_a_table_and_no_key_of_it() {
-    use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM};
-    for table in [&AGENT.table, &AGENTS_FILE.table, &LLM.table] {
+    use crate::config::schema::keys::{AGENT, AGENTS_FILE, LLM, PLANNER};
+    for table in [&AGENT.table, &AGENTS_FILE.table, &LLM.table, &PLANNER.table] {
         for name in table.known_names() {
             assert_eq!(correct_key(table.name, name), None, "{name}");
         }
@@ -414,11 +414,11 @@ fn default_model_comes_first() {
 fn planner_limits_do_not_need_a_model() {
     let planner = |text: &str| parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect("valid").planner;
     assert_eq!(planner(""), PlannerSettings::default());
-    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"\nmax_tools = \
-                8\nform = \"compact\"";
+    let text = "[planner]\nmax_output_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"\n\
+                max_tools = 8\nform = \"compact\"";
     let expected = PlannerSettings {
         model: None,
-        max_tokens: Some(32_000),
+        max_output_tokens: Some(32_000),
         temperature: Some(0.5),
         reasoning_effort: Some("high".to_owned()),
         max_tasks: 40,
@@ -461,7 +461,8 @@ fn unusable_models_are_rejected() {
             "[llm]\nmodel = \"m\"\nprovider = \"openai\"\n[planner]\ntemperature = 0",
             "the model `llm` does not support a temperature",
         ),
-        ("[planner]\nmax_tokens = 0", "`max_tokens` must be an integer from 1 to 4294967295"),
+        ("[planner]\nmax_output_tokens = 0", "`max_output_tokens` must be an integer from 1 to 4294967295"),
+        ("[planner]\nmax_tokens = 700", "write `max_output_tokens`"),
         ("[planner]\nmax_tasks = 101", "`max_tasks` must be an integer from 1 to 100"),
     ] {
         let errors = parse_models(text).expect_err(text);

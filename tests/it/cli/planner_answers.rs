@@ -158,7 +158,7 @@ fn truncated_plan_raises_the_token_limit() {
 
 #[test]
 fn configured_limit_is_kept_and_named() {
-    let (fixed, endpoint) = workspace(["think so much\ncut "], "[planner]\nmax_tokens = 700\n");
+    let (fixed, endpoint) = workspace(["think so much\ncut "], "[planner]\nmax_output_tokens = 700\n");
     let ended = fixed.kapell(&["plan", GOAL]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     for _ in 0..3 {

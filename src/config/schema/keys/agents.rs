@@ -59,7 +59,7 @@ table! {
     /// The settings of the planner.
     PLANNER: PlannerKeys = "the planner", required [], "Settings for planning goals and replanning runs.";
     model: Text, "The model that plans: `llm` or a name under `models`. Default: the first model.";
-    max_tokens: Integer(1, 4_294_967_295),
+    max_output_tokens: Integer(1, 4_294_967_295),
         "Maximum number of tokens of a reply, including reasoning. Default: 8192, doubled after a truncated reply, up \
          to 32768.";
     temperature: TEMPERATURE, "The temperature. Default: the model's own.";

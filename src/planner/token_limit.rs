@@ -68,7 +68,10 @@ impl TokenLimit {
             }
             LimitSource::Planner => "raise `max_output_tokens` in `[planner]` of the agents file".to_owned(),
             LimitSource::Default => {
-                format!("set `max_output_tokens` in `[planner]` of the agents file to more than {}", self.current_tokens)
+                format!(
+                    "set `max_output_tokens` in `[planner]` of the agents file to more than {}",
+                    self.current_tokens
+                )
             }
         };
         format!("{key}, choose a model that reasons less, or split the goal")

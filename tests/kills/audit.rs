@@ -20,18 +20,18 @@ const RUN_KEY: &str = "(the run)";
 pub(crate) struct Effects(Vec<AttemptId>);
 
 impl Effects {
-    /// Reads the agents' record. An effect without a valid key is an error.
+    /// Reads the agents' record of one run. An effect without a valid key is an error.
     pub(crate) fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let attempt = |line: &str| {
-            let line: Value = serde_json::from_str(line).expect("a line of JSON");
-            let key = line["idempotency_key"].as_str().expect("a key").to_owned();
-            // RUN/TASK/ATTEMPT; neither a run ID nor a number contains a slash.
-            let (_, rest) = key.split_once('/').expect("a run");
-            let (task, number) = rest.rsplit_once('/').expect("a task and a number");
-            AttemptId { task: task.into(), number: number.parse().expect("a number") }
-        };
-        Self(text.lines().map(attempt).collect())
+        Self(attempts(file).into_iter().map(|(_, attempt)| attempt).collect())
+    }
+
+    /// Reads the agents' record of several runs, by the ID of each.
+    pub(crate) fn by_run(file: &Path) -> HashMap<String, Self> {
+        let mut runs: HashMap<String, Self> = HashMap::new();
+        for (run, attempt) in attempts(file) {
+            runs.entry(run).or_insert_with(|| Self(Vec::new())).0.push(attempt);
+        }
+        runs
     }
 
     /// Returns whether there are no effects.
@@ -49,6 +49,20 @@ impl Effects {
     pub(crate) fn attempts_of(&self, task: &TaskId) -> Vec<u32> {
         self.0.iter().filter(|attempt| attempt.task == *task).map(|attempt| attempt.number).collect()
     }
+}
+
+/// Returns the run and the attempt of each effect in the agents' record.
+fn attempts(file: &Path) -> Vec<(String, AttemptId)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let attempt = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+        let key = line["idempotency_key"].as_str().expect("a key").to_owned();
+        // RUN/TASK/ATTEMPT; neither a run ID nor a number contains a slash.
+        let (run, rest) = key.split_once('/').expect("a run");
+        let (task, number) = rest.rsplit_once('/').expect("a task and a number");
+        (run.to_owned(), AttemptId { task: task.into(), number: number.parse().expect("a number") })
+    };
+    text.lines().map(attempt).collect()
 }
 
 /// Returns the output of each task and of the run.

@@ -7,6 +7,7 @@ mod case;
 mod journal;
 mod process;
 mod rng;
+mod schedules;
 mod servers;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
@@ -31,7 +32,7 @@ const SEED_VARIABLE: &str = "KAPELL_KILL_SEED";
 fn crashes_lose_nothing_and_double_nothing() {
     let next = AtomicU64::new(first_seed());
     let killed = AtomicUsize::new(0);
-    let wanted = std::env::var(MIN_TOTAL_KILLS).map_or(USUAL_KILLS, |kills| kills.parse().expect("a whole number"));
+    let wanted = wanted_kills();
     std::thread::scope(|scope| {
         for _ in 0..PARALLEL_CASES {
             scope.spawn(|| {
@@ -47,6 +48,11 @@ fn crashes_lose_nothing_and_double_nothing() {
         }
     });
     eprintln!("{} kills", killed.into_inner());
+}
+
+/// Returns the number of kills that the suite must survive.
+fn wanted_kills() -> usize {
+    std::env::var(MIN_TOTAL_KILLS).map_or(USUAL_KILLS, |kills| kills.parse().expect("a whole number"))
 }
 
 /// Returns a new seed, unless the variable sets one.

@@ -209,8 +209,9 @@ mod tests {
         let (schema, tool) = (doubling_schema(60), ToolSchema::default());
         let value = json!({"s": "x"});
         let mut checked = value.clone();
-        let reason = "checking it takes too much work: more than 1000000 steps".to_owned();
-        assert_eq!(tool.check(&schema, &mut checked).await, Ok(Some(reason)));
+        // On a busy machine, the limit of time is reached first.
+        let reason = tool.check(&schema, &mut checked).await.expect("no violation").expect("a reason");
+        assert!(reason.starts_with("checking it takes too much work: more than"), "{reason}");
         assert_eq!(tool.check(&schema, &mut checked).await, Ok(None));
         assert_eq!(checked, value);
     }
@@ -272,10 +273,8 @@ mod tests {
         let tools =
             [tool("a", plain.clone(), Some(doubling_schema(60))), tool("b", plain, None), tool("c", wrong, None)];
         let warnings = schema_warnings(&tools).await;
-        assert_eq!(
-            warnings[0],
-            "the results of `a` are not checked: checking it takes too much work: more than 1000000 steps"
-        );
+        let expected = "the results of `a` are not checked: checking it takes too much work: more than";
+        assert!(warnings[0].starts_with(expected), "{warnings:?}");
         assert!(warnings[1].starts_with("the arguments of `c` are not checked: invalid JSON Schema: "), "{warnings:?}");
         assert_eq!(warnings.len(), 2);
     }

@@ -152,7 +152,9 @@ impl<B: SpendingSink> Ledger<B> {
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::GoalPlanned(planning) => {
-                self.spending.charge(&Payer::Planning, |_| {});
+                // The results of other early calls are those of attempts.
+                let discarded = planning.discarded_calls.len() as u64;
+                self.spending.charge(&Payer::Planning, |spent| spent.tool_calls += discarded);
                 for exchange in &planning.exchanges {
                     self.spending.charge(&Payer::Planning, |spent| {
                         spent.llm_calls += 1;

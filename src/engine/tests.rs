@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use super::{NewRun, Resumption, Run, StepOutput, sent_calls};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Ask, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart,
-    ChatReply, ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression,
-    Failure, FailureKind, FileWait, Foreach, GoalPlanning, Group, Hook, HookTrigger, HumanDuration, Input, ItemPlace,
-    MicroDollars, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch, PlannerExchange, Prompt, PromptSource,
-    PromptTool, QuestionPolicy, Record, Repeat, ReplanPolicy, ReplanRequest, ResourceWait, Retry, Route, RunStatus,
-    SamplingOrigin, ServerPrompt, SkipReason, SubPlan, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo,
-    ToolOutput, Usage, Wait, Work,
+    ChatReply, ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, DiscardReason, DiscardedCall, Effect,
+    EndCause, Event, Expression, Failure, FailureKind, FileWait, Foreach, GoalPlanning, Group, Hook, HookTrigger,
+    HumanDuration, Input, ItemPlace, JsonObject, MicroDollars, OnFailure, Operation, Origin, Outcome, Plan, PlanPatch,
+    PlannerExchange, Prompt, PromptSource, PromptTool, QuestionPolicy, Record, Repeat, ReplanPolicy, ReplanRequest,
+    ResourceWait, Retry, Route, RunStatus, SamplingOrigin, ServerPrompt, SkipReason, SubPlan, Task, TaskId, Template,
+    Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Wait, Work,
 };
 
 /// The environment variable that multiplies the number of random schedules of each property.
@@ -337,6 +337,12 @@ fn reply_using(tokens: u64) -> Result<ChatReply, ChatError> {
     reply_text("done").map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.01), ..reply })
 }
 
+/// Returns a call that a plan lacks.
+fn discarded_call() -> DiscardedCall {
+    let (agent, tool, arguments) = ("a".into(), "read".into(), JsonObject::new());
+    DiscardedCall { agent, tool, arguments, reason: DiscardReason::Unused }
+}
+
 /// Returns a planning with this many exchanges. Each has this usage and costs one cent.
 fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
     let exchange = PlannerExchange {
@@ -346,5 +352,5 @@ fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
         estimated_tokens: 90,
         cost_usd: Some(0.01),
     };
-    GoalPlanning { goal: "Go".into(), exchanges: vec![exchange; exchanges] }
+    GoalPlanning { goal: "Go".into(), exchanges: vec![exchange; exchanges], discarded_calls: Vec::new() }
 }

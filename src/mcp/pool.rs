@@ -15,39 +15,14 @@ use super::call::watch::watch_resource;
 use super::checkpoint::SessionCheckpoint;
 use super::host::ClientHost;
 use super::options::Options;
-use super::relay_host::RelayHost;
 use super::session::agent_connections::{AgentConnections, PoolShared};
 use super::session::server_cache::ServerCache;
 use crate::model::{AgentId, AgentInfo, AgentSpec, Completion, CompletionRequest, Failure, FailureKind, ToolCall};
 
 /// The connections of one run. Dropping it kills all child processes; [`Agents::close`] shuts them down.
 pub struct Pool {
-    agents: IndexMap<AgentId, AgentConnections>,
-    shared: Arc<PoolShared>,
-}
-
-/// Connections that are made before the run that they are for.
-pub struct EarlyPool {
-    pool: Pool,
-    host: Arc<RelayHost>,
-}
-
-impl EarlyPool {
-    /// Creates a pool of the agents `specs` without connections.
-    pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options) -> Self {
-        let host = Arc::new(RelayHost::default());
-        Self { pool: Pool::new(specs, options, Arc::clone(&host) as Arc<_>), host }
-    }
-
-    /// Returns the connections.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
-    /// Closes the connections.
-    pub async fn close(self) {
-        self.pool.close().await;
-    }
+    pub(super) agents: IndexMap<AgentId, AgentConnections>,
+    pub(super) shared: Arc<PoolShared>,
 }
 
 impl Pool {
@@ -60,28 +35,10 @@ impl Pool {
         Self { agents: agents.collect(), shared }
     }
 
-    /// Adopts the connections of an earlier pool, and closes those to agents that this one does not have.
-    pub async fn adopt(mut self, earlier: EarlyPool) -> Self {
-        let EarlyPool { pool, host } = earlier;
-        host.attach(Arc::clone(&self.shared.host));
-        let mut unused = Vec::new();
-        for (id, mut connections) in pool.agents {
-            match self.agents.get_mut(&id) {
-                Some(own) if connections.is_connected().await => {
-                    connections.move_to(Arc::clone(&self.shared));
-                    *own = connections;
-                }
-                _ => unused.push(connections),
-            }
-        }
-        join_all(unused.iter().map(AgentConnections::close)).await;
-        self
-    }
-
     /// Restores the sessions that an earlier process saved. Sessions that the servers no longer know are replaced.
-    pub fn with_sessions(mut self, sessions: HashMap<AgentId, Value>) -> Self {
+    pub fn with_sessions(self, sessions: HashMap<AgentId, Value>) -> Self {
         for (id, checkpoint) in sessions {
-            if let Some(agent) = self.agents.get_mut(&id) {
+            if let Some(agent) = self.agents.get(&id) {
                 agent.restore_session(SessionCheckpoint::from_value(checkpoint, &id));
             }
         }

@@ -30,7 +30,9 @@ pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use events::command::{CacheRequest, Command, SentCall, ToolCall, Watch};
 pub use events::event::{Event, KeptResult, PromptCall, Record, UnsettledCall};
 pub use events::input::Input;
-pub use events::run_info::{EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus};
+pub use events::run_info::{
+    DiscardReason, DiscardedCall, EndCause, GoalPlanning, ParamsFile, PlannerExchange, RunSource, RunStatus,
+};
 pub(crate) use fnv::{FNV_OFFSET, fnv1a};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use llm::chat::{

@@ -33,6 +33,9 @@ pub struct ToolOutput {
     /// True if it is the result of an earlier call, from the cache.
     #[serde(default)]
     pub cached: bool,
+    /// True if the call began before the run, while its plan was written.
+    #[serde(default)]
+    pub early: bool,
     /// The file of the run that has the output, if the task saves it.
     #[serde(default)]
     pub saved: Option<Box<SavedOutput>>,
@@ -57,6 +60,9 @@ impl Serialize for ToolOutput {
         }
         if self.cached {
             output.serialize_entry("cached", &self.cached)?;
+        }
+        if self.early {
+            output.serialize_entry("early", &self.early)?;
         }
         if let Some(saved) = &self.saved {
             output.serialize_entry("saved", saved)?;

@@ -16,6 +16,7 @@ use super::repair_loop::{
 use super::schema::answer_schema::{self, FormLimits, PlanForm};
 use super::selection::tool_selection::{self, ToolOffer, ToolQuery};
 use super::selection::{similar_plans, sub_goals};
+use super::streamed_call::streamed_call;
 use super::token_limit::TokenLimit;
 use crate::config;
 use crate::model::{ChatMessage, ChatRequest, ChatRole, PlannerExchange, ReplySchema};
@@ -135,6 +136,10 @@ async fn generate_plan(
         context,
         empty_reply: EmptyReply::Conclusion,
         draft: &|reply| plan_draft::write_plan(goal, reply, &offers),
+        early_call: &|task| match context.agents.planner.speculate {
+            true => streamed_call(task, goal, context, &offers),
+            false => None,
+        },
         load: &|text| {
             let validated = config::load_plan(context.file, text, context.agents, Some(context.catalog))?;
             let warnings = validated.warnings.clone();

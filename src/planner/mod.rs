@@ -2,6 +2,7 @@
 //! repairs of replies.
 
 mod answer;
+mod constant_call;
 mod goal;
 mod goal_check;
 mod plan_patch;
@@ -12,9 +13,11 @@ mod repair_loop;
 mod samples;
 mod schema;
 mod selection;
+mod streamed_call;
 mod token_limit;
 mod watched_request;
 
+pub use constant_call::ConstantCall;
 pub use goal::plan;
 pub use goal_check::find_missing_part;
 pub use plan_patch::{ReplanCause, replan};

@@ -77,6 +77,8 @@ pub async fn replan(
         // An empty patch ends a run with its current results.
         empty_reply: EmptyReply::Plan,
         draft: &|reply| plan_draft::write_patch(request, first_number, reply, &offers),
+        // The tasks of the run that have not ended could matter to new ones.
+        early_call: &|_| None,
         load: &|text| load_plan_patch(file, text, &PatchContext { agents, catalog, request }),
     };
     match plan_with_repairs(prompts, &validator, observer).await? {

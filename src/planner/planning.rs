@@ -1,5 +1,6 @@
 //! What planning needs, reports, and returns.
 
+use super::constant_call::ConstantCall;
 use crate::config::{AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan};
 use crate::llm::Llm;
 use crate::model::{ChatError, PlannerExchange};
@@ -197,6 +198,8 @@ pub enum PlanningProgress {
         /// The tool that it calls.
         tool: String,
     },
+    /// The task that the model has just written can start before the plan is complete. Only with `speculate`.
+    CallReady(Box<ConstantCall>),
     /// The reply has no plan or repeats itself, and the model is asked for a plan in the compact form.
     Simplified,
     /// The plan is not valid, and the model is asked for a repair.

@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::answer::plan_draft::{self, PlanDraft};
 use super::answer::reply_form::{self, Conclusion};
 use super::answer::streamed_reply;
+use super::constant_call::ConstantCall;
 use super::planning::{Goal, PlanError, PlanningContext, PlanningProgress, RejectedPlan};
 use super::prompt::rules;
 use super::schema::answer_schema::{FormLimits, PlanForm};
 use super::token_limit::TokenLimit;
-use super::watched_request::{ReplyEnd, WatchedReply, request_reply};
+use super::watched_request::{ReplyEnd, WatchedReply, request_reply, task_written};
 use crate::config::{AgentsFile, Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS, PlannerForm};
 use crate::model::text::truncate_chars;
 use crate::model::{
@@ -55,6 +56,8 @@ pub(super) struct AnswerValidator<'a, T> {
     pub(super) empty_reply: EmptyReply,
     /// Writes the reply as a file.
     pub(super) draft: &'a (dyn Fn(&JsonObject) -> PlanDraft + Sync),
+    /// Returns the call of a complete task that can start before the plan is complete.
+    pub(super) early_call: &'a (dyn Fn(&Value) -> Option<ConstantCall> + Sync),
     /// Validates the text of the file.
     pub(super) load: &'a (dyn Fn(&str) -> LoadResult<T> + Sync),
 }
@@ -150,7 +153,13 @@ pub(super) async fn plan_with_repairs<T>(
             PlanForm::Full => limit.current(),
             PlanForm::Compact => limit.current().min(MAX_COMPACT_TOKENS),
         };
-        let WatchedReply { reply, end } = match request_reply(llm, &request, (limits, model), on_progress).await {
+        let mut on_task = |number: usize, task: &Value| {
+            on_progress(task_written(number, task));
+            if let Some(call) = (validator.early_call)(task) {
+                on_progress(PlanningProgress::CallReady(Box::new(call)));
+            }
+        };
+        let WatchedReply { reply, end } = match request_reply(llm, &request, (limits, model), &mut on_task).await {
             Ok(watched) => watched,
             // An endpoint may reject a limit that it does not support.
             Err(ChatError::Endpoint { status: Some(400 | 422), .. }) if limit.shrink() => continue,

@@ -37,7 +37,8 @@ pub(super) enum ReplyEnd {
     Repetition,
 }
 
-/// Requests a reply of `model`. Where the form has bounds, an endless reply is ended.
+/// Requests a reply of `model`, and calls `on_task` with the number and the text of each task once it is complete. Where
+/// the form has bounds, an endless reply is ended.
 ///
 /// # Errors
 /// Returns the error of the request.
@@ -45,7 +46,7 @@ pub(super) async fn request_reply(
     llm: &dyn Llm,
     request: &ChatRequest,
     (limits, model): (FormLimits, &str),
-    on_progress: &mut (dyn FnMut(PlanningProgress) + Send),
+    on_task: &mut (dyn FnMut(usize, &Value) + Send),
 ) -> Result<WatchedReply, ChatError> {
     // A callback can only share what it changes.
     let streamed = Mutex::new(StreamedReply::default());
@@ -58,7 +59,7 @@ pub(super) async fn request_reply(
         let polled = chat.as_mut().poll(context);
         let streamed = streamed.lock();
         for (index, task) in streamed.tasks().iter().enumerate().skip(reported) {
-            on_progress(task_written(index + 1, task));
+            on_task(index + 1, task);
         }
         reported = streamed.tasks().len();
         match polled {
@@ -102,7 +103,8 @@ fn ended_reply(streamed: &StreamedReply, request: &ChatRequest, (form, model): (
     }
 }
 
-fn task_written(number: usize, task: &Value) -> PlanningProgress {
+/// Returns the progress that a complete task is.
+pub(super) fn task_written(number: usize, task: &Value) -> PlanningProgress {
     let text = |key: &str| {
         let text = task.get(key).and_then(Value::as_str).unwrap_or_default();
         truncate_chars(text, MAX_TITLE_CHARS).into_owned()

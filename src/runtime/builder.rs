@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::content::{CallCache, ContentStore};
+use super::early_calls::{EarlyAgents, KeptCalls};
 use super::host_agent::{HostTools, RunAgents};
 use super::llm_replanner::LlmReplanner;
 use super::orphans::reap_orphans;
@@ -19,7 +20,7 @@ use crate::engine::{self, NewRun, Run};
 use crate::journal::{self, Durability, JournalError, MemoryJournal, Store};
 use crate::llm::{Llm, Models};
 use crate::mcp::process::log;
-use crate::mcp::{EarlyPool, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
+use crate::mcp::{Agents, EarlyPool, LoginPolicy, Options, Pool, SamplingSupport, UnreachablePolicy};
 use crate::model::{AgentId, AgentSpec, Plan, RunId, Timestamp, TraceContext};
 use crate::system::{clock, environment, process};
 use crate::ui::answers::policy::NoInput;
@@ -53,6 +54,7 @@ pub struct Host<'r> {
     agents: AgentsFile,
     catalog: AgentCatalog,
     connections: Option<EarlyPool>,
+    early_calls: KeptCalls,
     llm: Option<Arc<dyn Llm>>,
     store: Arc<dyn Store>,
     durability: Durability,
@@ -73,6 +75,7 @@ pub struct HostBuilder<'r> {
     agents: AgentsFile,
     catalog: AgentCatalog,
     connections: Option<EarlyPool>,
+    early_calls: KeptCalls,
     llm: Option<Arc<dyn Llm>>,
     store: Option<Arc<dyn Store>>,
     durability: Durability,
@@ -173,9 +176,14 @@ impl<'r> Host<'r> {
         let secrets = self.agents.secrets.clone();
         let cache = self.cache.map(|cache| Arc::new(CallCache::new(cache, fingerprints, &directory, secrets)));
         let tools = HostTools::new(self.agents.host, directory.clone(), Arc::clone(&host) as Arc<_>);
+        let agents: Arc<dyn Agents> = Arc::new(RunAgents::new(Arc::new(pool), tools));
+        let agents = match self.early_calls.is_empty() {
+            true => agents,
+            false => Arc::new(EarlyAgents::new(agents, Arc::clone(&host) as Arc<_>, self.early_calls)),
+        };
         let services = Services {
             journal,
-            agents: Arc::new(RunAgents::new(Arc::new(pool), tools)),
+            agents,
             llm: self.llm,
             replanner,
             human: self.human,
@@ -275,6 +283,13 @@ impl<'r> HostBuilder<'r> {
     #[must_use]
     pub fn connections(mut self, connections: Option<EarlyPool>) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Sets the calls that were made on these connections before the run. Tasks of its plan use their results.
+    #[must_use]
+    pub fn early_calls(mut self, calls: KeptCalls) -> Self {
+        self.early_calls = calls;
         self
     }
 
@@ -383,6 +398,7 @@ impl<'r> HostBuilder<'r> {
             agents: self.agents,
             catalog: self.catalog,
             connections: self.connections,
+            early_calls: self.early_calls,
             llm,
             store: self.store.unwrap_or_else(|| Arc::new(MemoryJournal::default())),
             durability: self.durability,

@@ -265,7 +265,7 @@ fn no_directory() -> Failure {
 }
 
 /// Returns the `_meta` of a call: its idempotency key `RUN/TASK/ATTEMPT`, and its trace context.
-fn call_meta(run: &RunId, attempt: &AttemptId, trace: &TraceContext) -> JsonObject {
+pub(super) fn call_meta(run: &RunId, attempt: &AttemptId, trace: &TraceContext) -> JsonObject {
     let key = attempt.key(run);
     let mut meta = JsonObject::with_capacity(3);
     trace.add_to(&mut meta, &[&key]);

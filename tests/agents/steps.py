@@ -1,8 +1,8 @@
 """An MCP agent over stdio that records every call and waits if a file requests it. Standard library only.
 
 The first argument is a folder. `step` appends its label to the file `calls` there. While a file `hold-LABEL` is there, the
-call does not end; `fail-LABEL` makes it an error. A call that is cancelled meanwhile appends `LABEL cancelled`, and is never
-answered.
+call does not end; `fail-LABEL` makes it an error, and creates `failed-LABEL`. A call that is cancelled meanwhile appends
+`LABEL cancelled`, and is never answered.
 """
 
 import json
@@ -53,6 +53,7 @@ def call(request):
     if LABELS.pop(request["id"], None) is None:
         return None
     if os.path.exists(path("fail-" + label)):
+        open(path("failed-" + label), "w").close()
         return text("no luck with " + label, isError=True)
     return text(label)
 

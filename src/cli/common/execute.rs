@@ -23,7 +23,7 @@ use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp, describe_uns
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
 #[cfg(feature = "otel")]
 use crate::runtime::trace_of_run;
-use crate::runtime::{ContentStore, OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
+use crate::runtime::{ContentStore, KeptCalls, OffersCache, ResumableRun, RunClock, RunRequest, connect_options};
 use crate::ui::reporters::json_lines::{JsonLines, JsonLinesError};
 use crate::ui::reporters::live::{LiveReporter, TimeSource};
 use crate::ui::reporters::live_answer::{DisplayedAnswer, LiveAnswer};
@@ -177,6 +177,8 @@ pub(crate) struct KnownAgents {
     pub(crate) catalog: AgentCatalog,
     /// The connections to them.
     pub(crate) connections: Option<EarlyPool>,
+    /// The calls that the run takes over.
+    pub(crate) early_calls: KeptCalls,
 }
 
 /// Executes a run and prints its result. Returns the exit code.
@@ -223,6 +225,7 @@ pub(crate) async fn execute(
         .agents(agents)
         .catalog(known.catalog)
         .connections(known.connections)
+        .early_calls(known.early_calls)
         .run_id(run.clone())
         .journal(Arc::clone(&store))
         .durability(durability)

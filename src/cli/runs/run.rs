@@ -209,8 +209,9 @@ async fn run_in_session(args: RunArgs, session: &mut GoalSession) -> Result<Exit
         inputs = config::resolve_inputs(&loaded.validated.plan, &args.params, given.as_ref())?;
     }
     let LoadedPlan { validated, text, file, planned, catalog, .. } = loaded;
-    let planning = planned.map(|(_, planning)| planning);
     drop(goal);
+    let (early_calls, discarded_calls) = session.settle_early_calls(&validated.plan, &agents, &catalog);
+    let planning = planned.map(|(_, planning)| GoalPlanning { discarded_calls, ..planning });
     let plan = Arc::new(validated.plan);
     let (agents_path, user_agents) = files::agents_source(&agents_files);
     let source = Arc::new(RunSource {
@@ -224,7 +225,7 @@ async fn run_in_session(args: RunArgs, session: &mut GoalSession) -> Result<Exit
     drop((text, validated.warnings));
     let seed = jitter_seed(&context.run);
     let new_run = NewRun { plan, inputs: Arc::new(inputs), seed, planning, source: Some(source), id: None };
-    let known = KnownAgents { catalog, connections: session.remove_connections() };
+    let known = KnownAgents { catalog, connections: session.remove_connections(), early_calls };
     execute(context, agents, known, new_run.into()).await
 }
 
@@ -301,7 +302,7 @@ fn goal_request<'a>(
         saved_path: files::saved_plan_path(&context.journal, &context.run),
         examples: SavedPlans::of(&context.journal).examples(),
         known_servers,
-        connections: if args.dry_run { ConnectionUse::Planning } else { ConnectionUse::Run },
+        connections: if args.dry_run { ConnectionUse::Planning } else { ConnectionUse::Run(&context.run) },
     })
 }
 

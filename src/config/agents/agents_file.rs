@@ -81,6 +81,8 @@ pub struct PlannerSettings {
     pub max_tools: usize,
     /// The form of replies.
     pub form: PlannerForm,
+    /// Whether calls that change nothing start while the model still writes the plan.
+    pub speculate: bool,
 }
 
 /// The form of the planner's prompts and replies.
@@ -115,6 +117,7 @@ impl Default for PlannerSettings {
             max_tasks: Self::DEFAULT_MAX_TASKS,
             max_tools: Self::DEFAULT_MAX_TOOLS,
             form: PlannerForm::Auto,
+            speculate: false,
         }
     }
 }

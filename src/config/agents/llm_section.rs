@@ -67,6 +67,7 @@ pub(crate) fn read_planner(fields: CheckedTable<'_, PlannerKeys>, model: Option<
         max_tasks: fields.integer(&PLANNER.max_tasks).unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),
         max_tools: fields.integer(&PLANNER.max_tools).unwrap_or(PlannerSettings::DEFAULT_MAX_TOOLS),
         form: fields.choice(&PLANNER.form).unwrap_or_default(),
+        speculate: fields.boolean(&PLANNER.speculate).unwrap_or_default(),
     }
 }
 

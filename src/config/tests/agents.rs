@@ -415,7 +415,7 @@ fn planner_limits_do_not_need_a_model() {
     let planner = |text: &str| parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect("valid").planner;
     assert_eq!(planner(""), PlannerSettings::default());
     let text = "[planner]\nmax_output_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"\n\
-                max_tools = 8\nform = \"compact\"";
+                max_tools = 8\nform = \"compact\"\nspeculate = true";
     let expected = PlannerSettings {
         model: None,
         max_output_tokens: Some(32_000),
@@ -424,6 +424,7 @@ fn planner_limits_do_not_need_a_model() {
         max_tasks: 40,
         max_tools: 8,
         form: PlannerForm::Compact,
+        speculate: true,
     };
     assert_eq!(planner(text), expected);
 }

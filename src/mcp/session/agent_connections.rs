@@ -35,19 +35,19 @@ pub(crate) struct PoolShared {
     pub(crate) servers: ServerCache,
 }
 
-/// One agent of a run, and its connections.
+/// One agent of a run, and its connections. Pools that share the connections share everything else too.
 pub(crate) struct AgentConnections {
     spec: Arc<AgentSpec>,
     /// What this run or an earlier one learned of the server. Locked only to copy or replace it.
-    facts: Mutex<Option<ServerFacts>>,
+    facts: Arc<Mutex<Option<ServerFacts>>>,
     pool: Arc<PoolShared>,
     pub(crate) shared: Arc<AgentShared>,
     /// The tokens of the agent, unless its agents file has a fixed one.
     authorizer: Option<Arc<Authorizer>>,
     /// Whether the agent's requests identify their calls, if a connection has shown it. Locked only to copy or replace it.
-    identifies_calls: Mutex<Option<bool>>,
+    identifies_calls: Arc<Mutex<Option<bool>>>,
     /// All connections. Calls share the first one; calls that need a process of their own use all.
-    slots: Vec<ConnectionSlot>,
+    slots: Arc<[ConnectionSlot]>,
 }
 
 /// A slot for one connection.
@@ -90,17 +90,18 @@ impl AgentConnections {
             authorizer: Authorizer::new(&spec, &pool.options),
             pool,
             shared: Arc::new(shared),
-            facts: Mutex::default(),
-            identifies_calls: Mutex::default(),
+            facts: Arc::default(),
+            identifies_calls: Arc::default(),
             slots: std::iter::repeat_with(ConnectionSlot::default).take(slots).collect(),
             spec: Arc::new(spec),
         }
     }
 
     /// Restores the session of an earlier process. It is resumed when the agent is connected.
-    pub(crate) fn restore_session(&mut self, session: Option<SessionCheckpoint>) {
-        if let Some(slot) = self.slots.first_mut() {
-            slot.state.get_mut().saved_session = session;
+    pub(crate) fn restore_session(&self, session: Option<SessionCheckpoint>) {
+        // Nothing connects before.
+        if let Some(Ok(mut state)) = self.slots.first().map(|slot| slot.state.try_lock()) {
+            state.saved_session = session;
         }
     }
 
@@ -169,9 +170,17 @@ impl AgentConnections {
         state.connection.as_ref().is_some_and(|connection| connection.is_usable())
     }
 
-    /// Makes further connections for another pool.
-    pub(crate) fn move_to(&mut self, pool: Arc<PoolShared>) {
-        self.pool = pool;
+    /// Returns the agent for another pool, which makes further connections.
+    pub(crate) fn share_with(&self, pool: Arc<PoolShared>) -> Self {
+        Self {
+            spec: Arc::clone(&self.spec),
+            facts: Arc::clone(&self.facts),
+            pool,
+            shared: Arc::clone(&self.shared),
+            authorizer: self.authorizer.clone(),
+            identifies_calls: Arc::clone(&self.identifies_calls),
+            slots: Arc::clone(&self.slots),
+        }
     }
 
     /// Returns a connection without a permit, for requests that do not cause requests of the agent.

@@ -1,8 +1,10 @@
 //! What events say about a run as a whole: its source, its planning, its status, and the cause of its end.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, ChatReply, ChatRequest, TaskId, Usage};
+use crate::model::{AgentId, ChatReply, ChatRequest, JsonObject, TaskId, Usage};
 
 /// The source files of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,35 @@ pub struct GoalPlanning {
     pub goal: String,
     /// The exchanges with the planner, in order. The last one returned the plan.
     pub exchanges: Vec<PlannerExchange>,
+    /// The calls that were made while the plan was written, and whose results no task uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discarded_calls: Vec<DiscardedCall>,
+}
+
+/// A call that was made while a plan was written, and whose result no task uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedCall {
+    /// The agent.
+    pub agent: AgentId,
+    /// The tool.
+    pub tool: Arc<str>,
+    /// The arguments.
+    pub arguments: JsonObject,
+    /// Why no task uses the result.
+    pub reason: DiscardReason,
+}
+
+/// Why no task uses the result of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DiscardReason {
+    /// The plan does not have the call, or it does not run.
+    Unused,
+    /// The call failed. Its task makes it again.
+    Failed,
+    /// The agent requested something of the host. The task makes the call again, in the run.
+    InputRequested,
 }
 
 impl GoalPlanning {

@@ -127,6 +127,9 @@ impl RunDetails {
         if task.output.as_ref().is_some_and(|output| output.cached) {
             row = row.with_detail("from the cache".to_owned());
         }
+        if task.output.as_ref().is_some_and(|output| output.early) {
+            row = row.with_detail("called while the plan was written".to_owned());
+        }
         for file in task.files.iter().filter(|file| file.saved_as.is_some()) {
             row = row.with_detail(format!("saved as {}", file.path.display()));
         }

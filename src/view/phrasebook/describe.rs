@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::words::{
-    answer_text, author_text, end_cause_text, failed_replan_lines, failure_line, important_line, inline_json, log_line,
-    patch_lines, progress_text, question_line, replan_subject, reply_text, reply_warning, sampling_subject,
+    answer_text, author_text, discarded_call_text, end_cause_text, failed_replan_lines, failure_line, important_line,
+    inline_json, log_line, patch_lines, progress_text, question_line, replan_subject, reply_text, reply_warning,
+    sampling_subject,
 };
 use crate::model::{
     Answer, Asker, AttemptId, EndCause, Event, Failure, FailureKind, Form, GoalPlanning, OnFailure, Operation, Outcome,
@@ -305,6 +306,9 @@ impl Description<'_> {
         if output.cached {
             text += "; from the cache";
         }
+        if output.early {
+            text += "; called while the plan was written";
+        }
         if let Some(saved) = &output.saved {
             text += &format!("; saved as {}", truncated(&saved.name));
         }
@@ -446,5 +450,10 @@ fn tool_calls_text(calls: &[PromptCall]) -> String {
 fn planning_text(planning: &GoalPlanning) -> String {
     let exchanges = count_text(planning.exchanges.len(), "exchange");
     let used = planning.usage().map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
-    format!("planned in {exchanges}{used}, for the goal: {}", truncated(&planning.goal))
+    let discarded: Vec<String> = planning.discarded_calls.iter().map(discarded_call_text).collect();
+    let discarded = match discarded.as_slice() {
+        [] => String::new(),
+        calls => format!("; discarded early calls: {}", calls.join(", ")),
+    };
+    format!("planned in {exchanges}{used}, for the goal: {}{discarded}", truncated(&planning.goal))
 }

@@ -7,5 +7,5 @@ mod words;
 
 pub use describe::describe;
 pub use unstarted::sum_unstarted;
-pub use words::{call_arguments, end_cause_text};
+pub use words::{call_arguments, discarded_call_text, end_cause_text};
 pub(crate) use words::{log_text, progress_text};

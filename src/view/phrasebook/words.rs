@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, Asker, ChatError, ChatReply, EndCause, Failure, LogLevel, LogMessage, Origin, PlanPatch, Progress,
-    Question, RunId, SamplingOrigin, SentCall, Task, TaskId,
+    Answer, Asker, ChatError, ChatReply, DiscardReason, DiscardedCall, EndCause, Failure, LogLevel, LogMessage, Origin,
+    PlanPatch, Progress, Question, RunId, SamplingOrigin, SentCall, Task, TaskId,
 };
 use crate::view::report_line::{LineKind, ReportLine};
 use crate::view::run_view::RunView;
-use crate::view::text::{describe_task, printable, tokens_text, truncated};
+use crate::view::text::{describe_task, printable, route_name, tokens_text, truncated};
 
 /// Formats progress: `40%, fetching`, `3 of 8`, `3`.
 pub(crate) fn progress_text(progress: &Progress) -> String {
@@ -184,6 +184,17 @@ pub fn end_cause_text(cause: &EndCause, run: &RunId) -> String {
         },
         EndCause::Denied => "only calls that were not approved did not run".to_owned(),
     }
+}
+
+/// Names a call that was made while a plan was written, and says why no task uses its result.
+pub fn discarded_call_text(call: &DiscardedCall) -> String {
+    let reason = match call.reason {
+        DiscardReason::Unused => "no task uses its result",
+        DiscardReason::Failed => "it failed",
+        DiscardReason::InputRequested => "its agent asks for input",
+    };
+    let arguments = Value::Object(call.arguments.clone());
+    format!("{} {} ({reason})", route_name(&call.agent, &call.tool), truncated(&inline_json(&arguments)))
 }
 
 /// Returns a string unquoted, and any other value as JSON on one line.

@@ -12,6 +12,7 @@ mod contents;
 mod damaged_journals;
 mod detached;
 mod doctor;
+mod early_calls;
 mod exit_codes;
 mod fan_out;
 mod features;

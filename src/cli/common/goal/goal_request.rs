@@ -13,17 +13,18 @@ use crate::cli::{CliError, Exit};
 use crate::config::{self, AgentCatalog, AgentsFile, NO_MODEL_HELP};
 use crate::llm::Models;
 use crate::mcp::EarlyPool;
-use crate::model::{Answer, GoalPlanning, PlannerExchange};
+use crate::model::{Answer, DiscardedCall, GoalPlanning, Plan, PlannerExchange, RunId};
 use crate::planner::{
-    self, ClarifyingQuestion, GeneratedPlan, Goal, PlanError, PlanExample, PlanningContext, PlanningOutcome,
-    PlanningProgress, PlanningResult, RejectedPlan, Remark,
+    self, ClarifyingQuestion, ConstantCall, GeneratedPlan, Goal, PlanError, PlanExample, PlanningContext,
+    PlanningOutcome, PlanningProgress, PlanningResult, RejectedPlan, Remark,
 };
-use crate::runtime::{self, Discovery, Freshness};
+use crate::runtime::{self, CallPlace, Discovery, Freshness, KeptCalls, UnsettledCalls};
 use crate::system::clock;
 use crate::system::files::{replace_in_own_directory, write_private};
 use crate::ui::human::{Human, HumanResponse};
 use crate::ui::terminal::screen::Screen;
 use crate::ui::terminal::status_line::show_while;
+use crate::view::phrasebook;
 use crate::view::text::{count_text, printable};
 
 /// The default number of replans in a run of a goal.
@@ -59,16 +60,16 @@ pub(crate) struct GoalRequest<'a> {
     /// Returns the servers that are known but not in use.
     pub(crate) known_servers: &'a (dyn Fn() -> Vec<KnownServer> + Sync),
     /// What the connections to agents are for.
-    pub(crate) connections: ConnectionUse,
+    pub(crate) connections: ConnectionUse<'a>,
 }
 
 /// What the connections to agents are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectionUse {
+pub(crate) enum ConnectionUse<'a> {
     /// Planning alone.
     Planning,
-    /// Planning, and the run of the plan.
-    Run,
+    /// Planning, and the run of the plan, with this ID.
+    Run(&'a RunId),
 }
 
 /// What was said and spent so far for a goal.
@@ -82,6 +83,10 @@ pub(crate) struct GoalSession {
     catalog: Option<AgentCatalog>,
     /// The connections to the agents, if a run will use them.
     connections: Option<EarlyPool>,
+    /// The calls that were made while the model wrote plans.
+    early_calls: UnsettledCalls,
+    /// The screen, once something was planned.
+    screen: Option<Screen>,
 }
 
 impl GoalSession {
@@ -90,8 +95,30 @@ impl GoalSession {
         self.connections.take()
     }
 
-    /// Closes the connections that no run uses.
+    /// Returns the calls that the tasks of a plan use, and those that none uses. Those are cancelled and named.
+    pub(crate) fn settle_early_calls(
+        &mut self,
+        plan: &Plan,
+        agents: &AgentsFile,
+        catalog: &AgentCatalog,
+    ) -> (KeptCalls, Vec<DiscardedCall>) {
+        let (kept, discarded) = std::mem::take(&mut self.early_calls).settle(plan, agents, catalog);
+        self.name_discarded(&discarded);
+        (kept, discarded)
+    }
+
+    fn name_discarded(&self, calls: &[DiscardedCall]) {
+        let Some(screen) = self.screen.as_ref().filter(|_| !calls.is_empty()) else { return };
+        for call in calls {
+            screen.println(format!("discarded early call: {}", phrasebook::discarded_call_text(call)));
+        }
+        screen.flush();
+    }
+
+    /// Cancels and names the early calls that no run uses, and closes the connections.
     pub(crate) async fn close(&mut self) {
+        let discarded = std::mem::take(&mut self.early_calls).discard();
+        self.name_discarded(&discarded);
         if let Some(connections) = self.connections.take() {
             connections.close().await;
         }
@@ -128,6 +155,7 @@ impl GoalRequest<'_> {
     /// Fails without a model, without an answer, or if its plan is not valid. In that case the last plan is saved and its
     /// diagnostics are shown.
     pub(crate) async fn plan(&self, session: &mut GoalSession) -> Result<GoalOutcome, CliError> {
+        session.screen = Some(self.screen.clone());
         let llm = self.load_models()?;
         let catalog = match session.catalog.take() {
             Some(catalog) => catalog,
@@ -137,7 +165,8 @@ impl GoalRequest<'_> {
         session.catalog = Some(catalog.clone());
         Ok(match outcome? {
             PlanningOutcome::Plan(generated) => {
-                let planning = GoalPlanning { goal: self.text.to_owned(), exchanges: session.exchanges.clone() };
+                let (goal, exchanges) = (self.text.to_owned(), session.exchanges.clone());
+                let planning = GoalPlanning { goal, exchanges, discarded_calls: Vec::new() };
                 GoalOutcome::Plan(Box::new(GoalPlan { generated: *generated, planning, catalog }))
             }
             PlanningOutcome::Question(question) => return Err(Box::new(unanswered(&question)).into()),
@@ -158,14 +187,21 @@ impl GoalRequest<'_> {
         let context = PlanningContext { llm, agents: self.agents, catalog, file: &file, local_time: &local_time };
         let mut questions = 0;
         loop {
-            let (remarks, examples) = (&session.remarks, &self.examples);
+            let GoalSession { remarks, connections, early_calls, .. } = &mut *session;
+            let examples = &self.examples;
             let goal = Goal { text: self.text, max_replans: self.max_replans, remarks, examples };
-            let mut report = |progress| self.report_progress(progress);
+            let mut report = |progress| match (progress, connections.as_ref()) {
+                (PlanningProgress::CallReady(call), Some(connections)) => {
+                    self.call_early(*call, connections, early_calls);
+                }
+                (progress, _) => self.report_progress(progress),
+            };
             let planning = planner::plan(&goal, &context, &mut report);
             let PlanningResult { result, requests, exchanges } =
                 meter.show_while(self.screen, self.model_name(), planning).await;
             session.exchanges.extend(exchanges.iter().cloned());
-            let usage = usage_text(requests, &GoalPlanning { goal: String::new(), exchanges });
+            let planned = GoalPlanning { goal: String::new(), exchanges, discarded_calls: Vec::new() };
+            let usage = usage_text(requests, &planned);
             match result {
                 Ok(PlanningOutcome::Plan(generated)) => {
                     let tasks = count_text(generated.validated.plan.written_tasks().count(), "task");
@@ -186,6 +222,15 @@ impl GoalRequest<'_> {
                     return Err(self.to_cli_error(error));
                 }
             }
+        }
+    }
+
+    /// Makes a call while the model still writes the plan, if a run will use the result.
+    fn call_early(&self, call: ConstantCall, connections: &EarlyPool, calls: &mut UnsettledCalls) {
+        let ConnectionUse::Run(run) = self.connections else { return };
+        let name = format!("{}.{}", call.agent, call.tool);
+        if calls.start(call, CallPlace { run, connections, agents: self.agents }) {
+            self.screen.println(format!("  calling {} while the plan is written", printable(&name)));
         }
     }
 
@@ -259,7 +304,7 @@ impl GoalRequest<'_> {
         let discovered = async {
             match self.connections {
                 ConnectionUse::Planning => (discovery.catalog(agents).await, None),
-                ConnectionUse::Run => {
+                ConnectionUse::Run(_) => {
                     let (catalog, connections) = discovery.catalog_and_connections(agents).await;
                     (catalog, Some(connections))
                 }
@@ -277,6 +322,8 @@ impl GoalRequest<'_> {
 
     fn report_progress(&self, progress: PlanningProgress) {
         self.screen.println(match progress {
+            // Without a run, no call is made.
+            PlanningProgress::CallReady(_) => return,
             // Elsewhere, the outline of the plan suffices.
             PlanningProgress::TaskWritten { .. } if !self.screen.capabilities().live => return,
             PlanningProgress::TaskWritten { number, title, tool } => {

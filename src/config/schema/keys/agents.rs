@@ -74,6 +74,9 @@ table! {
     ]),
         "The form of prompts and plans. Default: `auto`. Only a model with `schema_bounds` is asked for the compact form \
          automatically.";
+    speculate: Boolean,
+        "Whether calls that change nothing start while the model still writes the plan, if their arguments are complete. \
+         Default: `false`.";
 }
 
 table! {

@@ -222,6 +222,21 @@ fn planning_is_charged_to_the_run() {
 }
 
 #[test]
+fn discarded_calls_are_charged_to_the_run() {
+    for (discarded, started) in [(0, 1), (1, 1), (2, 0)] {
+        let budget = Budget { tool_calls: Some(2), ..Budget::default() };
+        let plan = plan_with_budget(budget, vec![task("a", &[])]);
+        let planning = GoalPlanning { discarded_calls: vec![discarded_call(); discarded], ..planning(1, None) };
+        let mut driver = Driver::start_planned(&plan, Some(&planning));
+        driver.connect_all();
+        let calls = driver.records.iter().filter(|record| matches!(record.event, Event::AttemptStarted { .. }));
+        let cause = EndCause::BudgetSpent { what: "tool calls (2 of 2)".into() };
+        let ended = (started == 0).then_some((RunStatus::Failed, Some(cause)));
+        assert_eq!((calls.count(), driver.ended()), (started, ended), "{discarded}");
+    }
+}
+
+#[test]
 fn fold_of_any_prefix_reproduces_spending() {
     let asked = text_prompt(prompt("p", &["a"], None));
     let budget = Budget { tokens: Some(10_000), tool_calls: Some(9), ..Budget::default() };

@@ -220,6 +220,7 @@ fn check_spending(records: &[Record]) -> Result<(), TestCaseError> {
             Event::ModelRequested { .. } | Event::SamplingStarted { .. } => llm_calls += 1,
             Event::GoalPlanned(planning) => {
                 llm_calls += planning.exchanges.len() as u64;
+                tool_calls += planning.discarded_calls.len() as u64;
                 planning.exchanges.iter().for_each(|exchange| count_usage(exchange.usage));
             }
             Event::ModelReplied { result, .. } | Event::SamplingFinished { result, .. } => match result {

@@ -187,6 +187,7 @@ proptest! {
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
         let planning = planned.map(|exchanges| GoalPlanning {
             exchanges: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).exchanges.remove(0) }; exchanges],
+            discarded_calls: vec![discarded_call(); exchanges % 3],
             ..planning(0, None)
         });
         let records = simulate(&plan, planning.as_ref(), seeded_choices(seed))?;

@@ -37,7 +37,7 @@ impl EarlyPool {
         self.pool.shared.options.trace.as_ref()
     }
 
-    /// Starts a call. Its attempt is none of the run. If the agent requests something during the call, the call ends,
+    /// Starts a call. The run does not know its attempt. If the agent requests something during the call, the call ends,
     /// since neither a person nor a model may be asked before the run. `meta` is added to its requests.
     pub fn call(&self, call: ToolCall, meta: JsonObject) -> EarlyCall {
         let asked = self.host.add_early_call(&call);

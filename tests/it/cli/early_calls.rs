@@ -71,7 +71,11 @@ fn result_of_an_early_call_is_used() {
         workspace(("speculate = true", "effect = \"read_only\""), &[&plan("a", "b"), ANSWER], until_called);
     let ended = place.kapell(&RUN);
     assert_eq!((ended.code, ended.stdout.trim()), (Some(0), ANSWER), "{ended:?}");
-    assert!(ended.stderr.contains("  calling steps.step while the plan is written\n"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("  calling steps.step {\"label\":\"a\"} while the plan is written\n"),
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("discarded"), "{}", ended.stderr);
     let mut seen = calls(&place);
     seen.sort();
@@ -81,7 +85,7 @@ fn result_of_an_early_call_is_used() {
 }
 
 #[test]
-fn call_in_progress_is_taken_over_and_survives_a_crash() {
+fn call_in_progress_is_used_and_survives_a_crash() {
     let start = || {
         let (place, endpoint) =
             workspace(("speculate = true", "effect = \"read_only\""), &[&plan("a", "b"), ANSWER], until_called);
@@ -159,7 +163,7 @@ fn early_calls_of_a_rejected_plan_are_named() {
     let ended = run_in_terminal(&place, &steps, None, &["run", GOAL, "--journal", "j.db"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert!(
-        ended.stdout.contains("discarded early call: steps.step {\"label\":\"a\"} (no task uses its result)"),
+        ended.stderr.contains("discarded early call: steps.step {\"label\":\"a\"} (no task uses its result)"),
         "{ended:?}"
     );
     assert!(!place.path("j.db").exists(), "nothing ran");
@@ -196,7 +200,7 @@ fn early_call_that_asks_for_something_is_made_in_the_run() {
     place.write("agents.toml", format!("{settings}\n{agents}"));
     let ended = place.kapell(&RUN);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Much to read [t1].\n"), "{ended:?}");
-    assert!(ended.stderr.contains("  calling research.research while the plan is written\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("  calling research.research {\"topic\":\"Lisbon\""), "{}", ended.stderr);
     let output = place.logged_events("j.db", "attempt_succeeded")[0]["output"].clone();
     assert_eq!((&output["early"], &output["structured"]["summarised"]), (&Value::Null, &json!(true)), "{output}");
     // The agent's request is one of the run: after the plan, and before the check of the goal.

@@ -25,7 +25,7 @@ use crate::ui::human::{Human, HumanResponse};
 use crate::ui::terminal::screen::Screen;
 use crate::ui::terminal::status_line::show_while;
 use crate::view::phrasebook;
-use crate::view::text::{count_text, printable};
+use crate::view::text::{count_text, printable, truncated};
 
 /// The default number of replans in a run of a goal.
 pub(crate) const DEFAULT_MAX_REPLANS: u32 = 1;
@@ -228,9 +228,10 @@ impl GoalRequest<'_> {
     /// Makes a call while the model still writes the plan, if a run will use the result.
     fn call_early(&self, call: ConstantCall, connections: &EarlyPool, calls: &mut UnsettledCalls) {
         let ConnectionUse::Run(run) = self.connections else { return };
-        let name = format!("{}.{}", call.agent, call.tool);
+        let name = printable(&format!("{}.{}", call.agent, call.tool)).to_string();
+        let arguments = truncated(&Value::Object(call.arguments.clone()).to_string());
         if calls.start(call, CallPlace { run, connections, agents: self.agents }) {
-            self.screen.println(format!("  calling {} while the plan is written", printable(&name)));
+            self.screen.println(format!("  calling {name} {arguments} while the plan is written"));
         }
     }
 

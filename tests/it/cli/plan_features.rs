@@ -1,11 +1,16 @@
 //! The plans in `plans/features`, with the demo agents. Each shows one feature of the language.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::scripted_endpoint::ScriptedEndpoint;
 use crate::support::workspace::{CommandOutput, Workspace, send_signal, wait_for, wait_for_status};
+
+/// The keys that no plan uses, since they are other names of keys.
+const ALIASES: &[&str] = &["args", "depends_on", "signal"];
 
 /// Returns a workspace with the demo agents and the plans. Documents are stored in it.
 fn workspace() -> Workspace {
@@ -27,6 +32,14 @@ fn copy_plans(from: &Path, place: &Workspace, prefix: &str) {
             place.write(&name, fs::read(&path).expect("reads"));
         }
     }
+}
+
+/// Adds a model that returns these replies.
+fn add_model<'r>(place: &Workspace, replies: impl IntoIterator<Item = &'r str>) -> ScriptedEndpoint {
+    let endpoint = ScriptedEndpoint::with_replies(replies);
+    let agents = fs::read_to_string(place.path("agents.toml")).expect("was written");
+    place.write("agents.toml", format!("{}prices = {{ input = 1, output = 1 }}\n{agents}", endpoint.config_section()));
+    endpoint
 }
 
 fn kapell(place: &Workspace, arguments: &[&str]) -> CommandOutput {
@@ -53,6 +66,7 @@ fn documents(place: &Workspace) -> Vec<String> {
 #[test]
 fn every_plan_is_valid_and_has_a_graph() {
     let place = workspace();
+    let _endpoint = add_model(&place, ["x"]);
     for entry in fs::read_dir(place.path("")).expect("reads") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
         if !name.ends_with(".yaml") {
@@ -65,6 +79,101 @@ fn every_plan_is_valid_and_has_a_graph() {
             assert!(drawn.code == Some(0) && !drawn.stdout.is_empty(), "{name}: {drawn:?}");
         }
     }
+}
+
+#[test]
+fn plans_use_every_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(root.join("schemas/plan.schema.json")).expect("reads");
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let mut keys = BTreeSet::new();
+    add_keys(&schema, &mut keys);
+    let mut used = BTreeSet::new();
+    for directory in ["plans", "plans/features", "plans/features/sub-plan"] {
+        for entry in fs::read_dir(root.join(directory)).expect("reads") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let text = fs::read_to_string(&path).expect("reads");
+                let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+                used.extend(words.filter_map(|word| word.strip_suffix(':')).map(str::to_owned));
+            }
+        }
+    }
+    let unused: Vec<_> = keys.difference(&used).collect();
+    // Other spellings of keys that the plans use.
+    assert_eq!(unused, ALIASES.iter().collect::<Vec<_>>());
+}
+
+/// Adds the names of all properties in a schema.
+fn add_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Object(properties)) = object.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|value| add_keys(value, keys));
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_keys(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn people_approve_calls_and_steps() {
+    let place = workspace();
+    place.write("answers.yaml", "answers:\n- { task: publish, accept: {} }\n");
+    let ended = run(&place, "approve.yaml", &["--answers", "answers.yaml"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(documents(&place), ["draft", "published"]);
+    assert_eq!((ended.task("send").0, ended.task("sent").0), ("failed".to_owned(), "skipped".to_owned()));
+    let refused = run(&place, "approve.yaml", &[]);
+    assert_eq!(refused.code, Some(4), "an approval without an answer pauses the run: {refused:?}");
+}
+
+#[test]
+fn calls_have_capabilities_fallbacks_and_retries() {
+    let place = workspace();
+    let ended = run(&place, "routes.yaml", &[]);
+    let result = ended.result();
+    assert_eq!((ended.code, &result["outputs"]["rows"]), (Some(3), &json!(3)), "{ended:?}");
+    assert_eq!(
+        (&result["tasks"]["books"]["agent"], &result["tasks"]["store"]["agent"]),
+        (&json!("research"), &json!("archive"))
+    );
+    let attempts = result["tasks"]["missing"]["attempts"].clone();
+    assert_eq!((ended.task("missing").0.as_str(), attempts), ("failed", json!(3)), "{ended:?}");
+}
+
+#[test]
+fn prompts_use_tools_and_forms() {
+    let place = workspace();
+    let endpoint = add_model(
+        &place,
+        [
+            "call research_research {\"topic\": \"Lisbon\", \"depth\": 1}",
+            "{\"title\": \"Lisbon\", \"reason\": \"It is short.\"}",
+            "A short book.",
+            "{\"book\": \"Lisbon\", \"why\": \"It is short.\"}",
+        ],
+    );
+    let ended = run(&place, "prompts.yaml", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = ended.result();
+    assert_eq!(result["tasks"]["choose"]["output"]["title"], "Lisbon");
+    assert_eq!(result["tasks"]["summary"]["output"], "A short book.", "{result}");
+    assert_eq!(endpoint.next_request()["messages"][0]["content"], "You are a librarian who answers briefly.");
+}
+
+#[test]
+fn failed_task_is_planned_again_and_the_goal_is_checked() {
+    let place = workspace();
+    let store = json!({"title": "Note", "tool": "archive.store_document", "args": {"title": "note", "text": "Lisbon"}});
+    let patch = json!({"keep": [], "tasks": [store], "missing": null}).to_string();
+    let _endpoint = add_model(&place, [&*patch, "{\"complete\": true, \"missing\": null}", "It is stored."]);
+    let ended = run(&place, "replan.yaml", &[]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(documents(&place), ["note"]);
+    assert!(ended.result().to_string().contains("No agent translates the note."), "{ended:?}");
 }
 
 #[test]

@@ -97,6 +97,15 @@ pub fn variable(name: &str) -> Option<OsString> {
     }
 }
 
+/// Returns whether terminals show UTF-8, by the variables of the locale. It is assumed if none is set.
+pub fn is_utf8() -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| variable(name)).find(|value| !value.is_empty());
+    set.is_none_or(|value| {
+        let value = value.to_string_lossy().to_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
+}
+
 /// Returns the initial environment, for a process that replaces this one.
 pub fn variables() -> Vec<(OsString, OsString)> {
     INITIAL_VARIABLES.get().cloned().unwrap_or_else(|| env::vars_os().collect())

@@ -19,7 +19,9 @@ pub mod text;
 pub mod time;
 
 pub use crate::engine::SpendingTotals;
-pub use drawing::{DrawnEdge, DrawnTask, PlanDrawing, Point, dot, mermaid, svg, task_tree};
+pub use drawing::{
+    DrawnEdge, DrawnTask, LineCharacters, NotDrawn, PlanDrawing, Point, box_graph, dot, mermaid, svg, task_tree,
+};
 pub use estimate::remaining_time;
 pub use health::{HealthCheck, HealthSection, HealthStatus};
 pub use plan_estimate::{PlanEstimate, WorkHistory};

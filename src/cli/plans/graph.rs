@@ -7,13 +7,14 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use crate::cli::common::args::{AgentsArg, JournalArg};
-use crate::cli::common::exit::print;
+use crate::cli::common::exit::{output_width, print};
 use crate::cli::common::files;
 use crate::cli::{CliError, Exit, completion};
 use crate::config;
 use crate::model::{Plan, Task};
+use crate::system::environment;
 use crate::ui::history::read_view;
-use crate::view::{PlanDrawing, RunView, dot, mermaid, svg, task_tree};
+use crate::view::{LineCharacters, PlanDrawing, RunView, box_graph, dot, mermaid, svg, task_tree};
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphArgs {
@@ -31,9 +32,11 @@ pub(crate) struct GraphArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DiagramFormat {
-    /// Text, with tasks in waves
-    #[value(alias = "tree")]
+    /// Text: boxes and lines; a list if the graph is large, or wider than the terminal
     Text,
+    /// Text: the tasks in waves, with what they do and when
+    #[value(alias = "tree")]
+    List,
     /// Mermaid, for Markdown and mermaid.live
     Mermaid,
     /// DOT, for Graphviz
@@ -56,7 +59,8 @@ pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
     };
     let plan = Plan { tasks, ..plan };
     print(&match args.format.unwrap_or(default) {
-        DiagramFormat::Text => task_tree(&plan),
+        DiagramFormat::Text => boxes_or_list(&plan, run.as_ref()),
+        DiagramFormat::List => task_tree(&plan),
         DiagramFormat::Mermaid => mermaid(&plan),
         DiagramFormat::Dot => dot(&plan),
         DiagramFormat::Svg => {
@@ -65,6 +69,16 @@ pub(crate) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
         }
     })?;
     Ok(Exit::Success)
+}
+
+/// Draws a plan or a run for a terminal, as a list if that says more.
+fn boxes_or_list(plan: &Plan, run: Option<&RunView>) -> String {
+    let characters = if environment::is_utf8() { LineCharacters::Unicode } else { LineCharacters::Ascii };
+    let drawn = box_graph(plan, |task| run?.drawn_status(task), characters, output_width());
+    drawn.unwrap_or_else(|reason| {
+        message!("{reason}, so this is a list of the tasks; `--format svg` draws any graph");
+        task_tree(plan)
+    })
 }
 
 /// Returns whether the argument is a plan file rather than a run. A name without its extension is one too, so that the

@@ -9,12 +9,8 @@ use rust_sugiyama::configure::{Config, CrossingMinimization, RankingType};
 use rust_sugiyama::from_vertices_and_edges;
 use serde::Serialize;
 
-/// The space between two nodes of a layer.
-const NODE_GAP: f64 = 24.0;
-/// The space between two layers.
-const LAYER_GAP: f64 = 40.0;
-/// The width that a bend of an edge takes.
-const BEND_WIDTH: f64 = 8.0;
+use super::scope_metrics::ScopeMetrics;
+
 /// The number of vertices up to which the order of layers is improved by swaps, which takes quadratic time.
 const MAX_SWAPPED_VERTICES: usize = 300;
 /// The number of vertices up to which layers are ordered to avoid crossings. Larger graphs keep the order of the plan, since
@@ -23,8 +19,6 @@ const MAX_ORDERED_VERTICES: usize = 50_000;
 /// The stack of the thread that places vertices. The memory is reserved, but used only as far as paths are long.
 const BASE_STACK_BYTES: usize = 2 << 20;
 const STACK_BYTES_PER_VERTEX: usize = 4 << 10;
-/// The ratio of width to height that unconnected parts are arranged for.
-const ASPECT_RATIO: f64 = 1.6;
 
 /// A point in a drawing, in pixels from its upper left corner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -76,7 +70,8 @@ struct Vertex {
 }
 
 /// The vertices of a scope with the connections between adjacent layers.
-struct LayeredGraph {
+struct LayeredGraph<'m> {
+    metrics: &'m ScopeMetrics,
     vertices: Vec<Vertex>,
     segments: Vec<(u32, u32)>,
     /// The bends of each edge, from top to bottom.
@@ -86,11 +81,11 @@ struct LayeredGraph {
 /// Places nodes in layers. Equal input gives equal places, and no two nodes overlap.
 ///
 /// Edges that are part of a cycle are drawn, but do not determine places.
-pub(super) fn layout_scope(sizes: &[NodeSize], edges: &[LayoutEdge]) -> ScopeLayout {
+pub(super) fn layout_scope(metrics: &ScopeMetrics, sizes: &[NodeSize], edges: &[LayoutEdge]) -> ScopeLayout {
     if sizes.is_empty() {
         return ScopeLayout::default();
     }
-    let mut graph = LayeredGraph::new(sizes, edges);
+    let mut graph = LayeredGraph::new(metrics, sizes, edges);
     let components = graph.place_vertices();
     graph.separate();
     graph.finish(sizes, edges, components)
@@ -120,11 +115,12 @@ pub(super) fn layers(count: usize, edges: &[LayoutEdge]) -> Vec<usize> {
     layers.iter().zip(is_placed).map(|(layer, is_placed)| if is_placed { *layer } else { 0 }).collect()
 }
 
-impl LayeredGraph {
-    fn new(sizes: &[NodeSize], edges: &[LayoutEdge]) -> Self {
+impl<'m> LayeredGraph<'m> {
+    fn new(metrics: &'m ScopeMetrics, sizes: &[NodeSize], edges: &[LayoutEdge]) -> Self {
         let layers = layers(sizes.len(), edges);
         let vertex = |layer, width| Vertex { layer, width, component: usize::MAX, center: 0.0 };
         let mut graph = Self {
+            metrics,
             vertices: sizes.iter().zip(&layers).map(|(size, layer)| vertex(*layer, size.width)).collect(),
             segments: Vec::new(),
             bends: vec![Vec::new(); edges.len()],
@@ -148,7 +144,7 @@ impl LayeredGraph {
             let bends: Vec<usize> = crossed
                 .map(|layer| {
                     *shared.entry((edge.from, layer)).or_insert_with(|| {
-                        graph.vertices.push(vertex(layer, BEND_WIDTH));
+                        graph.vertices.push(vertex(layer, metrics.bend_width));
                         graph.vertices.len() - 1
                     })
                 })
@@ -172,7 +168,7 @@ impl LayeredGraph {
             self.vertices.iter().enumerate().map(|(index, vertex)| (index as u32, (vertex.width, 1.0))).collect();
         let config = Config {
             minimum_length: 1,
-            vertex_spacing: NODE_GAP,
+            vertex_spacing: self.metrics.node_gap,
             dummy_vertices: true,
             dummy_size: 1.0,
             ranking_type: RankingType::Up,
@@ -194,7 +190,8 @@ impl LayeredGraph {
             for (vertex, (x, _)) in places {
                 if let Some(vertex) = self.vertices.get_mut(*vertex) {
                     vertex.component = component;
-                    vertex.center = *x;
+                    // Middles that are a half, but for inaccuracy, stay aligned.
+                    vertex.center = if self.metrics.is_grid { (x + 0.25).floor() } else { *x };
                 }
             }
         }
@@ -218,7 +215,7 @@ impl LayeredGraph {
         for pair in order.windows(2) {
             let (before, after) = (self.vertices[pair[0]], self.vertices[pair[1]]);
             if (before.component, before.layer) == (after.component, after.layer) {
-                let least = before.center + (before.width + after.width) / 2.0 + NODE_GAP;
+                let least = before.center + (before.width + after.width) / 2.0 + self.metrics.node_gap;
                 self.vertices[pair[1]].center = after.center.max(least);
             }
         }
@@ -241,11 +238,12 @@ impl LayeredGraph {
         }
         let size_of = |component: usize| NodeSize {
             width: bounds[component].1 - bounds[component].0,
-            height: stacked_height(&layer_heights[component]),
+            height: stacked_height(&layer_heights[component], self.metrics.layer_gap),
         };
         let extents: Vec<NodeSize> = (0..components).map(size_of).collect();
-        let (origins, total) = arrange_in_rows(&extents);
-        let tops: Vec<Vec<f64>> = layer_heights.iter().map(|heights| layer_tops(heights)).collect();
+        let (origins, total) = arrange_in_rows(&extents, self.metrics);
+        let tops: Vec<Vec<f64>> =
+            layer_heights.iter().map(|heights| layer_tops(heights, self.metrics.layer_gap)).collect();
 
         let center = |vertex: &Vertex| vertex.center - bounds[vertex.component].0 + origins[vertex.component].x;
         let top = |vertex: &Vertex| tops[vertex.component][vertex.layer] + origins[vertex.component].y;
@@ -272,33 +270,34 @@ impl LayeredGraph {
     }
 }
 
-fn stacked_height(layers: &[f64]) -> f64 {
-    layers.iter().sum::<f64>() + LAYER_GAP * layers.len().saturating_sub(1) as f64
+fn stacked_height(layers: &[f64], gap: f64) -> f64 {
+    layers.iter().sum::<f64>() + gap * layers.len().saturating_sub(1) as f64
 }
 
-fn layer_tops(heights: &[f64]) -> Vec<f64> {
+fn layer_tops(heights: &[f64], gap: f64) -> Vec<f64> {
     let mut top = 0.0;
     let tops = heights.iter().map(|height| {
         let this = top;
-        top += height + LAYER_GAP;
+        top += height + gap;
         this
     });
     tops.collect()
 }
 
 /// Arranges boxes in rows of similar width, in their order. Returns their upper left corners, and the size of the whole.
-fn arrange_in_rows(boxes: &[NodeSize]) -> (Vec<Point>, NodeSize) {
-    let area: f64 = boxes.iter().map(|size| (size.width + NODE_GAP) * (size.height + LAYER_GAP)).sum();
+fn arrange_in_rows(boxes: &[NodeSize], metrics: &ScopeMetrics) -> (Vec<Point>, NodeSize) {
+    let ScopeMetrics { node_gap, layer_gap, .. } = *metrics;
+    let area: f64 = boxes.iter().map(|size| (size.width + node_gap) * (size.height + layer_gap)).sum();
     let max_width = boxes.iter().map(|size| size.width).fold(0.0, f64::max);
-    let row_width = max_width.max((area * ASPECT_RATIO).sqrt());
+    let row_width = (area * metrics.aspect_ratio).sqrt().min(metrics.max_row_width).max(max_width);
     let (mut corner, mut row_height, mut total) = (Point::default(), 0.0_f64, NodeSize::default());
     let corners = boxes.iter().map(|size| {
         if corner.x > 0.0 && corner.x + size.width > row_width {
-            corner = Point { x: 0.0, y: corner.y + row_height + LAYER_GAP };
+            corner = Point { x: 0.0, y: corner.y + row_height + layer_gap };
             row_height = 0.0;
         }
         let place = corner;
-        corner.x += size.width + NODE_GAP;
+        corner.x += size.width + node_gap;
         row_height = row_height.max(size.height);
         total.width = total.width.max(place.x + size.width);
         total.height = total.height.max(place.y + size.height);
@@ -312,6 +311,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn layout(sizes: &[NodeSize], edges: &[LayoutEdge]) -> ScopeLayout {
+        layout_scope(&ScopeMetrics::PIXELS, sizes, edges)
+    }
 
     fn edge(from: usize, to: usize) -> LayoutEdge {
         LayoutEdge { from, to }
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn dependents_are_below_their_dependencies() {
         let edges = [edge(0, 1), edge(0, 2), edge(1, 3), edge(2, 3), edge(0, 3)];
-        let layout = layout_scope(&uniform(4), &edges);
+        let layout = layout(&uniform(4), &edges);
         let tops: Vec<f64> = layout.corners.iter().map(|corner| corner.y).collect();
         assert_eq!(tops, [0.0, 80.0, 80.0, 160.0]);
         assert_eq!((layout.corners[1].y, layout.height), (layout.corners[2].y, 200.0));
@@ -353,21 +356,21 @@ mod tests {
 
     #[test]
     fn unconnected_nodes_are_arranged_in_rows() {
-        let layout = layout_scope(&uniform(12), &[]);
+        let layout = layout(&uniform(12), &[]);
         assert!(layout.width < 700.0 && layout.height < 400.0, "{layout:?}");
         assert_eq!(overlap(&layout, &uniform(12)), None);
     }
 
     #[test]
     fn cycles_and_loops_are_drawn() {
-        let layout = layout_scope(&uniform(3), &[edge(0, 1), edge(1, 0), edge(2, 2)]);
+        let layout = layout(&uniform(3), &[edge(0, 1), edge(1, 0), edge(2, 2)]);
         assert_eq!(overlap(&layout, &uniform(3)), None);
         assert_eq!(layout.paths.len(), 3);
     }
 
     #[test]
     fn empty_scope_has_no_size() {
-        assert_eq!(layout_scope(&[], &[]), ScopeLayout::default());
+        assert_eq!(layout(&[], &[]), ScopeLayout::default());
     }
 
     #[test]
@@ -375,7 +378,7 @@ mod tests {
         let count = MAX_ORDERED_VERTICES + 2;
         let edges: Vec<_> = (2..count).map(|node| edge(node % 2, node)).collect();
         let sizes = vec![NodeSize { width: 10.0, height: 10.0 }; count];
-        let layout = layout_scope(&sizes, &edges);
+        let layout = layout(&sizes, &edges);
         assert!(layout.corners[2..].windows(2).all(|pair| pair[0].x < pair[1].x && pair[0].y == pair[1].y));
     }
 
@@ -383,7 +386,7 @@ mod tests {
     fn long_edges_of_a_long_chain_have_bounded_bends() {
         let count = 2_000;
         let edges: Vec<_> = (1..count).flat_map(|node| [edge(node - 1, node), edge(node - 1, count - 1)]).collect();
-        let layout = layout_scope(&uniform(count), &edges);
+        let layout = layout(&uniform(count), &edges);
         assert_eq!(overlap(&layout, &uniform(count)), None);
         assert!(layout.paths.iter().map(Vec::len).sum::<usize>() < 50 * count);
     }
@@ -404,8 +407,8 @@ mod tests {
     proptest! {
         #[test]
         fn equal_input_gives_equal_places_without_overlap((sizes, edges) in graphs()) {
-            let layout = layout_scope(&sizes, &edges);
-            prop_assert_eq!(&layout, &layout_scope(&sizes, &edges));
+            let layout = layout(&sizes, &edges);
+            prop_assert_eq!(&layout, &layout_scope(&ScopeMetrics::PIXELS, &sizes, &edges));
             prop_assert_eq!(overlap(&layout, &sizes), None);
             for (size, corner) in sizes.iter().zip(&layout.corners) {
                 prop_assert!(corner.x >= 0.0 && corner.x + size.width <= layout.width + 1.0);

@@ -4,25 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::grouping::{Cluster, clusters};
 use super::layout::{LayoutEdge, NodeSize, Point, ScopeLayout, layout_scope};
+use super::scope_metrics::ScopeMetrics;
 use crate::model::text::truncate_chars;
 use crate::model::{Task, TaskId};
 use crate::view::text::{count_text, work_text};
 
-/// The height of the box of a task: two lines of text.
-const TASK_HEIGHT: f64 = 48.0;
-/// The height of the heading of a group.
-const HEADING_HEIGHT: f64 = 30.0;
-/// The space between the border of a group and its tasks.
-const GROUP_PADDING: f64 = 14.0;
-/// The average width of a character of the name and of the detail, which is smaller.
-const CHAR_WIDTHS: (f64, f64) = (7.2, 6.2);
-/// The space beside the name, for the mark of a state, and beside the detail, for the word of a state.
-const TEXT_PADDINGS: (f64, f64) = (44.0, 96.0);
-/// The least and the greatest width of the box of a task.
-const TASK_WIDTHS: (f64, f64) = (140.0, 290.0);
 /// The maximum length of a line in a box, in characters.
 const MAX_LINE_CHARS: usize = 30;
 /// The number of tasks of a scope from which equal siblings and chains become one box each.
@@ -89,8 +79,13 @@ pub struct DrawnEdge {
 impl PlanDrawing {
     /// Draws tasks. Equal tasks give equal places, whatever the state of the run.
     pub fn new<'t>(tasks: impl IntoIterator<Item = &'t Arc<Task>>) -> Self {
+        Self::with_metrics(tasks, &ScopeMetrics::PIXELS)
+    }
+
+    /// Draws tasks with other sizes than those of a picture.
+    pub(super) fn with_metrics<'t>(tasks: impl IntoIterator<Item = &'t Arc<Task>>, metrics: &ScopeMetrics) -> Self {
         let tasks: Vec<&Task> = tasks.into_iter().map(|task| &**task).collect();
-        draw_scope(&tasks, "")
+        draw_scope(&tasks, "", metrics)
     }
 
     /// Moves everything.
@@ -106,7 +101,7 @@ impl PlanDrawing {
     }
 }
 
-fn draw_scope(tasks: &[&Task], prefix: &str) -> PlanDrawing {
+fn draw_scope(tasks: &[&Task], prefix: &str, metrics: &ScopeMetrics) -> PlanDrawing {
     let clusters = clusters(tasks, MAX_SINGLE_TASKS);
     let mut cluster_of: HashMap<&TaskId, usize> = HashMap::new();
     for (index, cluster) in clusters.iter().enumerate() {
@@ -115,7 +110,7 @@ fn draw_scope(tasks: &[&Task], prefix: &str) -> PlanDrawing {
     let mut scopes: Vec<Option<PlanDrawing>> = Vec::with_capacity(clusters.len());
     let mut boxes = Vec::with_capacity(clusters.len());
     for cluster in &clusters {
-        let (drawn, inside) = draw_cluster(tasks, cluster, prefix);
+        let (drawn, inside) = draw_cluster(tasks, cluster, prefix, metrics);
         boxes.push(drawn);
         scopes.push(inside);
     }
@@ -124,7 +119,7 @@ fn draw_scope(tasks: &[&Task], prefix: &str) -> PlanDrawing {
     let sizes: Vec<NodeSize> =
         boxes.iter().map(|drawn| NodeSize { width: drawn.width, height: drawn.height }).collect();
     let all: Vec<LayoutEdge> = edges.iter().chain(&hidden).copied().collect();
-    let ScopeLayout { width, height, corners, paths } = layout_scope(&sizes, &all);
+    let ScopeLayout { width, height, corners, paths } = layout_scope(metrics, &sizes, &all);
 
     let ids: Vec<String> = boxes.iter().map(|drawn| drawn.id.clone()).collect();
     let mut drawing = PlanDrawing { width, height, ..PlanDrawing::default() };
@@ -143,7 +138,7 @@ fn draw_scope(tasks: &[&Task], prefix: &str) -> PlanDrawing {
         (drawn.x, drawn.y) = (corner.x, corner.y);
         drawing.tasks.push(drawn);
         if let Some(mut inside) = inside {
-            inside.shift(Point { x: corner.x + GROUP_PADDING, y: corner.y + HEADING_HEIGHT });
+            inside.shift(Point { x: corner.x + metrics.group_padding, y: corner.y + metrics.heading_height });
             drawing.tasks.extend(inside.tasks);
             drawing.edges.extend(inside.edges);
         }
@@ -152,7 +147,12 @@ fn draw_scope(tasks: &[&Task], prefix: &str) -> PlanDrawing {
 }
 
 /// Returns the box of a cluster, and the drawing in it if it is a group.
-fn draw_cluster(tasks: &[&Task], cluster: &Cluster, prefix: &str) -> (DrawnTask, Option<PlanDrawing>) {
+fn draw_cluster(
+    tasks: &[&Task],
+    cluster: &Cluster,
+    prefix: &str,
+    metrics: &ScopeMetrics,
+) -> (DrawnTask, Option<PlanDrawing>) {
     let task = tasks[cluster.tasks[0]];
     let name = task.title.as_deref().unwrap_or(task.id.as_str());
     let mut drawn = DrawnTask {
@@ -162,7 +162,7 @@ fn draw_cluster(tasks: &[&Task], cluster: &Cluster, prefix: &str) -> (DrawnTask,
         x: 0.0,
         y: 0.0,
         width: 0.0,
-        height: TASK_HEIGHT,
+        height: metrics.task_height,
         is_group: false,
         is_repeated: task.foreach.is_some() || task.repeat.is_some(),
         members: Vec::new(),
@@ -172,17 +172,18 @@ fn draw_cluster(tasks: &[&Task], cluster: &Cluster, prefix: &str) -> (DrawnTask,
         drawn.name = count_text(drawn.members.len(), "task");
         drawn.detail = truncate_chars(&format!("{}: {}", cluster.kind, work_text(task)), MAX_LINE_CHARS).into_owned();
     }
-    let text_width = |text: &str, char_width, padding| text.chars().count() as f64 * char_width + padding;
-    let name_width = text_width(&drawn.name, CHAR_WIDTHS.0, TEXT_PADDINGS.0);
-    let detail_width = text_width(&drawn.detail, CHAR_WIDTHS.1, TEXT_PADDINGS.1);
-    let (least, greatest) = TASK_WIDTHS;
-    drawn.width = name_width.max(detail_width).clamp(least, greatest).round();
-    if drawn.members.is_empty() && !task.members().is_empty() {
+    let text_width = |text: &str, char_width, padding| text.width() as f64 * char_width + padding;
+    let name_width = text_width(&drawn.name, metrics.char_widths.0, metrics.text_paddings.0);
+    let detail_width = text_width(&drawn.detail, metrics.char_widths.1, metrics.text_paddings.1);
+    let (least, greatest) = metrics.task_widths;
+    let width = name_width.max(detail_width).clamp(least, greatest);
+    drawn.width = (width / metrics.width_unit).round() * metrics.width_unit;
+    if metrics.opens_groups && drawn.members.is_empty() && !task.members().is_empty() {
         let members: Vec<&Task> = task.members().iter().map(|member| &**member).collect();
-        let inside = draw_scope(&members, &format!("{}.", drawn.id));
+        let inside = draw_scope(&members, &format!("{}.", drawn.id), metrics);
         drawn.is_group = true;
-        drawn.width = drawn.width.max(inside.width + 2.0 * GROUP_PADDING);
-        drawn.height = inside.height + HEADING_HEIGHT + GROUP_PADDING;
+        drawn.width = drawn.width.max(inside.width + 2.0 * metrics.group_padding);
+        drawn.height = inside.height + metrics.heading_height + metrics.group_padding;
         return (drawn, Some(inside));
     }
     (drawn, None)

@@ -125,6 +125,7 @@ const PURE_CRATES: &[&str] = &[
     "strsim",
     "strum",
     "thiserror",
+    "unicode_width",
     "url",
     "uuid",
 ];

@@ -72,7 +72,9 @@ fn draws_graphs_of_plans_and_runs() {
     assert!(mermaid.stdout.starts_with("flowchart") && mermaid.stdout.contains("-->"), "{mermaid:?}");
     let dot = place.kapell(&["graph", "plan.yaml", "--format", "dot"]);
     assert!(dot.stdout.starts_with("digraph") && dot.stdout.contains("->"), "{dot:?}");
-    let tree = place.kapell(&["graph", "plan.yaml", "--format", "text"]);
+    let boxes = place.kapell(&["graph", "plan.yaml", "--format", "text"]);
+    assert!(boxes.stdout.starts_with("x: 2 tasks\n") && boxes.stdout.contains("odd-good.work"), "{boxes:?}");
+    let tree = place.kapell(&["graph", "plan.yaml", "--format", "list"]);
     assert!(tree.stdout.starts_with("x: 2 tasks in 2 waves\n") && tree.stdout.contains("after a\n"), "{tree:?}");
     assert_eq!(place.kapell(&["run", "plan.yaml", "--dry-run"]).stdout, tree.stdout);
     let svg = place.kapell(&["graph", "plan.yaml", "--format", "svg"]);
@@ -82,6 +84,12 @@ fn draws_graphs_of_plans_and_runs() {
     let svg = place.kapell(&["graph", "last", "--format", "svg"]);
     assert_eq!(svg.stdout.matches("succeeded ·").count(), 2, "{svg:?}");
     assert_eq!(place.kapell(&["graph", "last"]).stdout, mermaid.stdout);
+    let boxes = place.kapell(&["graph", "last", "--format", "text"]);
+    assert_eq!(boxes.stdout.matches("succeeded").count(), 2, "{boxes:?}");
+    let many = (0..41).map(|index| format!("  - {{ id: t{index}, agent: odd-good, tool: work }}\n"));
+    place.write("many.yaml", format!("name: many\ntasks:\n{}", many.collect::<String>()));
+    let list = place.kapell(&["graph", "many.yaml", "--format", "text"]);
+    assert!(list.stdout.starts_with("many: 41 tasks in 1 wave\n") && list.stderr.contains("a list"), "{list:?}");
     let unknown = place.kapell(&["graph", "plan"]);
     assert!(unknown.stderr.contains("did you mean `plan.yaml`"), "{unknown:?}");
 }

@@ -59,6 +59,12 @@ book:
 bench *ARGS:
     cargo bench --locked --bench host -- {{ ARGS }}
 
+# Measure the run pages in Chromium: everything, or `open`, `live`, `cost`, `answer`, and `report`; see docs/performance.md.
+bench-pages *ARGS:
+    cargo build --locked --release
+    npm --prefix web ci
+    KAPELL=$PWD/target/release/kapell npm --prefix web run --silent bench -- {{ ARGS }}
+
 # Build the API documentation, with warnings as errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

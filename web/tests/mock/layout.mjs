@@ -24,7 +24,20 @@ export function layout(items) {
     ranks[at] ??= [];
     ranks[at].push(item);
   }
+  // A long edge has a bend in each rank that it crosses, which gets a place like a task. Large graphs have too many.
+  const bend = (need, at) => `${need} in ${at}`;
+  if (items.length <= 60) {
+    for (const item of items) {
+      for (const need of item.needs.filter((id) => byId.has(id))) {
+        for (let at = rank.get(need) + 1; at < rank.get(item.id); at += 1) {
+          const id = bend(need, at);
+          if (!ranks[at].some((other) => other.id === id)) ranks[at].push({ id, isBend: true, needs: [at - 1 === rank.get(need) ? need : bend(need, at - 1)] });
+        }
+      }
+    }
+  }
   const size = (item) => {
+    if (item.isBend) return { w: 8, h: H };
     const count = item.members?.length ?? 0;
     if (count === 0) return { w: W, h: H };
     const columns = Math.min(4, count);
@@ -48,7 +61,7 @@ export function layout(items) {
       const box = { id: item.id, x, y: y + (height - size(item).h) / 2, ...size(item) };
       if (item.name) Object.assign(box, { name: item.name, members: item.of });
       place.set(item.id, box);
-      nodes.push(box);
+      if (!item.isBend) nodes.push(box);
       (item.members ?? []).forEach((member, at) => {
         const columns = Math.min(4, item.members.length);
         nodes.push({ id: member, x: box.x + 16 + (at % columns) * (W + 16), y: box.y + 28 + Math.floor(at / columns) * (H + 16), w: W, h: H });
@@ -63,7 +76,12 @@ export function layout(items) {
       const from = place.get(need);
       const to = place.get(item.id);
       if (!from || !to) continue;
-      const points = [[from.x + from.w / 2, from.y + from.h], [to.x + to.w / 2, to.y]];
+      const bends = [];
+      for (let at = rank.get(need) + 1; at < rank.get(item.id); at += 1) {
+        const passed = place.get(bend(need, at));
+        if (passed) bends.push([passed.x + 4, passed.y], [passed.x + 4, passed.y + passed.h]);
+      }
+      const points = [[from.x + from.w / 2, from.y + from.h], ...bends, [to.x + to.w / 2, to.y]];
       edges.push({ from: need, to: item.id, points });
     }
   }

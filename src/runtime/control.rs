@@ -8,9 +8,9 @@ use crate::model::Input;
 
 use super::RuntimeHost;
 
-/// The interval for polling the queue, since processes cannot notify each other. A person does not notice a fifth of a
+/// The interval for polling the queue, since processes cannot notify each other. A person does not notice a tenth of a
 /// second, and a poll without result takes microseconds.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Forwards every new request of `queue` to `host`, after one interval at the earliest. Runs until dropped. The engine
 /// ignores late and repeated requests.

@@ -7,6 +7,7 @@ mod access;
 mod assets;
 mod documents;
 mod driver_program;
+mod event_words;
 mod live;
 mod page_api_error;
 mod report;

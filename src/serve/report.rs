@@ -5,11 +5,12 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::assets::{SCRIPT, STYLE};
-use super::documents::{escaped_html, event_json, snapshot_json, task_json};
+use super::documents::{escaped_html, event_json, run_table, snapshot_json, task_json};
 use super::live::{OpenPage, RunRecord};
 use super::serve_error::ServeError;
 use super::settings::AgentsSource;
@@ -18,10 +19,12 @@ use crate::model::{RunId, TaskId, Timestamp};
 use crate::view::RunView;
 use crate::view::page::{RowState, RunPage, TaskRow};
 
-/// The maximum size of all tasks in full. A report is sent by mail, and opens on a phone.
-const MAX_TASKS_BYTES: usize = 2 << 20;
-/// The maximum size of all events.
-const MAX_EVENTS_BYTES: usize = 1 << 20;
+/// The size of a report up to which tasks in full and events are added. A report is sent by mail, and opens on a phone.
+const MAX_REPORT_BYTES: usize = 2_900_000;
+/// The part of the remaining size that events may take.
+const EVENTS_SHARE: usize = 3;
+/// The number of tasks that do not fit, one after another, from which no further ones are tried.
+const MAX_MISSES: usize = 50;
 
 /// The characters that the page does not encode in a path.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -50,21 +53,43 @@ pub fn report_html(
     record.update(agents)?;
     let written = record.agent_output(|_| true);
     let path = format!("/api/runs/{run}");
+    let snapshot = without_actions(snapshot_json(&open, now));
+    let table = run_table(&record.page, &snapshot["run"]);
+    let used = SCRIPT.len() + STYLE.len() + table.len() + embedded_size(&snapshot);
+    let mut remaining = MAX_REPORT_BYTES.saturating_sub(used);
+    let events = events(run, &record, remaining / EVENTS_SHARE);
+    remaining = remaining.saturating_sub(embedded_size(&events));
     let mut responses = Map::new();
-    responses.insert(path.clone(), without_actions(snapshot_json(&open, now)));
-    responses.insert(format!("{path}/events"), json!({"events": events(run, &record)}));
-    let mut remaining = MAX_TASKS_BYTES;
+    responses.insert(path.clone(), snapshot);
+    responses.insert(format!("{path}/events"), json!({"events": events}));
+    let mut misses = 0;
     for row in rows_by_weight(&record.page) {
+        // Describing a task takes as long as the run has events.
+        if misses > MAX_MISSES {
+            break;
+        }
         let task = without_links(task_json(row, &record, &written));
-        let size = task.to_string().len();
+        let path = format!("{path}/tasks/{}", encoded(&row.id));
+        let size = path.len() + embedded_size(&task);
         if size > remaining {
+            misses += 1;
             continue;
         }
-        remaining -= size;
-        responses.insert(format!("{path}/tasks/{}", encoded(&row.id)), task);
+        (remaining, misses) = (remaining - size, 0);
+        responses.insert(path, task);
     }
     let title = format!("{} · {}", record.page.view().plan_name(), run.short());
-    Ok(document(&title, &json!({"run": run, "responses": responses})))
+    Ok(document(&title, &table, &json!({"run": run, "responses": responses})))
+}
+
+/// Returns the size of a value in the document, with its commas.
+fn embedded_size(value: &impl Serialize) -> usize {
+    serde_json::to_string(value).map_or(0, |text| embedded(&text).len() + 4)
+}
+
+/// Returns JSON so that it cannot end the element that it is in.
+fn embedded(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
 /// Returns the rows, those first that a reader looks for: what failed, then the tasks of the plan.
@@ -74,14 +99,15 @@ fn rows_by_weight(page: &RunPage) -> Vec<&TaskRow> {
     rows
 }
 
-fn events(run: &RunId, sources: &RunRecord) -> Vec<Value> {
-    let (mut view, mut events, mut remaining) = (RunView::new(run), Vec::new(), MAX_EVENTS_BYTES);
+/// Returns the first events, in at most `remaining` bytes.
+fn events(run: &RunId, sources: &RunRecord, mut remaining: usize) -> Vec<Value> {
+    let (mut view, mut events) = (RunView::new(run), Vec::new());
     for record in &sources.records {
         // Without its plan and its results, which are elsewhere in the report.
         let mut event = event_json(&view, record);
         event["event"] = json!({"type": event["type"]});
         view.apply(record);
-        let size = event.to_string().len();
+        let size = embedded_size(&event);
         if size > remaining {
             break;
         }
@@ -116,7 +142,7 @@ fn encoded(id: &TaskId) -> String {
     utf8_percent_encode(id.as_str(), PATH_SEGMENT).to_string().replace("%27", "'")
 }
 
-fn document(title: &str, data: &Value) -> String {
+fn document(title: &str, table: &str, data: &Value) -> String {
     // The end of a script cannot be in one. In a string or a pattern, the two are the same.
     let script = SCRIPT.replace("</script", "<\\/script").replace("<!--", "<\\!--");
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text.as_bytes())));
@@ -125,7 +151,7 @@ fn document(title: &str, data: &Value) -> String {
         hash(&script),
         hash(STYLE)
     );
-    let data = data.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+    let data = embedded(&data.to_string());
     let title = escaped_html(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -133,7 +159,7 @@ fn document(title: &str, data: &Value) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<div id=\"app\"></div>\n\
-         <noscript>The report needs JavaScript. `kapell runs show` shows the same in a terminal.</noscript>\n\
+         <noscript>\n{table}</noscript>\n\
          <script type=\"application/json\" id=\"kapell-report\">{data}</script>\n\
          <script type=\"module\">{script}</script>\n</body>\n</html>\n"
     )
@@ -145,8 +171,11 @@ mod tests {
 
     #[test]
     fn data_cannot_end_its_element() {
-        let html =
-            document("</title><script>alert(1)</script>", &json!({"a": "</script><script>alert(1)</script>\u{2028}"}));
+        let html = document(
+            "</title><script>alert(1)</script>",
+            "",
+            &json!({"a": "</script><script>alert(1)</script>\u{2028}"}),
+        );
         let ends = html.matches("</script").count();
         assert_eq!((ends, html.matches("<script").count()), (2, 2));
         assert!(!html.contains("<script>alert"));

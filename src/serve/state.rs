@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::access::AccessRules;
+use super::event_words::EventWords;
 use super::live::{ListEntries, OpenPage, PageCache, RunRecords};
 use super::page_api_error::PageApiError;
 use super::settings::ServeSettings;
@@ -23,6 +24,7 @@ pub(super) struct ServeState {
     pub(super) pages: PageCache,
     pub(super) records: RunRecords,
     pub(super) entries: ListEntries,
+    pub(super) event_words: EventWords,
     pub(super) streams: Arc<Semaphore>,
 }
 
@@ -36,6 +38,7 @@ impl ServeState {
             pages: PageCache::new(Arc::clone(store), root.clone()),
             records: RunRecords::new(Arc::clone(store), root.clone()),
             entries: ListEntries::new(Arc::clone(store), root.clone()),
+            event_words: EventWords::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             access,
             settings,

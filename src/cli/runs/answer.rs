@@ -18,7 +18,7 @@ use crate::ui::history::read_view;
 use crate::view::RunView;
 use crate::view::text::{answer_action, printable};
 
-/// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.
+/// The longest wait until the process that drives the run has accepted the answer. It polls ten times a second.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! The list of runs.
 
+use std::ops::RangeInclusive;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode, Uri};
@@ -23,6 +25,8 @@ struct Selection {
     filter: RunFilter,
     /// A text in the plan, the goal, or the ID, in lowercase.
     text: Option<String>,
+    /// The first and the last start, in milliseconds since the Unix epoch.
+    started: RangeInclusive<u64>,
     /// The run after which the list begins.
     before: Option<String>,
     limit: usize,
@@ -45,6 +49,7 @@ impl Selection {
         Ok(Self {
             filter: RunFilter { plan: query_value(uri, "plan"), statuses: statuses.collect::<Result<_, _>>()? },
             text: query_value(uri, "text").map(|text| text.to_lowercase()),
+            started: query_number(uri, "since")?.unwrap_or(0)..=query_number(uri, "until")?.unwrap_or(u64::MAX),
             before: query_value(uri, "before"),
             limit: limit.clamp(1, MAX_RUNS),
         })
@@ -53,7 +58,7 @@ impl Selection {
     /// Returns the runs, latest first, and whether there are more.
     fn runs(&self, state: &ServeState) -> Result<(Vec<ListEntry>, bool), PageApiError> {
         let Some(reader) = state.reader()? else { return Ok((Vec::new(), false)) };
-        let is_simple = self.text.is_none() && self.before.is_none();
+        let is_simple = self.text.is_none() && self.before.is_none() && self.started == (0..=u64::MAX);
         let read = if is_simple { self.limit + 1 } else { MAX_SEARCHED_RUNS };
         let summaries = reader.filtered_runs(&self.filter, read)?;
         let start = match &self.before {
@@ -61,7 +66,7 @@ impl Selection {
             Some(before) => summaries.iter().position(|run| run.run.as_str() == before).map_or(0, |place| place + 1),
         };
         let mut found = Vec::new();
-        for summary in &summaries[start..] {
+        for summary in summaries[start..].iter().filter(|run| self.started.contains(&run.started.0)) {
             let Some(entry) = self.entry(summary, state) else { continue };
             if found.len() == self.limit {
                 return Ok((found, true));
@@ -91,7 +96,13 @@ pub(super) async fn list(State(state): State<Shared>, request: Request) -> Resul
 
 /// Returns the latest runs, for a stream of their changes.
 pub(super) fn latest(state: &ServeState) -> Result<Vec<ListEntry>, PageApiError> {
-    let selection = Selection { filter: RunFilter::default(), text: None, before: None, limit: DEFAULT_RUNS };
+    let selection = Selection {
+        filter: RunFilter::default(),
+        text: None,
+        started: 0..=u64::MAX,
+        before: None,
+        limit: DEFAULT_RUNS,
+    };
     Ok(selection.runs(state)?.0)
 }
 

@@ -3,15 +3,13 @@
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::request_data::{json_response, query_number};
-use crate::journal::JournalReader;
-use crate::model::RunId;
-use crate::serve::documents::{event_json, snapshot_json};
+use super::request_data::{json_response, query_number, query_value};
+use crate::serve::documents::snapshot_json;
+use crate::serve::event_words::EventSelection;
 use crate::serve::page_api_error::PageApiError;
 use crate::serve::state::{Shared, blocking, now};
-use crate::view::RunView;
 
 /// The number of events of a page, unless the request says otherwise, and the maximum.
 const DEFAULT_EVENTS: u64 = 500;
@@ -27,39 +25,23 @@ pub(super) async fn show(State(state): State<Shared>, Path(run): Path<String>) -
     json_response(StatusCode::OK, &page.await?)
 }
 
-/// Returns events of a run in words and as JSON.
+/// Returns events of a run in words and as JSON, and the number of the last event that was looked at for them.
 pub(super) async fn events(
     State(state): State<Shared>,
     Path(run): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, PageApiError> {
-    let after = query_number(request.uri(), "after")?;
     let limit = query_number(request.uri(), "limit")?.unwrap_or(DEFAULT_EVENTS).clamp(1, MAX_EVENTS);
-    let events = blocking(&state, move |state| {
+    let selection = EventSelection {
+        after: query_number(request.uri(), "after")?,
+        limit: usize::try_from(limit).unwrap_or_default(),
+        text: query_value(request.uri(), "text").map(|text| text.to_lowercase()),
+    };
+    let read = blocking(&state, move |state| {
         let run = state.find_run(&run)?;
         let reader = state.settings.store.open_reader()?;
-        events_json(&*reader, &run, (after, limit))
+        Ok(state.event_words.events(&*reader, &run, &selection)?)
     });
-    json_response(StatusCode::OK, &json!({"events": events.await?}))
-}
-
-/// Returns at most `limit` events after the event `after`. The words about an event depend on those before it.
-fn events_json(
-    reader: &dyn JournalReader,
-    run: &RunId,
-    (after, limit): (Option<u64>, u64),
-) -> Result<Vec<Value>, PageApiError> {
-    let mut view = RunView::new(run);
-    let mut events = Vec::new();
-    for record in reader.records(run, 0) {
-        let record = record?;
-        if after.is_none_or(|after| record.seq > after) {
-            events.push(event_json(&view, &record));
-            if events.len() as u64 == limit {
-                break;
-            }
-        }
-        view.apply(&record);
-    }
-    Ok(events)
+    let (events, last) = read.await?;
+    json_response(StatusCode::OK, &json!({"events": events, "last": last}))
 }

@@ -13,10 +13,10 @@ use tempfile::NamedTempFile;
 
 use super::plans::{load, plan_path, plans_directory};
 use super::request_data::{json_response, query_value, read_json};
-use crate::model::{JsonObject, Plan, RunId};
-use crate::serve::documents::inputs_schema;
+use crate::model::{InputType, JsonObject, Plan, RunId};
+use crate::serve::documents::{input_fields, inputs_schema};
 use crate::serve::page_api_error::PageApiError;
-use crate::serve::state::{Shared, blocking};
+use crate::serve::state::{ServeState, Shared, blocking};
 use crate::system::clock;
 use crate::ui::forms::form::FormSchema;
 use crate::view::text::printable;
@@ -70,25 +70,34 @@ fn parameters_file(plan: &Plan, inputs: Map<String, Value>) -> Result<Option<Nam
     if inputs.is_empty() {
         return Ok(None);
     }
-    let invalid = |problem: String| {
-        PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_input", printable(&problem))
-    };
-    let form = FormSchema::parse_schema(&inputs_schema(&plan.inputs));
-    let mut values = JsonObject::new();
-    for (name, value) in inputs {
-        let field = form.fields.iter().find(|field| field.name == name);
-        let field = field.ok_or_else(|| invalid(format!("the plan has no input `{name}`")))?;
-        let value = match value {
-            Value::String(text) if text.is_empty() && !field.required => continue,
-            Value::String(text) => field.parse(&text).map_err(|problem| invalid(format!("`{name}`: {problem}")))?,
-            other => other,
-        };
-        values.insert(name, value);
-    }
+    let values = input_values(plan, inputs)?;
     let mut file = tempfile::Builder::new().suffix(".json").tempfile().map_err(PageApiError::internal)?;
     file.write_all(Value::Object(values).to_string().as_bytes()).map_err(PageApiError::internal)?;
     file.flush().map_err(PageApiError::internal)?;
     Ok(Some(file))
+}
+
+/// Returns the values of inputs, each given as its typed text or as JSON. Empty optional ones are omitted.
+fn input_values(plan: &Plan, inputs: Map<String, Value>) -> Result<JsonObject, PageApiError> {
+    let form = FormSchema::parse_schema(&inputs_schema(&plan.inputs));
+    let mut values = JsonObject::new();
+    for (name, value) in inputs {
+        let field = form.fields.iter().find(|field| field.name == name);
+        let field = field.ok_or_else(|| invalid_input(&format!("the plan has no input `{name}`")))?;
+        let value = match value {
+            Value::String(text) if text.is_empty() && !field.required => continue,
+            Value::String(text) => {
+                field.parse(&text).map_err(|problem| invalid_input(&format!("`{name}`: {problem}")))?
+            }
+            other => other,
+        };
+        values.insert(name, value);
+    }
+    Ok(values)
+}
+
+fn invalid_input(problem: &str) -> PageApiError {
+    PageApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "serve::invalid_input", printable(problem))
 }
 
 /// Plans a goal, and returns the file with the plan. Nothing runs.
@@ -120,10 +129,17 @@ struct RetryBody {
     /// Set to repeat what failed, which is the default.
     #[serde(default)]
     failed: bool,
+    /// Other values for inputs, or their typed texts.
+    #[serde(default)]
+    inputs: Map<String, Value>,
+    /// Set to return what would be repeated. Nothing runs.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 impl RetryBody {
-    fn arguments(self, run: &RunId) -> Result<Vec<OsString>, PageApiError> {
+    fn arguments(self, state: &ServeState, run: &RunId) -> Result<Vec<OsString>, PageApiError> {
+        let changed = self.changed_inputs(state, run)?;
         let mut arguments: Vec<OsString> = vec!["retry".into(), run.as_str().into()];
         match (self.task, self.failed) {
             (Some(_), true) => {
@@ -140,37 +156,80 @@ impl RetryBody {
             }
             (None, _) => arguments.push("--failed".into()),
         }
+        if !changed.is_empty() {
+            // The page has shown what runs again.
+            arguments.push("--yes".into());
+        }
+        for (name, value) in changed {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            arguments.push(format!("--param={name}={text}").into());
+        }
         Ok(arguments)
+    }
+
+    /// Returns the inputs with other values than those of the run.
+    fn changed_inputs(&self, state: &ServeState, run: &RunId) -> Result<JsonObject, PageApiError> {
+        if self.inputs.is_empty() {
+            return Ok(JsonObject::new());
+        }
+        let page = state.pages.open(run)?;
+        let page = page.lock();
+        let Some((plan, earlier)) = page.page().view().start() else { return Ok(JsonObject::new()) };
+        let mut values = input_values(plan, self.inputs.clone())?;
+        values.retain(|name, value| earlier.get(name) != Some(value));
+        // The arguments of a process are visible to others.
+        match plan.secret_inputs().find(|name| values.contains_key(*name)) {
+            Some(name) => Err(invalid_input(&format!("`{name}` is secret, so it cannot be changed in a retry"))),
+            None => Ok(values),
+        }
     }
 }
 
-/// Returns what a retry would repeat. Nothing runs.
+/// Returns what a retry would repeat, and the fields of a form for other inputs. Nothing runs.
 pub(super) async fn preview_retry(
     State(state): State<Shared>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, PageApiError> {
-    let part = RetryBody { task: query_value(request.uri(), "task"), failed: false };
-    let run = blocking(&state, move |state| state.find_run(&name)).await?;
-    let mut arguments = part.arguments(&run)?;
-    arguments.extend(["--dry-run".into(), "--output".into(), "json".into()]);
-    let preview = match state.settings.program.run(&arguments).await {
-        Ok(printed) => serde_json::from_str(&printed).map_err(PageApiError::internal)?,
-        Err(refused) if refused.is_refusal() => json!({"again": [], "kept": [], "refused": refused.to_string()}),
-        Err(error) => return Err(error),
-    };
+    let part = RetryBody { task: query_value(request.uri(), "task"), ..RetryBody::default() };
+    let (arguments, fields) = blocking(&state, move |state| {
+        let (run, page) = state.open(&name)?;
+        let fields = match page.lock().page().view().start() {
+            Some((plan, _)) => input_fields(plan.inputs.iter().filter(|(_, input)| input.kind != InputType::Secret)),
+            None => Vec::new(),
+        };
+        Ok((part.arguments(state, &run)?, fields))
+    })
+    .await?;
+    let mut preview = retry_preview(&state, arguments).await?;
+    if !fields.is_empty() {
+        preview["fields"] = fields.into();
+    }
     json_response(StatusCode::OK, &preview)
 }
 
-/// Repeats a part of a run, as a new run.
+/// Returns what a retry with these arguments would repeat.
+async fn retry_preview(state: &Shared, mut arguments: Vec<OsString>) -> Result<Value, PageApiError> {
+    arguments.extend(["--dry-run".into(), "--output".into(), "json".into()]);
+    match state.settings.program.run(&arguments).await {
+        Ok(printed) => serde_json::from_str(&printed).map_err(PageApiError::internal),
+        Err(refused) if refused.is_refusal() => Ok(json!({"again": [], "kept": [], "refused": refused.to_string()})),
+        Err(error) => Err(error),
+    }
+}
+
+/// Repeats a part of a run, as a new run, or returns what would be repeated.
 pub(super) async fn retry(
     State(state): State<Shared>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response<Body>, PageApiError> {
     let part: RetryBody = read_json(request.into_body()).await?;
-    let run = blocking(&state, move |state| state.find_run(&name)).await?;
-    let mut arguments = part.arguments(&run)?;
+    let is_preview = part.dry_run;
+    let mut arguments = blocking(&state, move |state| part.arguments(state, &state.find_run(&name)?)).await?;
+    if is_preview {
+        return json_response(StatusCode::OK, &retry_preview(&state, arguments).await?);
+    }
     arguments.push("--detach".into());
     started(&state.settings.program.run(&arguments).await?)
 }

@@ -26,10 +26,11 @@ use crate::serve::state::{Shared, blocking, now};
 
 /// The interval between looks at the journal. With the interval of a driver for answers, a page shows within 300 ms what
 /// another process answered.
-const POLL_INTERVAL: Duration = Duration::from_millis(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The interval for a run that has ended. Only later runs that repeat a part of it are news.
 const ENDED_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum time between two patches: at most five a second.
+/// The minimum time between two patches: at most five a second. One with a question or with another status does not wait,
+/// since a person does.
 const PATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// The interval between looks at the list of runs.
 const LIST_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,6 +60,25 @@ pub(super) async fn stream(State(state): State<Shared>, request: Request) -> Res
 /// What a patch says that no event does.
 type Liveness = (RunStatus, Option<Holder>, Vec<RunId>);
 
+/// What the reader of a stream has.
+#[derive(Clone)]
+struct ShownRun {
+    seq: u64,
+    /// The latest patch; absent before the first.
+    patched: Option<(Instant, Liveness, Arc<Value>)>,
+}
+
+impl ShownRun {
+    /// Returns whether changes that no person waits for are kept for a later patch.
+    fn is_paced(&self) -> bool {
+        self.patched.as_ref().is_some_and(|(at, ..)| at.elapsed() < PATCH_INTERVAL)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.patched.as_ref().is_some_and(|(_, (status, ..), _)| !status.is_unfinished())
+    }
+}
+
 /// Streams patches with the changes of a run after the event `after`.
 ///
 /// A patch is made when the reader is ready for it, and has everything since the one before. So a slow reader gets fewer
@@ -70,39 +90,44 @@ fn run_changes(
 ) -> BoxStream<'static, Result<Event, Infallible>> {
     Box::pin(stream! {
         let _permit = permit;
-        let (mut seen, mut shown) = (after, None::<Liveness>);
+        let mut shown = ShownRun { seq: after, patched: None };
         loop {
-            let started = Instant::now();
             let (run, known) = (run.clone(), shown.clone());
-            let next = blocking(&state, move |state| Ok(next_patch(&state.pages.open(&run)?, seen, known))).await;
+            let next = blocking(&state, move |state| Ok(next_patch(&state.pages.open(&run)?, &known))).await;
             let Ok(next) = next else {
                 // The run was deleted, or the journal cannot be read. The page asks again, and gets the reason.
                 return;
             };
-            if let Some((seq, patch, liveness)) = next {
-                (seen, shown) = (seq, Some(liveness));
+            if let Some((patch, next)) = next {
+                shown = next;
                 let written = Instant::now();
-                yield Ok(Event::default().id(seq.to_string()).event("patch").data(patch));
+                yield Ok(Event::default().id(shown.seq.to_string()).event("patch").data(patch));
                 if written.elapsed() > READER_TIMEOUT {
                     return;
                 }
-                sleep(PATCH_INTERVAL.saturating_sub(started.elapsed())).await;
-            } else {
-                let has_ended = shown.as_ref().is_some_and(|(status, ..)| !status.is_unfinished());
-                sleep(if has_ended { ENDED_POLL_INTERVAL } else { POLL_INTERVAL }).await;
             }
+            sleep(if shown.has_ended() { ENDED_POLL_INTERVAL } else { POLL_INTERVAL }).await;
         }
     })
 }
 
-/// Returns a patch with the changes since `seen`, if there are any.
-fn next_patch(page: &Arc<Mutex<OpenPage>>, seen: u64, shown: Option<Liveness>) -> Option<(u64, String, Liveness)> {
+/// Returns a patch with the changes since what is shown, if there are any that must not wait.
+fn next_patch(page: &Arc<Mutex<OpenPage>>, shown: &ShownRun) -> Option<(String, ShownRun)> {
     let page = page.lock();
     let seq = page.page().seq().unwrap_or_default();
     let liveness = (page.status(), page.driver(), page.reruns().to_vec());
-    let is_same = shown.is_some_and(|shown| shown == liveness);
+    let known = shown.patched.as_ref();
+    let is_same = known.is_some_and(|(_, known, _)| *known == liveness);
     // The first patch may say only that the page is up to date.
-    (seq > seen || !is_same).then(|| (seq.max(seen), patch_json(&page, seen, now()).to_string(), liveness))
+    if seq <= shown.seq && is_same {
+        return None;
+    }
+    if is_same && shown.is_paced() && !page.page().has_changed_questions(shown.seq) {
+        return None;
+    }
+    let (patch, header) = patch_json(&page, shown.seq, known.map(|(_, _, header)| &**header), now());
+    let patched = Some((Instant::now(), liveness, Arc::new(header)));
+    Some((patch.to_string(), ShownRun { seq: seq.max(shown.seq), patched }))
 }
 
 /// Streams the changed runs of the list, at first all of the latest.

@@ -16,6 +16,7 @@ pub(super) fn routes() -> Vec<(&'static str, &'static [&'static str], MethodRout
         ("/api/info", &["get"], get(session::info)),
         ("/api/runs", &["get", "post"], get(listing::list).post(starting::start)),
         ("/api/runs/{run}", &["get"], get(running::show)),
+        ("/api/runs/{run}/tasks", &["get"], get(tasks::search)),
         ("/api/runs/{run}/tasks/{task}", &["get"], get(tasks::show)),
         ("/api/runs/{run}/events", &["get"], get(running::events)),
         ("/api/runs/{run}/answers/{question}", &["post"], post(actions::answer)),

@@ -23,8 +23,7 @@ pub struct RunPage {
     rows: RowTree,
     /// The rows for which agents requested sampling.
     sampled: IdHashMap<RequestId, usize>,
-    /// The events that changed the order of the rows, and the graph, last.
-    order_changed: u64,
+    /// The event that changed the graph last.
     graph_changed: u64,
     questions_changed: IdHashMap<QuestionId, u64>,
     agents_changed: IdHashMap<AgentId, u64>,
@@ -35,10 +34,9 @@ pub struct RunPage {
 pub struct PageChanges<'p> {
     /// The last event.
     pub seq: u64,
-    /// The changed rows. Each follows its parent.
+    /// The changed and the added rows, in the order in which they were added. An added row is shown after the other parts
+    /// of its parent; one without a parent is shown after all others, but before a synthesis.
     pub rows: Vec<&'p TaskRow>,
-    /// The IDs of all rows in the order in which they are shown, if rows were added.
-    pub order: Option<Vec<&'p TaskId>>,
     /// Set if the graph has changed.
     pub has_new_graph: bool,
     /// The changed questions.
@@ -55,7 +53,6 @@ impl RunPage {
             seq: None,
             rows: RowTree::default(),
             sampled: IdHashMap::default(),
-            order_changed: 0,
             graph_changed: 0,
             questions_changed: IdHashMap::default(),
             agents_changed: IdHashMap::default(),
@@ -102,11 +99,15 @@ impl RunPage {
         PageChanges {
             seq: self.seq.unwrap_or_default(),
             rows: self.rows.entries().filter(|entry| entry.changed > since).map(|entry| &entry.row).collect(),
-            order: (self.order_changed > since).then(|| self.rows().map(|row| &row.id).collect()),
             has_new_graph: self.graph_changed > since,
             questions: questions.filter(has_changed).collect(),
             agents: agents.filter(|(id, _)| self.agents_changed.get(*id).is_some_and(|at| *at > since)).collect(),
         }
+    }
+
+    /// Returns whether a question was asked, answered, or withdrawn since the event `since`.
+    pub fn has_changed_questions(&self, since: u64) -> bool {
+        self.questions_changed.values().any(|changed| *changed > since)
     }
 
     /// Applies the next event.
@@ -127,10 +128,15 @@ impl RunPage {
             Event::RunStarted { plan, .. } => self.add_tasks(&plan.tasks, None, step),
             Event::Replanned { result: Ok(patch), .. } => self.add_tasks(&patch.added, None, step),
             Event::RunResumed { reattached, .. } => {
+                let open = self.view.open_questions().map(|asked| (asked.question.id.clone(), step.seq));
+                self.questions_changed.extend(open);
                 let reattached: Vec<&TaskId> = reattached.iter().map(|attempt| &attempt.task).collect();
                 (0..self.rows.len()).for_each(|index| self.resume(index, &reattached, step));
             }
             Event::RunEnded { status, .. } => {
+                // They can no longer be answered, unless the run is resumed.
+                let open = self.view.open_questions().map(|asked| (asked.question.id.clone(), step.seq));
+                self.questions_changed.extend(open);
                 for index in 0..self.rows.len() {
                     self.rows.entry_mut(index).segments.end(at, None);
                     step.touch(index);
@@ -249,7 +255,6 @@ impl RunPage {
             self.begin_if_ready(index, step.at);
             step.touch(index);
         }
-        self.order_changed = step.seq;
         if parent.is_none() {
             self.graph_changed = step.seq;
         }
@@ -263,7 +268,6 @@ impl RunPage {
             self.begin_if_ready(item, step.at);
             step.touch(item);
         }
-        self.order_changed = step.seq;
     }
 
     fn add_iteration(&mut self, parent: &TaskId, ready_at: Option<Timestamp>, step: &mut RowStep) {
@@ -273,7 +277,6 @@ impl RunPage {
         let kind = if ready_at.is_some() { SegmentKind::Pause } else { SegmentKind::Queued };
         self.rows.entry_mut(item).segments.switch(kind, step.at);
         step.touch(item);
-        self.order_changed = step.seq;
     }
 
     /// Adds the item or iteration `number` of a row.
@@ -305,7 +308,6 @@ impl RunPage {
             self.begin_if_ready(added, step.at);
             step.touch(added);
         }
-        self.order_changed = step.seq;
     }
 
     /// Begins to wait for a place, if nothing else remains that a row waits for.

@@ -35,9 +35,10 @@ impl ReadPage {
 
     fn patch(&mut self, page: &RunPage, since: u64) {
         let changes = page.changes_since(since);
-        self.rows.extend(changes.rows.into_iter().map(|row| (row.id.to_string(), json(row))));
-        if let Some(order) = changes.order {
-            self.order = order.into_iter().map(ToString::to_string).collect();
+        for row in changes.rows {
+            if self.rows.insert(row.id.to_string(), json(row)).is_none() {
+                self.order.insert(self.place_of(row), row.id.to_string());
+            }
         }
         if changes.has_new_graph {
             self.graph = json(&page.graph());
@@ -45,6 +46,23 @@ impl ReadPage {
         let questions = changes.questions.into_iter();
         self.questions.extend(questions.map(|asked| (asked.question.id.to_string(), format!("{asked:?}"))));
         self.agents.extend(changes.agents.into_iter().map(|(id, agent)| (id.to_string(), format!("{agent:?}"))));
+    }
+
+    /// Returns the place of an added row, as the documentation of the stream says.
+    fn place_of(&self, added: &TaskRow) -> usize {
+        let parent_of = |id: &str| self.rows[id]["parent"].as_str();
+        let is_part = |id: &str, group: &str| {
+            std::iter::successors(Some(id), |id| parent_of(id)).any(|ancestor| ancestor == group)
+        };
+        let place = match &added.parent {
+            Some(group) => self.order.iter().rposition(|id| is_part(id, group.as_str())).map(|last| last + 1),
+            None if added.kind == RowKind::Synthesis => None,
+            None => self
+                .order
+                .iter()
+                .position(|id| parent_of(id).is_none() && self.rows[id]["kind"] == json!(RowKind::Synthesis)),
+        };
+        place.unwrap_or(self.order.len())
     }
 }
 

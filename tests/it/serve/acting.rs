@@ -91,6 +91,41 @@ fn failed_tasks_are_repeated_after_a_preview() {
 }
 
 #[test]
+fn run_is_repeated_with_other_inputs_after_a_preview() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let server = Server::start(&place);
+    place.write(
+        "plans/plan.yaml",
+        "name: x\ninputs:\n  topic: { type: string, required: true }\n  depth: { type: integer, default: 1 }\n\
+         tasks:\n\
+         \x20 - { id: other, agent: research, tool: research, with: { topic: y, depth: 1, delay_ms: 1 } }\n\
+         \x20 - { id: find, agent: research, tool: research, effect: idempotent, \
+               with: { topic: '${{ inputs.topic }}', depth: 1, delay_ms: 1 } }\n",
+    );
+    let started = server.post("/api/runs", &json!({"plan": "plan.yaml", "inputs": {"topic": "Lisbon"}}));
+    let run = started.json()["run"].as_str().expect("an ID").to_owned();
+    server.wait_for_status(&run, &["succeeded"]);
+    let retry = format!("/api/runs/{run}/retry");
+    let fields = server.get(&retry)["fields"].clone();
+    assert_eq!((&fields[0]["name"], &fields[1]["type"]), (&json!("topic"), &json!("integer")));
+    let inputs = json!({"topic": "a = \"b\", c: [d]", "depth": "1"});
+    let preview = server.post(&retry, &json!({"inputs": inputs, "dry_run": true}));
+    assert_eq!(preview.json()["again"], json!(["find"]), "{preview:?}");
+    let unchanged = server.post(&retry, &json!({"inputs": {"topic": "Lisbon"}, "dry_run": true}));
+    assert!(unchanged.json()["refused"].is_string(), "{unchanged:?}");
+    for (inputs, part) in [(json!({"depth": "many"}), "depth"), (json!({"country": "x"}), "country")] {
+        let refused = server.post(&retry, &json!({"inputs": inputs}));
+        assert!(refused.status == 422 && refused.body.contains(part), "{refused:?}");
+    }
+    let retried = server.post(&retry, &json!({"inputs": inputs}));
+    let again = retried.json()["run"].as_str().expect("an ID").to_owned();
+    let page = server.wait_for_status(&again, &["succeeded"]);
+    assert_eq!(page["run"]["inputs"], json!({"topic": "a = \"b\", c: [d]", "depth": 1}));
+    assert_eq!((&row(&page, "other")["reused"], &row(&page, "find")["reused"]), (&json!(true), &json!(null)));
+}
+
+#[test]
 fn interrupted_run_is_resumed_and_one_without_a_process_is_cancelled() {
     let place = Workspace::new();
     place.write_agents(&[]).write("plan.yaml", BOOK);

@@ -22,6 +22,10 @@ fn run_is_listed_and_shown() {
     assert_eq!((&listed["runs"][0]["run"], &listed["more"]), (&json!(run), &json!(false)));
     assert_eq!(server.get("/api/runs?status=failed")["runs"], json!([]));
     assert_eq!(server.get(&format!("/api/runs?before={run}"))["runs"], json!([]));
+    let started = page["run"]["started"].as_u64().expect("a time");
+    let during = |since: u64, until: u64| server.get(&format!("/api/runs?since={since}&until={until}"))["runs"].clone();
+    assert_eq!(during(started, started)[0]["run"], json!(run));
+    assert_eq!((during(started + 1, u64::MAX), during(0, started - 1)), (json!([]), json!([])));
     let ids: Vec<_> = page["tasks"].as_array().expect("rows").iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, ["find", "read", "read[0]", "read[1]", "read[2]"]);
     assert_eq!(row(&page, "read")["children"]["succeeded"], 3);
@@ -36,6 +40,10 @@ fn run_is_listed_and_shown() {
     assert_eq!(task["calls"].as_array().expect("calls").len(), 1);
     assert!(task["output"]["json"].is_object() || task["output"]["text"].is_string(), "{task}");
     assert_eq!(task["trace"][0]["what"], "tools/call research");
+    let found = server.get(&format!("/api/runs/{run}/tasks?output=TWO"));
+    assert_eq!(found, json!({"tasks": ["read[1]"]}));
+    let unnamed = server.get_response(&format!("/api/runs/{run}/tasks"));
+    assert_eq!((unnamed.status, unnamed.error_code().as_str()), (400, "serve::invalid_query"));
     let unknown = server.get_response(&format!("/api/runs/{run}/tasks/other"));
     assert_eq!((unknown.status, unknown.error_code().as_str()), (404, "serve::unknown_task"));
     let unknown = server.get_response("/api/runs/0000");
@@ -60,6 +68,11 @@ fn events_have_no_gap() {
     }
     let logged = place.events(&["--journal", "journal.db"]);
     assert_eq!(seqs, (0..logged.len() as u64).collect::<Vec<_>>());
+    // An earlier page is read again, and in other words than the ones after it.
+    let first = server.get(&format!("/api/runs/{run}/events?limit=1"));
+    assert_eq!((&first["events"][0]["seq"], &first["last"]), (&json!(0), &json!(0)));
+    let ends = server.get(&format!("/api/runs/{run}/events?text=RUN_ended"));
+    assert_eq!((ends["events"].as_array().map(Vec::len), &ends["last"]), (Some(1), &json!(logged.len() - 1)));
 }
 
 #[test]

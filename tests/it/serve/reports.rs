@@ -23,6 +23,11 @@ fn report_has_the_run_and_loads_nothing() {
     assert!(html.contains("content=\"default-src 'none'; script-src 'sha256-"), "the policy");
     assert_eq!((html.matches("<script").count(), html.matches("</script").count()), (2, 2));
     assert!(!html.contains("src=\"/assets") && !html.contains("href=\"/assets"));
+    let table = html.split("<noscript>").nth(1).and_then(|rest| rest.split("</noscript>").next()).expect("a table");
+    assert!(
+        table.contains("<td>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; (a)</td><td>succeeded</td>"),
+        "{table}"
+    );
     let data = html.split("id=\"kapell-report\">").nth(1).and_then(|rest| rest.split("</script>").next());
     let data: Value = serde_json::from_str(data.expect("data")).expect("JSON");
     let responses = &data["responses"];

@@ -90,9 +90,13 @@ fn page_shows_what_a_command_answers() {
         (&json!("form"), &json!("travel"), &json!("book"))
     );
     let mut stream = server.stream(&format!("/api/stream?run={run}"), None);
+    let first = stream.next().expect("a patch");
+    assert_eq!(first.data["run"]["plan"], "trip");
     let answered = place.kapell(&["answer", &run, "q1", "--field", "confirm=yes", "--journal", "journal.db"]);
     assert_eq!(answered.code, Some(0), "{answered:?}");
     let shown = stream.find_map(|event| {
+        // Later patches have only what has changed.
+        assert!(event.data["run"].get("plan").is_none() && event.data["run"].get("inputs").is_none(), "{event:?}");
         let questions = event.data["questions"].as_array().expect("questions").clone();
         questions.into_iter().find(|question| question["status"] == "answered")
     });

@@ -198,9 +198,9 @@ export interface RunPage {
 
 export interface Patch {
   seq: number;
-  run?: RunHeader;
+  /** What has changed in the header; what is `null` is absent now. */
+  run?: Partial<RunHeader>;
   tasks?: TaskRow[];
-  order?: string[];
   graph?: Graph;
   questions?: Question[];
   agents?: AgentRow[];
@@ -284,6 +284,8 @@ export interface RetryPreview {
   kept: string[];
   removed?: string[];
   refused?: string | null;
+  /** The inputs that can be changed. */
+  fields?: Field[];
 }
 
 export interface DiffSide {

@@ -1,4 +1,8 @@
+import { signal } from "@preact/signals";
 import type { TaskRow } from "./contract";
+
+/** The tasks whose output contains a text, by the text in lowercase. The server searches outputs. */
+export const outputMatches = signal<ReadonlyMap<string, ReadonlySet<string>>>(new Map());
 
 interface Term {
   key: string;
@@ -6,7 +10,7 @@ interface Term {
   negated: boolean;
 }
 
-const KEYS = new Set(["state", "agent", "tool", "kind", "id"]);
+const KEYS = new Set(["state", "agent", "tool", "kind", "id", "output"]);
 
 /** Parses `state:failed agent:research -kind:hook "two words"` into its terms. */
 export function parseFilter(text: string): Term[] {
@@ -36,6 +40,8 @@ function matches(row: TaskRow, term: Term): boolean {
       return (row.tool ?? "").toLowerCase().includes(value);
     case "kind":
       return row.kind.toLowerCase() === value;
+    case "output":
+      return outputMatches.value.get(value)?.has(row.id) ?? false;
     case "id":
       return row.id.toLowerCase().includes(value);
     default:
@@ -44,6 +50,9 @@ function matches(row: TaskRow, term: Term): boolean {
       );
   }
 }
+
+/** Returns the texts that outputs are searched for. */
+export const outputTexts = (text: string): string[] => parseFilter(text).flatMap((term) => (term.key === "output" ? [term.value] : []));
 
 /** Returns a predicate of all terms of a filter, or null if it has none. */
 export function taskFilter(text: string): ((row: TaskRow) => boolean) | null {

@@ -80,14 +80,13 @@ export class RunStore {
       if (!this.rows.has(row.id)) added.push(row.id);
       this.rows.set(row.id, row);
     }
-    if (patch.order) this.order.value = patch.order;
-    else if (added.length > 0) this.order.value = insertAfterParents(this.order.value, added, this.rows);
+    if (added.length > 0) this.order.value = insertAfterParents(this.order.value, added, this.rows);
     if (patch.graph) this.graph.value = normalizeGraph(patch.graph);
     if (patch.questions?.length) this.questions.value = merge(this.questions.value, patch.questions);
     if (patch.agents?.length) this.agents.value = merge(this.agents.value, patch.agents);
-    if (patch.run) this.setHeader(patch.run);
+    if (patch.run) this.setHeader({ ...this.header.value, ...patch.run } as RunHeader);
     this.seq.value = patch.seq;
-    if (patch.tasks?.length || patch.order) this.version.value += 1;
+    if (patch.tasks?.length) this.version.value += 1;
   }
 
   private setHeader(header: RunHeader): void {
@@ -129,7 +128,7 @@ function merge<T extends { id: string }>(all: T[], changed: T[]): T[] {
   return [...byId.values()];
 }
 
-/** Inserts rows that came without an order: each after the last row of its group. */
+/** Inserts added rows: each after the last row of its group; those without one at the end, but before a synthesis. */
 export function insertAfterParents(order: string[], added: string[], rows: ReadonlyMap<string, TaskRow>): string[] {
   const byParent = new Map<string, string[]>();
   const rest: string[] = [];
@@ -160,6 +159,11 @@ export function insertAfterParents(order: string[], added: string[], rows: Reado
       for (const child of byParent.get(group) ?? []) push(child);
     }
   });
-  for (const id of rest) push(id);
+  const isLast = (id: string): boolean => rows.get(id)?.kind === "synthesis" && !rows.get(id)?.parent;
+  const place = result.findIndex(isLast);
+  const after = place < 0 ? [] : result.splice(place);
+  for (const id of rest) if (!isLast(id)) push(id);
+  result.push(...after);
+  for (const id of rest) if (isLast(id)) push(id);
   return result;
 }

@@ -36,7 +36,7 @@ export function Help({ close, version }: { close: () => void; version: string | 
           </dl>
           <h3>Search</h3>
           <p>
-            <code>state:failed</code> <code>agent:research</code> <code>tool:fetch</code> <code>-kind:hook</code> <code>"two words"</code>
+            <code>state:failed</code> <code>agent:research</code> <code>tool:fetch</code> <code>output:Lisbon</code> <code>-kind:hook</code> <code>"two words"</code>
           </p>
           <p class="muted">
             {version && `kapell ${version} · `}

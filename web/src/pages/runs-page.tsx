@@ -31,6 +31,9 @@ export function RunsPage() {
   const statuses = (query.get("status") ?? "").split(",").filter(Boolean);
   const plan = query.get("plan") ?? "";
   const text = query.get("text") ?? "";
+  // Days; the last counts to its end.
+  const [from, to] = [query.get("from") ?? "", query.get("to") ?? ""];
+  const [since, until] = [startOfDay(from, 0), startOfDay(to, 1)];
   const [runs, setRuns] = useState<RunSummary[] | null>(null);
   const [more, setMore] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -38,7 +41,7 @@ export function RunsPage() {
   const [current, setCurrent] = useState(0);
   const search = useRef<HTMLInputElement>(null);
   const rows = useRef<HTMLTableSectionElement>(null);
-  const key = `${statuses.join(",")}|${plan}|${text}`;
+  const key = `${statuses.join(",")}|${plan}|${text}|${from}|${to}`;
   const latest = useRef(key);
   latest.current = key;
 
@@ -47,12 +50,14 @@ export function RunsPage() {
     if (statuses.length > 0) parameters.set("status", statuses.join(","));
     if (plan) parameters.set("plan", plan);
     if (text) parameters.set("text", text);
+    if (since !== null) parameters.set("since", String(since));
+    if (until !== null) parameters.set("until", String(until - 1));
     parameters.set("limit", String(PAGE));
     if (before) parameters.set("before", before);
     return `/api/runs?${parameters}`;
   };
   const accepts = (run: RunSummary): boolean =>
-    (statuses.length === 0 || statuses.includes(run.status)) && (plan === "" || run.plan === plan) && text === "";
+    (statuses.length === 0 || statuses.includes(run.status)) && (plan === "" || run.plan === plan) && text === "" && run.started >= (since ?? 0) && run.started < (until ?? Infinity);
 
   const load = (): void => {
     get<{ runs: RunSummary[]; more: boolean }>(address()).then(
@@ -105,7 +110,7 @@ export function RunsPage() {
 
   const toggleStatus = (status: string): void =>
     setQuery({ status: (statuses.includes(status) ? statuses.filter((other) => other !== status) : [...statuses, status]).join(",") }, true);
-  const filtered = statuses.length > 0 || plan !== "" || text !== "";
+  const filtered = statuses.length > 0 || plan !== "" || text !== "" || from !== "" || to !== "";
   const choose = (run: string): void => setChecked((all) => (all.includes(run) ? all.filter((other) => other !== run) : [...all.slice(-1), run]));
 
   return (
@@ -124,7 +129,7 @@ export function RunsPage() {
           />
         </div>
       </div>
-      <div class="chips filters" role="group" aria-label="Filter by status">
+      <div class="chips filters" role="group" aria-label="Filter by status and day">
         {STATUSES.map((status) => (
           <button key={status} type="button" class={`chip s-${status}`} aria-pressed={statuses.includes(status)} onClick={() => toggleStatus(status)}>
             <StateIcon state={status} size={14} />
@@ -136,6 +141,12 @@ export function RunsPage() {
             plan {plan} ×
           </button>
         )}
+        {(["from", "to"] as const).map((name) => (
+          <label key={name} class="day">
+            {name === "from" ? "Started from" : "to"}
+            <input type="date" value={query.get(name) ?? ""} onChange={(event) => setQuery({ [name]: event.currentTarget.value }, true)} />
+          </label>
+        ))}
       </div>
       {checked.length > 0 && (
         <div class="banner">
@@ -254,6 +265,13 @@ export function RunsPage() {
       )}
     </main>
   );
+}
+
+/** Returns the start of a day, or of a day after it, in the zone of the reader; null if the text is not a day. */
+function startOfDay(day: string, later: number): number | null {
+  const [year, month, date] = day.split("-").map(Number);
+  const at = year && month && date ? new Date(year, month - 1, date + later).getTime() : NaN;
+  return Number.isNaN(at) ? null : at;
 }
 
 const startOf = (runs: RunSummary[] | null, id: string): number => runs?.find((run) => run.run === id)?.started ?? 0;

@@ -36,6 +36,7 @@ export class VirtualList extends Component<Props> {
       getScrollElement: () => this.scroller.current,
       estimateSize: () => this.props.rowHeight,
       overscan: 6,
+      initialOffset: () => this.scroller.current?.scrollTop ?? 0,
       scrollToFn: elementScroll,
       observeElementRect,
       observeElementOffset,
@@ -45,6 +46,8 @@ export class VirtualList extends Component<Props> {
 
   override componentDidMount(): void {
     if (this.props.handle) this.props.handle.current = this;
+    const element = this.scroller.current;
+    if (this.props.stick && element) element.scrollTop = element.scrollHeight;
     this.virtualizer = new Virtualizer<HTMLDivElement, Element>(this.options());
     this.unmount = this.virtualizer._didMount();
     this.virtualizer._willUpdate();

@@ -1,10 +1,12 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, get, post, runPath } from "../data/api";
-import type { RetryPreview, RunHeader, RunSummary } from "../data/contract";
+import type { Field, RetryPreview, RunHeader, RunSummary } from "../data/contract";
+import { asJson, type Values } from "../data/form";
 import { plural, when } from "../data/format";
 import { notify, notifyError, now } from "../data/live";
 import { go, link } from "../data/route";
 import { Dialog } from "../parts/dialog";
+import { Form } from "../parts/form";
 import { State } from "../parts/state";
 import { Text } from "../parts/text";
 
@@ -57,6 +59,8 @@ export function RetryDialog({ run, task, close }: { run: RunHeader; task: string
   const [preview, setPreview] = useState<RetryPreview | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
+  const [inputs, setInputs] = useState<Record<string, unknown> | null>(null);
+  const part = task === null ? { failed: true } : { task };
   useEffect(() => {
     const query = task === null ? "failed=true" : `task=${encodeURIComponent(task)}`;
     get<RetryPreview>(`${runPath(run.run)}/retry?${query}`).then(setPreview, (problem: unknown) =>
@@ -64,10 +68,20 @@ export function RetryDialog({ run, task, close }: { run: RunHeader; task: string
     );
   }, [task]);
   const refused = preview?.refused ?? error?.message;
+  const change = async (fields: Field[], values: Values): Promise<void> => {
+    try {
+      const changed = asJson(fields, values);
+      const next = await post<RetryPreview>(`${runPath(run.run)}/retry`, { ...part, inputs: changed, dry_run: true });
+      setPreview({ ...next, fields });
+      setInputs(changed);
+    } catch (problem) {
+      notifyError(problem);
+    }
+  };
   const start = async (): Promise<void> => {
     setBusy(true);
     try {
-      const started = await post<{ run: string }>(`${runPath(run.run)}/retry`, task === null ? { failed: true } : { task });
+      const started = await post<{ run: string }>(`${runPath(run.run)}/retry`, inputs ? { ...part, inputs } : part);
       close();
       go(link(["runs", started.run]));
       notify({ kind: "done", text: "A new run has started.", link: { href: link(["compare", run.run, started.run]), text: "Compare it with the earlier run" } });
@@ -115,6 +129,12 @@ export function RetryDialog({ run, task, close }: { run: RunHeader; task: string
             </>
           )}
         </>
+      )}
+      {preview?.fields && (
+        <details class="retry-inputs">
+          <summary>{inputs ? "The inputs are changed" : "Change the inputs"}</summary>
+          <Form idPrefix="retry" label="Show what would run again" fields={preview.fields} given={{ ...run.inputs, ...inputs }} submit={(values) => change(preview.fields ?? [], values)} />
+        </details>
       )}
     </Dialog>
   );

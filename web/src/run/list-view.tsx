@@ -23,9 +23,8 @@ export function remark(row: TaskRow): string {
 export const callText = (row: TaskRow): string => (row.agent && row.tool ? `${row.agent}.${row.tool}` : (row.tool ?? row.agent ?? ""));
 
 export function ListView(props: ViewProps) {
-  const { rows, current, list } = useRows(props);
-  const { store, selected, open, cursor } = props;
-  const focusable = current >= 0 ? current : 0;
+  const { rows, current, list, attributes } = useRows(props);
+  const { store, selected } = props;
 
   const row = (index: number, top: number) => {
     const item = rows[index];
@@ -33,22 +32,8 @@ export function ListView(props: ViewProps) {
     const { row: task } = item;
     return (
       <div
-        key={task.id}
-        role="row"
+        {...attributes(index, item, top, ROW_HEIGHT)}
         class={`row grid-row ${selected === task.id ? "selected" : ""}`}
-        style={{ top: `${top}px`, height: `${ROW_HEIGHT}px` }}
-        data-id={task.id}
-        tabIndex={index === focusable ? 0 : -1}
-        aria-rowindex={index + 2}
-        aria-level={item.level}
-        aria-posinset={item.position}
-        aria-setsize={item.siblings}
-        aria-expanded={item.members > 0 ? item.open : undefined}
-        aria-selected={selected === task.id}
-        onFocus={() => {
-          cursor.value = task.id;
-        }}
-        onClick={() => open(task.id)}
       >
         <NameCell item={item} toggle={() => store.setOpen(task.id, !item.open)} />
         <div role="gridcell" class="c-state">

@@ -2,7 +2,7 @@ import type { Signal } from "@preact/signals";
 import { useComputed } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { TaskRow } from "../data/contract";
-import { taskFilter } from "../data/filter";
+import { outputMatches, taskFilter } from "../data/filter";
 import type { RunStore } from "../data/run-store";
 import type { VisibleRow } from "../data/tree";
 import { pushKeys } from "../parts/keys";
@@ -30,7 +30,7 @@ export function useRows({ store, cursor, selected, filter, open, move }: ViewPro
   const tree = store.tree.value;
   const version = store.version.value;
   const cache = useRef<{ key: unknown[]; rows: VisibleRow[]; index: Map<string, number> }>({ key: [], rows: [], index: new Map() });
-  const key = [opened, tree, version, filter];
+  const key = [opened, tree, version, filter, outputMatches.value];
   if (key.some((part, at) => part !== cache.current.key[at])) {
     const rows = tree.visible(opened, accepts.current.accepts);
     cache.current = { key, rows, index: new Map(rows.map((item, at) => [item.row.id, at])) };
@@ -105,5 +105,27 @@ export function useRows({ store, cursor, selected, filter, open, move }: ViewPro
     wanted.current = null;
   });
 
-  return { rows, current, list };
+  const focusable = Math.max(0, current);
+  /** The attributes of the row at an index. */
+  const attributes = (index: number, item: VisibleRow, top: number, height: number) => {
+    const { id } = item.row;
+    return {
+      key: id,
+      role: "row" as const,
+      style: { top: `${top}px`, height: `${height}px` },
+      "data-id": id,
+      tabIndex: index === focusable ? 0 : -1,
+      "aria-rowindex": index + 2,
+      "aria-level": item.level,
+      "aria-posinset": item.position,
+      "aria-setsize": item.siblings,
+      "aria-expanded": item.members > 0 ? item.open : undefined,
+      "aria-selected": selected === id,
+      onFocus: () => {
+        cursor.value = id;
+      },
+      onClick: () => open(id),
+    };
+  };
+  return { rows, current, list, attributes };
 }

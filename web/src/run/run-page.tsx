@@ -3,7 +3,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import { get, post, report, runPath } from "../data/api";
 import type { PlanSummary, RunHeader } from "../data/contract";
 import { cost, count, duration, plural, shown, short } from "../data/format";
-import { filterStates, toggleState } from "../data/filter";
+import { filterStates, outputMatches, outputTexts, toggleState } from "../data/filter";
 import { announce, notify, notifyError } from "../data/live";
 import { go, link, route, setQuery, withQuery } from "../data/route";
 import { RunStore } from "../data/run-store";
@@ -67,6 +67,23 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
   useEffect(() => {
     document.title = `${header.plan} ${header.status} · kapell`;
   }, [header.plan, header.status]);
+
+  // The server searches outputs: once a person pauses, and again when more tasks have ended.
+  const searched = report || tab === "events" ? "" : outputTexts(filter).join("\n");
+  const ended = done(header.counts);
+  useEffect(() => {
+    if (searched === "") return;
+    const find = async (): Promise<void> => {
+      const found = new Map<string, Set<string>>();
+      for (const text of searched.split("\n")) {
+        const { tasks } = await get<{ tasks: string[] }>(`${runPath(store.run)}/tasks?output=${encodeURIComponent(text)}`);
+        found.set(text, new Set(tasks));
+      }
+      outputMatches.value = found;
+    };
+    const timer = setTimeout(() => void find().catch(notifyError), 300);
+    return () => clearTimeout(timer);
+  }, [searched, ended]);
 
   // Events are searched by other words than tasks.
   const tabLink = (id: string): string =>
@@ -263,8 +280,8 @@ function Loaded({ store, header }: { store: RunStore; header: RunHeader }) {
             <input
               ref={search}
               type="search"
-              placeholder={tab === "events" ? "Search events" : "Search tasks, agent:name"}
-              aria-label={tab === "events" ? "Search events" : "Search tasks. state:failed and agent:name search by state and agent."}
+              placeholder={tab === "events" ? "Search events" : "Search, output:text"}
+              aria-label={tab === "events" ? "Search events" : "Search tasks. state:failed, agent:name, and output:text search by state, agent, and output."}
               aria-keyshortcuts="/"
               value={filter}
               onInput={(event) => setQuery({ q: event.currentTarget.value }, true)}

@@ -15,8 +15,8 @@ const ROW_HEIGHT = 32;
 const BUCKETS = 160;
 
 export function TimelineView(props: ViewProps) {
-  const { rows, current, list } = useRows(props);
-  const { store, selected, open, cursor } = props;
+  const { rows, current, list, attributes } = useRows(props);
+  const { store, selected } = props;
   const chosen = useSignal<Span | null>(null);
   const header = store.header.value;
   const clock = lastingUntil();
@@ -27,7 +27,6 @@ export function TimelineView(props: ViewProps) {
   const marks = ticks(span, start, 8);
   const version = store.version.value;
   const profile = useMemo(() => activity(store.rows.values(), whole, clock, BUCKETS), [version, Math.floor(clock / 1000)]);
-  const focusable = current >= 0 ? current : 0;
 
   const zoom = (factor: number): void => {
     chosen.value = zoomed(span, whole, factor);
@@ -53,22 +52,8 @@ export function TimelineView(props: ViewProps) {
     const task = item.row;
     return (
       <div
-        key={task.id}
-        role="row"
+        {...attributes(index, item, top, ROW_HEIGHT)}
         class={`row time-row ${selected === task.id ? "selected" : ""}`}
-        style={{ top: `${top}px`, height: `${ROW_HEIGHT}px` }}
-        data-id={task.id}
-        tabIndex={index === focusable ? 0 : -1}
-        aria-rowindex={index + 2}
-        aria-level={item.level}
-        aria-posinset={item.position}
-        aria-setsize={item.siblings}
-        aria-expanded={item.members > 0 ? item.open : undefined}
-        aria-selected={selected === task.id}
-        onFocus={() => {
-          cursor.value = task.id;
-        }}
-        onClick={() => open(task.id)}
       >
         <NameCell item={item} toggle={() => store.setOpen(task.id, !item.open)} />
         <div role="gridcell" class="c-icon">
@@ -218,7 +203,15 @@ function Bar({ task, span, clock }: { task: TaskRow; span: Span; clock: number }
 function Legend() {
   return (
     <ul class="legend" aria-label="Legend">
-      {(["queued", "running", "model", "person", "pause"] as const).map((kind) => (
+      {(["succeeded", "failed"] as const).map((outcome) => (
+        <li key={outcome}>
+          <svg width="22" height="14" aria-hidden="true">
+            <rect class={`segment k-running o-${outcome}`} width="22" x="0" y="1" height="12" rx="3" />
+          </svg>
+          {WORDS[outcome]}
+        </li>
+      ))}
+      {(["running", "queued", "model", "person", "pause"] as const).map((kind) => (
         <li key={kind}>
           <svg width="22" height="14" aria-hidden="true">
             <rect

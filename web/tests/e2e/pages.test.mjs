@@ -180,6 +180,50 @@ describe("lists", () => {
   });
 });
 
+describe("search", () => {
+  it("filters runs by day, with the days in the address", async () => {
+    const page = await open();
+    await page.locator("a.run-link").first().waitFor();
+    const day = (ago) => {
+      const date = new Date(Date.now() - ago * 86_400_000);
+      return `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")}`;
+    };
+    await page.getByLabel("Started from").fill(day(-1));
+    await page.getByText("No run matches").waitFor();
+    await page.goto(`${address}/#/runs?from=${day(3)}&to=${day(-1)}`);
+    await page.locator("a.run-link").first().waitFor();
+    assert.equal(await page.getByLabel("Started from").inputValue(), day(3));
+    await page.getByLabel("to", { exact: true }).fill(day(2));
+    await page.getByText("No run matches").waitFor();
+    assert.match(page.url(), new RegExp(`to=${day(2)}`));
+    await close(page);
+  });
+
+  it("finds tasks by their output", async () => {
+    const page = await open();
+    await page.goto(to(runs.done, "list?q=output:nothing-has-this"));
+    await page.getByText("No task matches").waitFor();
+    await page.getByRole("searchbox").fill("output:text");
+    await page.locator(".grid-row.row").first().waitFor();
+    await close(page);
+  });
+
+  it("reads the events that are in view only", async () => {
+    const page = await open();
+    const reads = [];
+    page.on("request", (request) => request.url().includes("/events") && reads.push(new URL(request.url()).search));
+    await page.goto(to(runs.huge, "events"));
+    await page.locator(".event-row .event-type").first().waitFor();
+    // The run is in progress, so its latest events are shown.
+    assert.ok(Number(await page.locator(".event-row .event-seq").first().textContent()) > 500);
+    assert.ok(reads.every((search) => search.includes("after=")), reads.join(" "));
+    await page.locator(".virtual").evaluate((list) => list.scrollTo(0, 0));
+    await page.getByRole("button", { name: /^Event 0:/ }).waitFor();
+    assert.ok(reads.length < 20, reads.join(" "));
+    await close(page);
+  });
+});
+
 describe("acting", () => {
   it("starts a plan from its form, retries what failed, and compares both runs", async () => {
     const page = await open();
@@ -204,6 +248,23 @@ describe("acting", () => {
     await page.getByRole("link", { name: "Compare it with the earlier run" }).click();
     await page.getByRole("heading", { name: "Compare two runs" }).waitFor();
     await page.getByRole("row", { name: /Check the numbers/ }).waitFor();
+    await close(page);
+  });
+
+  it("shows what runs again with other inputs before it starts", async () => {
+    const page = await open();
+    await page.goto(to(runs.done, "graph"));
+    await page.getByRole("button", { name: "Retry what failed…" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("2 tasks run again").waitFor();
+    await dialog.getByText("Change the inputs").click();
+    await dialog.getByLabel("Topic").fill("graph databases");
+    await dialog.getByRole("button", { name: "Show what would run again" }).click();
+    await dialog.getByText(`${runs.done.rows.size} tasks run again`).waitFor();
+    await dialog.getByRole("button", { name: /^Run \d+ tasks again/ }).click();
+    await page.getByText("A new run has started.").waitFor();
+    await page.keyboard.press("s");
+    await page.getByText("graph databases").first().waitFor();
     await close(page);
   });
 

@@ -186,13 +186,17 @@ export class MockServer {
       const statuses = query.get("status")?.split(",");
       const limit = Number(query.get("limit") ?? 50);
       const all = [...this.runs.values()]
-        .filter((run) => (!statuses || statuses.includes(run.status)) && (!query.get("plan") || run.plan === query.get("plan")) && (!query.get("text") || run.plan.includes(query.get("text"))))
+        .filter((run) => (!statuses || statuses.includes(run.status)) && (!query.get("plan") || run.plan === query.get("plan")) && (!query.get("text") || run.plan.includes(query.get("text"))) && run.started >= Number(query.get("since") ?? 0) && run.started <= Number(query.get("until") ?? Infinity))
         .sort((a, b) => b.started - a.started);
       const from = query.get("before") ? all.findIndex((run) => run.run === query.get("before")) + 1 : 0;
       return [200, { runs: all.slice(from, from + limit).map((run) => run.summary()), more: all.length > from + limit }];
     }
     const run = this.find(id);
     if (!what) return [200, run.page()];
+    if (what === "tasks" && query.has("output")) {
+      const text = query.get("output").toLowerCase();
+      return [200, { tasks: [...run.rows.keys()].filter((id) => JSON.stringify(run.detail(id).output ?? "").toLowerCase().includes(text)) }];
+    }
     if (what === "tasks") {
       const detail = run.detail(path.slice(3).join("/"));
       if (!detail) throw new HttpError(404, "serve::unknown_task", `The run has no task ${other}.`);
@@ -200,7 +204,10 @@ export class MockServer {
     }
     if (what === "events") {
       const from = query.has("after") ? Number(query.get("after")) + 1 : 0;
-      return [200, { events: run.events.slice(from, from + Number(query.get("limit") ?? 500)) }];
+      const text = query.get("text")?.toLowerCase();
+      const found = run.events.slice(from).filter((event) => !text || `${event.text} ${event.type}`.toLowerCase().includes(text));
+      const events = found.slice(0, Number(query.get("limit") ?? 500));
+      return [200, { events, last: events.length < found.length ? events.at(-1).seq : run.events.length - 1 }];
     }
     if (what === "answers") {
       const result = run.answer(other, body, "page");
@@ -225,9 +232,11 @@ export class MockServer {
       const again = run.again(roots);
       const set = new Set(again);
       const kept = [...run.rows.values()].filter((row) => row.state === "succeeded" && !set.has(row.id) && !row.children).map((row) => row.id);
-      if (method === "GET") return [200, { again, kept }];
+      // Another topic makes everything run again.
+      if (body.dry_run) return [200, { again: body.inputs?.topic === run.inputs.topic ? again : [...run.rows.keys()], kept: [] }];
+      if (method === "GET") return [200, { again, kept, fields: PLAN_FIELDS.slice(0, 2) }];
       const tasks = [...run.defs.values()].map((def) => ({ ...def, attempts: def.attempts.at(-1) === "error" ? ["ok"] : def.attempts }));
-      const next = this.add({ plan: run.plan, tasks, rerunOf: run.run, keep: new Map(kept.map((id) => [id, run.rows.get(id)])) });
+      const next = this.add({ plan: run.plan, tasks, rerunOf: run.run, keep: new Map(kept.map((id) => [id, run.rows.get(id)])), inputs: { ...run.inputs, ...body.inputs } });
       next.started = next.now = Date.now();
       run.reruns.push(next.run);
       return [201, { run: next.run }];

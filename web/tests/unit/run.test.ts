@@ -6,7 +6,7 @@ import { TaskTree } from "../../src/data/tree";
 import { difference } from "../../src/pages/compare-page";
 import { mergeRuns } from "../../src/pages/runs-page";
 import { barParts, countWords } from "../../src/parts/state";
-import { hasGap } from "../../src/run/events-view";
+import { gapIn } from "../../src/run/events-view";
 import { curve, Drawing, overlaps } from "../../src/run/geometry";
 import { activity, offsetText, percent, ticks, within, zoomed } from "../../src/run/time-scale";
 
@@ -53,6 +53,21 @@ describe("store", () => {
     const made = store();
     made.apply({ seq: 4, tasks: [task("a", { state: "failed" })] });
     expect(made.rows.get("a")?.state).toBe("waiting");
+  });
+
+  it("changes what a patch names of the header", () => {
+    const made = store();
+    made.apply({ seq: 6, run: { status: "paused", cause: "a question" } });
+    expect(made.header.value).toMatchObject({ plan: header.plan, status: "paused", cause: "a question" });
+    made.apply({ seq: 7, run: { cause: null } });
+    expect(made.header.value).toMatchObject({ status: "paused", cause: null });
+  });
+
+  it("shows added tasks before a synthesis", () => {
+    const made = store();
+    made.apply({ seq: 6, tasks: [task("answer", { kind: "synthesis" })] });
+    made.apply({ seq: 7, tasks: [task("c"), task("c[0]", { parent: "c" })] });
+    expect(made.tree.value.order).toEqual(["a", "b", "c", "c[0]", "answer"]);
   });
 
   it("adds rows and questions", () => {
@@ -148,8 +163,9 @@ describe("lists", () => {
   });
 
   it("finds a gap in the events", () => {
-    expect(hasGap([{ seq: 1 }, { seq: 2 }, { seq: 4 }])).toBe(2);
-    expect(hasGap([{ seq: 3 }, { seq: 4 }])).toBeNull();
+    expect(gapIn([{ seq: 1 }, { seq: 2 }, { seq: 4 }], 1)).toBe(2);
+    expect(gapIn([{ seq: 4 }], 3)).toBe(2);
+    expect(gapIn([{ seq: 3 }, { seq: 4 }], 3)).toBeNull();
   });
 
   it("marks the part of a text that differs", () => {

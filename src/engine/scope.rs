@@ -10,7 +10,9 @@ use crate::expression::{
     self, Binding, ExpressionError, ForeachItems, LoopPosition, PREVIOUS_NAME, RunValues, Scope, TaskLookup, TaskView,
     json_type_name,
 };
-use crate::model::{Failure, FailureKind, Foreach, JsonObject, Node, NodeIndex, NodeKind, Outcome, Timestamp};
+use crate::model::{
+    Failure, FailureKind, Foreach, JsonObject, Node, NodeIndex, NodeKind, Outcome, SavedFile, Timestamp,
+};
 
 impl State {
     /// Returns the names that the expressions of `node` can use.
@@ -226,6 +228,18 @@ impl TaskEntry {
         };
         Some(TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None })
     }
+}
+
+/// Checks that the value of `key`, which a model reads, has no text that is only in a file.
+///
+/// # Errors
+/// Returns the failure of the task.
+pub(super) fn check_has_no_large_text(key: &str, value: &Value) -> Result<(), Failure> {
+    let Some(file) = SavedFile::find_text(value) else { return Ok(()) };
+    let message =
+        format!("`{key}` cannot contain the output in the file `{}`, which has {} bytes", file.name, file.bytes);
+    let help = "have a task before it select what matters, such as a command that gets the output as `stdin`";
+    Err(Failure::new(FailureKind::Expression, message).with_help(help))
 }
 
 /// Returns the failure of a task whose expression under `key` cannot be evaluated.

@@ -194,6 +194,30 @@ impl ContentBlock {
         }
     }
 
+    /// Returns a text block whose text is only in `file`: the reference stands for it.
+    pub fn text_in_file(file: SavedFile, mime_type: Option<&str>) -> Self {
+        let mut block = serde_json::json!({"type": "text", "text": file.reference()});
+        if let Some(mime_type) = mime_type {
+            block["mimeType"] = mime_type.into();
+        }
+        Self::Saved(Box::new(SavedText { block, file }))
+    }
+
+    /// Returns the file of a text that is only there.
+    pub fn file_of_text(&self) -> Option<&SavedFile> {
+        match self {
+            Self::Saved(saved) => Some(&saved.file).filter(|file| file.is_text),
+            Self::Text(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Makes a reference that an agent sent an ordinary text.
+    pub fn disown_file(&mut self) {
+        if let Self::Saved(saved) = self {
+            *self = saved.block.take().into();
+        }
+    }
+
     /// Records that the text of the block is in `file`. The block keeps its text, and refers to the file where it is
     /// serialized.
     pub fn set_text_file(&mut self, file: SavedFile) {
@@ -265,6 +289,14 @@ impl From<Value> for ContentBlock {
         {
             return Self::Text(std::mem::take(text));
         }
+        if !is_resource(&block)
+            && let Some(file) = block.get(TEXT_FILE).and_then(SavedFile::parse_text)
+            && let Some(members) = block.as_object_mut()
+        {
+            members.shift_remove(TEXT_FILE);
+            members.insert("text".to_owned(), file.reference().into());
+            return Self::Saved(Box::new(SavedText { block, file }));
+        }
         Self::Other(Box::new(block))
     }
 }
@@ -296,6 +328,11 @@ impl ToolOutput {
     pub fn missing_file(&self) -> Option<SavedFile> {
         let structured = self.structured_file.as_deref().filter(|_| self.structured.is_none());
         structured.cloned().or_else(|| self.content.iter().find_map(ContentBlock::missing_text_file))
+    }
+
+    /// Returns the first file with a text that is only there, and that a reference stands for.
+    pub fn file_of_text(&self) -> Option<&SavedFile> {
+        self.content.iter().find_map(ContentBlock::file_of_text)
     }
 
     /// Returns the text blocks, joined by line breaks.
@@ -492,7 +529,7 @@ mod tests {
     use super::*;
 
     fn file() -> SavedFile {
-        SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32) }
+        SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32), is_text: false }
     }
 
     #[test]
@@ -560,6 +597,21 @@ mod tests {
         let mut forged = ContentBlock::from(json!({"type": "text", "text": "t", "text_file": reference}));
         forged.remove_text_file();
         assert_eq!(forged, ContentBlock::Text("t".to_owned()));
+    }
+
+    #[test]
+    fn texts_that_are_only_in_files_stay_references() {
+        let file = SavedFile { is_text: true, ..file() };
+        let block = ContentBlock::text_in_file(file.clone(), Some("text/html"));
+        let serialized = serde_json::to_value(&block).unwrap();
+        assert_eq!(serialized, json!({"type": "text", "text_file": file.reference(), "mimeType": "text/html"}));
+        let mut read: ContentBlock = serde_json::from_value(serialized).unwrap();
+        assert_eq!((read.text(), read.missing_text_file()), (Some(&*file.reference()), None));
+        assert_eq!((read.saved_file(), read.mime_type(), &read), (Some(file.clone()), Some("text/html"), &block));
+        let output = ToolOutput::new([read.clone()], None);
+        assert_eq!((output.text().into_owned(), output.file_of_text()), (file.reference(), Some(&file)));
+        read.disown_file();
+        assert_eq!((read.text(), read.saved_file()), (Some(&*file.reference()), None));
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //! files in which tasks save their outputs.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The beginning of every reference.
 const PREFIX: &str = "kapell-file:";
+/// The end of a reference to a text.
+const TEXT_SUFFIX: &str = "&as=text";
 /// The length of a SHA-256 hash in hexadecimal digits.
 const SHA256_DIGITS: usize = 64;
 
@@ -19,12 +22,40 @@ pub struct SavedFile {
     /// The SHA-256 hash of the contents, in hexadecimal digits. A reference is not valid for other contents, so only
     /// one who has the contents can write it.
     pub sha256: String,
+    /// True if the reference stands for the text of the file. Otherwise, it stands for the contents in Base64.
+    pub is_text: bool,
 }
 
 impl SavedFile {
     /// Returns the text that refers to the file.
     pub fn reference(&self) -> String {
-        format!("{PREFIX}{}?bytes={}&sha256={}", self.name, self.bytes, self.sha256)
+        let suffix = if self.is_text { TEXT_SUFFIX } else { "" };
+        format!("{PREFIX}{}?bytes={}&sha256={}{suffix}", self.name, self.bytes, self.sha256)
+    }
+
+    /// Parses a value that is a reference to a text.
+    pub fn parse_text(value: &Value) -> Option<Self> {
+        Self::parse(value.as_str()?).filter(|file| file.is_text)
+    }
+
+    /// Finds the first reference to a text in a value and all that it contains.
+    pub fn find_text(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Self::find_all(text).find(|file| file.is_text),
+            Value::Array(values) => values.iter().find_map(Self::find_text),
+            Value::Object(members) => members.values().find_map(Self::find_text),
+            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+        }
+    }
+
+    /// Returns the references in a text.
+    pub fn find_all(text: &str) -> impl Iterator<Item = Self> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let (file, range) = Self::find(rest)?;
+            rest = &rest[range.end..];
+            Some(file)
+        })
     }
 
     /// Parses a text that is a reference.
@@ -49,8 +80,11 @@ impl SavedFile {
         let is_valid = is_file_name(name)
             && bytes.bytes().all(|digit| digit.is_ascii_digit())
             && sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        let file = Self { name: name.to_owned(), bytes: bytes.parse().ok()?, sha256: sha256.to_owned() };
-        is_valid.then_some((file, text.len() - rest.len() + SHA256_DIGITS))
+        let is_text = rest[SHA256_DIGITS..].starts_with(TEXT_SUFFIX);
+        let bytes = bytes.parse().ok()?;
+        let file = Self { name: name.to_owned(), bytes, sha256: sha256.to_owned(), is_text };
+        let suffix = if is_text { TEXT_SUFFIX.len() } else { 0 };
+        is_valid.then_some((file, text.len() - rest.len() + SHA256_DIGITS + suffix))
     }
 }
 
@@ -137,7 +171,20 @@ mod tests {
     }
 
     fn file() -> SavedFile {
-        SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32) }
+        SavedFile { name: "shot-1.png".to_owned(), bytes: 1_032, sha256: "0a".repeat(32), is_text: false }
+    }
+
+    #[test]
+    fn references_to_texts_are_distinct() {
+        let text = SavedFile { is_text: true, ..file() };
+        let reference = text.reference();
+        assert_eq!(SavedFile::parse(&reference), Some(text.clone()));
+        let both = serde_json::json!({"a": [file().reference(), format!("x {reference} y")]});
+        assert_eq!(SavedFile::find_text(&both), Some(text.clone()));
+        assert_eq!(SavedFile::find_text(&both["a"][0]), None);
+        assert_eq!(SavedFile::parse_text(&both["a"][1]), None, "it is only a part");
+        let all: Vec<_> = SavedFile::find_all(&format!("{reference}{}", file().reference())).collect();
+        assert_eq!(all, [text, file()]);
     }
 
     #[test]

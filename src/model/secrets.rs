@@ -31,6 +31,24 @@ struct SecretValues {
     matcher: Option<AhoCorasick>,
 }
 
+impl SecretValues {
+    /// Moves the bytes before `end` to `masked`, with the secrets that start there.
+    fn mask_bytes(&self, bytes: &mut Vec<u8>, end: usize, masked: &mut Vec<u8>) {
+        let mut moved = 0;
+        for found in self.matcher.iter().flat_map(|finder| finder.find_iter(&*bytes)) {
+            if found.start() >= end {
+                break;
+            }
+            masked.extend_from_slice(&bytes[moved..found.start()]);
+            masked.extend_from_slice(MASK.as_bytes());
+            moved = found.end();
+        }
+        let end = end.max(moved);
+        masked.extend_from_slice(&bytes[moved..end]);
+        bytes.drain(..end);
+    }
+}
+
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets").field("count", &self.known.read().values.len()).finish_non_exhaustive()
@@ -81,6 +99,21 @@ impl Secrets {
             }
             _ => Cow::Borrowed(text),
         }
+    }
+
+    /// Masks the beginning of a stream: moves `pending` to `masked`, except an end that may be the beginning of a secret.
+    pub fn mask_chunk(&self, pending: &mut Vec<u8>, masked: &mut Vec<u8>) {
+        let known = self.known.read();
+        let max_length = known.values.iter().map(String::len).max().unwrap_or(1);
+        // A secret that starts before this position also ends within the bytes.
+        let end = (pending.len() + 1).saturating_sub(max_length);
+        known.mask_bytes(pending, end, masked);
+    }
+
+    /// Masks the end of a stream: moves `pending` to `masked`.
+    pub fn mask_last_chunk(&self, pending: &mut Vec<u8>, masked: &mut Vec<u8>) {
+        let end = pending.len();
+        self.known.read().mask_bytes(pending, end, masked);
     }
 
     /// Masks an observation, except data that only the agent reads, such as the opaque state of a request.
@@ -248,6 +281,25 @@ mod tests {
         assert_eq!(secrets().mask_text("- line two\n- line one"), "- ***\n- ***");
         assert_eq!(Secrets::default().mask_text("sk-12345"), "sk-12345");
         assert_eq!(format!("{:?}", secrets()), "Secrets { count: 4, .. }");
+    }
+
+    #[test]
+    fn streams_are_masked_across_the_borders_of_chunks() {
+        let text = "a sk-12345-long, sk-12345. short line one sk-123 sk-12345-lon";
+        let expected = secrets().mask_text(text).into_owned();
+        for size in 1..=text.len() {
+            let (mut pending, mut masked) = (Vec::new(), Vec::new());
+            for chunk in text.as_bytes().chunks(size) {
+                pending.extend_from_slice(chunk);
+                secrets().mask_chunk(&mut pending, &mut masked);
+                assert!(pending.len() < "sk-12345-long".len(), "only the end waits");
+            }
+            secrets().mask_last_chunk(&mut pending, &mut masked);
+            assert_eq!(String::from_utf8(masked).expect("UTF-8"), expected, "chunks of {size} bytes");
+        }
+        let (mut pending, mut masked) = (b"sk-12345".to_vec(), Vec::new());
+        Secrets::default().mask_chunk(&mut pending, &mut masked);
+        assert_eq!((pending.as_slice(), masked.as_slice()), (&b""[..], &b"sk-12345"[..]));
     }
 
     #[test]

@@ -148,6 +148,9 @@ impl<'r> Host<'r> {
             RunRequest::New(_) | RunRequest::Rerun(_) => Some(self.store.acquire_lease(&run)?),
         };
         let resumable = request.resumable();
+        if resumable.is_some() {
+            content.iter().for_each(|content| content.remove_unfinished_files());
+        }
         let clock =
             RunClock::start_no_earlier_than(resumable.map_or_else(Timestamp::default, ResumableRun::last_event_at));
         // Every request of an agent leaves an event, so no earlier process can have used this number.
@@ -175,7 +178,7 @@ impl<'r> Host<'r> {
         let fingerprints = plan.agents.iter().map(|(id, policy)| (id.clone(), policy.fingerprint.clone())).collect();
         let secrets = self.agents.secrets.clone();
         let cache = self.cache.map(|cache| Arc::new(CallCache::new(cache, fingerprints, &directory, secrets)));
-        let tools = HostTools::new(self.agents.host, directory.clone(), Arc::clone(&host) as Arc<_>);
+        let tools = HostTools::new(self.agents.host, directory.clone(), content.clone(), Arc::clone(&host) as Arc<_>);
         let agents: Arc<dyn Agents> = Arc::new(RunAgents::new(Arc::new(pool), tools));
         let agents = match self.early_calls.is_empty() {
             true => agents,

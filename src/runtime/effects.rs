@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::llm::{Llm, OnDelta};
 use crate::mcp::{Agents, CallContext, ClientHost as _};
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HumanDuration,
-    Input, JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext, Watch,
+    Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, HOST_AGENT,
+    HumanDuration, Input, JsonObject, LogMessage, Origin, Question, RunId, ToolCall, ToolOutput, TraceContext, Watch,
 };
 use crate::ui::human::HumanResponse;
 
@@ -233,9 +233,17 @@ async fn call_with_contents(
             output
         }
         None => {
-            content::restore_arguments(&store, &mut call).await?;
+            // The host itself does not read a file that it can hand on.
+            if call.agent.as_str() != HOST_AGENT {
+                content::restore_arguments(&store, &mut call).await?;
+            }
             let output = agents.call(call, context).await?;
-            if let Some(entry) = entry {
+            let is_in_file = output.content.iter().any(|block| block.saved_file().is_some());
+            if is_in_file && entry.is_some() {
+                let text =
+                    "the result is not in the cache for later calls: it is a large output, in a file of this run";
+                host.on_log(origin.clone(), LogMessage::from_host("warning", text.to_owned()));
+            } else if let Some(entry) = entry {
                 let stored = Arc::clone(&output);
                 let storing = tokio::task::spawn_blocking(move || entry.store(stored));
                 if let Err(error) = storing.await.unwrap_or_else(|error| Err(error.into())) {

@@ -93,11 +93,30 @@ pub fn replace_in_own_directory(path: &Path, contents: &[u8]) -> io::Result<()> 
 /// # Errors
 /// Returns the error of the system, and [`io::ErrorKind::AlreadyExists`] if the file exists and `replaces` is false.
 pub fn write_private(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
+    write_private_with(path, |file| file.write_all(contents), replaces)
+}
+
+/// Copies a regular file to a private file atomically. Its contents are never in memory as a whole.
+///
+/// # Errors
+/// As [`write_private`].
+pub fn copy_private(from: &Path, path: &Path, replaces: bool) -> io::Result<()> {
+    let mut source = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(from)?;
+    let metadata = source.metadata()?;
+    if !metadata.is_file() {
+        return Err(wrong_kind_error(from, describe_kind(metadata.file_type()), "a regular file"));
+    }
+    // The system copies between the files if it can.
+    write_private_with(path, |file| io::copy(&mut source, file).map(drop), replaces)
+}
+
+/// Writes a private file atomically with `write`.
+fn write_private_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>, replaces: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     // The umask can only have removed permissions.
     file.as_file().set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(contents)?;
+    write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     match replaces {
         // Renaming replaces a link itself, not the file that it points to.
@@ -290,6 +309,19 @@ mod tests {
             (fs::read(at("new/agents.toml")).expect("reads"), mode(&at("new/agents.toml"))),
             (b"two".to_vec(), 0o644)
         );
+    }
+
+    #[test]
+    fn copies_are_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "contents").expect("writes");
+        copy_private(&at("file"), &at("copy"), false).expect("copies");
+        assert_eq!((fs::read(at("copy")).expect("reads"), mode(&at("copy"))), (b"contents".to_vec(), 0o600));
+        let refused = copy_private(&at("file"), &at("copy"), false).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::AlreadyExists));
+        let error = copy_private(folder.path(), &at("copy"), true).expect_err("a directory");
+        assert!(error.to_string().ends_with("is a directory, not a regular file"), "{error}");
     }
 
     #[test]

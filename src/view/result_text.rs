@@ -149,11 +149,11 @@ pub fn content_lines(task: &TaskResult) -> Vec<String> {
     let mut files = task.files.iter();
     let blocks = task.output.iter().flat_map(|output| &output.content);
     let lines = blocks.filter_map(|block| match (block.saved_file(), block.text()) {
-        (Some(_), Some(_)) => {
+        (Some(saved), Some(_)) if !saved.is_text => {
             files.next();
             None
         }
-        (Some(saved), None) => Some(match files.next() {
+        (Some(saved), _) => Some(match files.next() {
             Some(ResultFile { path, mime_type, bytes, .. }) => {
                 let media = mime_type.as_deref().map(|media| format!("{media}, ")).unwrap_or_default();
                 format!("{} ({media}{})", path.display(), bytes_text(*bytes))
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::journal::samples;
-    use crate::model::{RunId, RunStatus, SavedFile};
+    use crate::model::{ContentBlock, RunId, RunStatus, SavedFile};
     use crate::view::run_result;
 
     fn result(outputs: Value, output_errors: Value) -> RunResult {
@@ -257,7 +257,9 @@ mod tests {
 
     #[test]
     fn saved_content_is_described_by_its_file() {
-        let file = |name: &str| SavedFile { name: name.to_owned(), bytes: 1_536, sha256: "0".repeat(64) }.reference();
+        let file = |name: &str| {
+            SavedFile { name: name.to_owned(), bytes: 1_536, sha256: "0".repeat(64), is_text: false }.reference()
+        };
         let output: ToolOutput = serde_json::from_value(json!({"content": [
             {"type": "image", "mimeType": "image/png", "data": file("a-1.png")},
             {"type": "image", "mimeType": "image/png", "data": "AAAA"},
@@ -268,6 +270,19 @@ mod tests {
             content_text(output),
             "/files/a-1.png (image/png, 1.5 KiB)\n(image, image/png)\n/files/a-2.bin (1.5 KiB)"
         );
+    }
+
+    #[test]
+    fn large_texts_are_described_by_their_files() {
+        let file = SavedFile { name: "t-1.txt".to_owned(), bytes: 1_536, sha256: "0".repeat(64), is_text: true };
+        let output = ToolOutput::new([ContentBlock::text_in_file(file.clone(), None)], Some(json!({"exit_code": 0})));
+        assert_eq!(content_text(output.clone()), "{\n  \"exit_code\": 0\n}\n/files/t-1.txt (text/plain, 1.5 KiB)");
+        let item = TaskResult { output: Some(output.into()), ..TaskResult::default() };
+        let task = TaskResult { items: Some(vec![item]), ..TaskResult::default() };
+        let mut result = RunResult::default();
+        result.tasks.insert("t".into(), task);
+        result.locate_files(|name| Path::new("/files").join(name));
+        assert_eq!(result.large_texts(), [(&file, Path::new("/files/t-1.txt"))]);
     }
 
     #[test]

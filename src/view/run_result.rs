@@ -1,6 +1,6 @@
 //! The result of a run, which is the object that `--output json` prints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -66,6 +66,13 @@ impl RunResult {
             (tasks, found) = (task.tasks.as_ref(), Some(task));
         }
         found
+    }
+
+    /// Returns the large texts of its tasks, to which its outputs can refer, with their paths.
+    pub fn large_texts(&self) -> Vec<(&SavedFile, &Path)> {
+        let mut texts = Vec::new();
+        self.tasks.values().for_each(|task| task.add_large_texts(&mut texts));
+        texts
     }
 
     /// Returns whether the answer of the run is JSON from its synthesis.
@@ -139,6 +146,14 @@ impl TaskResult {
     /// Returns whether it is a hook, and what it waits for did not happen.
     pub fn is_untriggered_hook(&self) -> bool {
         self.skipped_because == Some(SkipReason::NotTriggered)
+    }
+
+    fn add_large_texts<'r>(&'r self, texts: &mut Vec<(&'r SavedFile, &'r Path)>) {
+        let blocks = self.output.iter().flat_map(|output| &output.content);
+        let in_files = blocks.filter(|block| block.saved_file().is_some());
+        texts.extend(in_files.zip(&self.files).filter_map(|(block, file)| Some((block.file_of_text()?, &*file.path))));
+        let tasks = self.tasks.iter().flat_map(IdMap::values);
+        self.items.iter().flatten().chain(tasks).for_each(|task| task.add_large_texts(texts));
     }
 
     fn locate_files(&mut self, locate: &impl Fn(&str) -> PathBuf) {

@@ -1,6 +1,7 @@
 //! Executes a run with the outputs of a command: the screen, JSON lines, and the streamed answer.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{IsTerminal, Read as _};
 use std::mem;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -19,7 +20,7 @@ use crate::engine::synthesis::unfinished;
 use crate::journal::Store;
 use crate::mcp::EarlyPool;
 use crate::mcp::process::guard;
-use crate::model::{Plan, RunId, RunStatus, Task, TaskId, Timestamp, describe_unset};
+use crate::model::{Plan, RunId, RunStatus, SavedFile, Task, TaskId, Timestamp, describe_unset};
 use crate::runtime::shutdown::{RunStateAtExit, SessionSignals};
 #[cfg(feature = "otel")]
 use crate::runtime::trace_of_run;
@@ -78,12 +79,12 @@ fn print_unless_displayed(
 pub(crate) fn print_to_screen(result: &RunResult) -> Result<PrintedResult, CliError> {
     let (stdout, stderr) = (console::Term::stdout(), console::Term::stderr());
     if !stdout.is_term() {
-        print(&view::result_text(result))?;
+        print_with_large_texts(&view::result_text(result), result)?;
         return Ok(PrintedResult::Whole);
     }
     // The messages on the same screen have the failures.
     let scope = if stderr.is_term() { ResultScope::Answers } else { ResultScope::Everything };
-    let text = view::scoped_result_text(result, scope);
+    let text = name_large_texts(&view::scoped_result_text(result, scope), result);
     if text.is_empty() {
         return Ok(PrintedResult::Whole);
     }
@@ -134,7 +135,10 @@ fn screen_size(terminal: &console::Term) -> ScreenSize {
 /// Fails if stdout cannot be written.
 pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
     match format {
-        OutputFormat::Text => print_answer(&view::result_text(result)),
+        OutputFormat::Text if std::io::stdout().is_terminal() => {
+            print_answer(&name_large_texts(&view::result_text(result), result))
+        }
+        OutputFormat::Text => print_with_large_texts(&view::result_text(result), result),
         OutputFormat::Json => print_json(result),
     }
 }
@@ -152,6 +156,58 @@ pub(crate) fn report_saved(task: &TaskResult) {
 pub(crate) fn cannot_save(directory: &Path, error: std::io::Error) -> CliError {
     CliError::failed("cli::unwritable", format!("cannot save files to `{}`", directory.display()), error)
 }
+
+/// Prints a text in which a line can refer to a large text of the result. That one is printed from its file.
+fn print_with_large_texts(text: &str, result: &RunResult) -> Result<(), CliError> {
+    let texts = result.large_texts();
+    if texts.is_empty() {
+        return print(text);
+    }
+    for line in text.split_inclusive('\n') {
+        match large_text(line, &texts) {
+            Some((_, path)) => print_file(path)?,
+            None => print(line)?,
+        }
+    }
+    Ok(())
+}
+
+/// Prints the text of a file, which is never in memory as a whole. Ends with a line break.
+fn print_file(path: &Path) -> Result<(), CliError> {
+    let unreadable = |error| CliError::failed("cli::missing_file", format!("cannot read `{}`", path.display()), error);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let (mut pending, mut last) = (Vec::new(), b'\n');
+    while (&mut file).take(MAX_PIECE_BYTES).read_to_end(&mut pending).map_err(unreadable)? > 0 {
+        let whole = match std::str::from_utf8(&pending) {
+            // The rest of the last character is in the next piece.
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => pending.len(),
+        };
+        print(&String::from_utf8_lossy(&pending[..whole]))?;
+        last = pending[..whole].last().copied().unwrap_or(last);
+        pending.drain(..whole);
+    }
+    if last == b'\n' { Ok(()) } else { print("\n") }
+}
+
+/// Returns the text with the size and the path of each large text in place of the line that refers to it.
+fn name_large_texts(text: &str, result: &RunResult) -> String {
+    let texts = result.large_texts();
+    let name = |line: &str| match large_text(line, &texts) {
+        Some((file, path)) => format!("{} ({})\n", path.display(), bytes_text(file.bytes)),
+        None => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(name).collect()
+}
+
+/// Returns the large text to which a line refers.
+fn large_text<'t>(line: &str, texts: &[(&'t SavedFile, &'t Path)]) -> Option<(&'t SavedFile, &'t Path)> {
+    let file = SavedFile::parse(line.trim_end()).filter(|file| file.is_text)?;
+    texts.iter().copied().find(|(known, _)| **known == file)
+}
+
+/// The maximum size of a piece of a file that is printed at once, in bytes.
+const MAX_PIECE_BYTES: u64 = 64 * 1024;
 
 /// Prints the answer. On a terminal, separates it from the messages before it.
 fn print_answer(answer: &str) -> Result<(), CliError> {

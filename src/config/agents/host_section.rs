@@ -8,8 +8,11 @@ use crate::config::schema::keys::{HTTP_SETTINGS, HttpSettingsKeys, SHELL_SETTING
 use crate::config::schema::table::CheckedTable;
 use crate::model::{HOST_AGENT, HostPattern, NetworkSettings, Operation, Plan};
 
-/// The default limit of the output of a command and of the body of a response, in bytes.
-const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The default limit of the output of a command and of the body of a response, in bytes. It only keeps a command that
+/// never ends from filling the disk.
+const DEFAULT_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// The default size up to which an output or a body is a value, in bytes.
+const DEFAULT_MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What plans may have the host itself do.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,12 +29,14 @@ pub struct ShellSettings {
     /// True if plans may run shell commands.
     pub enabled: bool,
     /// The maximum size of the standard output of a command, in bytes.
-    pub max_output_bytes: usize,
+    pub max_output_bytes: u64,
+    /// The size up to which it is a value that expressions can read, in bytes.
+    pub max_value_bytes: usize,
 }
 
 impl Default for ShellSettings {
     fn default() -> Self {
-        Self { enabled: false, max_output_bytes: DEFAULT_MAX_BYTES }
+        Self { enabled: false, max_output_bytes: DEFAULT_MAX_BYTES, max_value_bytes: DEFAULT_MAX_VALUE_BYTES }
     }
 }
 
@@ -43,12 +48,19 @@ pub struct HttpSettings {
     /// The settings of connections.
     pub network: NetworkSettings,
     /// The maximum size of the body of a response, in bytes.
-    pub max_response_bytes: usize,
+    pub max_response_bytes: u64,
+    /// The size up to which it is a value that expressions can read, in bytes.
+    pub max_value_bytes: usize,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { hosts: Vec::new(), network: NetworkSettings::default(), max_response_bytes: DEFAULT_MAX_BYTES }
+        Self {
+            hosts: Vec::new(),
+            network: NetworkSettings::default(),
+            max_response_bytes: DEFAULT_MAX_BYTES,
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+        }
     }
 }
 
@@ -166,6 +178,7 @@ pub(super) fn read_shell(fields: CheckedTable<'_, ShellSettingsKeys>) -> ShellSe
     ShellSettings {
         enabled: fields.boolean(&SHELL_SETTINGS.enabled).unwrap_or(default.enabled),
         max_output_bytes: fields.integer(&SHELL_SETTINGS.max_output_bytes).unwrap_or(default.max_output_bytes),
+        max_value_bytes: fields.integer(&SHELL_SETTINGS.max_value_bytes).unwrap_or(default.max_value_bytes),
     }
 }
 
@@ -195,6 +208,7 @@ impl SectionReader<'_, HttpSettingsKeys> {
                 .fields
                 .integer(&HTTP_SETTINGS.max_response_bytes)
                 .unwrap_or(default.max_response_bytes),
+            max_value_bytes: self.fields.integer(&HTTP_SETTINGS.max_value_bytes).unwrap_or(default.max_value_bytes),
         }
     }
 }

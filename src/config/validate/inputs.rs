@@ -183,7 +183,8 @@ fn check_task(task: &DocumentNode<'_>, secrets: &[&str], sink: &mut DiagnosticSi
             _ if is_sent(key) || key.starts_with("x-") => {}
             // Other processes see commands, and servers log URLs.
             NodeValue::Map(parts) if key == TASK.shell.name || key == TASK.http.name => {
-                let is_sent = |part: &str| [SHELL.env.name, HTTP.headers.name, HTTP.body.name].contains(&part);
+                let is_sent =
+                    |part: &str| [SHELL.env.name, SHELL.stdin.name, HTTP.headers.name, HTTP.body.name].contains(&part);
                 for (part, entry) in parts.into_iter().filter(|(part, _)| !is_sent(part)) {
                     check_text(&entry.node, part, secrets, sink);
                 }

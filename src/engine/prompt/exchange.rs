@@ -8,7 +8,7 @@ use super::reply::{answer_by_schema, called_tools};
 use super::request::NextRequest;
 use crate::engine::budget::limits::CostKind;
 use crate::engine::retry;
-use crate::engine::scope::expression_failure;
+use crate::engine::scope::{check_has_no_large_text, expression_failure};
 use crate::engine::state::agent::ConnectionStatus;
 use crate::engine::state::task::TaskEntry;
 use crate::engine::synthesis::{answer, unfinished};
@@ -16,8 +16,8 @@ use crate::engine::transition::Transition;
 use crate::expression;
 use crate::model::{
     ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind, HumanDuration,
-    NodeIndex, Operation, Outcome, Prompt, PromptCall, PromptSource, ReplyStatus, ToolOutput, tool_call_markup,
-    value_as_text,
+    NodeIndex, Operation, Outcome, Prompt, PromptCall, PromptSource, ReplyStatus, Template, ToolOutput,
+    tool_call_markup, value_as_text,
 };
 
 impl Transition<'_> {
@@ -33,12 +33,16 @@ impl Transition<'_> {
             }
         }
         let scope = self.run.scope(node);
-        if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
-            return self.fail_task(node, expression_failure("system", &error));
+        let render = |key: &str, template: &Template| {
+            let value = expression::render(template, &scope).map_err(|error| expression_failure(key, &error))?;
+            check_has_no_large_text(key, &value).map(|()| value)
+        };
+        if let Some(Err(failure)) = prompt.system.as_ref().map(|system| render("system", system)) {
+            return self.fail_task(node, failure);
         }
         let messages = match &prompt.source {
             PromptSource::Prompt(template) => {
-                let question = match expression::render(template, &scope) {
+                let question = match render("prompt", template) {
                     Ok(request) if self.run.is_synthesis(node) => {
                         let mut request = value_as_text(&request);
                         if let Some(missing) = self.run.missing_part() {
@@ -49,7 +53,7 @@ impl Transition<'_> {
                         answer::synthesis_prompt(&request, &self.run.synthesis_sources(node))
                     }
                     Ok(question) => value_as_text(&question),
-                    Err(error) => return self.fail_task(node, expression_failure("prompt", &error)),
+                    Err(failure) => return self.fail_task(node, failure),
                 };
                 vec![Arc::new(ChatMessage::text(ChatRole::User, question))]
             }

@@ -17,6 +17,7 @@ use crate::expression::names::did_you_mean;
 use crate::expression::resolve::{self, ResolvedValue};
 use crate::expression::scan::{Invocation, InvocationKind, ScannedExpression, USE_A_TOOL};
 use crate::expression::scope::EvalContext;
+use crate::model::SavedFile;
 
 /// Finds errors that do not depend on values.
 pub(in crate::expression) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {
@@ -71,11 +72,37 @@ pub(in crate::expression) fn evaluate(
         })
         .collect();
     let computed = expression.eval(Computed::from_object(PathValues(names))).and_then(|value| to_json(&value));
-    computed.map_err(|error| {
+    let computed = computed.map_err(|error| {
         let missing = error.detail().and_then(|detail| detail.strip_prefix(MISSING_PATH_PREFIX)?.parse().ok());
-        let missing = missing.and_then(|index: usize| resolved.into_iter().nth(index)?.err());
+        let missing = missing.and_then(|index: usize| resolved.get(index)?.as_ref().err().cloned());
         missing.unwrap_or_else(|| prepared.error(&error))
-    })
+    })?;
+    check_large_texts(scanned, &resolved, &computed)?;
+    Ok(computed)
+}
+
+/// Checks that an expression only passes on a large text, which is in a file.
+fn check_large_texts(
+    scanned: &ScannedExpression<'_>,
+    resolved: &[Result<Value, ExpressionError>],
+    computed: &Value,
+) -> Result<(), ExpressionError> {
+    let values = || resolved.iter().flatten();
+    let large = resolved.iter().zip(&scanned.paths).find_map(|(value, path)| {
+        let file = SavedFile::find_text(value.as_ref().ok()?)?;
+        Some((file, path))
+    });
+    let Some((file, path)) = large else { return Ok(()) };
+    let is_passed_on =
+        !matches!(computed, Value::Bool(_) | Value::Number(_)) && values().any(|value| value == computed);
+    if is_passed_on {
+        return Ok(());
+    }
+    let text = &scanned.text[path.range.clone()];
+    let message = format!("`{text}` is only in a file, which has {} bytes, so expressions cannot read it", file.bytes);
+    let help = "pass it on as it is, such as `stdin` of `shell`, `body` of `http`, or an argument in `with`; \
+                `max_value_bytes` in the agents file limits what expressions can read";
+    Err(ExpressionError::new(ExpressionErrorKind::LimitExceeded, message, path.range.clone()).with_help(help))
 }
 
 /// The prefix of the error for an unresolved path; its index follows.

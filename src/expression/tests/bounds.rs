@@ -1,6 +1,7 @@
 //! Expressions with values far larger than their text are rejected, and ordinary expressions are not affected.
 
 use super::*;
+use crate::model::SavedFile;
 
 fn value_of(text: &str, inputs: &Value) -> Result<Value, ExpressionError> {
     evaluate(&expression(text), &Scope::new(inputs, &NoTasks))
@@ -196,6 +197,30 @@ fn values_within_the_limits_are_computed() {
         ("range(1, 3) | map('string') | join('+')", json!("1+2")),
     ] {
         assert_eq!(value_of(text, &inputs), Ok(value), "{text}");
+    }
+}
+
+#[test]
+fn large_texts_are_passed_on_and_not_read() {
+    let file = SavedFile { name: "t-1.txt".to_owned(), bytes: 9, sha256: "0".repeat(64), is_text: true };
+    let inputs =
+        json!({"big": file.reference(), "output": {"stdout": file.reference(), "code": 0}, "yes": true, "small": "x"});
+    for (text, value) in [
+        ("inputs.big", &inputs["big"]),
+        ("inputs.big | default('')", &inputs["big"]),
+        ("inputs.output.stdout if inputs.yes else inputs.small", &inputs["big"]),
+        ("inputs.small if inputs.yes else inputs.big", &inputs["small"]),
+        ("inputs.output | default({})", &inputs["output"]),
+        ("inputs.output.code + 0", &json!(0)),
+    ] {
+        assert_eq!(value_of(text, &inputs), Ok(value.clone()), "{text}");
+    }
+    for text in
+        ["inputs.big | length", "'x' in inputs.big", "inputs.big ~ '!'", "inputs.output | tojson", "not inputs.big"]
+    {
+        let error = value_of(text, &inputs).expect_err(text);
+        assert_eq!(error.kind, ExpressionErrorKind::LimitExceeded, "{text}: {error}");
+        assert!(error.message.contains("is only in a file, which has 9 bytes"), "{text}: {error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs one command of a plan: without input and without a terminal, in a process group that ends with the host.
+//! Runs one command of a plan: without a terminal, in a process group that ends with the host.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -23,13 +23,14 @@ pub(crate) struct CommandProcess {
 }
 
 impl CommandProcess {
-    /// Starts `sh` with a command, and with the variables that every agent inherits and those of `env`. Returns its
-    /// standard output and standard error too.
+    /// Starts `sh` with a command and its standard input, and with the variables that every agent inherits and those of
+    /// `env`. Returns its standard output and standard error too.
     ///
     /// # Errors
     /// Returns the error of the system: no such directory, or a command that is too long.
     pub(crate) fn spawn<'e>(
         command: &str,
+        stdin: Stdio,
         directory: &Path,
         env: impl IntoIterator<Item = (&'e str, &'e str)>,
     ) -> std::io::Result<(Self, ChildStdout, ChildStderr)> {
@@ -43,7 +44,7 @@ impl CommandProcess {
             // It must not answer questions on behalf of a person.
             .env(AGENT_VARIABLE, "1")
             .current_dir(directory)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);

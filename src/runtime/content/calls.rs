@@ -16,13 +16,15 @@ pub(crate) async fn restore_arguments(store: &Arc<ContentStore>, call: &mut Tool
     }
     let (store, mut arguments) = (Arc::clone(store), std::mem::take(&mut call.arguments));
     let restoring = tokio::task::spawn_blocking(move || store.restore_members(&mut arguments).map(|()| arguments));
-    let failed = |error: io::Error| {
-        let message = format!("the arguments need a file of an earlier result: {error}");
-        let help = "`kapell retry` repeats the task that returned it";
-        Failure::new(FailureKind::InvalidArguments, message).with_help(help)
-    };
-    call.arguments = restoring.await.unwrap_or_else(|error| Err(error.into())).map_err(failed)?;
+    call.arguments = restoring.await.unwrap_or_else(|error| Err(error.into())).map_err(missing_file_failure)?;
     Ok(())
+}
+
+/// Returns the failure of a call whose arguments refer to a file that cannot be read.
+pub(crate) fn missing_file_failure(error: io::Error) -> Failure {
+    let message = format!("the arguments need a file of an earlier result: {error}");
+    let help = "`kapell retry` repeats the task that returned it";
+    Failure::new(FailureKind::InvalidArguments, message).with_help(help)
 }
 
 /// Saves the contents of a result. Also returns the error of contents that could not be saved, which stay in the result.

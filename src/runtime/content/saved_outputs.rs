@@ -1,6 +1,7 @@
 //! Writes the outputs of tasks to the files that the plan names, in a directory of the run.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
@@ -9,8 +10,10 @@ use serde_json::Value;
 
 use super::file_names::extension;
 use super::store::{BASE64, ContentStore, SAVED_DIRECTORY, saved_key};
+use super::writing::Source;
 use crate::model::{
-    ContentBlock, Event, Failure, FailureKind, Record, RunId, SavedOutput, TaskId, ToolOutput, relative_file_name,
+    ContentBlock, Event, Failure, FailureKind, Record, RunId, SavedFile, SavedOutput, TaskId, ToolOutput,
+    relative_file_name,
 };
 use crate::system::files;
 
@@ -42,7 +45,11 @@ impl ContentStore {
         let name = relative_file_name(name).map_err(|problem| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("the file name `{name}` {problem}"))
         })?;
-        let contents = output_contents(&name, output);
+        let contents = self.output_contents(&name, output)?;
+        let contents = match &contents {
+            OutputContents::Bytes(bytes) => Source::Bytes(bytes),
+            OutputContents::File(path) => Source::File(path),
+        };
         let mut path = self.directory().join(SAVED_DIRECTORY);
         files::create_own_directory(&path)?;
         let mut parts = name.split('/').peekable();
@@ -53,9 +60,51 @@ impl ContentStore {
                 files::create_own_directory(&path)?;
             }
         }
-        files::write_private(&path, &contents, true)?;
+        contents.replace(&path)?;
         self.copy_saved(&name, &contents)?;
-        Ok(SavedOutput { name, path: path.display().to_string(), bytes: contents.len() as u64 })
+        Ok(SavedOutput { name, path: path.display().to_string(), bytes: contents.bytes()? })
+    }
+
+    /// Returns what the file of an output contains: the data of the first block whose type is that of the name, or else
+    /// its text, the data of its first block, or its value as JSON.
+    fn output_contents(&self, name: &str, output: &ToolOutput) -> io::Result<OutputContents> {
+        let data = |block: &ContentBlock| -> io::Result<Option<OutputContents>> {
+            let Some(data) = block.data() else { return Ok(None) };
+            if let Some((_, path)) = self.referenced_file(&Value::from(data))? {
+                return Ok(Some(OutputContents::File(path)));
+            }
+            let data = data.split_ascii_whitespace().collect::<String>();
+            Ok(BASE64.decode(data).ok().filter(|data| !data.is_empty()).map(OutputContents::Bytes))
+        };
+        let named = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        let is_named = |block: &&ContentBlock| {
+            block.data().is_some() && named.is_some() && block.mime_type().and_then(extension) == named
+        };
+        let named = output.content.iter().find(is_named).map(data).transpose()?.flatten();
+        if let Some(contents) = named {
+            return Ok(contents);
+        }
+        let text = output.text();
+        if output.file_of_text().is_some()
+            && let Some((_, path)) = self.referenced_file(&Value::from(text.as_ref()))?
+        {
+            return Ok(OutputContents::File(path));
+        }
+        if !text.is_empty() {
+            return Ok(OutputContents::Bytes(text.into_owned().into_bytes()));
+        }
+        for block in &output.content {
+            if let Some(contents) = data(block)? {
+                return Ok(contents);
+            }
+        }
+        if let Some(text) = output.content.iter().find_map(ContentBlock::resource_text) {
+            return Ok(OutputContents::Bytes(text.as_bytes().to_vec()));
+        }
+        Ok(OutputContents::Bytes(match &output.structured {
+            None | Some(Value::Null) => Vec::new(),
+            Some(value) => serde_json::to_vec_pretty(value).unwrap_or_default(),
+        }))
     }
 
     /// Links the files of results that the first events of a run keep from run `earlier`. A file that no longer exists
@@ -67,13 +116,19 @@ impl ContentStore {
             _ => Vec::new(),
         });
         let earlier = self.root.join(earlier.as_str());
-        let files = outputs.flat_map(|output| {
+        let mut files = BTreeSet::new();
+        for output in outputs {
             let saved = output.content.iter().filter_map(ContentBlock::saved_file);
-            let contents = saved.chain(output.structured_file.as_deref().cloned()).map(|file| file.name);
-            contents.chain(output.saved.iter().map(|saved| saved_key(&saved.name)))
-        });
+            files.extend(saved.chain(output.structured_file.as_deref().cloned()).map(|file| file.name));
+            files.extend(output.saved.iter().map(|saved| saved_key(&saved.name)));
+            // The outputs of a group have the references of its tasks.
+            output.structured.iter().for_each(|value| add_referenced_files(value, &mut files));
+        }
         for file in files {
             let (from, to) = (earlier.join(&file), self.directory().join(&file));
+            if to.exists() {
+                continue;
+            }
             let directory = to.parent().unwrap_or(self.directory());
             let kept = files::create_own_directory(self.directory())
                 .and_then(|()| files::create_directory(directory))
@@ -133,33 +188,20 @@ pub(crate) async fn save_output(
     })
 }
 
-/// Returns what the file of an output contains: the data of the first block whose type is that of the name, or else its
-/// text, its value as JSON, or the data of its first block.
-fn output_contents(name: &str, output: &ToolOutput) -> Vec<u8> {
-    let data = |block: &ContentBlock| {
-        let data = block.data()?.split_ascii_whitespace().collect::<String>();
-        BASE64.decode(data).ok().filter(|data| !data.is_empty())
-    };
-    let named = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    let is_named = |block: &&ContentBlock| {
-        block.data().is_some() && named.is_some() && block.mime_type().and_then(extension) == named
-    };
-    if let Some(data) = output.content.iter().find(is_named).and_then(data) {
-        return data;
-    }
-    let text = output.text();
-    if !text.is_empty() {
-        return text.into_owned().into_bytes();
-    }
-    if let Some(data) = output.content.iter().find_map(data) {
-        return data;
-    }
-    if let Some(text) = output.content.iter().find_map(ContentBlock::resource_text) {
-        return text.as_bytes().to_vec();
-    }
-    match &output.structured {
-        None | Some(Value::Null) => Vec::new(),
-        Some(value) => serde_json::to_vec_pretty(value).unwrap_or_default(),
+/// What the file of an output contains.
+enum OutputContents {
+    Bytes(Vec<u8>),
+    /// The contents of a file of the run.
+    File(PathBuf),
+}
+
+/// Adds the names of the files to which a value refers.
+fn add_referenced_files(value: &Value, files: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => files.extend(SavedFile::find_all(text).map(|file| file.name)),
+        Value::Array(values) => values.iter().for_each(|value| add_referenced_files(value, files)),
+        Value::Object(members) => members.values().for_each(|value| add_referenced_files(value, files)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -170,9 +212,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::Timestamp;
 
     #[test]
     fn files_contain_data_text_or_json() {
+        let store = ContentStore::new(Path::new("/x"), &"r".into(), None);
         let image = json!({"type": "image", "mimeType": "image/png", "data": "aGVsbG8="});
         let blob =
             json!({"type": "resource", "resource": {"uri": "a:b", "mimeType": "application/pdf", "blob": "UERG"}});
@@ -188,7 +232,8 @@ mod tests {
             ("a.txt", vec![page], None, "page"),
             ("a", vec![], None, ""),
         ] {
-            assert_eq!(output_contents(name, &ToolOutput::new(blocks, structured)), expected.as_bytes(), "{name}");
+            let contents = store.output_contents(name, &ToolOutput::new(blocks, structured)).expect("nothing is read");
+            assert!(matches!(contents, OutputContents::Bytes(bytes) if bytes == expected.as_bytes()), "{name}");
         }
     }
 
@@ -209,6 +254,28 @@ mod tests {
         let failure = save_output(&store, "link/c.md", output).await.expect_err("a link");
         assert!(failure.message.contains("symbolic link"), "{failure}");
         assert!(!root.path().join("c.md").exists());
+    }
+
+    #[tokio::test]
+    async fn large_outputs_are_copied_and_kept() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = |run: &str| Arc::new(ContentStore::new(root.path(), &run.into(), None));
+        fs::create_dir_all(root.path().join("earlier")).expect("creates");
+        fs::write(root.path().join("earlier/t-1.txt"), "long").expect("writes");
+        let sha256 = crate::system::hash::sha256(b"long");
+        let file = SavedFile { name: "t-1.txt".to_owned(), bytes: 4, sha256, is_text: true };
+        let value = json!({"stdout": file.reference()});
+        let output = Arc::new(ToolOutput::new([ContentBlock::text_in_file(file, None)], Some(value)));
+        let saved = save_output(&store("earlier"), "b.md", output).await.expect("saves");
+        assert_eq!(saved.saved.as_ref().map(|saved| saved.bytes), Some(4));
+        assert_eq!(fs::read(root.path().join("earlier/saved/b.md")).expect("reads"), b"long");
+
+        let event = Event::TaskReused { task: "t".into(), agent: None, output: saved };
+        store("later").keep_from(&"earlier".into(), &[Record { seq: 0, at: Timestamp::default(), event }]);
+        for (name, original) in [("t-1.txt", "t-1.txt"), ("saved/b.md", "saved/b.md")] {
+            assert_eq!(fs::read(root.path().join("later").join(name)).expect("is kept"), b"long");
+            assert_eq!(fs::read(root.path().join("earlier").join(original)).expect("is unchanged"), b"long");
+        }
     }
 
     #[tokio::test]

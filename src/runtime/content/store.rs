@@ -1,7 +1,8 @@
 //! Writes the binary and large contents of results to files before their events, and reads them back: binary contents for
 //! later calls, and large texts when an event is read.
 
-use std::fs::{self, File};
+use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::file_names::file_name;
-use crate::model::{ContentBlock, IdHashMap, JsonObject, Record, RunId, SavedFile, Secrets, TaskId, ToolOutput};
+use super::writing::{Source, copy_saved_to, write_copy, write_new};
+use crate::model::{ContentBlock, IdHashMap, Record, RunId, SavedFile, Secrets, TaskId, ToolOutput};
 use crate::system::files;
 use crate::system::hash::sha256;
 use crate::view::{ResultFile, RunResult, TaskResult};
@@ -24,8 +26,6 @@ const MAX_FILES: usize = 1_000;
 const MIN_TEXT_BYTES: usize = 1024 * 1024;
 /// The directory of the files that plans name, in the directory of a run.
 pub(super) const SAVED_DIRECTORY: &str = "saved";
-/// The maximum number of names that are tried for a file.
-const MAX_NAMES: usize = 1_000;
 /// Reads Base64 with and without padding.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -46,6 +46,8 @@ pub struct ContentStore {
     secrets: Secrets,
     /// The names of saved outputs, with their tasks. Locked only to insert.
     pub(super) reserved_names: Mutex<IdHashMap<String, TaskId>>,
+    /// The references to files whose contents are known to be as stated. Locked only to insert or to look for one.
+    known_references: Mutex<HashSet<String>>,
 }
 
 impl ContentStore {
@@ -59,6 +61,7 @@ impl ContentStore {
             copied: Mutex::default(),
             secrets: Secrets::default(),
             reserved_names: Mutex::default(),
+            known_references: Mutex::default(),
         }
     }
 
@@ -67,8 +70,39 @@ impl ContentStore {
         &self.directory
     }
 
+    /// Returns the secrets that are masked in texts.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Records that a file has the contents that its reference states.
+    pub(super) fn add_known(&self, file: &SavedFile) {
+        self.known_references.lock().insert(file.reference());
+    }
+
+    /// Returns whether a file is known to have the contents that its reference states. Agents can write references, too.
+    pub(super) fn is_known(&self, file: &SavedFile) -> bool {
+        self.known_references.lock().contains(&file.reference())
+    }
+
+    /// Creates the directory of the run on demand.
+    pub(super) fn create_directory(&self) -> io::Result<&Path> {
+        files::create_own_directory(&self.root)?;
+        files::create_own_directory(&self.directory)?;
+        Ok(&self.directory)
+    }
+
+    /// Copies a file of the run to the directory of the user, if there is one.
+    pub(super) fn copy_file(&self, name: &str, contents: &Source<'_>) -> io::Result<()> {
+        if let Some(copies) = &self.copies {
+            let copied = write_copy(copies, name, contents)?;
+            self.copied.lock().insert(name.to_owned(), copied);
+        }
+        Ok(())
+    }
+
     /// Copies a saved output to the directory of the user, if there is one.
-    pub(super) fn copy_saved(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+    pub(super) fn copy_saved(&self, name: &str, contents: &Source<'_>) -> io::Result<()> {
         if let Some(copies) = &self.copies {
             let copied = copy_saved_to(copies, name, contents)?;
             self.copied.lock().insert(saved_key(name), copied);
@@ -85,7 +119,10 @@ impl ContentStore {
     /// Returns whether a result has contents for files.
     pub fn has_contents(output: &ToolOutput) -> bool {
         let has_contents = |block: &ContentBlock| {
-            block.data().is_some() || large_text(block).is_some() || block.missing_text_file().is_some()
+            block.data().is_some()
+                || large_text(block).is_some()
+                || block.missing_text_file().is_some()
+                || block.file_of_text().is_some()
         };
         output.content.iter().any(has_contents) || output.structured.as_ref().is_some_and(is_large)
     }
@@ -93,11 +130,6 @@ impl ContentStore {
     /// Masks the texts of a result, which must not be in a file either.
     pub(super) fn mask(&self, output: &mut Arc<ToolOutput>) {
         self.secrets.mask_output(output);
-    }
-
-    /// Returns whether some arguments have references.
-    pub fn has_references(arguments: &JsonObject) -> bool {
-        arguments.values().any(value_has_references)
     }
 
     /// Saves the contents of a task's result. References replace binary contents, and large texts wherever the result is
@@ -112,6 +144,9 @@ impl ContentStore {
         for block in &mut output.content {
             // An agent must not refer to the files of other results.
             block.remove_text_file();
+            if block.file_of_text().is_some_and(|file| !self.is_known(file)) {
+                block.disown_file();
+            }
             if let Some(text) = large_text(block).filter(|_| number < MAX_FILES) {
                 number += 1;
                 let file = self.write(|copy| file_name(task, number, block.mime_type(), copy), text.as_bytes())?;
@@ -119,6 +154,10 @@ impl ContentStore {
                 continue;
             }
             let Some(data) = block.data() else { continue };
+            if SavedFile::parse(data).is_some_and(|file| self.is_known(&file)) {
+                // It arrived in a file.
+                continue;
+            }
             let contents: Vec<u8> = match BASE64.decode(data.split_ascii_whitespace().collect::<String>()) {
                 Ok(contents) if !contents.is_empty() && number < MAX_FILES => contents,
                 // The same for data.
@@ -147,14 +186,9 @@ impl ContentStore {
 
     /// Writes the contents to the first file of these names that does not exist, or has the same contents.
     fn write(&self, name: impl Fn(usize) -> String, contents: &[u8]) -> io::Result<SavedFile> {
-        files::create_own_directory(&self.root)?;
-        files::create_own_directory(&self.directory)?;
-        let name = write_new(&self.directory, &name, contents)?;
-        if let Some(copies) = &self.copies {
-            let copied = write_copy(copies, &name, contents)?;
-            self.copied.lock().insert(name.clone(), copied);
-        }
-        Ok(SavedFile { name, bytes: contents.len() as u64, sha256: sha256(contents) })
+        let name = write_new(self.create_directory()?, name, &Source::Bytes(contents))?;
+        self.copy_file(&name, &Source::Bytes(contents))?;
+        Ok(SavedFile { name, bytes: contents.len() as u64, sha256: sha256(contents), is_text: false })
     }
 
     /// Restores the large contents of the results in an event that was read from the journal.
@@ -179,61 +213,10 @@ impl ContentStore {
 
     /// Returns the contents of a file.
     fn read(&self, file: &SavedFile) -> io::Result<Vec<u8>> {
-        let path = self.directory.join(&file.name);
-        let contents = read_file(&path, file)?;
-        match sha256(&contents) == file.sha256 {
-            true => Ok(contents),
-            false => Err(io::Error::other(format!("the file `{}` has been changed", path.display()))),
-        }
-    }
-
-    /// Replaces the references in arguments or outputs by the contents of their files, in Base64. A reference to other
-    /// contents is only text.
-    ///
-    /// # Errors
-    /// Returns an error that names a file that cannot be read.
-    pub fn restore(&self, value: &mut Value) -> io::Result<()> {
-        match value {
-            Value::String(text) => {
-                if let Some(restored) = self.restored_text(text)? {
-                    *text = restored;
-                }
-                Ok(())
-            }
-            Value::Array(values) => values.iter_mut().try_for_each(|value| self.restore(value)),
-            Value::Object(members) => self.restore_members(members),
-            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-        }
-    }
-
-    /// Does the same as [`ContentStore::restore`] for the members of an object.
-    ///
-    /// # Errors
-    /// Returns the same errors.
-    pub fn restore_members(&self, members: &mut JsonObject) -> io::Result<()> {
-        members.values_mut().try_for_each(|value| self.restore(value))
-    }
-
-    /// Returns the text with its references replaced, or `None` if it has none.
-    fn restored_text(&self, text: &str) -> io::Result<Option<String>> {
-        let Some((mut file, mut range)) = SavedFile::find(text) else { return Ok(None) };
-        let (mut restored, mut rest) = (String::new(), text);
-        loop {
-            restored.push_str(&rest[..range.start]);
+        self.read_unchanged(file)?.ok_or_else(|| {
             let path = self.directory.join(&file.name);
-            let contents = read_file(&path, &file)?;
-            match sha256(&contents) == file.sha256 {
-                true => BASE64.encode_string(contents, &mut restored),
-                false => restored.push_str(&rest[range.clone()]),
-            }
-            rest = &rest[range.end..];
-            match SavedFile::find(rest) {
-                Some(next) => (file, range) = next,
-                None => break,
-            }
-        }
-        restored.push_str(rest);
-        Ok(Some(restored))
+            io::Error::other(format!("the file `{}` has been changed", path.display()))
+        })
     }
 
     /// Copies the files of a task and its items to `directory`, and sets their paths to the copies. Texts of embedded
@@ -243,14 +226,15 @@ impl ContentStore {
     /// Returns an error if a file cannot be read or written.
     pub fn copy_files(&self, id: &TaskId, task: &mut TaskResult, directory: &Path) -> io::Result<()> {
         for file in &mut task.files {
-            let contents = files::read(&file.path, file.bytes)?;
-            file.path = match &file.saved_as {
+            let contents = Source::File(&file.path);
+            let copied = match &file.saved_as {
                 Some(name) => copy_saved_to(directory, name, &contents)?,
                 None => {
                     let name = file.path.file_name().unwrap_or_default().to_string_lossy();
                     write_copy(directory, &name, &contents)?
                 }
             };
+            file.path = copied;
         }
         let mut items = task.items.iter_mut().flatten().enumerate();
         items.try_for_each(|(index, item)| self.copy_files(&id.item(index), item, directory))?;
@@ -274,19 +258,19 @@ impl ContentStore {
             let number = task.files.len() + 1;
             let mime_type = block.mime_type().unwrap_or("text/plain");
             let name = file_name(id, number, Some(mime_type), 0);
-            let path = write_copy(directory, &name, text.as_bytes())?;
+            let path = write_copy(directory, &name, &Source::Bytes(text.as_bytes()))?;
             let bytes = text.len() as u64;
             task.files.push(ResultFile { path, mime_type: Some(mime_type.to_owned()), bytes, saved_as: None });
         }
         Ok(())
     }
 
-    /// Adds the paths of the files to a result, and the contents to its outputs.
+    /// Adds the paths of the files to a result, and the data of files to its outputs. References to large texts stay.
     pub fn complete_result(&self, result: &mut RunResult) {
         let copied = self.copied.lock();
         result.locate_files(|name| copied.get(name).cloned().unwrap_or_else(|| self.directory.join(name)));
         for output in result.outputs.values_mut() {
-            if let Err(error) = self.restore(output) {
+            if let Err(error) = self.restore_data(output) {
                 tracing::warn!(%error, "an output refers to a file that is missing");
             }
         }
@@ -296,14 +280,6 @@ impl ContentStore {
 /// Returns the path of a saved output, relative to the directory of the run.
 pub(super) fn saved_key(name: &str) -> String {
     format!("{SAVED_DIRECTORY}/{name}")
-}
-
-/// Writes a copy of a saved output to a directory of the user, in the same subdirectory. Returns its path.
-fn copy_saved_to(directory: &Path, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
-    match name.rsplit_once('/') {
-        Some((folder, name)) => write_copy(&directory.join(folder), name, contents),
-        None => write_copy(directory, name, contents),
-    }
 }
 
 /// Returns the text of a block that is large enough for a file, and is not in one.
@@ -331,50 +307,9 @@ fn json_bytes(value: &Value) -> usize {
     }
 }
 
-fn read_file(path: &Path, file: &SavedFile) -> io::Result<Vec<u8>> {
-    files::read(path, file.bytes)
-        .map_err(|error| io::Error::new(error.kind(), format!("the file `{}` cannot be read: {error}", path.display())))
-}
-
-fn value_has_references(value: &Value) -> bool {
-    match value {
-        Value::String(text) => SavedFile::find(text).is_some(),
-        Value::Array(values) => values.iter().any(value_has_references),
-        Value::Object(members) => ContentStore::has_references(members),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// Writes a copy of the file `name` of a run to a directory of the user, which is created on demand. Returns its path.
-fn write_copy(directory: &Path, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
-    // The name is known to be harmless.
-    let (stem, extension) = name.rsplit_once('.').unwrap_or((name, "bin"));
-    let copy_name = |copy| match copy {
-        0 => name.to_owned(),
-        copy => format!("{stem}-{}.{extension}", copy + 1),
-    };
-    fs::create_dir_all(directory)?;
-    write_new(directory, copy_name, contents).map(|copied| directory.join(copied))
-}
-
-/// Writes the contents to the first of these names that is free, or has the same contents. Returns the name.
-fn write_new(directory: &Path, name: impl Fn(usize) -> String, contents: &[u8]) -> io::Result<String> {
-    for name in (0..MAX_NAMES).map(name) {
-        let path = directory.join(&name);
-        match files::write_private(&path, contents, false) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            written => return written.map(|()| name),
-        }
-        if files::read(&path, contents.len() as u64).is_ok_and(|known| known == contents) {
-            return Ok(name);
-        }
-    }
-    let message = format!("`{}` has too many files of one task", directory.display());
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use serde_json::json;

@@ -30,7 +30,7 @@ impl Agents for RunAgents {
         }
     }
 
-    fn call(&self, call: ToolCall, context: CallContext) -> CallFuture<'_> {
+    fn call(&self, mut call: ToolCall, context: CallContext) -> CallFuture<'_> {
         if call.agent.as_str() != HOST_AGENT {
             return self.agents.call(call, context);
         }
@@ -38,10 +38,10 @@ impl Agents for RunAgents {
             // Neither leaves a checkpoint, so the call of an earlier process ended with it.
             _ if context.checkpoint.is_some() => Box::pin(std::future::ready(Err(unknown_operation(&call)))),
             Operation::RunCommand => {
-                Box::pin(async move { run_command(&self.host, &call, context.cancel).await.map(Arc::new) })
+                Box::pin(async move { run_command(&self.host, &mut call, context.cancel).await.map(Arc::new) })
             }
             Operation::SendRequest => {
-                Box::pin(async move { send_request(&self.host, &call, context.cancel).await.map(Arc::new) })
+                Box::pin(async move { send_request(&self.host, &mut call, context.cancel).await.map(Arc::new) })
             }
             _ => Box::pin(std::future::ready(Err(unknown_operation(&call)))),
         }

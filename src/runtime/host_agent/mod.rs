@@ -2,6 +2,7 @@
 
 mod agents;
 mod command;
+mod payload;
 mod request;
 mod response;
 mod sending;

@@ -4,6 +4,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::payload::Payload;
 use super::tool::expected_codes;
 use crate::model::{Failure, FailureKind, ToolCall, redact_url, value_as_text};
 
@@ -15,14 +16,14 @@ pub(super) struct HttpRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Payload>,
     /// The statuses with which the call succeeds; those of success if absent.
     expected: Option<Vec<u16>>,
 }
 
 impl HttpRequest {
-    /// Reads the parameters of a call.
-    pub(super) fn from_call(call: &ToolCall) -> Result<Self, Failure> {
+    /// Reads the parameters of a call, without its body.
+    pub(super) fn from_call(call: &ToolCall, body: Option<Payload>) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::new(FailureKind::InvalidArguments, message);
         let text = |key: &str| call.arguments.get(key).and_then(Value::as_str);
         let given = text("url").unwrap_or_default().trim();
@@ -55,15 +56,15 @@ impl HttpRequest {
             value.set_sensitive(true);
             headers.append(key, value);
         }
-        let body = match call.arguments.get("body") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some((text.clone().into_bytes(), "text/plain; charset=utf-8")),
-            Some(value) => Some((value.to_string().into_bytes(), "application/json")),
-        };
-        let body = body.map(|(body, content_type)| {
+        if let Some(body) = &body {
+            let content_type = match body {
+                Payload::Text(_) => "text/plain; charset=utf-8",
+                Payload::Json(_) => "application/json",
+                Payload::File { file, .. } if file.is_text => "text/plain; charset=utf-8",
+                Payload::File { .. } => "application/octet-stream",
+            };
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
-            body
-        });
+        }
         let method = Method::from_bytes(text("method").unwrap_or("GET").as_bytes());
         let method = method.map_err(|_| invalid("invalid HTTP method".to_owned()))?;
         Ok(Self { method, url, headers, body, expected: expected_codes(call) })

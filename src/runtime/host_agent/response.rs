@@ -7,10 +7,11 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::request::HttpRequest;
-use super::tool::stopped;
+use super::tool::{HostTools, stopped, unwritable};
 use crate::mcp::{CallGuard, HttpError, is_json, media_type};
 use crate::model::text::truncate_bytes;
-use crate::model::{ContentBlock, Failure, FailureKind, HumanDuration, JsonObject, Progress, ToolOutput};
+use crate::model::{ContentBlock, Failure, FailureKind, HumanDuration, JsonObject, Progress, ToolCall, ToolOutput};
+use crate::runtime::content::{FileContents, Received, ReferenceKind, Spool, SpoolError, SpoolLimits};
 use crate::system::clock;
 
 /// The maximum size of the part of a body that a failure contains, in bytes.
@@ -18,61 +19,88 @@ const MAX_EXCERPT_BYTES: usize = 300;
 /// The maximum size of the body of an unexpected response that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// The number of received bytes from which progress is reported.
-const MIN_PROGRESS_BYTES: usize = 256 * 1024;
+const MIN_PROGRESS_BYTES: u64 = 256 * 1024;
+/// The type of a body that states none and is not text.
+const DATA_TYPE: &str = "application/octet-stream";
 
 /// Reads a response whose status is expected.
 ///
 /// # Errors
 /// Returns a failure for another status, and for a body that is too large or breaks off.
 pub(super) async fn read_response(
-    request: &HttpRequest,
-    response: Response,
+    tools: &HostTools,
+    call: &ToolCall,
+    (request, response): (&HttpRequest, Response),
     guard: &mut CallGuard,
-    max_bytes: usize,
 ) -> Result<ToolOutput, Failure> {
     let (status, headers) = (response.status(), response.headers().clone());
     if !request.expects(status) {
-        let body = match read_body(request, response, guard, MAX_ERROR_BYTES).await {
-            Err(failure) if matches!(failure.kind, FailureKind::Cancelled) => return Err(failure),
-            body => body.unwrap_or_default(),
-        };
-        return Err(status_failure(request, status, &headers, &body));
+        let limits = SpoolLimits { max_value_bytes: MAX_ERROR_BYTES, max_bytes: MAX_ERROR_BYTES as u64 };
+        let mut body = tools.spool(limits);
+        if let Err(failure) = read_body(request, response, guard, (&mut body, limits.max_bytes)).await
+            && matches!(failure.kind, FailureKind::Cancelled)
+        {
+            return Err(failure);
+        }
+        return Err(status_failure(request, status, &headers, &body.into_buffer()));
     }
-    let body = read_body(request, response, guard, max_bytes).await?;
+    let http = &tools.settings.http;
+    let limits = SpoolLimits { max_value_bytes: http.max_value_bytes, max_bytes: http.max_response_bytes };
+    let mut body = tools.spool(limits);
+    read_body(request, response, guard, (&mut body, limits.max_bytes)).await?;
     guard.report_final_progress();
-    Ok(output(request, status, &headers, body))
+    let (media_type, is_unicode) = (declared_media_type(&headers), !is_latin1(&headers));
+    let describe = move |contents| describe_body(&media_type, is_unicode, contents);
+    let received = body.finish(&call.attempt.task, describe).await;
+    let received = received.map_err(|error| unwritable(&format!("`{}`: the response", request.shown_url()), &error))?;
+    Ok(output(request, status, &headers, received))
+}
+
+/// Describes the file of a large body.
+fn describe_body(media_type: &str, is_unicode: bool, contents: FileContents) -> (String, ReferenceKind) {
+    let is_text = is_unicode
+        && match contents {
+            FileContents::Text => is_text_type(media_type) || !is_data_type(media_type),
+            FileContents::TextWithNull => is_text_type(media_type),
+            FileContents::Data => false,
+        };
+    let (default, kind) = if is_text { ("text/plain", ReferenceKind::Text) } else { (DATA_TYPE, ReferenceKind::Data) };
+    (if media_type.is_empty() { default } else { media_type }.to_owned(), kind)
 }
 
 async fn read_body(
     request: &HttpRequest,
     mut response: Response,
     guard: &mut CallGuard,
-    max_bytes: usize,
-) -> Result<Vec<u8>, Failure> {
-    let too_large = || {
+    (body, max_bytes): (&mut Spool, u64),
+) -> Result<(), Failure> {
+    let too_large = |max_bytes: u64| {
         let message = format!("`{}`: the response is larger than {max_bytes} bytes", request.shown_url());
         let help = "raise `max_response_bytes` in `[http]` of the agents file";
         Failure::new(FailureKind::ResultTooLarge, message).with_help(help)
     };
     let total = response.content_length();
-    if total.is_some_and(|total| total > max_bytes as u64) {
-        return Err(too_large());
+    if total.is_some_and(|total| total > max_bytes) {
+        return Err(too_large(max_bytes));
     }
-    let mut body = Vec::new();
     loop {
         let chunk = match guard.wait(response.chunk(), std::future::pending()).await {
             Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => return Ok(body),
+            Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(send_failure(request, error)),
             Err(stop) => return Err(stopped(guard, stop)),
         };
         guard.record_activity();
-        if body.len() + chunk.len() > max_bytes {
-            return Err(too_large());
+        match guard.wait(body.push(&chunk), std::future::pending()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(SpoolError::TooLarge(max_bytes))) => return Err(too_large(max_bytes)),
+            Ok(Err(SpoolError::File(error))) => {
+                return Err(unwritable(&format!("`{}`: the response", request.shown_url()), &error));
+            }
+            Err(stop) => return Err(stopped(guard, stop)),
         }
-        body.extend_from_slice(&chunk);
-        if body.len() >= MIN_PROGRESS_BYTES {
-            let (progress, total) = (body.len() as f64, total.map(|total| total as f64));
+        if body.bytes() >= MIN_PROGRESS_BYTES {
+            let (progress, total) = (body.bytes() as f64, total.map(|total| total as f64));
             guard.call.report(Progress { progress, total, message: None });
         }
     }
@@ -130,30 +158,41 @@ fn status_failure(request: &HttpRequest, status: StatusCode, headers: &HeaderMap
 }
 
 /// Returns a response as an output: its body as text or as data, and the status, the headers, and the body as values.
-fn output(request: &HttpRequest, status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> ToolOutput {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type(content_type);
+fn output(request: &HttpRequest, status: StatusCode, headers: &HeaderMap, body: Received) -> ToolOutput {
+    let media_type = declared_media_type(headers);
     let mut values = JsonObject::new();
     for name in headers.keys() {
         let all: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         values.insert(name.as_str().to_owned(), all.join(", ").into());
     }
     let structured = |body: Value| Some(json!({"status": status.as_u16(), "headers": values, "body": body}));
-    if body.is_empty() {
-        return ToolOutput::new(std::iter::empty::<ContentBlock>(), structured(Value::Null));
-    }
-    if !is_text(&media_type, &body) {
-        let data = STANDARD.encode(&body);
-        let mime_type = if media_type.is_empty() { "application/octet-stream" } else { media_type.as_str() };
-        let block = match mime_type.split('/').next() {
-            Some(kind @ ("image" | "audio")) => json!({"type": kind, "mimeType": mime_type, "data": data}),
-            _ => {
-                let resource = json!({"uri": request.shown_url(), "mimeType": mime_type, "blob": data});
-                json!({"type": "resource", "resource": resource})
-            }
-        };
-        return ToolOutput::new([block], structured(Value::Null));
-    }
+    let body = match body {
+        Received::Value(body) if body.is_empty() => {
+            return ToolOutput::new(std::iter::empty::<ContentBlock>(), structured(Value::Null));
+        }
+        Received::Value(body) if is_text(&media_type, &body) => Ok(body),
+        Received::Value(body) => Err(STANDARD.encode(&body)),
+        Received::File(file) if file.is_text => {
+            let structured = structured(file.reference().into());
+            let stated = Some(media_type.as_str()).filter(|media_type| !media_type.is_empty());
+            return ToolOutput::new([ContentBlock::text_in_file(file, stated)], structured);
+        }
+        Received::File(file) => Err(file.reference()),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(data) => {
+            let mime_type = if media_type.is_empty() { DATA_TYPE } else { media_type.as_str() };
+            let block = match mime_type.split('/').next() {
+                Some(kind @ ("image" | "audio")) => json!({"type": kind, "mimeType": mime_type, "data": data}),
+                _ => {
+                    let resource = json!({"uri": request.shown_url(), "mimeType": mime_type, "blob": data});
+                    json!({"type": "resource", "resource": resource})
+                }
+            };
+            return ToolOutput::new([block], structured(Value::Null));
+        }
+    };
     let text = decode(headers, &body);
     let parsed = if is_json(&media_type) { serde_json::from_str(&text).ok() } else { None };
     let value = parsed.unwrap_or_else(|| Value::String(text.clone()));
@@ -162,20 +201,36 @@ fn output(request: &HttpRequest, status: StatusCode, headers: &HeaderMap, body: 
 
 /// Returns whether a body is text, by its media type, or by its bytes if that is unknown.
 fn is_text(media_type: &str, body: &[u8]) -> bool {
-    let is_named = media_type.starts_with("text/")
+    let is_plain = || std::str::from_utf8(body).is_ok_and(|text| !text.contains('\0'));
+    is_text_type(media_type) || !is_data_type(media_type) && is_plain()
+}
+
+fn is_text_type(media_type: &str) -> bool {
+    media_type.starts_with("text/")
         || is_json(media_type)
         || media_type.ends_with("+xml")
-        || ["application/xml", "application/javascript", "application/x-www-form-urlencoded"].contains(&media_type);
-    let is_data = ["image/", "audio/", "video/", "font/"].iter().any(|kind| media_type.starts_with(kind));
-    is_named || !is_data && std::str::from_utf8(body).is_ok_and(|text| !text.contains('\0'))
+        || ["application/xml", "application/javascript", "application/x-www-form-urlencoded"].contains(&media_type)
+}
+
+fn is_data_type(media_type: &str) -> bool {
+    ["image/", "audio/", "video/", "font/"].iter().any(|kind| media_type.starts_with(kind))
+}
+
+fn declared_media_type(headers: &HeaderMap) -> String {
+    media_type(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+/// Returns whether the header says that each byte is a character.
+fn is_latin1(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let charset = content_type.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));
+    let charset = charset.unwrap_or_default().trim_matches('"').to_ascii_lowercase();
+    matches!(charset.as_str(), "iso-8859-1" | "latin1" | "us-ascii")
 }
 
 /// Decodes a body by its charset: UTF-8 unless the header says otherwise.
 fn decode(headers: &HeaderMap, body: &[u8]) -> String {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let charset = content_type.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));
-    let charset = charset.unwrap_or_default().trim_matches('"').to_ascii_lowercase();
-    if matches!(charset.as_str(), "iso-8859-1" | "latin1" | "us-ascii") {
+    if is_latin1(headers) {
         return body.iter().map(|byte| char::from(*byte)).collect();
     }
     let text = String::from_utf8_lossy(body);

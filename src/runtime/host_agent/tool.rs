@@ -1,6 +1,7 @@
 //! What commands and requests of a run have in common: the settings, and the parameters of calls.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{HostPermissionError, HostSettings};
 use crate::mcp::{CallGuard, CallStop, ClientHost, build_client, client_builder, is_loopback};
 use crate::model::{Failure, FailureKind, ToolCall};
+use crate::runtime::content::{ContentStore, Spool, SpoolLimits};
 
 /// What the host can do for a run.
 pub(in crate::runtime) struct HostTools {
     pub(super) settings: HostSettings,
     /// The directory of the plan, where commands run.
     pub(super) directory: PathBuf,
+    /// The files of the run, if it has a directory for them.
+    pub(super) content: Option<Arc<ContentStore>>,
     /// The receiver of progress.
     host: Arc<dyn ClientHost>,
     /// The HTTP clients by whether they connect to this machine and use TLS. Locked only to find or insert one.
@@ -25,9 +29,19 @@ pub(in crate::runtime) struct HostTools {
 }
 
 impl HostTools {
-    /// Returns the tools for a run whose plan is in `directory`.
-    pub(in crate::runtime) fn new(settings: HostSettings, directory: PathBuf, host: Arc<dyn ClientHost>) -> Self {
-        Self { settings, directory, host, clients: Mutex::default() }
+    /// Returns the tools for a run whose plan is in `directory`, and whose large outputs are in `content`.
+    pub(in crate::runtime) fn new(
+        settings: HostSettings,
+        directory: PathBuf,
+        content: Option<Arc<ContentStore>>,
+        host: Arc<dyn ClientHost>,
+    ) -> Self {
+        Self { settings, directory, content, host, clients: Mutex::default() }
+    }
+
+    /// Returns a receiver for an output.
+    pub(super) fn spool(&self, limits: SpoolLimits) -> Spool {
+        Spool::new(self.content.clone(), limits)
     }
 
     /// Returns a guard of the timeouts of a call, which start now.
@@ -61,6 +75,18 @@ impl HostTools {
 /// Returns the failure of a call that the agents file does not allow.
 pub(super) fn denied(error: HostPermissionError) -> Failure {
     Failure::new(FailureKind::Refused, error.message).with_help(error.help)
+}
+
+/// Returns the failure of a call whose output cannot be written to a file of the run.
+pub(super) fn unwritable(what: &str, error: &io::Error) -> Failure {
+    let message = format!("{what} cannot be written to a file of the run: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            let help = "make space where the journal is; `kapell runs prune` deletes the files of runs that have ended";
+            Failure::new(FailureKind::ResultTooLarge, message).with_help(help)
+        }
+        _ => Failure::new(FailureKind::InvalidResult, message),
+    }
 }
 
 /// Returns the failure of a call that was stopped.

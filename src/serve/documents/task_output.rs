@@ -23,7 +23,10 @@ pub(crate) fn is_inline_image(media: &str) -> bool {
 pub(crate) fn output_json(run: &RunId, output: &ToolOutput) -> Value {
     let mut object = json!({});
     let text = output.text();
-    if !text.is_empty() {
+    if let Some(file) = output.file_of_text() {
+        // It is one of the files.
+        object["truncated"] = file.bytes.into();
+    } else if !text.is_empty() {
         let shown = &text[..floor_char_boundary(&text, MAX_SHOWN_BYTES)];
         object["text"] = printable_text(shown).into();
         object["html"] = markdown_html(shown).into();
@@ -112,6 +115,7 @@ fn file_url(run: &RunId, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SavedFile;
 
     #[test]
     fn contents_are_sorted_by_kind() {
@@ -135,6 +139,16 @@ mod tests {
                 {"uri": "https://example.com/a", "title": "good", "url": "https://example.com/a"},
             ])
         );
+    }
+
+    #[test]
+    fn texts_that_are_only_in_files_are_links() {
+        let file = SavedFile { name: "t-1.txt".to_owned(), bytes: 9, sha256: "0".repeat(64), is_text: true };
+        let output = ToolOutput::new([ContentBlock::text_in_file(file, None)], None);
+        let shown = output_json(&"r".into(), &output);
+        let listed =
+            json!([{"name": "t-1.txt", "bytes": 9, "mime": "text/plain", "url": "/api/runs/r/files/t%2D1%2Etxt"}]);
+        assert_eq!((&shown["truncated"], &shown["files"], shown.get("text")), (&json!(9), &listed, None));
     }
 
     #[test]

@@ -298,7 +298,7 @@ impl Description<'_> {
         let running = self.view.running.get(&attempt.task);
         let mut text = running.map(|running| running.summary(self.at)).unwrap_or_default();
         if self.is_full {
-            text += &match output.missing_file() {
+            text += &match output.missing_file().or_else(|| output.file_of_text().cloned()) {
                 Some(file) => format!("; result: in the file {}", file.name),
                 None => format!("; result: {}", truncated(&inline_json(&output.value()))),
             };

@@ -25,6 +25,7 @@ mod http_tasks;
 mod interruption;
 mod invalid_files;
 mod kept_outputs;
+mod large_outputs;
 mod logins;
 mod many_agents;
 mod many_calls;

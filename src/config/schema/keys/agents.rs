@@ -33,14 +33,19 @@ table! {
          secret.";
 }
 
-/// The sizes of outputs and responses that a host can hold in memory.
-const OUTPUT_BYTES: ValueType = Integer(65_536, 1_073_741_824);
+/// The sizes of outputs and responses that a host can write to files: up to 1 TiB.
+const OUTPUT_BYTES: ValueType = Integer(65_536, 1_099_511_627_776);
+/// The sizes of values that a host can hold in memory.
+const VALUE_BYTES: ValueType = Integer(65_536, 1_073_741_824);
 
 table! {
     /// The settings of shell commands.
     SHELL_SETTINGS: ShellSettingsKeys = "`shell`", required [], "Whether plans may run shell commands.";
     enabled: Boolean, "Whether plans may run shell commands with `shell`. Default: `false`.";
-    max_output_bytes: OUTPUT_BYTES, "Maximum size of the standard output of a command. Default: 67108864 (64 MiB).";
+    max_output_bytes: OUTPUT_BYTES, "Maximum size of the standard output of a command. Default: 17179869184 (16 GiB).";
+    max_value_bytes: VALUE_BYTES,
+        "Size up to which the standard output is a value that expressions can read. A larger one is only in a file of the \
+         run, and is passed on by reference. Default: 16777216 (16 MiB).";
 }
 
 table! {
@@ -52,7 +57,10 @@ table! {
     ca_file: Text,
         "A PEM file with certificates of authorities that are trusted in addition to those of the system.";
     proxy: Url, "The proxy for all requests. Default: that of the environment (`HTTPS_PROXY`, `NO_PROXY`).";
-    max_response_bytes: OUTPUT_BYTES, "Maximum size of the body of a response. Default: 67108864 (64 MiB).";
+    max_response_bytes: OUTPUT_BYTES, "Maximum size of the body of a response. Default: 17179869184 (16 GiB).";
+    max_value_bytes: VALUE_BYTES,
+        "Size up to which the body is a value that expressions can read. A larger one is only in a file of the run, and is \
+         passed on by reference. Default: 16777216 (16 MiB).";
 }
 
 table! {

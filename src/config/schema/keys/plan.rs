@@ -146,7 +146,7 @@ table! {
     tool: Text, "The tool to call.";
     with | "args": Object, "The arguments of the tool. Strings may contain `${{ }}`.";
     read: Table(&READ.table), "Instead of a tool call: a resource to read. Its contents are the task's output.";
-    shell: OneOf("a command, or a map with `command`, `cwd`, and `env`", &[Text, Table(&SHELL.table)]),
+    shell: OneOf("a command, or a map with `command`, `cwd`, `env`, and `stdin`", &[Text, Table(&SHELL.table)]),
         "Instead of a tool call: a shell command that kapell runs. Each `${{ }}` in it becomes one quoted word.";
     http: OneOf("a URL, or a map with `url`, `method`, `headers`, and `body`", &[Text, Table(&HTTP.table)]),
         "Instead of a tool call: an HTTP request that kapell sends. A URL is short for `url`.";
@@ -272,6 +272,9 @@ table! {
     cwd: Text,
         "The working directory, relative to the directory of the plan. May contain `${{ }}`. Default: that directory.";
     env: TextMap, "Environment variables, in addition to those that agents inherit. Strings may contain `${{ }}`.";
+    stdin: Any,
+        "The standard input: text as it is, a map or a list as JSON, or the file of a large output. Strings may contain \
+         `${{ }}`. Default: empty.";
     expect: EXPECTED_CODES, "The exit codes with which the task succeeds. Default: 0.";
 }
 

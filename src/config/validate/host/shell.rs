@@ -36,7 +36,7 @@ pub(in crate::config::validate) fn read_command<'n>(
     }
     let mut parameters = JsonObject::new();
     parameters.insert(SHELL.command.name.to_owned(), command.map_or_else(|| json!(""), DocumentNode::to_json));
-    for key in [&SHELL.cwd, &SHELL.env] {
+    for key in [&SHELL.cwd, &SHELL.env, &SHELL.stdin] {
         parameters.extend(shell.node(key).map(|node| (key.name.to_owned(), node.to_json())));
     }
     let expect = expected_codes(fields, (shell, &SHELL.expect), sink);

@@ -55,7 +55,7 @@ pub(super) async fn run_command(
     cancel: CancellationToken,
 ) -> Result<ToolOutput, Failure> {
     tools.settings.check_shell().map_err(denied)?;
-    let stdin = match tools.take_payload(call, "stdin").await? {
+    let stdin = match tools.remove_payload(call, "stdin").await? {
         Some(payload) => payload.into_stdin().await?,
         None => Stdio::null(),
     };

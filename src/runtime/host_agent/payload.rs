@@ -69,7 +69,7 @@ impl HostTools {
     ///
     /// # Errors
     /// Returns a failure if a file cannot be read, or a large text is in a parameter that cannot contain it.
-    pub(super) async fn take_payload(&self, call: &mut ToolCall, key: &str) -> Result<Option<Payload>, Failure> {
+    pub(super) async fn remove_payload(&self, call: &mut ToolCall, key: &str) -> Result<Option<Payload>, Failure> {
         let value = call.arguments.shift_remove(key);
         let Some(store) = &self.content else { return Ok(Payload::of_value(value)) };
         // A text could end the quotes of a command, and the system limits the size of words, variables, and URLs.

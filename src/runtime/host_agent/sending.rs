@@ -28,7 +28,7 @@ pub(super) async fn send_request(
     call: &mut ToolCall,
     cancel: CancellationToken,
 ) -> Result<ToolOutput, Failure> {
-    let body = tools.take_payload(call, "body").await?;
+    let body = tools.remove_payload(call, "body").await?;
     let mut request = HttpRequest::from_call(call, body)?;
     let mut guard = tools.guard(call, cancel);
     let mut redirects = 0;

@@ -79,17 +79,19 @@ impl Fold<'_> {
                 entry.state = TaskState::Delayed { until: *until };
                 self.queues.timers.insert((*until, node));
             }
-            Event::SignalAwaited { task, name } => {
+            Event::SignalAwaited { task, name, deadline } => {
                 let node = self.find_node(task)?;
                 let entry = &mut self.state.tasks[node.index()];
                 entry.awaited = Some(Awaited::Signal(name.clone()));
                 entry.state = TaskState::AwaitingSignal;
+                self.queues.wait_deadlines.extend(deadline.map(|deadline| (deadline, node)));
             }
-            Event::WatchStarted { task, watched } => {
+            Event::WatchStarted { task, watched, deadline } => {
                 let node = self.find_node(task)?;
                 let entry = &mut self.state.tasks[node.index()];
                 entry.awaited = Some(Awaited::Change { watched: watched.clone(), baseline: None });
                 entry.state = TaskState::AwaitingChange;
+                self.queues.wait_deadlines.extend(deadline.map(|deadline| (deadline, node)));
             }
             Event::WatchBaselineRecorded { task, fingerprint } => {
                 let node = self.find_node(task)?;

@@ -56,6 +56,7 @@ impl Transition<'_> {
                 self.cancel_running();
             }
             self.end_overdue_plans();
+            self.fail_overdue_waits();
             if self.run.is_interrupted() {
                 self.run.drop_all_but_hooks();
             } else if self.run.stop_reason.is_some() {

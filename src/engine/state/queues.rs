@@ -37,6 +37,8 @@ pub(crate) struct Queues {
     pub(crate) timers: BTreeSet<(Timestamp, NodeIndex)>,
     /// The times at which the time budgets of plans that run as tasks end. Some of these have ended already.
     pub(crate) plan_deadlines: BTreeSet<(Timestamp, NodeIndex)>,
+    /// The times at which waits for signals and changes fail. Some of these have ended already.
+    pub(crate) wait_deadlines: BTreeSet<(Timestamp, NodeIndex)>,
     /// The times at which default answers are due. Some of these questions are already answered.
     pub(crate) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
     /// True once the run stops and every node that had not started has ended.

@@ -240,7 +240,8 @@ impl Run {
         let cooldown = self.queues.cooldowns.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
         let question = self.queues.question_deadlines.first().map(|(at, _)| *at);
         let plan = self.queues.plan_deadlines.first().map(|(at, _)| *at);
-        [retry, deadline, cooldown, question, plan].into_iter().flatten().min()
+        let wait = self.queues.wait_deadlines.first().map(|(at, _)| *at);
+        [retry, deadline, cooldown, question, plan, wait].into_iter().flatten().min()
     }
 }
 

@@ -60,11 +60,52 @@ impl Transition<'_> {
         match watched {
             Ok(watched) => {
                 let task = self.run.graph[node].id.clone();
-                self.emit(Event::WatchStarted { task, watched });
+                let deadline = self.wait_deadline(node);
+                self.emit(Event::WatchStarted { task, watched, deadline });
                 self.watch(node);
             }
             Err(failure) => self.fail_task(node, failure),
         }
+    }
+
+    /// Returns the time at which a wait that begins now fails.
+    fn wait_deadline(&self, node: NodeIndex) -> Option<Timestamp> {
+        self.run.graph[node].task.deadline.map(|deadline| self.now.after(deadline.0))
+    }
+
+    /// Fails the waits whose deadlines have passed, also while no process ran.
+    pub(crate) fn fail_overdue_waits(&mut self) {
+        while let Some(&(at, node)) = self.run.queues.wait_deadlines.first() {
+            if at > self.now {
+                break;
+            }
+            self.run.queues.wait_deadlines.pop_first();
+            let is_waiting =
+                matches!(self.run.tasks[node.index()].state, TaskState::AwaitingSignal | TaskState::AwaitingChange);
+            // The process that resumes an interrupted run fails it.
+            if is_waiting && !self.run.is_interrupted_at(node) && !self.run.stops(node) {
+                let failure = self.overdue_failure(node);
+                self.fail_task(node, failure);
+            }
+        }
+    }
+
+    fn overdue_failure(&self, node: NodeIndex) -> Failure {
+        let what = match &self.run.tasks[node.index()].awaited {
+            Some(Awaited::Signal(name)) => format!("the signal `{name}` did not arrive"),
+            Some(Awaited::Change { watched: Watched::File { path, changed: false }, .. }) => {
+                format!("the file `{path}` was not there")
+            }
+            Some(Awaited::Change { watched: Watched::File { path, .. }, .. }) => {
+                format!("the file `{path}` did not change")
+            }
+            Some(Awaited::Change { watched: Watched::Resource { agent, uri }, .. }) => {
+                format!("the resource `{uri}` of `{agent}` did not change")
+            }
+            Some(Awaited::Time(_)) | None => "the wait did not end".to_owned(),
+        };
+        let limit = self.run.graph[node].task.deadline.map(|deadline| format!(" within {deadline}"));
+        Failure::new(FailureKind::DeadlineExceeded, what + &limit.unwrap_or_default())
     }
 
     /// Requests the watch of a task that waits for a change.
@@ -122,7 +163,8 @@ impl Transition<'_> {
     fn await_signal(&mut self, node: NodeIndex, name: String) {
         let task = self.run.graph[node].id.clone();
         let data = self.run.signals.get(&name).and_then(|signals| signals.front()).cloned();
-        self.emit(Event::SignalAwaited { task, name });
+        let deadline = self.wait_deadline(node);
+        self.emit(Event::SignalAwaited { task, name, deadline });
         if let Some(data) = data {
             self.end_task(node, Outcome::Succeeded(Arc::new(signal_output(data))));
         }

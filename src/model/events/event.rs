@@ -144,6 +144,9 @@ pub enum Event {
         task: TaskId,
         /// The name of the signal.
         name: String,
+        /// The time at which the wait fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
     },
     /// A signal arrived. The first task that waits for it, now or later, consumes it.
     SignalReceived {
@@ -160,6 +163,9 @@ pub enum Event {
         task: TaskId,
         /// What it watches.
         watched: Watched,
+        /// The time at which the wait fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
     },
     /// The state from which the task recognizes a change was observed. A later process compares with it, so that changes
     /// in between are noticed.

@@ -136,7 +136,7 @@ pub struct Task {
     /// The idle timeout of a call, reset by progress; the agent's `tool_timeout` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HumanDuration>,
-    /// The deadline of a call, with or without progress.
+    /// The deadline of a call, with or without progress, or of a wait for a signal or a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<HumanDuration>,
     /// The consequence of a failure for other tasks.

@@ -132,16 +132,16 @@ impl Description<'_> {
             Event::TimerStarted { task, until } => {
                 info(task.as_str(), format!("waits for {}", format_elapsed(until.since(self.at))))
             }
-            Event::SignalAwaited { task, name } => {
-                info(task.as_str(), format!("waits for the signal `{}`", truncated(name)))
+            Event::SignalAwaited { task, name, deadline } => {
+                info(task.as_str(), format!("waits for the signal `{}`{}", truncated(name), self.within(*deadline)))
             }
-            Event::WatchStarted { task, watched } => {
+            Event::WatchStarted { task, watched, deadline } => {
                 let what = match watched {
                     Watched::File { path, changed: false } => format!("the file `{}`", truncated(path)),
                     Watched::File { path, changed: true } => format!("a change of the file `{}`", truncated(path)),
                     Watched::Resource { agent, uri } => format!("a change of `{}` of {agent}", truncated(uri)),
                 };
-                info(task.as_str(), format!("waits for {what}"))
+                info(task.as_str(), format!("waits for {what}{}", self.within(*deadline)))
             }
             Event::WatchBaselineRecorded { task, .. } => {
                 detail(task.as_str(), "the state before the change is recorded")
@@ -287,6 +287,11 @@ impl Description<'_> {
             (None, Some(ended)) => ended.call.summary(ended.ended_at),
             (None, None) => String::new(),
         }
+    }
+
+    /// Returns the time that a wait has until it fails, as the end of a line.
+    fn within(&self, deadline: Option<Timestamp>) -> String {
+        deadline.map(|at| format!(", for at most {}", format_elapsed(at.since(self.at)))).unwrap_or_default()
     }
 
     /// Returns whether the line of the last attempt has this message.

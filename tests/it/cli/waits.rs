@@ -133,3 +133,34 @@ fn mistakes_in_waits_have_positions() {
         assert!(checked.stderr.contains("plan.yaml:1:"), "{wait}: {checked:?}");
     }
 }
+
+#[test]
+fn deadline_ends_waits() {
+    let place = Workspace::new();
+    place.write("agents.toml", "").write(
+        "plan.yaml",
+        "name: x\ndefaults: { deadline: 1ms }\ntasks:\n\
+         \x20 - { id: file, wait: { file: a.txt }, deadline: 300ms, on_failure: continue }\n\
+         \x20 - { id: signal, wait: { webhook: go }, deadline: 300ms, on_failure: continue }\n\
+         \x20 - { id: nap, sleep: 400ms, needs: [signal] }\n\
+         \x20 - { id: unlimited, wait: { webhook: later } }\n",
+    );
+    let mut child = start(&place, &[]);
+    wait_for_events(&place, "task_ended", 3);
+    kill(&place, &mut child);
+    let signalled = place.kapell(&["signal", "last", "later", "--journal", "j.db"]);
+    assert_eq!(signalled.code, Some(0), "{signalled:?}");
+    let ended = resume(&place);
+    let tasks = ended.result()["tasks"].clone();
+    for (task, message) in [
+        ("file", "the file `a.txt` was not there within 300ms"),
+        ("signal", "the signal `go` did not arrive within 300ms"),
+    ] {
+        let error = &tasks[task]["error"];
+        assert_eq!((&error["kind"], &error["message"]), (&json!("deadline_exceeded"), &json!(message)), "{ended:?}");
+    }
+    assert_eq!((&tasks["nap"]["status"], &tasks["unlimited"]["status"]), (&json!("succeeded"), &json!("succeeded")));
+    let refused =
+        place.write("plan.yaml", "tasks:\n  - { id: x, sleep: 1s, deadline: 1s }\n").kapell(&["validate", "plan.yaml"]);
+    assert!(refused.stderr.contains("plan::useless_key"), "{refused:?}");
+}

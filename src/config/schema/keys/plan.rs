@@ -164,7 +164,8 @@ table! {
         "The effect of a repeated call. It determines whether a call without a response can be retried or rerouted.";
     timeout: PositiveDuration,
         "Idle timeout of a call; progress resets it. Default: the agent's `tool_timeout`.";
-    deadline: PositiveDuration, "Maximum duration of a call, regardless of progress.";
+    deadline: PositiveDuration,
+        "Maximum duration of a call, regardless of progress, or of a `wait`, also across restarts of kapell.";
     awaits "await": Table(&AWAIT.table), "A resource to wait for after the tool call: one that its result links to.";
     fallback: TableList(&FALLBACK.table), "Alternative routes, in order, for calls that the agent cannot complete.";
     on_failure: OneOf("one of `fail`, `continue`, `skip_dependents`, and `replan`, or a list of tasks", &[ON_FAILURE, TableList(&TASK.table)]),

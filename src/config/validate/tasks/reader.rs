@@ -75,6 +75,9 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         let effect = effect.or_else(|| host::default_effect(&work));
         let cache = policy::read_cache(fields, (&work, effect), router, sink).map(Box::new);
         let save = policy::read_save(fields, foreach.as_ref(), sink).map(Box::new);
+        // A default is for calls. It would end waits without a limit of their own.
+        let limiting = if matches!(work, Work::Wait(_)) { Some(fields) } else { shared(&TASK.deadline) };
+        let deadline = limiting.and_then(|fields| fields.duration(&TASK.deadline));
         let task = Task {
             id: self.task.id.clone(),
             title: fields.text(&TASK.title).map(str::to_owned),
@@ -89,7 +92,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
             retry: policy::read_retry(Some(fields), self.defaults, sink),
             effect,
             timeout: shared(&TASK.timeout).and_then(|fields| fields.duration(&TASK.timeout)),
-            deadline: shared(&TASK.deadline).and_then(|fields| fields.duration(&TASK.deadline)),
+            deadline,
             on_failure: self.read_on_failure(sink),
             budget: policy::read_budget(fields.node(&TASK.budget)),
             cache,

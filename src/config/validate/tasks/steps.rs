@@ -41,9 +41,14 @@ pub(in crate::config::validate) fn step_key(
         _ => &[&TASK.with, &TASK.outputs],
     };
     fields.report_useless(useless, &format!("with `{}`", key.name), sink);
-    let call_only: [&Key<TaskKeys>; 7] =
-        [&TASK.retry, &TASK.effect, &TASK.timeout, &TASK.deadline, &TASK.cache, &TASK.save, &TASK.expect];
+    let call_only: [&Key<TaskKeys>; 6] =
+        [&TASK.retry, &TASK.effect, &TASK.timeout, &TASK.cache, &TASK.save, &TASK.expect];
     fields.report_useless(&call_only, &format!("with `{}`", key.name), sink);
+    match fields.node(&TASK.wait).map(CheckedTable::<WaitKeys>::new) {
+        Some(wait) if !wait.has(&WAIT.question) => {}
+        Some(_) => fields.report_useless(&[&TASK.deadline], "with `wait: { question }`", sink),
+        None => fields.report_useless(&[&TASK.deadline], &format!("with `{}`", key.name), sink),
+    }
     Some(key)
 }
 

@@ -183,6 +183,10 @@ pub(crate) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
             let until = Expression("loop.index >= 2".to_owned());
             Box::new(Repeat { until, max, delay: Some(HumanDuration(Duration::from_secs(1))) })
         });
+        if matches!(built.work, Work::Wait(Wait::Signal(_) | Wait::File(_) | Wait::Resource(_))) {
+            let limit = [Some(4), Some(9), None, None][sketch.max_attempts.min(3) as usize];
+            built.deadline = limit.map(|seconds| HumanDuration(Duration::from_secs(seconds)));
+        }
         built.retry.max_attempts = sketch.max_attempts;
         let when = ["error.kind == 'tool_error'", "error.attempt < 2", "error.message + 1"];
         built.retry.when = sketch.retry_when.map(|kind| Expression(when[usize::from(kind)].to_owned()));

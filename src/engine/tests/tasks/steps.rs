@@ -238,6 +238,36 @@ fn timers_and_signals_survive_another_process() {
 }
 
 #[test]
+fn deadlines_of_waits_hold_across_processes() {
+    let hour = HumanDuration(Duration::from_secs(3_600));
+    let wait = |id: &str, wait: Wait| Task { work: Work::Wait(wait), deadline: Some(hour), ..task(id, &[]) };
+    let file = FileWait { path: Template(json!("a.txt")), changed: false };
+    let waits = vec![wait("hook", Wait::Signal(Template(json!("deployed")))), wait("file", Wait::File(file))];
+    let driver = Driver::start(&plan(waits));
+    let deadline = driver.now.after(hour.0);
+    assert_eq!(driver.run.next_wakeup(), Some(deadline));
+    for (downtime, is_over) in [(3_599, false), (3_600, true), (10_000, true)] {
+        let now = driver.now.after(Duration::from_secs(downtime));
+        let (run, step) = resume(&driver.records, now, driver.now);
+        let records = [driver.records.clone(), step.records].concat();
+        let mut driver = Driver { run, records, commands: step.commands, now };
+        if !is_over {
+            assert_eq!(driver.run.next_wakeup(), Some(deadline), "the time did not begin again");
+            driver.sleep();
+        }
+        for (task, message) in [
+            ("hook", "the signal `deployed` did not arrive within 1h"),
+            ("file", "the file `a.txt` was not there within 1h"),
+        ] {
+            let expected = Failure::new(FailureKind::DeadlineExceeded, message);
+            assert_eq!(driver.outcome(task), Some(Outcome::Failed(expected)), "after {downtime} s");
+        }
+        assert_eq!(driver.ended().map(|(status, _)| status), Some(RunStatus::Failed));
+        assert_fold(&driver);
+    }
+}
+
+#[test]
 fn early_end_cancels_the_rest_and_sets_the_outputs() {
     let stop = Stop {
         status: StopStatus::Succeeded,

@@ -353,7 +353,7 @@ impl Canvas {
         for (row, text) in [(top + 1, name), (top + 2, detail)] {
             let shown = match characters {
                 LineCharacters::Unicode => printable(&text).into_owned(),
-                LineCharacters::Ascii => text.escape_debug().to_string().replace(|c: char| !c.is_ascii(), "?"),
+                LineCharacters::Ascii => printable(&text).replace(|c: char| !c.is_ascii(), "?"),
             };
             self.texts.insert((row, start + 2), fitted(&shown, room, characters));
         }

@@ -199,7 +199,7 @@ fn agents_logs_prints_standard_error() {
     place.write("items", "a");
     let silent = place.kapell(&["agents", "logs", "steps"]);
     assert!(silent.code == Some(0) && silent.stderr.contains("has written nothing"), "{silent:?}");
-    place.write("agents.toml", "[agents.loud]\ncommand = \"sh\"\nargs = [\"-c\", \"echo one >&2; echo two >&2; exit 3\"]\nstartup_timeout = \"2s\"\n");
+    place.write("agents.toml", "[agents.loud]\ncommand = \"sh\"\nargs = [\"-c\", \"echo one >&2; echo two >&2; exit 3\"]\nstartup_timeout = \"60s\"\n");
     assert_eq!(place.kapell(&["agents", "test"]).code, Some(1));
     let shown = place.kapell(&["agents", "logs", "loud", "--lines", "1"]);
     assert!(shown.stdout.ends_with("two\n") && shown.stdout.lines().count() == 1, "{shown:?}");

@@ -305,7 +305,7 @@ impl Transition<'_> {
         }
         let (can_end, paused) = match self.run.is_interrupted() {
             // Model requests are repeated on resume, so only tool calls have to end.
-            true => (self.run.running_calls().next().is_none() && !self.run.has_released_hooks(), false),
+            true => (self.run.running_calls().next().is_none() && !self.run.has_active_hooks(), false),
             false => {
                 let is_idle = self.run.running == 0 && !matches!(self.run.replans.stage, ReplanStage::Planning(_));
                 let paused = self.run.unfinished_nodes > 0;
@@ -369,13 +369,27 @@ impl Run {
     fn is_waiting_only_for_deferred_questions(&self) -> bool {
         self.questions.is_waiting_for_deferred()
             && self.queues.timers.is_empty()
-            && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
-                let is_waiting = matches!(
-                    entry.state,
-                    TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
-                );
-                is_waiting || self.is_held_for_replan(node) || self.waits_for_sibling(node)
-            })
+            && self.graph.nodes().all(|(node, _)| self.is_waiting_node(node))
+    }
+
+    /// Returns whether hooks of the plan have something to do before an interrupted run ends. Those that wait only for
+    /// deferred questions have not.
+    fn has_active_hooks(&self) -> bool {
+        let is_in_hook = |task: &TaskId| self.graph.node_index(task.as_str()).is_some_and(|node| self.is_in_hook(node));
+        self.has_released_hooks()
+            && (self.graph.nodes().any(|(node, _)| self.is_in_hook(node) && !self.is_waiting_node(node))
+                || self.queues.timers.iter().any(|(_, node)| self.is_in_hook(*node))
+                || (self.questions.entries())
+                    .any(|asked| asked.can_be_answered() && asked.question.asker.task().is_some_and(is_in_hook)))
+    }
+
+    /// Returns whether a node has ended, or waits for an answer or for another node.
+    fn is_waiting_node(&self, node: NodeIndex) -> bool {
+        let is_waiting = matches!(
+            self.tasks[node.index()].state,
+            TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
+        );
+        is_waiting || self.is_held_for_replan(node) || self.waits_for_sibling(node)
     }
 
     /// Returns whether a node is an item that waits until another item of its `foreach` task has ended.

@@ -205,3 +205,29 @@ fn cancellation_after_interrupt_ends_prompts() {
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
 }
+
+#[test]
+fn hook_that_waits_for_a_deferred_question_does_not_hold_an_interrupted_run() {
+    let hook = Some(Box::new(Hook { of: None, on: HookTrigger::Cancel }));
+    let tidy = Task { hook, ..with_effect(Effect::AtMostOnce, with_routes(vec![route("a", 0)], task("tidy", &[]))) };
+    let other = with_effect(Effect::ReadOnly, task("t", &[]));
+    let mut driver = Driver::connected(&plan(vec![other, tidy]));
+    driver.send_input(Input::InterruptRequested);
+    driver.fail("t", 1, FailureKind::Cancelled);
+    driver.fail("tidy", 1, FailureKind::ConnectionLost);
+    assert!(driver.is_interrupted(), "{:?}", driver.last_event());
+
+    let mut driver = driver.resume_with(&[]);
+    driver.connect_all();
+    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "no person".into() });
+    assert_eq!(driver.drain_call_names(), ["t#2@a"]);
+    driver.send_input(Input::InterruptRequested);
+    driver.fail("t", 2, FailureKind::Cancelled);
+    assert!(driver.is_interrupted(), "{:?}", driver.last_event());
+
+    let mut driver = driver.resume_with(&[]);
+    let answer = Answer::Accept { content: Some(json!({"outcome": AmbiguityResolution::Done})) };
+    driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer, by: "p".into() });
+    let has_ended = |record: &Record| matches!(&record.event, Event::TaskEnded { task, .. } if task.as_str() == "tidy");
+    assert!(driver.records.iter().any(has_ended), "{:?}", driver.last_event());
+}

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 
+use super::result::unknown_task;
 use crate::cli::common::args::{JournalArg, OutputFormat};
 use crate::cli::common::files;
 use crate::cli::common::output::has_color;
@@ -66,9 +67,15 @@ pub(crate) fn logs(args: LogsArgs, output: &mut impl Write) -> Result<Exit, CliE
     let watch = if args.follow { WatchMode::UntilRunEnds } else { WatchMode::No };
     let filter = LogFilter { task: args.task.as_deref().map(TaskId::from), level: args.level, since: args.since };
     let logs = Logs { reader: &*reader, run: &run, format, filter, watch };
-    let liveness = logs.print(&mut BufWriter::new(output)).map_err(|error| {
-        CliError::failed("cli::output", format!("cannot print the events of run `{}`", run.short()), error)
-    })?;
+    let cannot_print =
+        |error| CliError::failed("cli::output", format!("cannot print the events of run `{}`", run.short()), error);
+    // A run that continues may still get the task.
+    if let Some(task) = logs.filter.task.as_ref().filter(|_| !args.follow)
+        && !logs.has_task(task).map_err(cannot_print)?
+    {
+        return Err(unknown_task(&run, task));
+    }
+    let liveness = logs.print(&mut BufWriter::new(output)).map_err(cannot_print)?;
     if liveness == RunLiveness::Interrupted {
         message!("run {0} was interrupted: its process has exited; `kapell resume {0}` resumes it", run.short());
     }

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::{key_order, writer};
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::yaml::parser;
-use crate::config::yaml::syntax_tree::{SyntaxDocument, SyntaxEntry, SyntaxKind, SyntaxNode, TriviaLine, read_syntax};
+use crate::config::yaml::syntax_reader::read_syntax;
+use crate::config::yaml::syntax_tree::{SyntaxDocument, SyntaxEntry, SyntaxKind, SyntaxNode, TriviaLine};
 
 /// Returns the text of a plan file in the standard style: an indentation of two spaces, a fixed order of the keys of tasks,
 /// and a blank line between sections. Comments, anchors, and the style of texts are kept.

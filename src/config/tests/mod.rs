@@ -7,6 +7,7 @@ mod hostile;
 mod import;
 mod inputs;
 mod literals;
+mod models;
 mod plan_patch;
 mod plans;
 mod resources;

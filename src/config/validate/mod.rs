@@ -12,6 +12,7 @@ mod references;
 mod replan;
 mod routes;
 mod schedule;
+mod symbols;
 mod tasks;
 mod validated_plan;
 mod work_keys;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::graph;
-use super::references::{self, Names, SymbolTable, TaskRole, UsedNames};
+use super::references::{self, UsedNames};
 use super::routes::{AgentCatalog, RouteResolver};
+use super::symbols::{Names, SymbolTable, TaskRole};
 use super::tasks::branches::{TRIGGERS, with_hooks};
 use super::tasks::reader::{self, ScopeTasks};
 use super::tasks::{policy, prompts};

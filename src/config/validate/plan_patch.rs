@@ -7,8 +7,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::graph::DependencyEdge;
-use super::references::{ExistingTask, Names, SymbolTable, TaskRole, UsedNames};
+use super::references::UsedNames;
 use super::routes::{AgentCatalog, RouteResolver};
+use super::symbols::{ExistingTask, Names, SymbolTable, TaskRole};
 use super::tasks::reader::{TaskReader, unique_ids};
 use super::{graph, inputs};
 use crate::config::agents::agents_file::AgentsFile;

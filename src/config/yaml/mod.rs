@@ -3,4 +3,5 @@
 pub(crate) mod document;
 pub(crate) mod parser;
 pub(crate) mod read;
+pub(crate) mod syntax_reader;
 pub(crate) mod syntax_tree;

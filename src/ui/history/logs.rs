@@ -114,6 +114,22 @@ pub enum RunLiveness {
 }
 
 impl Logs<'_> {
+    /// Returns whether the plan has the task, or an event belongs to it.
+    ///
+    /// # Errors
+    /// When the events cannot be read.
+    pub fn has_task(&self, task: &TaskId) -> Result<bool, JsonLinesError> {
+        let mut view = RunView::new(self.run);
+        for raw in self.reader.raw_records(self.run, 0) {
+            let raw = raw?;
+            view.apply(&raw.parse(self.run)?);
+            if view.planned_tasks().any(|planned| planned.id == *task) || is_of_task(&raw.json, task) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Prints the events. A closed output ends the printing without an error.
     ///
     /// # Errors

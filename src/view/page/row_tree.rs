@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::segments::Segments;
 use super::task_row::{RowCounts, RowKind, RowState, TaskRow};
-use crate::model::{AgentId, IdMap, QuestionId, Task, TaskId};
+use crate::model::{AgentId, IdMap, QuestionId, Task, TaskId, Timestamp};
 
 /// What is known of a row when it is added.
 #[derive(Debug, Clone)]
@@ -196,5 +196,20 @@ impl RowTree {
             open.extend(self.rows[index].children.iter().rev());
         }
         order
+    }
+}
+
+/// An event that is being applied.
+pub(super) struct RowStep {
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+    /// The time of the event before.
+    pub(super) before: Timestamp,
+    pub(super) touched: Vec<usize>,
+}
+
+impl RowStep {
+    pub(super) fn touch(&mut self, index: usize) {
+        self.touched.push(index);
     }
 }

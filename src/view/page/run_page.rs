@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::critical_path::critical_path;
-use super::row_tree::{NewRow, RowEntry, RowTree};
+use super::row_tree::{NewRow, RowEntry, RowStep, RowTree};
 use super::segments::{SegmentKind, SegmentOutcome};
-use super::task_row::{RowCounts, RowKind, RowProgress, RowState, TaskRow};
+use super::task_row::{RowCounts, RowKind, RowProgress, RowState, TaskRow, only_route};
 use crate::model::{
     AgentId, Effect, Event, IdHashMap, Outcome, PromptCall, QuestionId, Record, RequestId, RunId, Task, TaskId,
     Timestamp,
@@ -495,28 +495,5 @@ impl RunPage {
         let guaranteed = definition.and_then(|task| task.operation().guaranteed_effect());
         let stated = definition.and_then(|task| task.effect);
         guaranteed.or(stated).or_else(policy).or_else(claimed)
-    }
-}
-
-/// Returns the route of a task that has only one.
-fn only_route(task: &Task) -> Option<(AgentId, Arc<str>)> {
-    match task.routes() {
-        [route] => Some((route.agent.clone(), Arc::clone(&route.tool))),
-        _ => None,
-    }
-}
-
-/// An event that is being applied.
-struct RowStep {
-    seq: u64,
-    at: Timestamp,
-    /// The time of the event before.
-    before: Timestamp,
-    touched: Vec<usize>,
-}
-
-impl RowStep {
-    fn touch(&mut self, index: usize) {
-        self.touched.push(index);
     }
 }

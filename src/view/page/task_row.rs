@@ -257,3 +257,11 @@ impl RowCounts {
         }
     }
 }
+
+/// Returns the route of a task that has only one.
+pub(super) fn only_route(task: &Task) -> Option<(AgentId, Arc<str>)> {
+    match task.routes() {
+        [route] => Some((route.agent.clone(), Arc::clone(&route.tool))),
+        _ => None,
+    }
+}

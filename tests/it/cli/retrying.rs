@@ -138,7 +138,8 @@ fn logs_are_selected_by_task_level_and_time() {
     assert!(!of_item.is_empty() && of_item.iter().all(|event| event.to_string().contains("each[2]")), "{of_item:?}");
     let all = events(&[]);
     assert!(events(&["--task", "each"]).len() > of_item.len());
-    assert_eq!(events(&["--task", "eac"]), Vec::<serde_json::Value>::new());
+    let unknown = place.kapell(&["logs", "--task", "eac"]);
+    assert_eq!((unknown.code, unknown.error_code()), (Some(2), "cli::unknown_task"));
     assert_eq!(events(&["--since", "1h"]), all);
     assert_eq!(events(&["--since", "2200-01-01T00:00:00"]), Vec::<serde_json::Value>::new());
     assert_eq!(events(&["--level", "error"]), all, "no agent of this run logs");

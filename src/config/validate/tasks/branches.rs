@@ -8,7 +8,8 @@ use crate::config::diagnostics::sink::DiagnosticSink;
 use crate::config::schema::keys::{TASK, TaskKeys};
 use crate::config::schema::table::{CheckedTable, Key};
 use crate::config::validate::graph::DependencyEdge;
-use crate::config::validate::references::{self, Names, TaskRole, UsedNames};
+use crate::config::validate::references::{self, UsedNames};
+use crate::config::validate::symbols::{Names, TaskRole};
 use crate::config::yaml::document::{DocumentNode, NodeValue};
 use crate::model::{Hook, HookTrigger, TaskId};
 

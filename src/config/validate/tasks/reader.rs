@@ -12,8 +12,9 @@ use crate::config::schema::keys::{AWAIT, FOREACH, ForeachKeys, REPEAT, TASK, Tas
 use crate::config::schema::table::{CheckedTable, NAME_RULE, is_name};
 use crate::config::validate::graph::{self, DependencyEdge};
 use crate::config::validate::host;
-use crate::config::validate::references::{self, Names, SymbolTable, TaskDeclaration, UsedNames};
+use crate::config::validate::references::{self, UsedNames};
 use crate::config::validate::routes::RouteResolver;
+use crate::config::validate::symbols::{Names, SymbolTable, TaskDeclaration};
 use crate::config::yaml::document::{DocumentNode, NameHasher, NodeLocation, NodeValue};
 use crate::expression::{ITERATION_NAMES, PREVIOUS_NAME, RESERVED_NAMES};
 use crate::model::{

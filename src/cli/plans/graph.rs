@@ -91,10 +91,19 @@ fn names_file(name: &str) -> bool {
 fn read_plan(args: &GraphArgs) -> Result<Plan, CliError> {
     let agents = args.agents.files(files::plan_path(&args.plan));
     let (name, text) = files::read_plan_text(&args.plan)?;
-    Ok(match agents.first() {
-        Some(_) => config::load_plan(name, &text, &files::read_agents(&agents)?, None)?.plan,
-        None => config::load_plan_without_agents(name, &text)?.plan,
-    })
+    let Some(file) = agents.first() else { return Ok(config::load_plan_without_agents(name, &text)?.plan) };
+    let invalid = match config::load_plan(name, &text, &files::read_agents(&agents)?, None) {
+        Ok(validated) => return Ok(validated.plan),
+        Err(diagnostics) => diagnostics,
+    };
+    // A drawing needs none of the agents, models, and permissions that the file lacks.
+    let Ok(drawn) = config::load_plan_without_agents(name, &text) else { return Err(invalid.into()) };
+    message!(
+        "warning: `{}` lacks something that the plan uses; `kapell validate --offline {}` shows what",
+        file.display(),
+        args.plan
+    );
+    Ok(drawn.plan)
 }
 
 fn read_run(args: &GraphArgs) -> Result<RunView, CliError> {

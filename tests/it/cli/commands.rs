@@ -90,6 +90,15 @@ fn draws_graphs_of_plans_and_runs() {
     place.write("many.yaml", format!("name: many\ntasks:\n{}", many.collect::<String>()));
     let list = place.kapell(&["graph", "many.yaml", "--format", "text"]);
     assert!(list.stdout.starts_with("many: 41 tasks in 1 wave\n") && list.stderr.contains("a list"), "{list:?}");
+    place.write(
+        "lacking.yaml",
+        "name: x\ntasks:\n  - { id: a, agent: other, tool: work }\n  - { id: b, prompt: Why? }\n",
+    );
+    let lacking = place.kapell(&["graph", "lacking.yaml"]);
+    assert!(lacking.stdout.contains("other · work") && lacking.stderr.contains("`agents.toml` lacks"), "{lacking:?}");
+    place.write("invalid.yaml", "name: x\ntasks:\n  - { id: a, agent: other, tool: work, needs: [c] }\n");
+    let invalid = place.kapell(&["graph", "invalid.yaml"]);
+    assert_eq!(invalid.error_codes(), ["plan::unknown_agent", "plan::unknown_task"]);
     let unknown = place.kapell(&["graph", "plan"]);
     assert!(unknown.stderr.contains("did you mean `plan.yaml`"), "{unknown:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use crate::config::agents::host_section::HostSettings;
 use crate::config::diagnostics::diagnostic::Diagnostics;
 use crate::config::schema::table::is_name;
 use crate::config::yaml::parser::read_data;
+use crate::config::yaml::read::read_text;
 use crate::model::LlmSpec;
 
 /// Parses the text of a plan file as [`load_plan`] does, and assumes that each agent, capability, and model exists.
@@ -23,20 +25,23 @@ use crate::model::LlmSpec;
 pub fn load_plan_without_agents(name: &str, text: &str) -> Result<ValidatedPlan, Diagnostics> {
     // An invalid file has no names, and `load_plan` reports why.
     let plan = read_data(name, text).unwrap_or_default();
-    load_plan(name, text, &assumed_agents(&plan), None)
+    load_plan(name, text, &assumed_agents(&plan, Path::new(name)), None)
 }
 
-/// The names that a plan may use. Names that it does not use do no harm.
+/// The names that a plan, and the plans that run as its tasks, may use. Names that they do not use do no harm.
 #[derive(Default)]
 struct AssumedNames {
     agents: BTreeSet<String>,
     capabilities: BTreeSet<String>,
     models: BTreeSet<String>,
     variables: BTreeSet<String>,
+    /// The plans that run as tasks, by their paths.
+    plans: BTreeSet<PathBuf>,
 }
 
 impl AssumedNames {
-    fn collect(&mut self, value: &Value) {
+    /// Adds the names in a part of the plan file `file`.
+    fn collect(&mut self, value: &Value, file: &Path) {
         match value {
             Value::Object(map) => {
                 for (key, value) in map {
@@ -44,16 +49,19 @@ impl AssumedNames {
                         ("agent", Value::String(name)) => drop(self.agents.insert(name.clone())),
                         ("capability", Value::String(name)) => drop(self.capabilities.insert(name.clone())),
                         ("model", Value::String(name)) => drop(self.models.insert(name.clone())),
+                        ("tools", Value::String(tool)) => self.add_agent_of_tool(tool),
                         ("tools", Value::Array(tools)) => {
-                            let agents = tools.iter().filter_map(Value::as_str);
-                            self.agents.extend(agents.filter_map(|tool| tool.split('.').next()).map(str::to_owned));
+                            tools.iter().filter_map(Value::as_str).for_each(|tool| self.add_agent_of_tool(tool));
+                        }
+                        ("plan", Value::String(name)) => {
+                            self.collect_plan(&file.parent().unwrap_or(Path::new("")).join(name));
                         }
                         _ => {}
                     }
-                    self.collect(value);
+                    self.collect(value, file);
                 }
             }
-            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value, file)),
             Value::String(text) => {
                 // The first argument of `resource` is an agent.
                 let calls = text.split("resource(").skip(1).map(str::trim_start);
@@ -67,12 +75,28 @@ impl AssumedNames {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+
+    /// Adds the agent in `agent.tool`, or in `agent` for all of its tools.
+    fn add_agent_of_tool(&mut self, tool: &str) {
+        self.agents.extend(tool.split('.').next().map(str::to_owned));
+    }
+
+    /// Adds the names in a plan that runs as a task. `load_plan` reports a file that is not valid.
+    fn collect_plan(&mut self, path: &Path) {
+        let unique = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if self.plans.insert(unique)
+            && let Ok(text) = read_text(path)
+            && let Ok(plan) = read_data(&path.display().to_string(), &text)
+        {
+            self.collect(&plan, path);
+        }
+    }
 }
 
-/// Returns an agents file with all names that the plan may use. Invalid names are missing, so they are reported.
-fn assumed_agents(plan: &Value) -> AgentsFile {
+/// Returns an agents file with all names that the plan in `file` may use. Invalid names are missing, so they are reported.
+fn assumed_agents(plan: &Value, file: &Path) -> AgentsFile {
     let mut names = AssumedNames::default();
-    names.collect(plan);
+    names.collect(plan, file);
     names.models.insert(LlmSpec::DEFAULT_NAME.to_owned());
     let mut text = String::new();
     for name in names.agents.iter().filter(|name| is_name(name)) {

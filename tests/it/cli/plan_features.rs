@@ -85,6 +85,23 @@ fn every_plan_is_valid_and_has_a_graph() {
 }
 
 #[test]
+fn plans_are_checked_and_drawn_without_their_agents() {
+    let place = workspace();
+    let names = fs::read_dir(place.path("")).expect("reads").map(|entry| entry.expect("an entry").file_name());
+    let names = names.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".yaml"));
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 20, "{names:?}");
+    // The agents file has no model, and then it does not exist.
+    for command in [&["graph"][..], &["graph"], &["validate", "--offline"]] {
+        for name in &names {
+            let ended = kapell(&place, &[command, &[name]].concat());
+            assert_eq!(ended.code, Some(0), "{command:?} {name}: {ended:?}");
+        }
+        let _ = fs::remove_file(place.path("agents.toml"));
+    }
+}
+
+#[test]
 fn plans_use_every_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = fs::read_to_string(root.join("schemas/plan.schema.json")).expect("reads");
